@@ -1,0 +1,35 @@
+"""Errors for people: one line each, saying what was found, where, and what to do.
+
+Every error that a user can cause is a :class:`VitfeatError`; the command line prints its one line
+and exits with status 1. Anything else that escapes is a bug of ours and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+
+class VitfeatError(Exception):
+    """Base of every error that vitfeat raises for a user to read."""
+
+    def __init__(self, message: str) -> None:
+        # One line whatever was interpolated: file names and library messages may hold newlines.
+        super().__init__(" ".join(message.split()))
+
+
+class ConfigError(VitfeatError):
+    """A setting that is unknown, of the wrong type, or at odds with another."""
+
+
+class DataError(VitfeatError):
+    """A dataset or an image that cannot be used as asked."""
+
+
+class ModelError(VitfeatError):
+    """A model or a checkpoint that cannot be loaded or tapped as asked."""
+
+
+class StoreError(VitfeatError):
+    """A feature store that is absent, unfinished, damaged, or from other settings."""
+
+
+class AnalysisError(VitfeatError):
+    """An analysis whose input does not allow what was asked."""
