@@ -1,0 +1,1 @@
+"""From a catalogue entry to a loaded Vision Transformer and its taps."""

@@ -1,0 +1,1 @@
+"""Extraction: every image through a model once, into a store."""

@@ -1,0 +1,87 @@
+"""A loaded Vision Transformer, seen the same way whichever library built it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vitfeat.models.entry import ModelEntry
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A ViT with what an extraction must know of it.
+
+    Attributes
+    ----------
+    entry
+        The catalogue's entry that it was built from.
+    module
+        The network, in evaluation mode, without gradients.
+    forward
+        Runs images (n, 3, height, width), normalised, through all blocks; its result is not used.
+    blocks
+        The transformer blocks in their order; block ``l`` is layer ``l``.
+    image_size, patch_size, grid
+        (height, width) of the input and a patch in pixels, and of the token grid.
+    width, heads
+        Channels of a token; attention heads of a block.
+    has_cls
+        Whether token 0 is a CLS token.
+    n_prefix
+        Tokens before the grid: CLS and registers.
+    mean, std
+        Normalisation of RGB in 0..1.
+    interpolation
+        How images are resized for this model.
+    batch_first
+        Whether blocks pass (image, token, channel) rather than (token, image, channel).
+    """
+
+    entry: ModelEntry
+    module: nn.Module
+    forward: Callable[[Tensor], Any]
+    blocks: Sequence[nn.Module]
+    image_size: tuple[int, int]
+    patch_size: tuple[int, int]
+    grid: tuple[int, int]
+    width: int
+    heads: int
+    has_cls: bool
+    n_prefix: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    interpolation: str = "bicubic"
+    batch_first: bool = True
+
+    @property
+    def depth(self) -> int:
+        """Number of transformer blocks."""
+        return len(self.blocks)
+
+    @property
+    def n_registers(self) -> int:
+        """Number of prefix tokens that are not CLS."""
+        return self.n_prefix - int(self.has_cls)
+
+    @property
+    def n_tokens(self) -> int:
+        """Number of tokens of an image: prefix and grid."""
+        return self.n_prefix + self.grid[0] * self.grid[1]
+
+    def weights_sha256(self) -> str:
+        """Return one SHA-256 over all parameters and buffers: names, types, shapes and bytes.
+
+        It tells networks apart whatever file format the weights came in.
+        """
+        digest = hashlib.sha256()
+        for name, tensor in sorted(self.module.state_dict().items()):
+            array = tensor.detach().cpu().contiguous()
+            digest.update(f"{name} {array.dtype} {tuple(array.shape)}\n".encode())
+            digest.update(array.reshape(-1).view(torch.uint8).numpy().data)
+        return digest.hexdigest()

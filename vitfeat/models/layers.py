@@ -1,0 +1,50 @@
+"""Layers by name: ``first``, ``q1``, ``middle``, ``q3``, ``last``, ``all`` or a number."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from vitfeat.errors import ConfigError
+from vitfeat.text import nearest
+
+_SHARES = {"first": 0.0, "q1": 0.25, "middle": 0.5, "q3": 0.75, "last": 1.0}
+
+
+def select_layers(depth: int, wanted: str | int | Sequence[str | int] = "all") -> list[int]:
+    """Turn names and numbers of layers into sorted layer numbers without repeats.
+
+    A named layer is the one at that share of the way from the first to the last layer, rounded
+    down: in 12 layers first, q1, middle, q3, last are 0, 2, 5, 8, 11.
+
+    Parameters
+    ----------
+    depth
+        Number of layers of the model.
+    wanted
+        A name, a number (from 0; negative ones count from the end), or several of them.
+
+    Raises
+    ------
+    ConfigError
+        For an unknown name or a number outside the model.
+    """
+    if isinstance(wanted, str | int):
+        wanted = [wanted]
+    chosen: set[int] = set()
+    for item in wanted:
+        if item == "all":
+            chosen.update(range(depth))
+        elif isinstance(item, int):
+            if not -depth <= item < depth:
+                raise ConfigError(
+                    f"layers: found {item}; a model of {depth} layers has 0 to {depth - 1}"
+                )
+            chosen.add(item % depth)
+        elif item in _SHARES:
+            chosen.add(int(_SHARES[item] * (depth - 1)))
+        else:
+            raise ConfigError(
+                f"layers: found {item!r}{nearest(item, _SHARES)}; allowed: all, "
+                f"{', '.join(_SHARES)}, or numbers"
+            )
+    return sorted(chosen)

@@ -1,0 +1,84 @@
+"""Sizes of a model guessed from its entry, without loading it.
+
+Only used to ask a scheduler for memory and time and to print estimates of a plan; the extraction
+itself reads the true sizes from the loaded model.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from vitfeat.models.entry import ModelEntry
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Sizes of a plain ViT.
+
+    Attributes
+    ----------
+    depth, width, heads
+        Number of blocks, channels of a token, attention heads.
+    patch, image_size
+        Side of a patch and of the input, in pixels.
+    """
+
+    depth: int
+    width: int
+    heads: int
+    patch: int
+    image_size: int
+
+    @property
+    def tokens(self) -> int:
+        """Number of tokens: the grid and one CLS token."""
+        return (self.image_size // self.patch) ** 2 + 1
+
+    @property
+    def parameters(self) -> float:
+        """Approximate number of weights: 12 width² a block, and the patch embedding."""
+        return self.depth * 12 * self.width**2 + 3 * self.patch**2 * self.width
+
+    @property
+    def flops_per_image(self) -> float:
+        """Approximate floating-point operations of one forward pass (2 a multiply-add)."""
+        attention = 4 * self.depth * self.tokens**2 * self.width
+        return 2 * self.parameters * self.tokens + attention
+
+
+# Depth, width and heads of the standard sizes (Dosovitskiy et al. 2021; Touvron et al. 2021;
+# Zhai et al. 2022), by the word that names them in timm and open_clip.
+_SIZES = {
+    "tiny": (12, 192, 3),
+    "small": (12, 384, 6),
+    "base": (12, 768, 12),
+    "large": (24, 1024, 16),
+    "huge": (32, 1280, 16),
+    "giant": (40, 1408, 16),
+    "gigantic": (48, 1664, 16),
+}
+_LETTERS = {"T": "tiny", "S": "small", "B": "base", "L": "large", "H": "huge", "g": "giant"}
+
+
+def guess_shape(entry: ModelEntry) -> Shape:
+    """Guess the sizes from the architecture's name; an unknown one counts as ViT-L/14.
+
+    Guessing too large costs a scheduler a little room; too small costs the job.
+    """
+    if entry.source == "demo":
+        return Shape(depth=6, width=64, heads=4, patch=4, image_size=32)
+    word = re.search(r"_(tiny|small|base|large|huge|giant|gigantic)_", entry.name)
+    letter = re.search(r"ViT-([TSBLHg])-", entry.name)
+    size = word.group(1) if word else _LETTERS[letter.group(1)] if letter else "large"
+    depth, width, heads = _SIZES[size]
+    patch = re.search(r"patch(\d+)|ViT-[TSBLHg]-(\d+)", entry.name)
+    pixels = re.search(r"_(\d{3})(?:$|\.)|-(\d{3})(?:$|-)", entry.name)
+    return Shape(
+        depth=int(entry.args.get("depth", depth)),
+        width=int(entry.args.get("embed_dim", width)),
+        heads=int(entry.args.get("num_heads", heads)),
+        patch=int(next(g for g in patch.groups() if g)) if patch else 14,
+        image_size=entry.image_size
+        or (int(next(g for g in pixels.groups() if g)) if pixels else 224),
+    )

@@ -1,0 +1,56 @@
+"""What a store was made from and with: asked for, recorded, compared."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from importlib.metadata import version
+from typing import Any
+
+# Recorded for the reader, never compared: an update of a library does not outdate a store.
+_LIBRARIES = ("vitfeat", "torch", "torchvision", "timm", "open_clip_torch", "zarr", "numpy")
+
+
+def fingerprint(request: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of a request: equal requests, equal tensors.
+
+    A request holds everything that decides a store's numbers: the weights, the images, the view,
+    precision, element type, taps and layers. It is plain JSON.
+    """
+    canonical = json.dumps(request, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of the libraries that shape the numbers."""
+    return {name: version(name) for name in _LIBRARIES}
+
+
+def differences(found: Mapping[str, Any], asked: Mapping[str, Any]) -> str:
+    """Say in words where two requests differ, or return an empty string.
+
+    More taps than asked for are no difference: the asked ones are there.
+    """
+    left, right = dict(_flatten(found)), dict(_flatten(asked))
+    parts = []
+    for key in sorted(left.keys() | right.keys()):
+        a, b = left.get(key), right.get(key)
+        if a == b or (key == "taps" and set(b or ()) <= set(a or ())):
+            continue
+        parts.append(f"{key}: {_short(a)} in the store, {_short(b)} asked")
+    return "; ".join(parts)
+
+
+def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", list(value) if isinstance(value, tuple) else value
+
+
+def _short(value: Any) -> str:
+    text = "nothing" if value is None else str(value)
+    # A SHA-256 tells as much by its first digits.
+    return f"{text[:12]}…" if len(text) == 64 and " " not in text else text[:120]

@@ -1,0 +1,64 @@
+"""Read a store whole and say what is wrong with it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from vitfeat.errors import StoreError
+from vitfeat.store.reader import FeatureStore, open_store
+
+
+@dataclass(frozen=True)
+class Damage:
+    """One thing that is wrong.
+
+    Attributes
+    ----------
+    array, block
+        Where.
+    reason
+        What, in words.
+    """
+
+    array: str
+    block: int
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.array}, block {self.block}: {self.reason}"
+
+
+def verify(path: str | Path) -> tuple[FeatureStore, list[Damage]]:
+    """Decode every chunk of a store, which checks its checksums, and look for NaN and inf.
+
+    Raises
+    ------
+    StoreError
+        When the store cannot be opened at all.
+    """
+    store = open_store(path)
+    return store, list(_damages(store))
+
+
+def _damages(store: FeatureStore) -> Iterator[Damage]:
+    for name, facts in store.attributes["sealed"]["arrays"].items():
+        array = store[name]
+        if [*array.shape] != facts["shape"] or str(array.dtype) != facts["dtype"]:
+            raise StoreError(
+                f"{store.path}: {name} is {array.dtype} {array.shape}, sealed as {facts['dtype']} "
+                f"{tuple(facts['shape'])}; extract the store again"
+            )
+        assert array.shards is not None
+        rows = array.shards[0]
+        for block in range(facts["shards"]):
+            try:
+                values = np.asarray(array[block * rows : (block + 1) * rows])
+            except Exception as error:  # each codec raises its own class
+                yield Damage(name, block, f"cannot be decoded ({str(error).splitlines()[0]})")
+                continue
+            if not np.isfinite(values).all():
+                yield Damage(name, block, "holds NaN or inf")

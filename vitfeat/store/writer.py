@@ -1,0 +1,327 @@
+"""Writing a store: created beside its place, filled block by block, sealed, moved into place.
+
+What stands under a store's own path is always whole. While it is written it stands under
+``{path}.partial``; a block counts when all of its shards are on disk and its marker is written
+behind them, so that a killed job goes on at the first missing block.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+
+from vitfeat.errors import StoreError
+from vitfeat.store import codec, provenance
+from vitfeat.store.layout import ATTRIBUTE, FORMAT_VERSION, SUMMARY_GROUP, Geometry, Layout
+from vitfeat.text import size
+
+_PROGRESS = ".progress"
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What the rows of a store are.
+
+    Attributes
+    ----------
+    image_id
+        Path of each image relative to the dataset's root.
+    label
+        int64 (image,); -1 without a label.
+    classes
+        Names of the labels 0, 1, ...
+    skipped
+        (image id, reason) of images that were left out.
+    """
+
+    image_id: Sequence[str]
+    label: NDArray[np.int64]
+    classes: Sequence[str]
+    skipped: Sequence[tuple[str, str]]
+
+
+class StoreWriter:
+    """Fills one store, block by block, in any order.
+
+    Use :func:`open_writer`, which locks the store and resumes what is there.
+    """
+
+    def __init__(self, path: Path, layout: Layout) -> None:
+        self._path = path
+        self._layout = layout
+        self._partial = partial_path(path)
+        with codec.pipeline():
+            group = zarr.open_group(self._partial, mode="r+")
+            self._arrays = {a.name: _array(group, a.name) for a in layout.arrays}
+
+    def missing_blocks(self) -> list[int]:
+        """Return the blocks that are not yet wholly on disk."""
+        return [b for b in range(self._layout.n_blocks) if not self._marker(b).exists()]
+
+    def write_block(
+        self, block: int, arrays: Mapping[str, NDArray[Any]], *, forward_images: int
+    ) -> None:
+        """Write one block of every array, whole shards each.
+
+        Parameters
+        ----------
+        block
+            Number of the block.
+        arrays
+            By array name: (rows of the block, ...), the store's element types.
+        forward_images
+            How many images were pushed through the model to make this block.
+
+        Raises
+        ------
+        StoreError
+            When the disk is full or refuses.
+        """
+        rows = self._layout.rows(block)
+        try:
+            for name, array in self._arrays.items():
+                array[rows.start : rows.stop] = arrays[name]
+            self._marker(block).write_text(str(forward_images))
+        except (OSError, RuntimeError) as error:  # zarrs reports a full disk as a RuntimeError
+            raise self._write_error(error, block) from error
+
+    def seal(self) -> dict[str, Any]:
+        """Check that all is there, record it, and move the store to its place.
+
+        Returns
+        -------
+        dict
+            The manifest: small, JSON-able, the same as recorded in the store.
+        """
+        if missing := self.missing_blocks():
+            raise StoreError(
+                f"{self._path}: {len(missing)} of {self._layout.n_blocks} blocks are not written; "
+                "run the extraction again to go on"
+            )
+        group = zarr.open_group(self._partial, mode="r+")
+        attributes: dict[str, Any] = group.attrs.asdict()[ATTRIBUTE]
+        attributes["forward_images"] = sum(
+            int(self._marker(b).read_text()) for b in range(self._layout.n_blocks)
+        )
+        attributes["sealed"] = {
+            "arrays": {
+                a.name: {
+                    "shape": [self._layout.n_images, *a.shape],
+                    "dtype": a.dtype,
+                    "shards": self._layout.n_blocks,
+                    "bytes": _stored_bytes(self._partial / a.name),
+                }
+                for a in self._layout.arrays
+            }
+        }
+        group.attrs[ATTRIBUTE] = attributes
+        replaced = self._path.with_name(self._path.name + ".replaced")
+        shutil.rmtree(replaced, ignore_errors=True)
+        if self._path.exists():
+            self._path.rename(replaced)
+        self._partial.rename(self._path)
+        # Behind the move: a job killed in between finds its blocks again.
+        shutil.rmtree(self._path / _PROGRESS)
+        shutil.rmtree(replaced, ignore_errors=True)
+        return manifest(self._path, attributes)
+
+    def _marker(self, block: int) -> Path:
+        return self._partial / _PROGRESS / f"{block:06d}"
+
+    def _write_error(self, error: BaseException, block: int) -> StoreError:
+        full = getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error)
+        free = size(shutil.disk_usage(self._partial).free)
+        what = f"no space left on the disk ({free} free)" if full else str(error)
+        return StoreError(
+            f"{self._path}: block {block} could not be written: {what}; the blocks before it are "
+            "kept: make room and run the extraction again to go on"
+        )
+
+
+@contextmanager
+def open_writer(
+    path: Path,
+    layout: Layout,
+    geometry: Geometry,
+    rows: Rows,
+    request: Mapping[str, Any],
+    model: Mapping[str, Any],
+    *,
+    replace: bool = False,
+) -> Iterator[StoreWriter]:
+    """Lock a store for writing; create it, or go on with an interrupted one.
+
+    Parameters
+    ----------
+    path
+        Where the finished store will stand.
+    layout, geometry, rows
+        What it holds.
+    request
+        What decides its numbers (see :mod:`vitfeat.store.provenance`).
+    model
+        How the model is shown: id, label, family. Recorded, not compared.
+    replace
+        Whether an unfinished or finished store from another request may be replaced. The finished
+        one is kept until the new one is sealed.
+
+    Raises
+    ------
+    StoreError
+        When another process writes it, or what stands there is from other settings.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = partial_path(path)
+    with _lock(path):
+        found = unfinished_request(path)
+        if found is not None and (other := provenance.differences(found, request)):
+            if not replace:
+                raise StoreError(
+                    f"{partial}: an unfinished store from other settings is in the way ({other}); "
+                    "remove it, or pass --replace"
+                )
+            found = None
+        if found is None:
+            shutil.rmtree(partial, ignore_errors=True)
+            try:
+                _create(partial, layout, geometry, rows, request, model)
+            except BaseException as error:
+                shutil.rmtree(partial, ignore_errors=True)
+                if isinstance(error, OSError):
+                    raise StoreError(f"{path}: could not be created: {error}") from error
+                raise
+        yield StoreWriter(path, layout)
+
+
+def partial_path(path: Path) -> Path:
+    """Return where a store stands while it is written."""
+    return path.with_name(path.name + ".partial")
+
+
+def unfinished_request(path: Path) -> dict[str, Any] | None:
+    """Return the request of an interrupted store, or None where there is none to go on with."""
+    partial = partial_path(path)
+    # The markers' folder is made last: without it the creation itself was interrupted.
+    if not (partial / _PROGRESS).is_dir():
+        return None
+    try:
+        attributes = json.loads((partial / "zarr.json").read_text("utf-8"))["attributes"]
+        if attributes[ATTRIBUTE]["format_version"] != FORMAT_VERSION:
+            return None
+        request: dict[str, Any] = attributes[ATTRIBUTE]["request"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return request
+
+
+def manifest(path: Path, attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what stands for a sealed store in the workflow: small, and equal for equal stores."""
+    return {
+        "store": path.name,
+        "format_version": attributes["format_version"],
+        "fingerprint": attributes["fingerprint"],
+        "forward_images": attributes["forward_images"],
+        "arrays": attributes["sealed"]["arrays"],
+    }
+
+
+def _create(
+    partial: Path,
+    layout: Layout,
+    geometry: Geometry,
+    rows: Rows,
+    request: Mapping[str, Any],
+    model: Mapping[str, Any],
+) -> None:
+    group = zarr.create_group(partial, zarr_format=3)
+    group.attrs[ATTRIBUTE] = {
+        "format_version": FORMAT_VERSION,
+        "fingerprint": provenance.fingerprint(request),
+        "request": dict(request),
+        "model": dict(model),
+        "has_cls": geometry.has_cls,
+        "n_registers": geometry.n_registers,
+        "classes": list(rows.classes),
+        "skipped": [list(s) for s in rows.skipped],
+        "versions": provenance.versions(),
+    }
+    layers = np.asarray(geometry.layers, dtype=np.int64)
+    _coordinate(
+        group, "image_id", "image", np.asarray(rows.image_id, dtype=np.dtypes.StringDType())
+    )
+    _coordinate(group, "label", "image", rows.label)
+    _coordinate(group, "layer", "layer", layers)
+    if any(a.name.startswith(f"{SUMMARY_GROUP}/") for a in layout.arrays):
+        summary = group.create_group(SUMMARY_GROUP)
+        _coordinate(summary, "layer", "layer", layers)
+        for name, n in zip(("dy", "dx"), geometry.grid, strict=True):
+            _coordinate(summary, name, name, np.arange(1 - n, n, dtype=np.int64))
+    for array in layout.arrays:
+        group.create_array(
+            array.name,
+            shape=(layout.n_images, *array.shape),
+            dtype=array.dtype,
+            chunks=layout.chunk_shape(array),
+            shards=layout.shard_shape(array),
+            serializer=codec.serializer(),
+            compressors=codec.compressors(array.dtype),
+            # A shard that is not there must not read as numbers.
+            fill_value=float("nan"),
+            dimension_names=array.dims,
+            attributes={
+                "description": array.description,
+                "tap": array.tap,
+                # xarray's way to say which arrays label the images; a subgroup has none.
+                **({} if "/" in array.name else {"coordinates": "image_id label"}),
+            },
+        )
+    (partial / _PROGRESS).mkdir()
+
+
+def _coordinate(group: zarr.Group, name: str, dim: str, values: NDArray[Any]) -> None:
+    text = values.dtype.kind == "T"
+    array = group.create_array(
+        name,
+        shape=values.shape,
+        dtype=str if text else values.dtype,
+        chunks=(max(1, len(values)),),
+        compressors=(codec.compressors("uint8") if text else codec.compressors(str(values.dtype))),
+        dimension_names=(dim,),
+    )
+    array[:] = values
+
+
+def _array(group: zarr.Group, name: str) -> zarr.Array[Any]:
+    array = group[name]
+    if not isinstance(array, zarr.Array):
+        raise StoreError(f"{group.store_path}: {name} is not an array")
+    return array
+
+
+def _stored_bytes(folder: Path) -> int:
+    return sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())
+
+
+@contextmanager
+def _lock(path: Path) -> Iterator[None]:
+    """Hold the store's lock: two writers in one shard lose data."""
+    # The file stays: removing it would let a third writer lock another file of the same name.
+    with path.with_name(f".{path.name}.lock").open("w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise StoreError(
+                f"{path}: another process is writing this store; wait until it ends"
+            ) from error
+        yield

@@ -1,0 +1,35 @@
+"""Small pieces of wording that several messages share."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+def nearest(word: str, allowed: Iterable[str]) -> str:
+    """Return ``" (did you mean 'x'?)"`` for the allowed word nearest to `word`, or ``""``."""
+    match = difflib.get_close_matches(word, list(allowed), n=1)
+    return f" (did you mean {match[0]!r}?)" if match else ""
+
+
+def plural(count: int, noun: str) -> str:
+    """Return ``"1 image"`` or ``"2,000 images"``."""
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")
+
+
+def size(n_bytes: float) -> str:
+    """Return a number of bytes as people read it, in powers of 1024: ``"3.2 GiB"``."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if n_bytes < 1024:
+            return f"{n_bytes:.0f} {unit}" if unit == "B" else f"{n_bytes:.1f} {unit}"
+        n_bytes /= 1024
+    return f"{n_bytes:.1f} TiB"
+
+
+def duration(seconds: float) -> str:
+    """Return a time span as people read it: ``"42 s"``, ``"3 min"``, ``"2.5 h"``."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 90 * 60:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"
