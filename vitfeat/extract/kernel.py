@@ -61,7 +61,7 @@ def summarise_images(
             views["deviation_heads"][image] = _deviation_heads(matrices[image])
 
 
-@numba.njit(nogil=True, cache=True, fastmath=_FASTMATH)  # type: ignore[untyped-decorator]
+@numba.njit(nogil=True, cache=True, fastmath=_FASTMATH)
 def _walk(
     attention: NDArray[np.float32],
     n_prefix: int,
@@ -122,7 +122,7 @@ def _walk(
         deviation[h] = total * share
 
 
-@numba.njit(nogil=True, cache=True, fastmath=_FASTMATH)  # type: ignore[untyped-decorator]
+@numba.njit(nogil=True, cache=True, fastmath=_FASTMATH)
 def _deviation_heads(attention: NDArray[np.float32]) -> float:
     heads, queries, keys = attention.shape
     mean = np.empty(keys, np.float32)
@@ -143,5 +143,6 @@ def _deviation_heads(attention: NDArray[np.float32]) -> float:
         row = np.float32(0)
         for k in range(keys):
             row += np.sqrt(squares[k] / np.float32(heads - 1))
-        total += row
-    return total / (queries * keys)
+        total += float(row)
+    mean_deviation: float = total / (queries * keys)
+    return mean_deviation

@@ -102,6 +102,7 @@ def _from_timm(
             f"model {entry.id}: {type(model).__name__} ({entry.name}) is not a plain ViT: vitfeat "
             "needs one stack of blocks over one token grid (no windows, no stages)"
         )
+    first: Any = blocks[0]
     mean, std = entry.normalisation_values() or (mean, std)
     return Backbone(
         entry=entry,
@@ -112,13 +113,13 @@ def _from_timm(
         patch_size=patch_embed.patch_size,
         grid=patch_embed.grid_size,
         width=int(model.embed_dim),
-        heads=int(blocks[0].attn.num_heads),
+        heads=int(first.attn.num_heads),
         has_cls=getattr(model, "cls_token", None) is not None,
         n_prefix=int(prefix),
         mean=tuple(mean),
         std=tuple(std),
         # "random" is timm's word for training-time augmentation, not an evaluation setting.
-        interpolation=interpolation if interpolation in ("bicubic", "bilinear") else "bicubic",
+        interpolation="bilinear" if interpolation == "bilinear" else "bicubic",
     )
 
 

@@ -123,7 +123,10 @@ class FeatureStore:
         import xarray
 
         def opened(group: str | None) -> xarray.Dataset:
-            return xarray.open_zarr(self.path, group=group, chunks=None, consolidated=False)
+            found: xarray.Dataset = xarray.open_zarr(
+                self.path, group=group, chunks=None, consolidated=False
+            )
+            return found
 
         dataset = opened(None)
         if any(n.startswith(f"{SUMMARY_GROUP}/") for n in self.array_names):
@@ -167,13 +170,15 @@ class FeatureStore:
                     yield name, block
 
 
-def open_store(path: str | Path) -> FeatureStore:
+def open_store(path: str | Path, *, check_manifest: bool = True) -> FeatureStore:
     """Open a feature store.
 
     Parameters
     ----------
     path
         The store's folder, ``results/features/{dataset}/{model}.zarr``.
+    check_manifest
+        Whether the store must be the one that the manifest beside it was sealed for.
 
     Returns
     -------
@@ -215,7 +220,8 @@ def open_store(path: str | Path) -> FeatureStore:
         raise StoreError(
             f"{path}: block {block} of {name} is missing; remove the store and extract it again"
         )
-    _check_manifest(store)
+    if check_manifest:
+        _check_manifest(store)
     return store
 
 

@@ -110,7 +110,7 @@ class StoreWriter:
                 "run the extraction again to go on"
             )
         group = zarr.open_group(self._partial, mode="r+")
-        attributes: dict[str, Any] = group.attrs.asdict()[ATTRIBUTE]
+        attributes: Any = group.attrs.asdict()[ATTRIBUTE]
         attributes["forward_images"] = sum(
             int(self._marker(b).read_text()) for b in range(self._layout.n_blocks)
         )

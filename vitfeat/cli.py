@@ -1,0 +1,281 @@
+"""The command line: parse, call, write. The workflow's rules and people use the same commands.
+
+Every handler imports what it needs itself: importing torch takes seconds, and most jobs of a
+workflow do without.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import vitfeat
+from vitfeat.console import Console
+from vitfeat.errors import ConfigError, VitfeatError
+
+Handler = Callable[[argparse.Namespace, Console], None]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit status: 0, or 1 behind one line that says what is wrong."""
+    options = _parser().parse_args(arguments)
+    with Console(options.log) as console:
+        try:
+            options.handler(options, console)
+        except VitfeatError as error:
+            console.error(str(error))
+            return 1
+        except BrokenPipeError:  # `vitfeat models | head`
+            return 0
+        except KeyboardInterrupt:
+            console.error("interrupted")
+            return 130
+        except Exception:
+            console.bug()
+            raise
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="vitfeat",
+        description="Look inside Vision Transformers: features of every layer, extracted once.",
+    )
+    parser.add_argument("--version", action="version", version=vitfeat.__version__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, handler: Handler, text: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=text)
+        sub.add_argument("--log", type=Path, help="write the messages to this file")
+        sub.set_defaults(handler=handler)
+        return sub
+
+    command("models", _models, "list the models of the catalogue")
+
+    sub = command("info", _info, "say what a feature store holds")
+    sub.add_argument("store", type=Path)
+
+    sub = command("verify", _verify, "read a feature store whole and check every checksum")
+    sub.add_argument("store", type=Path)
+
+    sub = command("index", _index, "list a dataset's images, with their checksums")
+    sub.add_argument("name", help="name of the dataset")
+    sub.add_argument("--layout", required=True, help="folder, flat, list, imagenet50 or digits")
+    sub.add_argument("--root", required=True, help="the dataset's folder")
+    sub.add_argument("--split", help="first-level folder to use")
+    sub.add_argument("--list", help="text file that lists the images (layout list)")
+    sub.add_argument("--per-class", type=int, help="first so many valid images of each class")
+    sub.add_argument("--limit", type=int, help="first so many valid images")
+    sub.add_argument("--on-error", help="stop (default) at a broken image, or skip it")
+    sub.add_argument("--min-side", type=int, help="smallest side of an image in pixels")
+    sub.add_argument("--max-megapixels", type=float, help="largest image")
+    sub.add_argument("--workers", type=int, default=1, help="processes that read")
+    sub.add_argument("--out", type=Path, required=True, help="the index to write (CSV)")
+
+    sub = command("extract", _extract, "push a dataset through a model once, into a feature store")
+    sub.add_argument("model", help="id of the model")
+    sub.add_argument("--entry", help="the model's fields as JSON, in the place of the catalogue's")
+    sub.add_argument("--index", type=Path, required=True, help="the dataset's index")
+    sub.add_argument("--root", type=Path, required=True, help="the dataset's folder")
+    sub.add_argument("--out", type=Path, required=True, help="the store to write (.zarr)")
+    sub.add_argument("--manifest", type=Path, help="write the sealed store's manifest here")
+    sub.add_argument("--taps", nargs="+", default=["cls", "spatial"])
+    sub.add_argument("--layers", nargs="+", type=_layer, default=["all"])
+    sub.add_argument("--dtype", default="float16", choices=["float16", "float32"])
+    sub.add_argument("--precision", default="fp32", choices=["fp32", "tf32", "bf16", "fp16"])
+    sub.add_argument("--batch-size", type=int, default=32)
+    sub.add_argument("--device", default="auto")
+    sub.add_argument("--threads", type=int, default=0, help="CPU threads; 0 takes all")
+    sub.add_argument("--workers", type=_workers, default=None, help="decoding processes, or auto")
+    sub.add_argument("--replace", action="store_true", help="replace a store from other settings")
+
+    sub = command("gram", _gram, "compute the Gram matrix of every layer of a store")
+    sub.add_argument("store", type=Path)
+    sub.add_argument("--tokens", required=True, choices=["cls", "spatial", "all"])
+    sub.add_argument("--out", type=Path, required=True)
+    sub.add_argument("--add", type=Path, nargs="*", default=[], help="Gram files of part of them")
+    sub.add_argument("--device", default="auto")
+    sub.add_argument("--max-mb", type=int, default=2048, help="bound on the features in memory")
+
+    sub = command("cka", _cka, "compute the CKA of two models from their Gram matrices")
+    sub.add_argument("gram_a", type=Path)
+    sub.add_argument("gram_b", type=Path)
+    sub.add_argument("--estimators", nargs="+", default=["debiased"])
+    sub.add_argument("--batch-size", type=int, default=256)
+    sub.add_argument("--seed", type=int, default=0)
+    sub.add_argument("--out", type=Path, required=True)
+
+    sub = command("plot-cka", _plot_cka, "draw the CKA of all pairs, and of the last layers")
+    sub.add_argument("folder", type=Path, help="where {dataset}/{tokens}/{a}--{b}.csv are")
+    sub.add_argument("--datasets", nargs="+", required=True)
+    sub.add_argument("--tokens", nargs="+", required=True)
+    sub.add_argument("--models", required=True, help="[{id, label, family}, ...] as JSON")
+    sub.add_argument("--all", type=Path, required=True, dest="out_all")
+    sub.add_argument("--last-layer", type=Path, required=True)
+
+    sub = command("demo-digits", _demo_digits, "write the embedded dataset as image files")
+    sub.add_argument("--out", type=Path, required=True)
+
+    sub = command("train-demo", _train_demo, "train one of the embedded models anew")
+    sub.add_argument("name")
+    sub.add_argument("--out", type=Path, default=Path("results/demo/weights"))
+    sub.add_argument("--seed", type=int, default=0)
+    sub.add_argument("--threads", type=int)
+    return parser
+
+
+def _layer(text: str) -> str | int:
+    return int(text) if text.lstrip("-").isdigit() else text
+
+
+def _workers(text: str) -> int | None:
+    return None if text == "auto" else int(text)
+
+
+def _models(options: argparse.Namespace, console: Console) -> None:
+    from vitfeat.models.entry import builtin_catalog
+
+    entries = builtin_catalog().values()
+    width = max(len(e.id) for e in entries)
+    for e in entries:
+        console.print(f"{e.id:{width}}  {e.family:10}  {e.source:9}  {e.name}")
+
+
+def _info(options: argparse.Namespace, console: Console) -> None:
+    from vitfeat.store.info import describe
+    from vitfeat.store.reader import open_store
+
+    for line in describe(open_store(options.store)):
+        console.print(line)
+
+
+def _verify(options: argparse.Namespace, console: Console) -> None:
+    from vitfeat.errors import StoreError
+    from vitfeat.store.verify import verify
+
+    store, damages = verify(options.store)
+    if damages:
+        more = f", and {len(damages) - 1} more" if len(damages) > 1 else ""
+        raise StoreError(
+            f"{options.store}: damaged at {damages[0]}{more}; remove the store and extract it again"
+        )
+    console.print(f"{options.store}: whole, {store.n_images} images, every checksum right")
+
+
+def _index(options: argparse.Namespace, console: Console) -> None:
+    from vitfeat.data.index import build_index
+    from vitfeat.data.spec import DatasetSpec
+
+    keys = ("layout", "root", "split", "list", "per_class", "limit", "on_error", "min_side")
+    given = {k: getattr(options, k) for k in (*keys, "max_megapixels")}
+    spec = DatasetSpec.from_config(options.name, given)
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    build_index(spec, workers=options.workers, log=console.log).write(options.out)
+
+
+def _extract(options: argparse.Namespace, console: Console) -> None:
+    from vitfeat.data.index import Index
+    from vitfeat.extract.run import Settings, extract
+    from vitfeat.files import write_json
+    from vitfeat.models.entry import ModelEntry, find_entry
+    from vitfeat.models.loading import load_backbone
+
+    if options.entry is None:
+        entry = find_entry(options.model)
+    else:
+        fields = _json(options.entry, "--entry")
+        entry = ModelEntry.from_mapping(options.model, fields)
+    index = Index.read(options.index)
+    with console.progress(len(index), options.model) as advance:
+        sealed = extract(
+            load_backbone(entry),
+            index,
+            options.root,
+            options.out,
+            Settings(
+                taps=options.taps,
+                layers=options.layers,
+                dtype=options.dtype,
+                precision=options.precision,
+                batch_size=options.batch_size,
+                device=options.device,
+                threads=options.threads,
+                workers=options.workers,
+                replace=options.replace,
+            ),
+            log=console.log,
+            on_images=advance,
+        )
+    if options.manifest is not None:
+        write_json(options.manifest, sealed)
+
+
+def _gram(options: argparse.Namespace, console: Console) -> None:
+    from vitfeat.jobs import write_grams
+
+    write_grams(
+        options.store,
+        options.tokens,
+        options.out,
+        parts=options.add,
+        max_bytes=options.max_mb * 2**20,
+        device=options.device,
+    )
+
+
+def _cka(options: argparse.Namespace, console: Console) -> None:
+    from vitfeat.analysis.cka import cka
+    from vitfeat.analysis.gramfile import GramFile
+    from vitfeat.analysis.tables import Row, table, write_csv
+
+    a = GramFile(options.gram_a)
+    b = a if options.gram_a == options.gram_b else GramFile(options.gram_b)
+    rows: list[Row] = []
+    for estimator in options.estimators:
+        values = cka(
+            a,
+            b,
+            estimator=estimator,
+            batch_size=options.batch_size,
+            seed=options.seed,
+            log=console.log,
+        )
+        rows += table(values, a, b, estimator=estimator)
+    write_csv(options.out, rows)
+
+
+def _plot_cka(options: argparse.Namespace, console: Console) -> None:
+    from vitfeat.plan import cka_tables
+    from vitfeat.plots.cka import figures_from_csv
+
+    models = _json(options.models, "--models")
+    ids = [m["id"] for m in models]
+    tables = cka_tables(options.folder, options.datasets, options.tokens, ids)
+    figures_from_csv(tables, models, options.out_all, options.last_layer)
+
+
+def _demo_digits(options: argparse.Namespace, console: Console) -> None:
+    from vitfeat.demo import digits
+
+    digits.write(options.out)
+
+
+def _train_demo(options: argparse.Namespace, console: Console) -> None:
+    from vitfeat.demo.train import train
+
+    train(options.name, options.out, seed=options.seed, threads=options.threads, log=console.log)
+
+
+def _json(text: str, flag: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise ConfigError(f"{flag}: not JSON ({error}): {text[:80]}") from error
+
+
+if __name__ == "__main__":
+    sys.exit(main())

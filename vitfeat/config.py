@@ -1,0 +1,230 @@
+"""The config: checked as a whole before any job runs, and turned into typed settings.
+
+The schema says which keys there are, of which type and with which default; this module says in one
+line what is wrong, and checks what a schema cannot: that names refer to something.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import ValidationError, best_match
+
+from vitfeat.data.spec import DatasetSpec
+from vitfeat.errors import ConfigError
+from vitfeat.models.entry import ModelEntry, find_entry, read_catalog
+from vitfeat.text import nearest
+
+
+@dataclass(frozen=True)
+class CkaSettings:
+    """Settings of the analysis ``cka``; the schema describes them."""
+
+    datasets: tuple[str, ...]
+    tokens: tuple[str, ...]
+    estimators: tuple[str, ...]
+    batch_size: int
+    seed: int
+
+    def required_taps(self) -> set[str]:
+        """Return the taps that the asked token kinds are made from."""
+        needed = {"cls": {"cls"}, "spatial": {"spatial"}, "all": {"cls", "registers", "spatial"}}
+        return set[str]().union(*(needed[kind] for kind in self.tokens))
+
+
+@dataclass(frozen=True)
+class Config:
+    """A checked config.
+
+    Attributes
+    ----------
+    results
+        Folder of all outputs.
+    models
+        The models to run, in the order of figures.
+    datasets
+        Datasets by name.
+    extraction
+        The extraction's settings; ``taps`` are what is asked for beside the analyses' needs.
+    cka
+        The CKA's settings, or None where it is not asked for.
+    """
+
+    results: Path
+    models: tuple[ModelEntry, ...]
+    datasets: dict[str, DatasetSpec]
+    extraction: dict[str, Any]
+    cka: CkaSettings | None
+
+    def model(self, model_id: str) -> ModelEntry:
+        """Return a model of the config by id."""
+        return next(m for m in self.models if m.id == model_id)
+
+    def taps(self, dataset: str) -> list[str]:
+        """Return all taps that a dataset's stores need: one pass serves every analysis."""
+        taps = set(self.extraction["taps"])
+        if self.cka is not None and dataset in self.cka.datasets:
+            taps |= self.cka.required_taps()
+        return sorted(taps)
+
+
+#: Analyses that need a label for every image.
+NEEDS_LABELS: frozenset[str] = frozenset()
+
+# Layouts whose images never have labels; a list may or may not.
+_UNLABELLED = {"flat"}
+
+
+def parse_config(raw: Mapping[str, Any], schema: Mapping[str, Any]) -> Config:
+    """Check a config and fill in its defaults.
+
+    Parameters
+    ----------
+    raw
+        The config as read from YAML, with overrides merged in; not changed.
+    schema
+        The JSON schema (workflow/schemas/config.schema.yaml).
+
+    Raises
+    ------
+    ConfigError
+        In one line: the key, what was found, what is allowed, and the nearest match.
+    """
+    error = best_match(Draft202012Validator(schema).iter_errors(raw), key=_severity)
+    if error is not None:
+        raise ConfigError(_explain(error))
+    config = with_defaults(raw, schema)
+    results = Path(config["results"])
+    catalog = read_catalog(config["catalog"])
+    datasets = {n: _dataset(n, d, results) for n, d in config["datasets"].items()}
+    for name, settings in config["analyses"].items():
+        _check_datasets(name, settings["datasets"], datasets)
+    cka = config["analyses"].get("cka")
+    return Config(
+        results=results,
+        models=tuple(find_entry(m, catalog) for m in config["models"]),
+        datasets=datasets,
+        extraction=config["extraction"],
+        cka=CkaSettings(**{k: _frozen(v) for k, v in cka.items()}) if cka else None,
+    )
+
+
+def with_defaults(value: Any, schema: Mapping[str, Any]) -> Any:
+    """Return a copy of a valid value with the schema's defaults where keys are absent."""
+    if not isinstance(value, Mapping):
+        return deepcopy(value)
+    properties = schema.get("properties", {})
+    filled = {
+        key: with_defaults(value[key] if key in value else sub["default"], sub)
+        for key, sub in properties.items()
+        if key in value or "default" in sub
+    }
+    return {**{k: deepcopy(v) for k, v in value.items() if k not in properties}, **filled}
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _dataset(name: str, mapping: Mapping[str, Any], results: Path) -> DatasetSpec:
+    if mapping["layout"] == "digits":
+        # Written by the rule demo_digits; nobody has to say where.
+        mapping = {"root": str(digits_root(results)), **mapping}
+    return DatasetSpec.from_config(name, mapping)
+
+
+def digits_root(results: Path) -> Path:
+    """Return where the embedded dataset's images are written."""
+    return results / "demo" / "digits"
+
+
+def _check_datasets(
+    analysis: str, names: Sequence[str], datasets: Mapping[str, DatasetSpec]
+) -> None:
+    for name in names:
+        where = f"analyses.{analysis}.datasets"
+        if name not in datasets:
+            raise ConfigError(
+                f"{where}: unknown dataset {name!r}{nearest(name, datasets)}; the config's "
+                f"`datasets` has: {', '.join(datasets)}"
+            )
+        layout = datasets[name].layout
+        if analysis in NEEDS_LABELS and layout in _UNLABELLED:
+            labelled = [n for n, s in datasets.items() if s.layout not in _UNLABELLED]
+            raise ConfigError(
+                f"{where}: {analysis} needs a label for every image, and the layout {layout!r} of "
+                f"dataset {name!r} has none; datasets with labels: {', '.join(labelled) or 'none'}"
+            )
+
+
+def _severity(error: ValidationError) -> tuple[bool, int]:
+    """Order errors for jsonschema's choice: an unknown key explains the others, so it comes first.
+
+    The greatest is chosen.
+    """
+    return error.validator == "additionalProperties", -len(error.path)
+
+
+def _explain(error: ValidationError) -> str:
+    where = ".".join(str(p) for p in error.absolute_path)
+    found: Any = error.instance
+    rule: Any = error.validator_value
+    key = where or "config"
+    if error.validator == "additionalProperties":
+        schema: Any = error.schema
+        allowed = list(schema["properties"])
+        unknown = next(k for k in found if k not in allowed)
+        path = f"{where}.{unknown}" if where else str(unknown)
+        return (
+            f"config: unknown key {path!r}{nearest(str(unknown), allowed)}; allowed here: "
+            f"{', '.join(allowed)}"
+        )
+    if error.validator == "enum":
+        return (
+            f"config: {key}: found {found!r}{nearest(str(found), map(str, rule))}; allowed: "
+            f"{', '.join(map(str, rule))}"
+        )
+    if error.validator == "type":
+        kinds = [rule] if isinstance(rule, str) else rule
+        return f"config: {key}: found {found!r} ({_kind(found)}); allowed: {_kinds(kinds)}"
+    if error.validator == "required":
+        missing = next(k for k in rule if k not in found)
+        return (
+            f"config: {where or 'top level'}: the key {missing!r} is missing; needed here: "
+            f"{', '.join(rule)}"
+        )
+    return f"config: {key}: found {found!r}; {error.message}"
+
+
+_WORDS = {
+    "object": "a mapping",
+    "array": "a list",
+    "string": "a text",
+    "integer": "a whole number",
+    "number": "a number",
+    "boolean": "true or false",
+    "null": "null",
+}
+
+
+def _kinds(kinds: Iterable[str]) -> str:
+    return " or ".join(_WORDS[k] for k in kinds)
+
+
+def _kind(value: Any) -> str:
+    for kind, types in (
+        ("boolean", bool),
+        ("integer", int),
+        ("number", float),
+        ("string", str),
+        ("array", list),
+        ("object", Mapping),
+    ):
+        if isinstance(value, types):
+            return _WORDS[kind]
+    return "null" if value is None else type(value).__name__

@@ -1,0 +1,160 @@
+"""Finding images in folders, always in the order of their names."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from vitfeat.data.images import image_extensions, printable
+from vitfeat.errors import DataError
+from vitfeat.text import plural
+
+
+@dataclass
+class Tally:
+    """What a search passed over; it grows while the search's iterators are consumed."""
+
+    ignored_files: int = 0
+    beside_classes: int = 0
+    revisited_folders: list[str] = field(default_factory=list)
+    empty_classes: list[str] = field(default_factory=list)
+
+    def notes(self) -> Iterator[str]:
+        """Yield one line for the log about each thing passed over."""
+        if self.ignored_files:
+            yield (f"{plural(self.ignored_files, 'file')} ignored, not an image by the extension")
+        if self.beside_classes:
+            yield f"{plural(self.beside_classes, 'image')} beside the class folders ignored"
+        if self.revisited_folders:
+            yield (
+                f"{plural(len(self.revisited_folders), 'link')} to folders already visited not "
+                f"followed, first {printable(self.revisited_folders[0])}"
+            )
+        for name in self.empty_classes:
+            yield f"class folder {printable(name)} holds no images"
+
+
+@dataclass(frozen=True)
+class Folder:
+    """What lies directly in a folder, sorted by name, dot-files left out."""
+
+    identity: tuple[int, int]
+    folders: list[str]
+    images: list[str]
+    others: int
+
+    @staticmethod
+    def read(path: Path) -> Folder:
+        """List a folder.
+
+        Raises
+        ------
+        DataError
+            If it cannot be read, or a name in it is not valid UTF-8.
+        """
+        folders, images, others = [], [], 0
+        try:
+            identity = _identity(path)
+            with os.scandir(path) as entries:
+                for entry in entries:
+                    if entry.name.startswith("."):
+                        continue
+                    if _is_folder(entry):
+                        _require_utf8(path, entry.name)
+                        folders.append(entry.name)
+                    elif PurePosixPath(entry.name).suffix.lower() in image_extensions():
+                        _require_utf8(path, entry.name)
+                        images.append(entry.name)
+                    else:
+                        others += 1
+        except OSError as error:
+            raise DataError(
+                f"folder {printable(str(path))} cannot be read: {error.strerror}"
+            ) from None
+        return Folder(identity, sorted(folders), sorted(images), others)
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    """Tell a real folder from another, whatever links lead to it."""
+    status = path.stat()
+    return status.st_dev, status.st_ino
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
+
+
+def _require_utf8(path: Path, name: str) -> None:
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        raise DataError(
+            f"{printable(str(path / name))}: the name is not valid UTF-8; rename it"
+        ) from None
+
+
+def _require_unlike_stems(folder: str, images: list[str]) -> None:
+    """Refuse cat.jpg beside cat.png: it is usually an image and its mask."""
+    stems: dict[str, str] = {}
+    for name in images:
+        other = stems.setdefault(PurePosixPath(name).stem, name)
+        if other != name:
+            first, second = (printable(str(PurePosixPath(folder, n))) for n in (other, name))
+            raise DataError(
+                f"{first} and {second} have one name and two extensions (an image and its mask?); "
+                "remove one, or name the images to use with layout: list"
+            )
+
+
+def images_below(root: Path, folder: str, tally: Tally) -> Iterator[str]:
+    """Yield the images anywhere below a folder, lazily, sorted by the parts of their paths.
+
+    Links to folders are followed, each real folder once, so that loops of links end.
+
+    Parameters
+    ----------
+    root
+        The dataset's root.
+    folder
+        Where to search, as a POSIX path relative to ``root``; ``"."`` for the root.
+    tally
+        Counts what is passed over.
+
+    Yields
+    ------
+    str
+        POSIX path relative to ``root``.
+
+    Raises
+    ------
+    DataError
+        If a folder cannot be read, a name is not valid UTF-8, or two images of a folder differ only
+        in their extensions.
+    """
+    # The folders above count as visited: a link back to them would bring in other classes.
+    visited = {_identity(root / above) for above in PurePosixPath(folder).parents}
+    # A stack rather than recursion: folders may nest deeper than Python's frames.
+    stack = [iter([(folder, True)])]
+    while stack:
+        path, is_folder = next(stack[-1], ("", False))
+        if not path:
+            stack.pop()
+        elif not is_folder:
+            yield path
+        else:
+            found = Folder.read(root / path)
+            if found.identity in visited:
+                tally.revisited_folders.append(path)
+                continue
+            visited.add(found.identity)
+            _require_unlike_stems(path, found.images)
+            tally.ignored_files += found.others
+            here = PurePosixPath(path)
+            members = [(name, True) for name in found.folders]
+            members += [(name, False) for name in found.images]
+            stack.append(iter([(str(here / name), deeper) for name, deeper in sorted(members)]))

@@ -1,0 +1,253 @@
+"""The index of a dataset: which images, with which labels and which contents."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vitfeat.data.folders import Tally
+from vitfeat.data.images import printable
+from vitfeat.data.layouts import LAYOUTS
+from vitfeat.data.scan import Contents, examine
+from vitfeat.data.spec import DatasetSpec
+from vitfeat.data.table import damaged, read_table, write_table
+from vitfeat.errors import DataError
+from vitfeat.text import plural
+
+_COLUMNS = ("image_id", "label", "class_name", "width", "height", "n_bytes", "sha256")
+_SKIPPED_COLUMNS = ("image_id", "reason")
+
+# At most 18 digits, which int64 holds.
+_LABEL = re.compile("-1|0|[1-9][0-9]{0,17}")
+_POSITIVE = re.compile("[1-9][0-9]{0,17}")
+_SHA256 = re.compile("[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, eq=False)
+class Index:
+    """The images of a dataset, one row each, sorted by the parts of their paths.
+
+    Parameters
+    ----------
+    image_id
+        POSIX path relative to the dataset's root.
+    label
+        int64, shape (n,); -1 without labels.
+    class_name
+        Empty without a name.
+    width, height
+        int64, shape (n,); pixels.
+    n_bytes
+        int64, shape (n,); size of the file.
+    sha256
+        Of the file's contents, in lower-case hexadecimal.
+    skipped
+        Image id and reason of every image that was left out as unusable.
+    """
+
+    image_id: list[str]
+    label: NDArray[np.int64]
+    class_name: list[str]
+    width: NDArray[np.int64]
+    height: NDArray[np.int64]
+    n_bytes: NDArray[np.int64]
+    sha256: list[str]
+    skipped: list[tuple[str, str]] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.image_id)
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether the images have labels; a layout gives them to all or to none."""
+        return bool(len(self)) and bool(self.label.min() >= 0)
+
+    @property
+    def n_classes(self) -> int:
+        """How many different labels there are, 0 without labels; they need not be consecutive."""
+        return len(np.unique(self.label)) if self.has_labels else 0
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over every row's image id, label and contents; independent of the location."""
+        digest = hashlib.sha256()
+        for row in zip(self.image_id, self.label.tolist(), self.sha256, strict=True):
+            # JSON, as it marks where a field ends whatever stands in it.
+            digest.update(json.dumps(row).encode("ascii") + b"\n")
+        return digest.hexdigest()
+
+    def write(self, csv_path: Path) -> None:
+        """Write the index, and beside it what was skipped as ``{stem}.skipped.csv``.
+
+        Each file appears whole or not at all, the index last.
+        """
+        write_table(_skipped_path(csv_path), _SKIPPED_COLUMNS, self.skipped)
+        columns = [getattr(self, name) for name in _COLUMNS]
+        write_table(csv_path, _COLUMNS, zip(*columns, strict=True))
+
+    @staticmethod
+    def read(csv_path: Path) -> Index:
+        """Read what :meth:`write` wrote.
+
+        Raises
+        ------
+        DataError
+            If one of the two files is absent or damaged; names the file and the line.
+        """
+        seen: set[str] = set()
+        rows = []
+        for line, fields in read_table(csv_path, _COLUMNS):
+            row = _Row.parse(fields)
+            if row is None:
+                raise damaged(csv_path, line, "a field has a value that it cannot have")
+            if row.image_id in seen:
+                raise damaged(csv_path, line, f"{printable(row.image_id)} stands there twice")
+            seen.add(row.image_id)
+            rows.append(row)
+        skipped_path = _skipped_path(csv_path)
+        skipped = [(row[0], row[1]) for _, row in read_table(skipped_path, _SKIPPED_COLUMNS)]
+        return _from_rows(rows, skipped)
+
+
+class _Row(NamedTuple):
+    """A row, in the order of the columns."""
+
+    image_id: str
+    label: int
+    class_name: str
+    width: int
+    height: int
+    n_bytes: int
+    sha256: str
+
+    @staticmethod
+    def parse(fields: list[str]) -> _Row | None:
+        """Read a row's fields; None if one of them cannot be."""
+        image_id, label, class_name, width, height, n_bytes, sha256 = fields
+        counts = all(_POSITIVE.fullmatch(text) for text in (width, height, n_bytes))
+        if not (image_id and _LABEL.fullmatch(label) and counts and _SHA256.fullmatch(sha256)):
+            return None
+        return _Row(image_id, int(label), class_name, int(width), int(height), int(n_bytes), sha256)
+
+
+def _skipped_path(csv_path: Path) -> Path:
+    return csv_path.with_name(f"{csv_path.stem}.skipped.csv")
+
+
+def _from_rows(rows: list[_Row], skipped: list[tuple[str, str]]) -> Index:
+    def numbers(place: int) -> NDArray[np.int64]:
+        return np.array([row[place] for row in rows], dtype=np.int64)
+
+    return Index(
+        image_id=[row.image_id for row in rows],
+        label=numbers(1),
+        class_name=[row.class_name for row in rows],
+        width=numbers(3),
+        height=numbers(4),
+        n_bytes=numbers(5),
+        sha256=[row.sha256 for row in rows],
+        skipped=skipped,
+    )
+
+
+def build_index(spec: DatasetSpec, *, workers: int = 1, log: Callable[[str], None]) -> Index:
+    """Find a dataset's images and look at each once.
+
+    With ``on_error: skip`` every image is decoded fully, so that what stands in the index is known
+    to decode. With ``on_error: stop`` the header is looked at: the extraction decodes anyway, and
+    stops at an image that it cannot decode.
+
+    Parameters
+    ----------
+    spec
+        The dataset.
+    workers
+        Processes that read images; 1 reads in this one. The result is the same.
+    log
+        Takes lines for people: what was found, left out and noticed.
+
+    Returns
+    -------
+    Index
+        Sorted by the parts of the paths.
+
+    Raises
+    ------
+    DataError
+        If the folder or its images cannot be used as the layout expects.
+    ConfigError
+        If ``per_class`` is set for images without labels.
+    """
+    tally = Tally()
+    listing = LAYOUTS[spec.layout].find(spec, tally)
+    if spec.per_class is not None and not listing.has_labels:
+        raise spec.error("per_class", "the images have no labels; use limit")
+    rows: list[_Row] = []
+    skipped: list[tuple[str, str]] = []
+    for candidate, result in examine(listing.candidates, spec, workers):
+        if isinstance(result, Contents):
+            rows.append(
+                _Row(
+                    image_id=candidate.image_id,
+                    label=candidate.label,
+                    class_name=candidate.class_name,
+                    width=result.width,
+                    height=result.height,
+                    n_bytes=result.n_bytes,
+                    sha256=result.sha256,
+                )
+            )
+        elif spec.on_error == "stop":
+            raise DataError(
+                f"dataset {spec.name}: {result}; repair or remove the file, or set "
+                f"datasets.{spec.name}.on_error: skip"
+            )
+        else:
+            skipped.append((candidate.image_id, result.reason))
+    if not rows:
+        first, reason = skipped[0]
+        raise DataError(
+            f"dataset {spec.name}: none of its {len(skipped)} images can be used, the first is "
+            f"{printable(first)}: {reason}"
+        )
+    index = _from_rows(rows, skipped)
+    for line in _report(spec, index):
+        log(f"dataset {spec.name}: {line}")
+    for line in tally.notes():
+        log(f"dataset {spec.name}: {line}")
+    return index
+
+
+def _report(spec: DatasetSpec, index: Index) -> Iterator[str]:
+    """Yield the lines of the log about an index."""
+    yield f"{plural(len(index), 'image')}, {index.n_classes or 'no'} classes"
+    if index.skipped:
+        first, reason = index.skipped[0]
+        yield (
+            f"{plural(len(index.skipped), 'unusable image')} skipped, first {printable(first)}: "
+            f"{reason}"
+        )
+    copies: dict[str, list[str]] = {}
+    for image_id, sha256 in zip(index.image_id, index.sha256, strict=True):
+        copies.setdefault(sha256, []).append(image_id)
+    repeated = [same for same in copies.values() if len(same) > 1]
+    if repeated:
+        yield (
+            f"{plural(len(index) - len(copies), 'image')} byte-identical to others, which biases "
+            f"measures of similarity, first {printable(repeated[0][1])} of "
+            f"{printable(repeated[0][0])}"
+        )
+    if spec.per_class is not None and spec.limit is None:
+        for name, count in Counter(index.class_name).items():
+            if count < spec.per_class:
+                yield f"class {printable(name)} has {plural(count, 'image')}, fewer than per_class"

@@ -1,0 +1,136 @@
+"""List files: a text line for every image of a dataset."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+from vitfeat.data.images import printable
+from vitfeat.errors import DataError
+
+_INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
+
+
+class _Entry(NamedTuple):
+    line: int
+    label: str | None
+
+    @property
+    def kind(self) -> str:
+        if self.label is None:
+            return "no label"
+        return "an integer label" if _INTEGER.fullmatch(self.label) else "a class name"
+
+
+def read_list(path: Path, root: Path) -> list[tuple[str, int, str]]:
+    """Read a list file.
+
+    A line is ``path`` or ``path<TAB>label``; the label is an integer from 0 or the name of a class,
+    one kind in the whole file, on all lines or on none. Names are numbered in their sorted order.
+    Blank lines and lines that begin with ``#`` are skipped (write ``./#name`` for such a file).
+
+    Parameters
+    ----------
+    path
+        The list, UTF-8.
+    root
+        The folder that its paths are relative to and must not leave, neither by ``..`` nor through
+        links.
+
+    Returns
+    -------
+    list of tuple
+        ``(image_id, label, class_name)`` sorted by the parts of the path; -1 and ``""`` without
+        labels, and the integer as text where labels are integers.
+
+    Raises
+    ------
+    DataError
+        If the list cannot be read or names no image, or, with the line's number, if a line leaves
+        the root, names an image again, or its label does not fit the others.
+    """
+    entries = _entries(path, root)
+    if not entries:
+        raise DataError(f"list {printable(str(path))} names no images")
+    first = next(iter(entries.values()))
+    labels = set()
+    for entry in entries.values():
+        if entry.kind != first.kind:
+            raise _at(
+                path,
+                entry.line,
+                f"{entry.kind}, but line {first.line} has {first.kind}; label all lines in one way "
+                "or none",
+            )
+        labels.add(entry.label or "")
+    if first.kind == "an integer label":
+        numbers = {label: int(label) for label in labels}
+        names = {label: str(int(label)) for label in labels}
+    else:
+        # Without labels the only "name" is the empty one.
+        start = -1 if first.label is None else 0
+        numbers = {label: place for place, label in enumerate(sorted(labels), start)}
+        names = {label: label for label in labels}
+    for entry in entries.values():
+        if entry.label is not None and numbers[entry.label] < 0:
+            raise _at(path, entry.line, f"label {entry.label} is below 0")
+    rows = [
+        (image_id, numbers[entry.label or ""], names[entry.label or ""])
+        for image_id, entry in entries.items()
+    ]
+    return sorted(rows, key=lambda row: row[0].split("/"))
+
+
+def _at(path: Path, line: int, problem: str) -> DataError:
+    return DataError(f"list {printable(str(path))}, line {line}: {problem}")
+
+
+def _entries(path: Path, root: Path) -> dict[str, _Entry]:
+    """Read the lines, by their image ids."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"list {printable(str(path))} cannot be read: {error.strerror}") from None
+    real_root = os.path.realpath(root)
+    entries: dict[str, _Entry] = {}
+    for number, raw in enumerate(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
+        try:
+            line = raw.removesuffix(b"\r").decode("utf-8")
+        except UnicodeDecodeError:
+            raise _at(path, number, "not valid UTF-8; save the list as UTF-8") from None
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        written, tab, label = line.partition("\t")
+        label = label.strip()
+        if tab and (not label or "\t" in label):
+            raise _at(path, number, "expected one label after the tab")
+        image_id = _image_id(written, real_root)
+        if image_id is None:
+            raise _at(
+                path,
+                number,
+                f"{printable(written)} is not a path within the dataset's root "
+                f"{printable(str(root))}; paths are relative to it and must not lead out of it",
+            )
+        if image_id in entries:
+            raise _at(
+                path,
+                number,
+                f"{printable(written)} stands on line {entries[image_id].line} already; "
+                "remove one of them",
+            )
+        entries[image_id] = _Entry(number, label if tab else None)
+    return entries
+
+
+def _image_id(written: str, real_root: str) -> str | None:
+    """Normalise a path of the list; None if it is not the path of a file within the root."""
+    image_id = posixpath.normpath(written)
+    if "\0" in image_id or image_id == "." or image_id.startswith(("/", "../")) or image_id == "..":
+        return None
+    real = os.path.realpath(os.path.join(real_root, image_id))  # noqa: PTH118 - no Path.realpath
+    inside = os.path.commonpath([real, real_root]) == real_root
+    return image_id if inside else None

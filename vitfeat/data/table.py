@@ -1,0 +1,84 @@
+"""The index's CSV files: RFC 4180, UTF-8, written whole or not at all."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from vitfeat.data.images import printable
+from vitfeat.errors import DataError
+
+
+def write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Write a CSV file under a passing name and move it into place.
+
+    Parameters
+    ----------
+    path
+        The file; its folder is made when absent.
+    header, rows
+        Names of the columns, and their values.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    passing = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with passing.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file, lineterminator="\r\n")
+            writer.writerow(header)
+            writer.writerows(rows)
+        passing.replace(path)
+    finally:
+        passing.unlink(missing_ok=True)
+
+
+def read_table(path: Path, header: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
+    """Read a CSV file that :func:`write_table` wrote.
+
+    Parameters
+    ----------
+    path
+        The file.
+    header
+        The columns that it must have.
+
+    Yields
+    ------
+    tuple
+        The number of the row's last line in the file, and its fields.
+
+    Raises
+    ------
+    DataError
+        If the file cannot be read or is not such a table; names the file and the line.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{printable(str(path))} cannot be read: {error.strerror}") from None
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise damaged(path, data.count(b"\n", 0, error.start) + 1, "not UTF-8") from None
+    if not text.endswith("\n"):
+        raise damaged(path, text.count("\n") + 1, "the file ends within a line")
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    try:
+        for number, fields in enumerate(reader):
+            if number == 0 and fields != list(header):
+                raise damaged(path, 1, f"expected the header {','.join(header)}")
+            if len(fields) != len(header):
+                raise damaged(
+                    path, reader.line_num, f"{len(fields)} fields instead of {len(header)}"
+                )
+            if number:
+                yield reader.line_num, fields
+    except csv.Error as error:
+        raise damaged(path, reader.line_num, str(error)) from None
+
+
+def damaged(path: Path, line: int, problem: str) -> DataError:
+    """Make the error for a line that cannot be right."""
+    return DataError(f"{printable(str(path))}, line {line}: {problem}; remake the index")

@@ -1,0 +1,48 @@
+"""One extraction, as its parts see it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from vitfeat.models.backbone import Backbone
+from vitfeat.store.layout import Geometry, Layout
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is run: a model on a device, and the store that its tensors go to.
+
+    Attributes
+    ----------
+    backbone
+        The model, on `device`.
+    geometry, layout
+        The store's sizes and arrays.
+    device
+        Where the model runs.
+    dtype
+        Element type of the stored features.
+    precision
+        Arithmetic of the forward pass.
+    threads
+        CPU threads of the forward pass.
+    image_ids
+        Names of the rows, for messages.
+    """
+
+    backbone: Backbone
+    geometry: Geometry
+    layout: Layout
+    device: torch.device
+    dtype: str
+    precision: str
+    threads: int
+    image_ids: Sequence[str]
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether the device has a memory of its own."""
+        return self.device.type != "cpu"

@@ -1,0 +1,196 @@
+"""The overlapped loop: decoding, forward pass, copy to the host and writing at the same time.
+
+Decoding runs in worker processes, the forward pass in this thread (on a GPU) or on a pool of
+threads with some images each (on a CPU), writing in a thread of its own. Memory holds two units of
+rows, whatever the number of images.
+
+On a CPU each thread runs whole images with single-threaded operations. That needs no barriers
+inside the layers, and the numbers do not depend on the number of threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from vitfeat.data.tensors import normalise
+from vitfeat.extract.buffers import BatchSink, Unit, check_finite
+from vitfeat.extract.job import Job
+from vitfeat.extract.precision import forward_precision
+from vitfeat.models.taps import Taps
+from vitfeat.store.layout import Layout
+from vitfeat.store.writer import StoreWriter
+
+# Images that a CPU thread takes at once: enough to fill its vector units, few enough for its cache.
+_CPU_IMAGES = 4
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Which rows are pushed together.
+
+    Attributes
+    ----------
+    units
+        Rows that stand in memory together: whole blocks.
+    batches
+        For each unit, the rows that are decoded and pushed together.
+    unit_rows
+        Rows of the largest unit.
+    """
+
+    units: list[range]
+    batches: list[list[range]]
+    unit_rows: int
+
+    @property
+    def all_batches(self) -> list[range]:
+        """All batches in their order."""
+        return [b for unit in self.batches for b in unit]
+
+
+def schedule(layout: Layout, missing: Sequence[int], batch_size: int) -> Schedule:
+    """Cut the missing blocks into units and batches.
+
+    Batches lie on a grid that does not depend on where an interrupted job stopped, so that the
+    resumed store has the same bytes: within blocks where they are smaller than a block, over whole
+    blocks where they are larger.
+    """
+    per_unit = max(1, batch_size // layout.block)
+    rows = per_unit * layout.block
+    wanted = sorted({block // per_unit for block in missing})
+    units = [range(u * rows, min((u + 1) * rows, layout.n_images)) for u in wanted]
+    step = min(batch_size, rows) if per_unit == 1 else rows
+    batches = [
+        [range(a, min(a + step, unit.stop)) for a in range(unit.start, unit.stop, step)]
+        for unit in units
+    ]
+    return Schedule(units, batches, min(rows, layout.n_images))
+
+
+def required_taps(layout: Layout) -> set[str]:
+    """Return the raw taps that a layout's arrays are made from."""
+    return {
+        "attention" if a.tap in ("attention", "attention_summary") else "tokens"
+        for a in layout.arrays
+    }
+
+
+class _Runner:
+    """Pushes batches through a hooked model into units."""
+
+    def __init__(self, job: Job, taps: Taps, pool: ThreadPoolExecutor | None) -> None:
+        self._job = job
+        self._taps = taps
+        self._pool = pool
+
+    def push(self, images: Tensor, unit: Unit, start: int) -> None:
+        """Push uint8 images (n, height, width, 3) once; fill the unit's rows from `start` on."""
+        if self._pool is None:
+            self._push_gpu(images, unit, start)
+            return
+        tasks = [
+            self._pool.submit(self._push_cpu, images[a : a + _CPU_IMAGES], unit, start + a)
+            for a in range(0, len(images), _CPU_IMAGES)
+        ]
+        for task in tasks:
+            unit.peaks.append(task.result())
+
+    def _push_cpu(
+        self, images: Tensor, unit: Unit, start: int
+    ) -> tuple[int, int, dict[str, Tensor]]:
+        stop = start + len(images)
+        return start, stop, self._run(images, {n: t[start:stop] for n, t in unit.arrays.items()})
+
+    def _push_gpu(self, images: Tensor, unit: Unit, start: int) -> None:
+        stop = start + len(images)
+        device = self._job.device
+        staged = {
+            n: torch.empty(t[start:stop].shape, dtype=t.dtype, device=device)
+            for n, t in unit.arrays.items()
+        }
+        peaks = self._run(images.to(device, non_blocking=True), staged)
+        for name, tensor in staged.items():
+            unit.arrays[name][start:stop].copy_(tensor, non_blocking=True)
+        unit.peaks.append((start, stop, peaks))
+        event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        event.record()
+        unit.ready = event.synchronize
+
+    def _run(self, images: Tensor, arrays: dict[str, Tensor]) -> dict[str, Tensor]:
+        job = self._job
+        sink = BatchSink(arrays, job)
+        with torch.inference_mode(), forward_precision(job.precision, job.device):
+            batch = normalise(images, job.backbone.mean, job.backbone.std)
+            self._taps.run(batch, sink)
+        return sink.peaks
+
+
+@contextmanager
+def _open_runner(job: Job) -> Iterator[_Runner]:
+    """Give a hooked model with the threads that run it; put everything back afterwards."""
+    with ExitStack() as stack:
+        pool = None
+        if not job.on_gpu:
+            stack.callback(torch.set_num_threads, torch.get_num_threads())
+            torch.set_num_threads(1)
+            pool = stack.enter_context(
+                ThreadPoolExecutor(job.threads, initializer=torch.set_num_threads, initargs=(1,))
+            )
+        taps = stack.enter_context(
+            Taps(job.backbone, required_taps(job.layout), job.geometry.layers)
+        )
+        yield _Runner(job, taps, pool)
+
+
+def run_pipeline(
+    job: Job,
+    writer: StoreWriter,
+    plan: Schedule,
+    batches: Iterator[Tensor],
+    on_images: Callable[[int], None],
+) -> None:
+    """Push every batch of a plan once and write every missing block.
+
+    Parameters
+    ----------
+    job, writer, plan
+        The model, the store, and what to push.
+    batches
+        uint8 (n, height, width, 3), one for each batch of the plan.
+    on_images
+        Called with the number of images of every finished batch.
+    """
+    missing = set(writer.missing_blocks())
+
+    def write(unit: Unit) -> None:
+        unit.ready()
+        check_finite(unit, job)
+        first = unit.rows.start // job.layout.block
+        for block in range(first, -(-unit.rows.stop // job.layout.block)):
+            if block in missing:
+                rows = job.layout.rows(block)
+                writer.write_block(block, unit.part(rows), forward_images=len(rows))
+
+    # One unit is filled while the other is written. Taking a unit again waits for its writing,
+    # and raises what went wrong there.
+    units = [Unit.allocate(job.layout, plan.unit_rows, pinned=job.on_gpu) for _ in range(2)]
+    writing: list[Future[None] | None] = [None, None]
+    with ThreadPoolExecutor(1) as background, _open_runner(job) as runner:
+        for number, rows in enumerate(plan.units):
+            unit, before = units[number % 2], writing[number % 2]
+            if before is not None:
+                before.result()
+            unit.begin(rows)
+            for batch in plan.batches[number]:
+                runner.push(next(batches), unit, batch.start - rows.start)
+                on_images(len(batch))
+            writing[number % 2] = background.submit(write, unit)
+        for last in writing:
+            if last is not None:
+                last.result()

@@ -1,0 +1,330 @@
+"""Extraction of one model over one dataset into one store."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vitfeat.data.index import Index
+from vitfeat.data.loader import load_batches
+from vitfeat.data.views import SquareView
+from vitfeat.errors import ConfigError, ModelError, StoreError
+from vitfeat.extract.job import Job
+from vitfeat.extract.pipeline import Schedule, required_taps, run_pipeline, schedule
+from vitfeat.extract.precision import forward_precision
+from vitfeat.models.backbone import Backbone
+from vitfeat.models.layers import select_layers
+from vitfeat.models.taps import collect
+from vitfeat.store import provenance
+from vitfeat.store.layout import Geometry, available_taps, plan_layout
+from vitfeat.store.reader import open_store
+from vitfeat.store.writer import Rows, manifest, open_writer, partial_path
+from vitfeat.text import duration, plural, size
+
+Log = Callable[[str], None]
+
+# Bytes of image files that are decoded sooner than a process has started.
+_SMALL_DATASET = 8 * 2**20
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What to extract and how.
+
+    Attributes
+    ----------
+    taps
+        What to store, out of :data:`vitfeat.store.layout.TAPS`.
+    layers
+        Layers by name or number (:func:`vitfeat.models.layers.select_layers`).
+    dtype
+        Element type of the stored features.
+    precision
+        Arithmetic of the forward pass.
+    batch_size
+        Images that are decoded, and on a GPU pushed, together.
+    device
+        ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+    threads
+        CPU threads of the forward pass.
+    workers
+        Processes that decode; 0 decodes between the passes, None fits them to the work.
+    replace
+        Whether a store from other settings under the same path may be replaced.
+    """
+
+    taps: Sequence[str] = ("cls", "spatial")
+    layers: str | int | Sequence[str | int] = "all"
+    dtype: str = "float16"
+    precision: str = "fp32"
+    batch_size: int = 32
+    device: str = "auto"
+    threads: int = 0
+    workers: int | None = None
+    replace: bool = False
+
+
+def choose_device(name: str) -> torch.device:
+    """Turn a device's name into a device; ``auto`` takes a GPU where there is one.
+
+    Raises
+    ------
+    ConfigError
+        For a device that this machine does not have.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ConfigError(
+            f"extraction.device: found {name!r}; allowed: auto, cpu, cuda, cuda:N"
+        ) from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ConfigError(
+            f"extraction.device: found {name!r}, but this machine has "
+            f"{plural(torch.cuda.device_count(), 'usable GPU')}; use auto or cpu"
+        )
+    return device
+
+
+def geometry_of(backbone: Backbone, layers: Sequence[int]) -> Geometry:
+    """Return the sizes that a store's layout needs."""
+    return Geometry(
+        layers=tuple(layers),
+        width=backbone.width,
+        heads=backbone.heads,
+        grid=backbone.grid,
+        has_cls=backbone.has_cls,
+        n_registers=backbone.n_registers,
+    )
+
+
+def build_request(
+    backbone: Backbone, index: Index, view: SquareView, settings: Settings, geometry: Geometry
+) -> dict[str, Any]:
+    """Return everything that decides a store's numbers, as plain JSON."""
+    entry = backbone.entry
+    request = {
+        "model": {
+            "source": entry.source,
+            "name": entry.name,
+            "args": dict(entry.args),
+            "weights_sha256": backbone.weights_sha256(),
+            "mean": list(backbone.mean),
+            "std": list(backbone.std),
+        },
+        "data": {"fingerprint": index.fingerprint, "n_images": len(index)},
+        "view": view.describe(),
+        "precision": settings.precision,
+        "dtype": settings.dtype,
+        "taps": list(available_taps(geometry, settings.taps)),
+        "layers": list(geometry.layers),
+    }
+    # Through JSON once, so that tuples and numbers compare as they will be read back.
+    plain: dict[str, Any] = json.loads(json.dumps(request))
+    return plain
+
+
+def extract(
+    backbone: Backbone,
+    index: Index,
+    root: Path,
+    out: Path,
+    settings: Settings,
+    *,
+    log: Log = lambda _: None,
+    on_images: Callable[[int], None] = lambda _: None,
+    batches: Callable[[Schedule], Iterator[Tensor]] | None = None,
+) -> dict[str, Any]:
+    """Push every image through the model once and store what the taps give.
+
+    A finished store of the same request is kept as it is; an interrupted one is gone on with.
+
+    Parameters
+    ----------
+    backbone
+        The model, on any device.
+    index, root
+        The images, and the folder that their ids are relative to.
+    out
+        Where the store goes.
+    settings
+        What to extract and how.
+    log
+        Takes lines for people.
+    on_images
+        Called with the number of images of every finished batch.
+    batches
+        Gives uint8 batches (n, height, width, 3) in the place of decoding the files.
+
+    Returns
+    -------
+    dict
+        The sealed store's manifest.
+
+    Raises
+    ------
+    VitfeatError
+        With one line for the user; see docs/store.md for what stays on disk.
+    """
+    started = time.monotonic()
+    device = choose_device(settings.device)
+    layers = select_layers(backbone.depth, settings.layers)
+    geometry = geometry_of(backbone, layers)
+    taps = available_taps(geometry, settings.taps)
+    if not taps:
+        raise ModelError(
+            f"model {backbone.entry.id}: has none of the asked taps ({', '.join(settings.taps)})"
+        )
+    if "cls" in settings.taps and "cls" not in taps:
+        log(f"{backbone.entry.id} has no CLS token: the tap cls is left out")
+    view = SquareView(backbone.image_size, backbone.entry.crop_fraction, backbone.interpolation)
+    request = build_request(backbone, index, view, settings, geometry)
+    if (finished := _finished(out, request, settings.replace, log)) is not None:
+        return finished
+
+    layout = plan_layout(geometry, taps, len(index), settings.dtype)
+    backbone.module.to(device)
+    job = Job(
+        backbone=backbone,
+        geometry=geometry,
+        layout=layout,
+        device=device,
+        dtype=settings.dtype,
+        precision=settings.precision,
+        threads=settings.threads or os.cpu_count() or 1,
+        image_ids=index.image_id,
+    )
+    _announce(job, out, request, _probe(job), log)
+    shown = {k: getattr(backbone.entry, k) for k in ("id", "label", "family")}
+    rows = Rows(index.image_id, index.label, _classes(index), index.skipped)
+    with open_writer(
+        out, layout, geometry, rows, request, shown, replace=settings.replace
+    ) as writer:
+        missing = writer.missing_blocks()
+        if len(missing) < layout.n_blocks:
+            log(f"going on with an interrupted store: {len(missing)} of {layout.n_blocks} blocks")
+        plan = schedule(layout, missing, settings.batch_size)
+        if batches is None:
+            source: Iterator[Tensor] = load_batches(
+                index,
+                root,
+                view,
+                plan.all_batches,
+                workers=_workers(job, index, settings.workers),
+                pin=job.on_gpu,
+            )
+        else:
+            source = batches(plan)
+        with closing(source):  # type: ignore[type-var]
+            run_pipeline(job, writer, plan, source, on_images)
+        sealed = writer.seal()
+    log(
+        f"{out}: {plural(len(index), 'image')} in {duration(time.monotonic() - started)}, "
+        f"{size(sum(a['bytes'] for a in sealed['arrays'].values()))}"
+    )
+    return sealed
+
+
+def _finished(
+    out: Path, request: Mapping[str, Any], replace: bool, log: Log
+) -> dict[str, Any] | None:
+    """Return the manifest of a finished store of this request, if that is what stands there."""
+    if not out.exists():
+        return None
+    try:
+        store = open_store(out, check_manifest=False)
+    except StoreError:
+        if replace:
+            return None
+        raise
+    other = provenance.differences(store.attributes["request"], request)
+    if not other:
+        log(f"{out}: already there, whole and from these settings: nothing to do")
+        return manifest(out, store.attributes)
+    if replace:
+        log(f"{out}: from other settings ({other}); it will be replaced")
+        return None
+    raise StoreError(
+        f"{out}: a store from other settings stands there ({other}); remove it, or pass --replace"
+    )
+
+
+def _workers(job: Job, index: Index, asked: int | None) -> int:
+    """Choose how many processes decode.
+
+    A GPU leaves the CPU to them. Beside a forward pass on the CPU one process keeps four threads
+    fed, and none is worth its start when the images are a few small files.
+    """
+    if asked is not None:
+        return asked
+    if int(index.n_bytes.sum()) < _SMALL_DATASET:
+        return 0
+    return max(1, job.threads - 1 if job.on_gpu else job.threads // 4)
+
+
+def _classes(index: Index) -> list[str]:
+    """Return the name of each label 0, 1, ..."""
+    names = {int(label): name for label, name in zip(index.label, index.class_name, strict=True)}
+    return [names.get(i, "") for i in range(max(names, default=-1) + 1)]
+
+
+def _probe(job: Job) -> float:
+    """Push two images of noise through the model, and return the seconds that an image takes.
+
+    Whatever the taps cannot do shows here, before anything is on disk.
+    """
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(2, 3, *job.backbone.image_size, generator=generator).to(job.device)
+    with forward_precision(job.precision, job.device):
+        found = collect(
+            job.backbone, images, sorted(required_taps(job.layout)), job.geometry.layers
+        )
+        attention = found.get("attention")
+        # Autocast multiplies in 8 to 11 bits but sums the softmax in float32.
+        if attention is not None and not torch.allclose(
+            attention.float().sum(-1), torch.ones((), device=job.device), atol=1e-3
+        ):
+            raise ModelError(
+                f"model {job.backbone.entry.id}: the rows of its attention do not sum to 1; leave "
+                "out the taps attention and attention_summary"
+            )
+        started = time.perf_counter()
+        with torch.inference_mode():
+            job.backbone.forward(images)
+        if job.on_gpu:
+            torch.cuda.synchronize(job.device)
+    return (time.perf_counter() - started) / len(images)
+
+
+def _announce(job: Job, out: Path, request: Mapping[str, Any], seconds: float, log: Log) -> None:
+    """Say what is to come, and refuse what the disk cannot hold.
+
+    The size is that of the uncompressed numbers: what compression saves is not known before.
+    """
+    layout = job.layout
+    log(
+        f"{out}: {plural(layout.n_images, 'image')} x {len(job.geometry.layers)} layers, taps "
+        f"{', '.join(request['taps'])}, at most {size(layout.n_bytes)}, about "
+        f"{duration(seconds * layout.n_images)} on {job.device}"
+    )
+    out.parent.mkdir(parents=True, exist_ok=True)
+    partial = partial_path(out)
+    done = sum(f.stat().st_size for f in partial.rglob("*") if f.is_file())
+    free = shutil.disk_usage(out.parent).free
+    if layout.n_bytes - done > free:
+        raise StoreError(
+            f"{out}: the store needs up to {size(layout.n_bytes - done)}, the disk has "
+            f"{size(free)} free; make room, or take fewer images, layers or taps"
+        )

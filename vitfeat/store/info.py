@@ -1,0 +1,36 @@
+"""A store in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from vitfeat.store.reader import FeatureStore
+from vitfeat.text import size
+
+
+def describe(store: FeatureStore) -> Iterator[str]:
+    """Yield lines that say what a store holds and where it came from."""
+    attributes = store.attributes
+    request, model = attributes["request"], attributes["model"]
+    labelled = int((store.labels >= 0).sum())
+    yield f"store        {store.path}"
+    yield f"model        {model['id']} ({model['label']}, {model['family']})"
+    yield f"             {request['model']['source']} {request['model']['name']}"
+    yield f"weights      sha256 {request['model']['weights_sha256']}"
+    yield f"images       {store.n_images:,}, {labelled:,} labelled, {len(store.classes)} classes"
+    yield f"             sha256 {store.image_fingerprint}"
+    if attributes["skipped"]:
+        yield f"skipped      {len(attributes['skipped'])}, first: {attributes['skipped'][0][0]}"
+    yield f"view         {', '.join(f'{k} {v}' for k, v in request['view'].items())}"
+    yield f"layers       {', '.join(map(str, store.layers))}"
+    yield f"precision    {request['precision']}, stored as {request['dtype']}"
+    yield f"passes       {attributes['forward_images']:,} images pushed through the model"
+    yield f"fingerprint  {store.fingerprint}"
+    yield f"format       {attributes['format_version']}"
+    for name, facts in attributes["sealed"]["arrays"].items():
+        metadata: Any = store[name].metadata
+        dims = zip(metadata.dimension_names, facts["shape"], strict=True)
+        shape = ", ".join(f"{dim} {n}" for dim, n in dims)
+        yield f"{name:40} {facts['dtype']:8} {size(facts['bytes']):>10}  ({shape})"
+    yield "versions     " + ", ".join(f"{k} {v}" for k, v in attributes["versions"].items())

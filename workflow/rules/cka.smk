@@ -1,0 +1,89 @@
+# Linear CKA: Gram matrices once per model and token kind, pairs from Gram matrices alone.
+
+
+rule gram:
+    input:
+        f"{RESULTS}/features/{{dataset}}/{{model}}.json",
+    output:
+        f"{RESULTS}/cka/gram/{{dataset}}/{{tokens}}/{{model}}.safetensors",
+    log:
+        f"{RESULTS}/logs/gram/{{dataset}}/{{tokens}}/{{model}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/gram/{{dataset}}/{{tokens}}/{{model}}.tsv"
+    wildcard_constraints:
+        tokens="cls|spatial",
+    threads: 2
+    resources:
+        mem_mb=lambda wildcards: gram_memory_mb(dataset_size(wildcards.dataset)),
+        runtime=120,
+    params:
+        store=f"{RESULTS}/features/{{dataset}}/{{model}}.zarr",
+    shell:
+        "{VITFEAT} gram {params.store} --tokens {wildcards.tokens} --device {DEVICE} "
+        "--out {output} --log {log}"
+
+
+rule gram_all_tokens:
+    input:
+        manifest=f"{RESULTS}/features/{{dataset}}/{{model}}.json",
+        # Gram matrices add over features: the large part is not computed again.
+        spatial=f"{RESULTS}/cka/gram/{{dataset}}/spatial/{{model}}.safetensors",
+    output:
+        f"{RESULTS}/cka/gram/{{dataset}}/all/{{model}}.safetensors",
+    log:
+        f"{RESULTS}/logs/gram/{{dataset}}/all/{{model}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/gram/{{dataset}}/all/{{model}}.tsv"
+    resources:
+        mem_mb=lambda wildcards: gram_memory_mb(dataset_size(wildcards.dataset)),
+        runtime=60,
+    params:
+        store=f"{RESULTS}/features/{{dataset}}/{{model}}.zarr",
+    shell:
+        "{VITFEAT} gram {params.store} --tokens all --add {input.spatial} --device {DEVICE} "
+        "--out {output} --log {log}"
+
+
+rule cka_pair:
+    input:
+        a=f"{RESULTS}/cka/gram/{{dataset}}/{{tokens}}/{{model_a}}.safetensors",
+        b=f"{RESULTS}/cka/gram/{{dataset}}/{{tokens}}/{{model_b}}.safetensors",
+    output:
+        f"{RESULTS}/cka/{{dataset}}/{{tokens}}/{{model_a}}--{{model_b}}.csv",
+    log:
+        f"{RESULTS}/logs/cka/{{dataset}}/{{tokens}}/{{model_a}}--{{model_b}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/cka/{{dataset}}/{{tokens}}/{{model_a}}--{{model_b}}.tsv"
+    wildcard_constraints:
+        model_a=MODEL_IDS,
+        model_b=MODEL_IDS,
+    resources:
+        mem_mb=lambda wildcards: cka_memory_mb(dataset_size(wildcards.dataset)),
+        runtime=60,
+    params:
+        flags=flags(pair_settings()),
+    shell:
+        "{VITFEAT} cka {input.a} {input.b} {params.flags} --out {output} --log {log}"
+
+
+rule cka_figures:
+    input:
+        all_cka_tables(),
+    output:
+        all=f"{RESULTS}/cka/all.png",
+        all_pdf=f"{RESULTS}/cka/all.pdf",
+        last_layer=f"{RESULTS}/cka/last_layer.png",
+        last_layer_pdf=f"{RESULTS}/cka/last_layer.pdf",
+    log:
+        f"{RESULTS}/logs/cka_figures.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/cka_figures.tsv"
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        folder=f"{RESULTS}/cka",
+        flags=flags(figure_settings()),
+    shell:
+        "{VITFEAT} plot-cka {params.folder} {params.flags} --all {output.all} "
+        "--last-layer {output.last_layer} --log {log}"

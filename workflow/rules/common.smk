@@ -1,0 +1,160 @@
+# The checked config, paths, and what a job needs, as functions that the rules share.
+import json
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import yaml
+
+from vitfeat.config import digits_root, parse_config
+from vitfeat.errors import VitfeatError
+from vitfeat.models.shapes import guess_shape
+from vitfeat.plan import (
+    cka_memory_mb,
+    cka_tables,
+    extraction_memory_mb,
+    extraction_minutes,
+    gram_memory_mb,
+)
+
+
+def checked_config():
+    schema = Path(workflow.basedir, "workflow", "schemas", "config.schema.yaml")
+    try:
+        return parse_config(config, yaml.safe_load(schema.read_text("utf-8")))
+    except VitfeatError as error:
+        # One line for the user: a traceback through Snakemake says nothing about a config.
+        sys.exit(f"vitfeat: error: {error}")
+
+
+CONFIG = checked_config()
+RESULTS = CONFIG.results.as_posix()
+
+# The same interpreter on every node: the environment need not be activated.
+VITFEAT = f"{shlex.quote(sys.executable)} -m vitfeat"
+
+
+wildcard_constraints:
+    dataset="[A-Za-z0-9][A-Za-z0-9._-]*",
+    model="[A-Za-z0-9][A-Za-z0-9._-]*",
+    tokens="cls|spatial|all",
+
+
+def flags(settings):
+    """Turn settings into the flags of a command; what is not set is left to its default."""
+    words = []
+    for key, value in settings.items():
+        if value is None or value is False:
+            continue
+        words.append("--" + key.replace("_", "-"))
+        if value is not True:
+            values = value if isinstance(value, (list, tuple)) else [value]
+            words += [shlex.quote(str(v)) for v in values]
+    return " ".join(words)
+
+
+def all_cka_tables():
+    if CONFIG.cka is None:
+        return []
+    ids = [m.id for m in CONFIG.models]
+    tables = cka_tables(CONFIG.results / "cka", CONFIG.cka.datasets, CONFIG.cka.tokens, ids)
+    return [path.as_posix() for paths in tables.values() for path in paths]
+
+
+def targets():
+    """Return everything that the config asks for."""
+    wanted = [
+        f"{RESULTS}/features/{dataset}/{model.id}.json"
+        for dataset in CONFIG.datasets
+        if CONFIG.taps(dataset)
+        for model in CONFIG.models
+    ]
+    if CONFIG.cka is not None:
+        wanted += [f"{RESULTS}/cka/all.png", f"{RESULTS}/cka/last_layer.png"]
+    return wanted
+
+
+def n_images(index):
+    """Return how many images an index lists; a guess before it is written."""
+    path = Path(str(index))
+    if not path.exists():
+        return 50_000
+    with path.open("rb") as file:
+        return sum(1 for _ in file) - 1
+
+
+def dataset_size(dataset):
+    return n_images(f"{RESULTS}/datasets/{dataset}.csv")
+
+
+def dataset_folders(spec):
+    """Return a dataset's folder and its class folders, as far as they exist: the job says what is
+    missing."""
+    if spec.layout == "digits":
+        return [spec.root.as_posix()]
+    top = spec.root / spec.split if spec.split else spec.root
+    lists = [spec.list.as_posix()] if spec.list else []
+    if not top.is_dir():
+        return lists
+    return lists + [top.as_posix()] + sorted(p.as_posix() for p in top.iterdir() if p.is_dir())
+
+
+def index_settings(spec):
+    keys = ("layout", "root", "split", "list", "per_class", "limit", "on_error")
+    return {k: getattr(spec, k) for k in (*keys, "min_side", "max_megapixels")}
+
+
+def extraction_settings(wildcards):
+    """Return what decides a store's numbers."""
+    entry = CONFIG.model(wildcards.model).to_mapping()
+    shown = {k: v for k, v in entry.items() if k != "id" and v not in (None, {})}
+    layers = CONFIG.extraction["layers"]
+    return {
+        "entry": json.dumps(shown, sort_keys=True),
+        "root": CONFIG.datasets[wildcards.dataset].root.as_posix(),
+        "taps": CONFIG.taps(wildcards.dataset),
+        "layers": layers,
+        "dtype": CONFIG.extraction["dtype"],
+        "precision": CONFIG.extraction["precision"],
+    }
+
+
+# How an extraction runs: nothing here changes a store.
+EXTRACTION_RUN = flags(
+    {k: CONFIG.extraction[k] for k in ("batch_size", "device", "workers", "replace")}
+)
+
+DEVICE = shlex.quote(CONFIG.extraction["device"])
+
+MODEL_IDS = "|".join(re.escape(m.id) for m in CONFIG.models)
+
+
+def extraction_threads(entry):
+    """Return one thread for tiny models, where several of them run side by side; else what a node
+    usually has."""
+    return 1 if guess_shape(entry).flops_per_image < 1e9 else 8
+
+
+def pair_settings():
+    """Return the settings of a pair; a batch's size and order only where an estimator has batches."""
+    if CONFIG.cka is None:
+        return {}
+    batched = {"minibatch", "paper"} & set(CONFIG.cka.estimators)
+    return {
+        "estimators": CONFIG.cka.estimators,
+        "batch_size": CONFIG.cka.batch_size if batched else None,
+        "seed": CONFIG.cka.seed if batched else None,
+    }
+
+
+def figure_settings():
+    """Return the settings of the CKA figures; the tables' content comes from their jobs."""
+    if CONFIG.cka is None:
+        return {}
+    models = [{"id": m.id, "label": m.label, "family": m.family} for m in CONFIG.models]
+    return {
+        "datasets": CONFIG.cka.datasets,
+        "tokens": CONFIG.cka.tokens,
+        "models": json.dumps(models),
+    }

@@ -1,0 +1,38 @@
+# The datasets: the embedded one is written as image files, every one gets an index.
+
+
+rule demo_digits:
+    output:
+        directory(digits_root(CONFIG.results).as_posix()),
+    log:
+        f"{RESULTS}/logs/demo_digits.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/demo_digits.tsv"
+    resources:
+        mem_mb=500,
+        runtime=5,
+    shell:
+        "{VITFEAT} demo-digits --out {output} --log {log}"
+
+
+rule index:
+    input:
+        # Folders change when files come and go: then the index is made anew. A changed file is
+        # found by its checksum when it is read.
+        lambda wildcards: dataset_folders(CONFIG.datasets[wildcards.dataset]),
+    output:
+        f"{RESULTS}/datasets/{{dataset}}.csv",
+        f"{RESULTS}/datasets/{{dataset}}.skipped.csv",
+    log:
+        f"{RESULTS}/logs/index/{{dataset}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/index/{{dataset}}.tsv"
+    threads: 4
+    resources:
+        mem_mb=1000,
+        runtime=240,
+    params:
+        flags=lambda wildcards: flags(index_settings(CONFIG.datasets[wildcards.dataset])),
+    shell:
+        "{VITFEAT} index {wildcards.dataset} {params.flags} --workers {threads} "
+        "--out {output[0]} --log {log}"
