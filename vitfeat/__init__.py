@@ -1,3 +1,26 @@
-"""vitfeat: look inside Vision Transformers."""
+"""vitfeat: look inside Vision Transformers.
+
+>>> import vitfeat
+>>> store = vitfeat.open("results/features/digits/demo-dino.zarr")  # doctest: +SKIP
+>>> store.to_xarray()["cls"].sel(layer=5)  # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from vitfeat.store.reader import FeatureStore
 
 __version__ = "0.1.0"
+
+__all__ = ["__version__", "open"]
+
+
+def open(path: str | Path) -> FeatureStore:
+    """Open a feature store; :func:`vitfeat.store.reader.open_store` documents it."""
+    # Here and not above: most jobs of a workflow import vitfeat without needing Zarr.
+    from vitfeat.store.reader import open_store
+
+    return open_store(path)

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from vitfeat.errors import ModelError
 from vitfeat.extract.job import Job
-from vitfeat.extract.kernel import summarise_images
 from vitfeat.extract.summary import summarise
 from vitfeat.store.layout import SUMMARY_GROUP, Layout
 
@@ -127,6 +126,9 @@ class BatchSink:
             for name, value in summarise(attention, g.n_prefix, g.grid).items():
                 out[name].copy_(value)
         else:
+            # Here and not above: Numba takes half a second to import.
+            from vitfeat.extract.kernel import summarise_images
+
             summarise_images(attention.float(), g.n_prefix, g.grid, out)
 
 
