@@ -11,6 +11,7 @@ import errno
 import fcntl
 import json
 import shutil
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -126,6 +127,10 @@ class StoreWriter:
             }
         }
         group.attrs[ATTRIBUTE] = attributes
+        with warnings.catch_warnings():
+            # One file for all metadata, as xarray looks for; Zarr v3 is about to specify it.
+            warnings.filterwarnings("ignore", message="Consolidated metadata")
+            zarr.consolidate_metadata(self._partial)
         replaced = self._path.with_name(self._path.name + ".replaced")
         shutil.rmtree(replaced, ignore_errors=True)
         if self._path.exists():

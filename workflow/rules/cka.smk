@@ -12,6 +12,8 @@ rule gram:
         f"{RESULTS}/benchmarks/gram/{{dataset}}/{{tokens}}/{{model}}.tsv"
     wildcard_constraints:
         tokens="cls|spatial",
+    conda:
+        "../../environment.yml"
     threads: 2
     resources:
         mem_mb=lambda wildcards: gram_memory_mb(dataset_size(wildcards.dataset)),
@@ -19,7 +21,7 @@ rule gram:
     params:
         store=f"{RESULTS}/features/{{dataset}}/{{model}}.zarr",
     shell:
-        "{VITFEAT} gram {params.store} --tokens {wildcards.tokens} --device {DEVICE} "
+        "python -m vitfeat gram {params.store} --tokens {wildcards.tokens} {params.flags} "
         "--out {output} --log {log}"
 
 
@@ -34,13 +36,15 @@ rule gram_all_tokens:
         f"{RESULTS}/logs/gram/{{dataset}}/all/{{model}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/gram/{{dataset}}/all/{{model}}.tsv"
+    conda:
+        "../../environment.yml"
     resources:
         mem_mb=lambda wildcards: gram_memory_mb(dataset_size(wildcards.dataset)),
         runtime=60,
     params:
         store=f"{RESULTS}/features/{{dataset}}/{{model}}.zarr",
     shell:
-        "{VITFEAT} gram {params.store} --tokens all --add {input.spatial} --device {DEVICE} "
+        "python -m vitfeat gram {params.store} --tokens all --add {input.spatial} {params.flags} "
         "--out {output} --log {log}"
 
 
@@ -57,13 +61,15 @@ rule cka_pair:
     wildcard_constraints:
         model_a=MODEL_IDS,
         model_b=MODEL_IDS,
+    conda:
+        "../../environment.yml"
     resources:
         mem_mb=lambda wildcards: cka_memory_mb(dataset_size(wildcards.dataset)),
         runtime=60,
     params:
         flags=flags(pair_settings()),
     shell:
-        "{VITFEAT} cka {input.a} {input.b} {params.flags} --out {output} --log {log}"
+        "python -m vitfeat cka {input.a} {input.b} {params.flags} --out {output} --log {log}"
 
 
 rule cka_figures:
@@ -78,12 +84,14 @@ rule cka_figures:
         f"{RESULTS}/logs/cka_figures.log",
     benchmark:
         f"{RESULTS}/benchmarks/cka_figures.tsv"
+    conda:
+        "../../environment.yml"
     resources:
         mem_mb=2000,
         runtime=30,
     params:
-        folder=f"{RESULTS}/cka",
+        folder=lambda wildcards, output: Path(output.all).parent.as_posix(),
         flags=flags(figure_settings()),
     shell:
-        "{VITFEAT} plot-cka {params.folder} {params.flags} --all {output.all} "
+        "python -m vitfeat plot-cka {params.folder} {params.flags} --all {output.all} "
         "--last-layer {output.last_layer} --log {log}"

@@ -31,8 +31,13 @@ def checked_config():
 CONFIG = checked_config()
 RESULTS = CONFIG.results.as_posix()
 
-# The same interpreter on every node: the environment need not be activated.
-VITFEAT = f"{shlex.quote(sys.executable)} -m vitfeat"
+# `python` in every shell command is the interpreter that runs Snakemake, so that no environment need
+# be activated; --software-deployment-method conda puts the one of environment.yml before it.
+shell.prefix(
+    "set -euo pipefail; "
+    f"export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH "
+    f"PYTHONPATH={shlex.quote(workflow.basedir)}:${{{{PYTHONPATH:-}}}}; "
+)
 
 
 wildcard_constraints:
@@ -106,26 +111,18 @@ def index_settings(spec):
 
 
 def extraction_settings(wildcards):
-    """Return what decides a store's numbers."""
+    """Return the settings of an extraction. How it runs (batch size, device, ...) changes nothing in
+    a store: a job that is run again for that finds it whole and keeps it."""
     entry = CONFIG.model(wildcards.model).to_mapping()
     shown = {k: v for k, v in entry.items() if k != "id" and v not in (None, {})}
-    layers = CONFIG.extraction["layers"]
+    keys = ("layers", "dtype", "precision", "batch_size", "device", "workers", "replace")
     return {
         "entry": json.dumps(shown, sort_keys=True),
         "root": CONFIG.datasets[wildcards.dataset].root.as_posix(),
         "taps": CONFIG.taps(wildcards.dataset),
-        "layers": layers,
-        "dtype": CONFIG.extraction["dtype"],
-        "precision": CONFIG.extraction["precision"],
+        **{k: CONFIG.extraction[k] for k in keys},
     }
 
-
-# How an extraction runs: nothing here changes a store.
-EXTRACTION_RUN = flags(
-    {k: CONFIG.extraction[k] for k in ("batch_size", "device", "workers", "replace")}
-)
-
-DEVICE = shlex.quote(CONFIG.extraction["device"])
 
 MODEL_IDS = "|".join(re.escape(m.id) for m in CONFIG.models)
 

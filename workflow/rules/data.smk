@@ -8,11 +8,13 @@ rule demo_digits:
         f"{RESULTS}/logs/demo_digits.log",
     benchmark:
         f"{RESULTS}/benchmarks/demo_digits.tsv"
+    conda:
+        "../../environment.yml"
     resources:
         mem_mb=500,
         runtime=5,
     shell:
-        "{VITFEAT} demo-digits --out {output} --log {log}"
+        "python -m vitfeat demo-digits --out {output} --log {log}"
 
 
 rule index:
@@ -21,12 +23,14 @@ rule index:
         # found by its checksum when it is read.
         lambda wildcards: dataset_folders(CONFIG.datasets[wildcards.dataset]),
     output:
-        f"{RESULTS}/datasets/{{dataset}}.csv",
-        f"{RESULTS}/datasets/{{dataset}}.skipped.csv",
+        index=f"{RESULTS}/datasets/{{dataset}}.csv",
+        skipped=f"{RESULTS}/datasets/{{dataset}}.skipped.csv",
     log:
         f"{RESULTS}/logs/index/{{dataset}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/index/{{dataset}}.tsv"
+    conda:
+        "../../environment.yml"
     threads: 4
     resources:
         mem_mb=1000,
@@ -34,5 +38,5 @@ rule index:
     params:
         flags=lambda wildcards: flags(index_settings(CONFIG.datasets[wildcards.dataset])),
     shell:
-        "{VITFEAT} index {wildcards.dataset} {params.flags} --workers {threads} "
-        "--out {output[0]} --log {log}"
+        "python -m vitfeat index {wildcards.dataset} {params.flags} --workers {threads} "
+        "--out {output.index} --log {log}"

@@ -12,6 +12,8 @@ rule extract:
         f"{RESULTS}/logs/extract/{{dataset}}/{{model}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/extract/{{dataset}}/{{model}}.tsv"
+    conda:
+        "../../environment.yml"
     threads: lambda wildcards: extraction_threads(CONFIG.model(wildcards.model))
     resources:
         mem_mb=lambda wildcards: extraction_memory_mb(
@@ -24,6 +26,5 @@ rule extract:
         store=f"{RESULTS}/features/{{dataset}}/{{model}}.zarr",
         flags=lambda wildcards: flags(extraction_settings(wildcards)),
     shell:
-        # How it runs changes nothing in the store, so it stands outside of the params.
-        "{VITFEAT} extract {wildcards.model} --index {input} --out {params.store} "
-        "--manifest {output} {params.flags} {EXTRACTION_RUN} --threads {threads} --log {log}"
+        "python -m vitfeat extract {wildcards.model} --index {input} --out {params.store} "
+        "--manifest {output} {params.flags} --threads {threads} --log {log}"
