@@ -73,7 +73,7 @@ def write_grams(
             "this model, or extract them"
         )
     meta = GramMeta(
-        model=str(store.attributes["model"]["id"]),
+        model=store.model,
         dataset=store_path.parent.name,
         tokens=tokens,
         image_fingerprint=store.image_fingerprint,

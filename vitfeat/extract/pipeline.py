@@ -21,7 +21,7 @@ from torch import Tensor
 from vitfeat.data.tensors import normalise
 from vitfeat.extract.buffers import BatchSink, Unit, check_finite
 from vitfeat.extract.job import Job
-from vitfeat.extract.precision import forward_precision
+from vitfeat.extract.precision import autocast, matmul_precision
 from vitfeat.models.taps import Taps
 from vitfeat.store.layout import Layout
 from vitfeat.store.writer import StoreWriter
@@ -125,7 +125,7 @@ class _Runner:
     def _run(self, images: Tensor, arrays: dict[str, Tensor]) -> dict[str, Tensor]:
         job = self._job
         sink = BatchSink(arrays, job)
-        with torch.inference_mode(), forward_precision(job.precision, job.device):
+        with torch.inference_mode(), autocast(job.precision, job.device):
             batch = normalise(images, job.backbone.mean, job.backbone.std)
             self._taps.run(batch, sink)
         return sink.peaks
@@ -135,6 +135,8 @@ class _Runner:
 def _open_runner(job: Job) -> Iterator[_Runner]:
     """Give a hooked model with the threads that run it; put everything back afterwards."""
     with ExitStack() as stack:
+        # Of the whole process: once around all threads.
+        stack.enter_context(matmul_precision(job.precision, job.device))
         pool = None
         if not job.on_gpu:
             stack.callback(torch.set_num_threads, torch.get_num_threads())

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
 
 import torch
 
@@ -16,9 +17,16 @@ PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
+def autocast(precision: str, device: torch.device) -> AbstractContextManager[Any]:
+    """Return the context that a thread must run the forward pass in; it holds for that thread."""
+    if precision in _AUTOCAST:
+        return torch.autocast(device.type, dtype=_AUTOCAST[precision])
+    return nullcontext()
+
+
 @contextmanager
-def forward_precision(precision: str, device: torch.device) -> Iterator[None]:
-    """Run what is inside in the asked arithmetic; autocast holds for the calling thread alone.
+def matmul_precision(precision: str, device: torch.device) -> Iterator[None]:
+    """Set how float32 matrices are multiplied, for all threads; the caller's setting comes back.
 
     Raises
     ------
@@ -33,10 +41,6 @@ def forward_precision(precision: str, device: torch.device) -> Iterator[None]:
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
     try:
-        if precision in _AUTOCAST:
-            with torch.autocast(device.type, dtype=_AUTOCAST[precision]):
-                yield
-        else:
-            yield
+        yield
     finally:
         torch.set_float32_matmul_precision(before)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,7 +22,7 @@ from vitfeat.data.views import SquareView
 from vitfeat.errors import ConfigError, ModelError, StoreError
 from vitfeat.extract.job import Job
 from vitfeat.extract.pipeline import Schedule, required_taps, run_pipeline, schedule
-from vitfeat.extract.precision import forward_precision
+from vitfeat.extract.precision import autocast, matmul_precision
 from vitfeat.models.backbone import Backbone
 from vitfeat.models.layers import select_layers
 from vitfeat.models.taps import collect
@@ -84,12 +85,9 @@ def choose_device(name: str) -> torch.device:
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise ConfigError(
-            f"extraction.device: found {name!r}; allowed: auto, cpu, cuda, cuda:N"
-        ) from error
+    if not re.fullmatch(r"cpu|cuda(:[0-9]+)?", name):
+        raise ConfigError(f"extraction.device: found {name!r}; allowed: auto, cpu, cuda, cuda:N")
+    device = torch.device(name)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ConfigError(
             f"extraction.device: found {name!r}, but this machine has "
@@ -207,10 +205,9 @@ def extract(
         image_ids=index.image_id,
     )
     _announce(job, out, request, _probe(job), log)
-    shown = {k: getattr(backbone.entry, k) for k in ("id", "label", "family")}
     rows = Rows(index.image_id, index.label, _classes(index), index.skipped)
     with open_writer(
-        out, layout, geometry, rows, request, shown, replace=settings.replace
+        out, layout, geometry, rows, request, backbone.entry.id, replace=settings.replace
     ) as writer:
         missing = writer.missing_blocks()
         if len(missing) < layout.n_blocks:
@@ -287,7 +284,7 @@ def _probe(job: Job) -> float:
     """
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(2, 3, *job.backbone.image_size, generator=generator).to(job.device)
-    with forward_precision(job.precision, job.device):
+    with matmul_precision(job.precision, job.device), autocast(job.precision, job.device):
         found = collect(
             job.backbone, images, sorted(required_taps(job.layout)), job.geometry.layers
         )

@@ -21,6 +21,20 @@ CATALOG_PATH = Path(__file__).with_name("catalog.yaml")
 
 SOURCES = ("timm", "open_clip", "demo")
 
+# Settings that would be passed over in silence: what a library's models cannot be told.
+_UNUSED = {
+    "open_clip": ("args", "checkpoint_key", "checkpoint_prefix"),
+    "demo": (
+        "args",
+        "pretrained",
+        "checkpoint",
+        "checkpoint_key",
+        "checkpoint_prefix",
+        "seed",
+        "image_size",
+    ),
+}
+
 # Published normalisations by name: mean and standard deviation of RGB in 0..1.
 NORMALISATIONS: dict[str, tuple[tuple[float, float, float], tuple[float, float, float]]] = {
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
@@ -105,6 +119,12 @@ class ModelEntry:
                 f"{where}.source: found {found!r}{nearest(str(found), SOURCES)}; "
                 f"allowed: {', '.join(SOURCES)}"
             )
+        for key in _UNUSED.get(mapping["source"], ()):
+            if mapping.get(key):
+                raise ConfigError(
+                    f"{where}.{key}: models of the source {mapping['source']} do not take it; "
+                    "remove the key"
+                )
         if "name" not in mapping:
             raise ConfigError(f"{where}: the key 'name' (the architecture's name) is missing")
         entry = cls(id=model_id, **{**mapping, "label": mapping.get("label") or model_id})
@@ -131,10 +151,11 @@ class ModelEntry:
                     f"{', '.join(NORMALISATIONS)} or a mapping with mean and std"
                 )
             return NORMALISATIONS[self.normalisation]
-        mean, std = self.normalisation.get("mean", ()), self.normalisation.get("std", ())
+        given: Any = self.normalisation if isinstance(self.normalisation, Mapping) else {}
+        mean, std = given.get("mean", ()), given.get("std", ())
         if not (_is_rgb(mean) and _is_rgb(std) and all(s > 0 for s in std)):
             raise ConfigError(
-                f"catalog.{self.id}.normalisation: found {dict(self.normalisation)!r}; "
+                f"catalog.{self.id}.normalisation: found {self.normalisation!r}; "
                 "mean and std must be three numbers each, std above 0"
             )
         return tuple(mean), tuple(std)
@@ -158,12 +179,13 @@ def read_catalog(mapping: Mapping[str, Mapping[str, Any]]) -> dict[str, ModelEnt
     """Turn ``{id: fields}`` into entries, checking every id and field."""
     for model_id in mapping:
         # Ids become wildcards and file names; "--" separates the two models of a pair.
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", model_id) or "--" in model_id:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", str(model_id)) or "--" in str(model_id):
             raise ConfigError(
                 f"catalog.{model_id}: an id may hold letters, digits, '.', '_' and '-' "
                 "(no '--', no slash) and starts with a letter or digit"
             )
-    return {i: ModelEntry.from_mapping(i, fields_) for i, fields_ in mapping.items()}
+    # YAML reads an id of digits as a number.
+    return {str(i): ModelEntry.from_mapping(str(i), fields_) for i, fields_ in mapping.items()}
 
 
 def find_entry(model_id: str, user_catalog: Mapping[str, ModelEntry] | None = None) -> ModelEntry:

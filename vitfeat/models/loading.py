@@ -66,11 +66,12 @@ def _load_timm(entry: ModelEntry) -> Backbone:
     )
     if entry.checkpoint:
         state = _read_checkpoint(entry)
+        _check_patch(entry, model, state)
         try:
             # timm's own filter renames published layouts and resizes position embeddings.
             adapt = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
             state = adapt(state, model) if adapt else state
-        except (KeyError, RuntimeError, AttributeError) as error:
+        except Exception as error:  # the filters trust their input: a foreign one breaks them anyhow
             raise ModelError(
                 f"model {entry.id}: {entry.checkpoint} is not a checkpoint of {architecture}: "
                 f"{error}"
@@ -97,10 +98,12 @@ def _from_timm(
         not isinstance(blocks, nn.Sequential | nn.ModuleList)
         or prefix is None
         or not isinstance(getattr(patch_embed, "grid_size", None), tuple)
+        # Blocks of parallel parts have no one attention.
+        or not hasattr(getattr(blocks[0], "attn", None), "num_heads")
     ):
         raise ModelError(
             f"model {entry.id}: {type(model).__name__} ({entry.name}) is not a plain ViT: vitfeat "
-            "needs one stack of blocks over one token grid (no windows, no stages)"
+            "needs one stack of blocks over one token grid (no windows, stages, parallel parts)"
         )
     first: Any = blocks[0]
     mean, std = entry.normalisation_values() or (mean, std)
@@ -215,7 +218,14 @@ def _read_checkpoint(entry: ModelEntry) -> dict[str, Tensor]:
             content: Any = load_file(path)
         else:
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, OSError, ValueError, EOFError, KeyError) as error:
+    except (pickle.UnpicklingError, EOFError, KeyError) as error:
+        # torch's own words here advise to run what the file says.
+        raise ModelError(
+            f"model {entry.id}: {path} is not a readable weight file: it is empty, damaged or of "
+            "another kind, or holds Python objects beside tensors, which vitfeat never loads as "
+            "they can run code"
+        ) from error
+    except (RuntimeError, OSError, ValueError) as error:
         reason = str(error).split("\n")[0]
         raise ModelError(
             f"model {entry.id}: {path} is not a readable weight file: {reason}"
@@ -247,6 +257,19 @@ def _read_checkpoint(entry: ModelEntry) -> dict[str, Tensor]:
             + "; set checkpoint_key and checkpoint_prefix to where the backbone stands in the file"
         )
     return state
+
+
+def _check_patch(entry: ModelEntry, model: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Refuse patches of another size, which timm would resample without a word."""
+    name = "patch_embed.proj.weight"
+    found, wanted = state.get(name), model.state_dict().get(name)
+    if found is None or wanted is None or found.ndim != 4:
+        return
+    if found.shape[-2:] != wanted.shape[-2:]:
+        raise ModelError(
+            f"model {entry.id}: the checkpoint {entry.checkpoint} has patches of "
+            f"{tuple(found.shape[-2:])} pixels, {entry.name} of {tuple(wanted.shape[-2:])}"
+        )
 
 
 def _load_state(entry: ModelEntry, model: nn.Module, state: Mapping[str, Tensor]) -> None:

@@ -55,10 +55,24 @@ _SIZES = {
     "base": (12, 768, 12),
     "large": (24, 1024, 16),
     "huge": (32, 1280, 16),
-    "giant": (40, 1408, 16),
+    # DINOv2's width; that of Zhai et al. is 1408.
+    "giant": (40, 1536, 24),
     "gigantic": (48, 1664, 16),
+    "so400m": (27, 1152, 16),
 }
-_LETTERS = {"T": "tiny", "S": "small", "B": "base", "L": "large", "H": "huge", "g": "giant"}
+_LETTERS = {
+    "T": "tiny",
+    "S": "small",
+    "B": "base",
+    "L": "large",
+    "H": "huge",
+    "g": "giant",
+    "bigG": "gigantic",
+    "SO400M": "so400m",
+}
+
+# Input sizes that names leave out, by a word of the name.
+_IMAGE_SIZES = {"dinov2": 518, "dinov3": 256}
 
 
 def guess_shape(entry: ModelEntry) -> Shape:
@@ -68,17 +82,20 @@ def guess_shape(entry: ModelEntry) -> Shape:
     """
     if entry.source == "demo":
         return Shape(depth=6, width=64, heads=4, patch=4, image_size=32)
-    word = re.search(r"_(tiny|small|base|large|huge|giant|gigantic)_", entry.name)
-    letter = re.search(r"ViT-([TSBLHg])-", entry.name)
-    size = word.group(1) if word else _LETTERS[letter.group(1)] if letter else "large"
-    depth, width, heads = _SIZES[size]
-    patch = re.search(r"patch(\d+)|ViT-[TSBLHg]-(\d+)", entry.name)
+    word = re.search(r"_(tiny|small|base|large|huge|giant|gigantic|so400m)_", entry.name)
+    letter = re.search(r"ViT-([TSBLHg]|bigG|SO400M)-", entry.name)
+    known = word.group(1) if word else _LETTERS[letter.group(1)] if letter else "large"
+    depth, width, heads = _SIZES[known]
+    patch = re.search(r"patch(\d+)|ViT-[A-Za-z0-9]+-(\d+)", entry.name)
     pixels = re.search(r"_(\d{3})(?:$|\.)|-(\d{3})(?:$|-)", entry.name)
+    unsaid = next((size for word, size in _IMAGE_SIZES.items() if word in entry.name), 224)
     return Shape(
         depth=int(entry.args.get("depth", depth)),
         width=int(entry.args.get("embed_dim", width)),
         heads=int(entry.args.get("num_heads", heads)),
-        patch=int(next(g for g in patch.groups() if g)) if patch else 14,
+        patch=int(
+            entry.args.get("patch_size", next(g for g in patch.groups() if g) if patch else 14)
+        ),
         image_size=entry.image_size
-        or (int(next(g for g in pixels.groups() if g)) if pixels else 224),
+        or (int(next(g for g in pixels.groups() if g)) if pixels else unsaid),
     )

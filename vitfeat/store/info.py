@@ -12,11 +12,10 @@ from vitfeat.text import size
 def describe(store: FeatureStore) -> Iterator[str]:
     """Yield lines that say what a store holds and where it came from."""
     attributes = store.attributes
-    request, model = attributes["request"], attributes["model"]
+    request = attributes["request"]
     labelled = int((store.labels >= 0).sum())
     yield f"store        {store.path}"
-    yield f"model        {model['id']} ({model['label']}, {model['family']})"
-    yield f"             {request['model']['source']} {request['model']['name']}"
+    yield f"model        {store.model} ({request['model']['source']} {request['model']['name']})"
     yield f"weights      sha256 {request['model']['weights_sha256']}"
     yield f"images       {store.n_images:,}, {labelled:,} labelled, {len(store.classes)} classes"
     yield f"             sha256 {store.image_fingerprint}"

@@ -267,7 +267,24 @@ def _summary_arrays(g: Geometry) -> list[ArraySpec]:
             "attention rows of the prefix tokens (CLS, registers)",
         )
     ]
-    return (prefix if g.n_prefix else []) + [
+    deviation_positions = [
+        array(
+            "deviation_positions",
+            "head",
+            (heads,),
+            "standard deviation over spatial queries (ddof 1), mean over spatial keys",
+        )
+    ]
+    deviation_heads = [
+        array(
+            "deviation_heads",
+            "",
+            (),
+            "standard deviation over heads (ddof 1), mean over queries and keys",
+        )
+    ]
+    return [
+        *(prefix if g.n_prefix else []),
         array(
             "spatial_query",
             "head key",
@@ -294,18 +311,9 @@ def _summary_arrays(g: Geometry) -> list[ArraySpec]:
             (heads,),
             "number of spatial queries that attend to prefix tokens alone",
         ),
-        array(
-            "deviation_positions",
-            "head",
-            (heads,),
-            "standard deviation over spatial queries (ddof 1), mean over spatial keys",
-        ),
-        array(
-            "deviation_heads",
-            "",
-            (),
-            "standard deviation over heads (ddof 1), mean over queries and keys",
-        ),
+        # Of one position or one head there is none.
+        *(deviation_positions if rows * columns > 1 else []),
+        *(deviation_heads if heads > 1 else []),
         array(
             "entropy",
             "head",

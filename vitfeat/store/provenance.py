@@ -27,16 +27,17 @@ def versions() -> dict[str, str]:
     return {name: version(name) for name in _LIBRARIES}
 
 
-def differences(found: Mapping[str, Any], asked: Mapping[str, Any]) -> str:
+def differences(found: Mapping[str, Any], asked: Mapping[str, Any], *, exact: bool = False) -> str:
     """Say in words where two requests differ, or return an empty string.
 
-    More taps than asked for are no difference: the asked ones are there.
+    More taps than asked for are no difference, as the asked ones are there, unless `exact`.
     """
     left, right = dict(_flatten(found)), dict(_flatten(asked))
     parts = []
     for key in sorted(left.keys() | right.keys()):
         a, b = left.get(key), right.get(key)
-        if a == b or (key == "taps" and set(b or ()) <= set(a or ())):
+        more = key == "taps" and set(b or ()) <= set(a or ())
+        if a == b or (more and not exact):
             continue
         parts.append(f"{key}: {_short(a)} in the store, {_short(b)} asked")
     return "; ".join(parts)

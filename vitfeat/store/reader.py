@@ -50,9 +50,19 @@ class FeatureStore:
                 f"{self.path}: no array {name!r}{nearest(name, self.array_names)}; it holds "
                 f"{', '.join(self.array_names)}"
             )
-        array = self._group[name]
-        assert isinstance(array, zarr.Array)
-        return array
+        return self.array(name)
+
+    def array(self, name: str) -> zarr.Array[Any]:
+        """Return a feature array or a coordinate by name."""
+        try:
+            found = self._group[name]
+        except (KeyError, OSError, ValueError, TypeError) as error:
+            raise StoreError(
+                f"{self.path}: the metadata of {name} are damaged; remove the store and extract it "
+                "again"
+            ) from error
+        assert isinstance(found, zarr.Array)
+        return found
 
     def __contains__(self, name: str) -> bool:
         return name in self.array_names
@@ -61,6 +71,11 @@ class FeatureStore:
     def array_names(self) -> tuple[str, ...]:
         """Names of the feature arrays."""
         return tuple(self.attributes["sealed"]["arrays"])
+
+    @property
+    def model(self) -> str:
+        """Id of the model."""
+        return str(self.attributes["model"])
 
     @property
     def n_images(self) -> int:
@@ -90,12 +105,12 @@ class FeatureStore:
     @cached_property
     def image_ids(self) -> list[str]:
         """Path of each image relative to the dataset's root."""
-        return [str(v) for v in np.asarray(self._group["image_id"][:])]  # type: ignore[index]
+        return [str(v) for v in np.asarray(self.array("image_id")[:])]
 
     @cached_property
     def labels(self) -> NDArray[np.int64]:
         """int64 (image,): the label of each image, -1 without one."""
-        return np.asarray(self._group["label"][:], dtype=np.int64)  # type: ignore[index]
+        return np.asarray(self.array("label")[:], dtype=np.int64)
 
     def layer_positions(self, wanted: str | int | Sequence[str | int] = "all") -> list[int]:
         """Return where named or numbered layers stand in the arrays.
@@ -160,10 +175,27 @@ class FeatureStore:
 
         return StoreDataset(self, arrays, layers)
 
+    @property
+    def coordinate_names(self) -> tuple[str, ...]:
+        """Names of the arrays that label the features."""
+        summaries = any(n.startswith(f"{SUMMARY_GROUP}/") for n in self.array_names)
+        return (
+            "image_id",
+            "label",
+            "layer",
+            *(f"{SUMMARY_GROUP}/{n}" for n in ("layer", "dy", "dx") if summaries),
+        )
+
     def missing_shards(self) -> Iterator[tuple[str, int]]:
-        """Yield (array, block) of shards whose file is absent."""
+        """Yield (array, block) of shards whose file is absent; all of an array without metadata."""
+        for name in self.coordinate_names:
+            if not all((self.path / name / f).is_file() for f in ("zarr.json", "c/0")):
+                yield name, 0
         for name, facts in self.attributes["sealed"]["arrays"].items():
             folder = self.path / name / "c"
+            if not (self.path / name / "zarr.json").is_file():
+                yield name, 0
+                continue
             rest = "/".join(["0"] * (len(facts["shape"]) - 1))
             for block in range(facts["shards"]):
                 if not (folder / str(block) / rest).is_file():

@@ -45,6 +45,11 @@ def verify(path: str | Path) -> tuple[FeatureStore, list[Damage]]:
 
 
 def _damages(store: FeatureStore) -> Iterator[Damage]:
+    for name in store.coordinate_names:
+        try:
+            store.array(name)[:]
+        except Exception as error:  # each codec raises its own class
+            yield Damage(name, 0, f"cannot be decoded ({_reason(error)})")
     for name, facts in store.attributes["sealed"]["arrays"].items():
         array = store[name]
         if [*array.shape] != facts["shape"] or str(array.dtype) != facts["dtype"]:
@@ -58,7 +63,11 @@ def _damages(store: FeatureStore) -> Iterator[Damage]:
             try:
                 values = np.asarray(array[block * rows : (block + 1) * rows])
             except Exception as error:  # each codec raises its own class
-                yield Damage(name, block, f"cannot be decoded ({str(error).splitlines()[0]})")
+                yield Damage(name, block, f"cannot be decoded ({_reason(error)})")
                 continue
             if not np.isfinite(values).all():
                 yield Damage(name, block, "holds NaN or inf")
+
+
+def _reason(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)

@@ -93,7 +93,10 @@ class StoreWriter:
         try:
             for name, array in self._arrays.items():
                 array[rows.start : rows.stop] = arrays[name]
-            self._marker(block).write_text(str(forward_images))
+            # Behind the shards, and at once: a full disk would leave an empty marker.
+            marker = self._marker(block)
+            marker.with_suffix(".tmp").write_text(str(forward_images))
+            marker.with_suffix(".tmp").rename(marker)
         except (OSError, RuntimeError) as error:  # zarrs reports a full disk as a RuntimeError
             raise self._write_error(error, block) from error
 
@@ -130,6 +133,8 @@ class StoreWriter:
         with warnings.catch_warnings():
             # One file for all metadata, as xarray looks for; Zarr v3 is about to specify it.
             warnings.filterwarnings("ignore", message="Consolidated metadata")
+            # The markers' folder is no part of the hierarchy, and goes.
+            warnings.filterwarnings("ignore", message=f"Object at {_PROGRESS}")
             zarr.consolidate_metadata(self._partial)
         replaced = self._path.with_name(self._path.name + ".replaced")
         shutil.rmtree(replaced, ignore_errors=True)
@@ -161,7 +166,7 @@ def open_writer(
     geometry: Geometry,
     rows: Rows,
     request: Mapping[str, Any],
-    model: Mapping[str, Any],
+    model: str,
     *,
     replace: bool = False,
 ) -> Iterator[StoreWriter]:
@@ -176,7 +181,7 @@ def open_writer(
     request
         What decides its numbers (see :mod:`vitfeat.store.provenance`).
     model
-        How the model is shown: id, label, family. Recorded, not compared.
+        The model's id. Recorded, not compared: the weights' fingerprint is.
     replace
         Whether an unfinished or finished store from another request may be replaced. The finished
         one is kept until the new one is sealed.
@@ -190,7 +195,8 @@ def open_writer(
     partial = partial_path(path)
     with _lock(path):
         found = unfinished_request(path)
-        if found is not None and (other := provenance.differences(found, request)):
+        # Other taps may mean other blocks: here more than asked for is not good enough.
+        if found is not None and (other := provenance.differences(found, request, exact=True)):
             if not replace:
                 raise StoreError(
                     f"{partial}: an unfinished store from other settings is in the way ({other}); "
@@ -247,14 +253,14 @@ def _create(
     geometry: Geometry,
     rows: Rows,
     request: Mapping[str, Any],
-    model: Mapping[str, Any],
+    model: str,
 ) -> None:
     group = zarr.create_group(partial, zarr_format=3)
     group.attrs[ATTRIBUTE] = {
         "format_version": FORMAT_VERSION,
         "fingerprint": provenance.fingerprint(request),
         "request": dict(request),
-        "model": dict(model),
+        "model": model,
         "has_cls": geometry.has_cls,
         "n_registers": geometry.n_registers,
         "classes": list(rows.classes),
@@ -303,6 +309,8 @@ def _coordinate(group: zarr.Group, name: str, dim: str, values: NDArray[Any]) ->
         chunks=(max(1, len(values)),),
         compressors=(codec.compressors("uint8") if text else codec.compressors(str(values.dtype))),
         dimension_names=(dim,),
+        # Zarr leaves out a chunk of zeros, and an absent chunk reads as zeros.
+        config={"write_empty_chunks": True},
     )
     array[:] = values
 

@@ -20,6 +20,7 @@ rule gram:
         runtime=120,
     params:
         store=f"{RESULTS}/features/{{dataset}}/{{model}}.zarr",
+        flags=flags({"device": CONFIG.extraction["device"]}),
     shell:
         "python -m vitfeat gram {params.store} --tokens {wildcards.tokens} {params.flags} "
         "--out {output} --log {log}"
@@ -43,6 +44,7 @@ rule gram_all_tokens:
         runtime=60,
     params:
         store=f"{RESULTS}/features/{{dataset}}/{{model}}.zarr",
+        flags=flags({"device": CONFIG.extraction["device"]}),
     shell:
         "python -m vitfeat gram {params.store} --tokens all --add {input.spatial} {params.flags} "
         "--out {output} --log {log}"

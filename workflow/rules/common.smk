@@ -114,10 +114,12 @@ def extraction_settings(wildcards):
     """Return the settings of an extraction. How it runs (batch size, device, ...) changes nothing in
     a store: a job that is run again for that finds it whole and keeps it."""
     entry = CONFIG.model(wildcards.model).to_mapping()
-    shown = {k: v for k, v in entry.items() if k != "id" and v not in (None, {})}
+    # How a model is shown is for the figures alone.
+    shown = ("id", "family", "label")
+    used = {k: v for k, v in entry.items() if k not in shown and v not in (None, {})}
     keys = ("layers", "dtype", "precision", "batch_size", "device", "workers", "replace")
     return {
-        "entry": json.dumps(shown, sort_keys=True),
+        "entry": json.dumps(used, sort_keys=True),
         "root": CONFIG.datasets[wildcards.dataset].root.as_posix(),
         "taps": CONFIG.taps(wildcards.dataset),
         **{k: CONFIG.extraction[k] for k in keys},

@@ -1,0 +1,9 @@
+"""Run the measurements that need nothing but the package: python -m benchmarks."""
+
+from __future__ import annotations
+
+from benchmarks import cka, extraction, memory
+
+for module in (extraction, cka, memory):
+    print(f"\n## {module.__name__}\n", flush=True)
+    module.main()

@@ -1,0 +1,138 @@
+"""A bad config is one line: the key, what was found, what is allowed, the nearest match."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from copy import deepcopy
+from typing import Any
+
+import pytest
+
+from vitfeat import config as config_module
+from vitfeat.config import parse_config
+from vitfeat.errors import ConfigError
+
+Change = Callable[[dict[str, Any]], Any]
+
+
+def _set(*path: Any) -> Change:
+    *keys, last, value = path
+
+    def change(config: dict[str, Any]) -> None:
+        node: Any = config
+        for key in keys:
+            node = node[key]
+        node[last] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (_set("modles", []), ["'modles'", "did you mean 'models'", "datasets"]),
+        (_set("extraction", "dtpye", "x"), ["extraction.dtpye", "'dtype'", "precision"]),
+        (_set("analyses", "ckaa", {}), ["analyses.ckaa", "'cka'"]),
+        (_set("datasets", "digits", "splitt", "x"), ["datasets.digits.splitt", "'split'"]),
+        (_set("catalog", "m", {"source": "timm", "nam": "x"}), ["catalog.m.nam", "'name'"]),
+        (_set("models", "demo-dino"), ["models", "'demo-dino' (a text)", "a list"]),
+        (_set("models", []), ["models"]),
+        (_set("models", ["demo-dino", "demo-dino"]), ["models", "non-unique"]),
+        (_set("models", ["demo-dinno"]), ["'demo-dinno'", "'demo-dino'", "vitfeat models"]),
+        (_set("extraction", "batch_size", "32"), ["extraction.batch_size", "a whole number"]),
+        (_set("extraction", "batch_size", True), ["extraction.batch_size", "true or false"]),
+        (_set("extraction", "batch_size", 0), ["extraction.batch_size", "found 0", "minimum"]),
+        (_set("extraction", "dtype", "float61"), ["'float61'", "'float16'", "float32"]),
+        (_set("extraction", "precision", "fp8"), ["'fp8'", "bf16"]),
+        (_set("extraction", "taps", ["clss"]), ["extraction.taps.0", "'clss'", "'cls'"]),
+        (_set("extraction", "workers", "many"), ["extraction.workers", "'many'"]),
+        (_set("extraction", None), ["extraction", "null", "a mapping"]),
+        (_set("datasets", "digits", "layout", "digit"), ["'digit'", "'digits'", "imagenet50"]),
+        (_set("datasets", "photos", {"layout": "flat"}), ["datasets.photos.root", "missing"]),
+        (_set("datasets", "photos", {}), ["datasets.photos", "'layout'", "missing"]),
+        (_set("datasets", "a/b", {"layout": "flat", "root": "x"}), ["datasets", "a/b"]),
+        (_set("analyses", "cka", "datasets", ["digit"]), ["'digit'", "'digits'"]),
+        (_set("analyses", "cka", {}), ["analyses.cka", "'datasets'", "missing"]),
+        (_set("analyses", "cka", "estimators", ["unbiased"]), ["'unbiased'", "debiased"]),
+        (_set("analyses", "cka", "batch_size", 3), ["analyses.cka.batch_size", "found 3"]),
+        (_set("catalog", "m", {"source": "timn", "name": "x"}), ["'timn'", "'timm'"]),
+        (_set("catalog", "a--b", {"source": "timm", "name": "x"}), ["a--b", "'--'"]),
+        (
+            _set("catalog", "m", {"source": "timm", "name": "x", "normalisation": "imagnet"}),
+            ["'imagnet'", "'imagenet'"],
+        ),
+    ],
+)
+def test_one_line_says_what_is_wrong(
+    default_config: dict[str, Any], schema: dict[str, Any], change: Change, words: list[str]
+) -> None:
+    change(default_config)
+    with pytest.raises(ConfigError) as caught:
+        parse_config(default_config, schema)
+    message = str(caught.value)
+    assert "\n" not in message
+    for word in words:
+        assert word in message
+
+
+@pytest.mark.parametrize("key", ["models", "datasets"])
+def test_a_missing_key_is_named(
+    default_config: dict[str, Any], schema: dict[str, Any], key: str
+) -> None:
+    del default_config[key]
+    with pytest.raises(ConfigError, match=f"'{key}' is missing"):
+        parse_config(default_config, schema)
+
+
+def test_an_analysis_that_needs_labels_refuses_a_dataset_without(
+    default_config: dict[str, Any], schema: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # No analysis of today needs labels; the check is there for those to come.
+    monkeypatch.setattr(config_module, "NEEDS_LABELS", frozenset({"cka"}))
+    default_config["datasets"]["photos"] = {"layout": "flat", "root": "images"}
+    default_config["analyses"]["cka"]["datasets"] = ["photos"]
+    with pytest.raises(ConfigError, match=r"cka needs a label.*'flat'.*'photos'.*digits"):
+        parse_config(default_config, schema)
+
+
+def test_the_config_is_not_changed(default_config: dict[str, Any], schema: dict[str, Any]) -> None:
+    before = deepcopy(default_config)
+    parse_config(default_config, schema)
+    assert default_config == before
+
+
+def test_defaults_are_filled_in(schema: dict[str, Any]) -> None:
+    config = parse_config(
+        {
+            "models": ["demo-dino"],
+            "datasets": {"digits": {"layout": "digits", "split": "test"}},
+            "analyses": {"cka": {"datasets": ["digits"], "tokens": ["cls"]}},
+        },
+        schema,
+    )
+    assert config.results.as_posix() == "results"
+    assert config.extraction["dtype"] == "float16"
+    assert config.cka is not None
+    assert config.cka.estimators == ("debiased",)
+    assert config.datasets["digits"].root.as_posix() == "results/demo/digits"
+
+
+def test_one_pass_takes_every_tap_that_anything_needs(
+    default_config: dict[str, Any], schema: dict[str, Any]
+) -> None:
+    default_config["analyses"]["cka"]["tokens"] = ["cls"]
+    default_config["extraction"]["taps"] = ["attention_summary"]
+    config = parse_config(default_config, schema)
+    assert config.taps("digits") == ["attention_summary", "cls"]
+    # Asked for by name, so every dataset gets it.
+    assert config.taps("digits-train") == ["attention_summary"]
+
+
+def test_user_entries_come_before_the_catalogue(
+    default_config: dict[str, Any], schema: dict[str, Any]
+) -> None:
+    default_config["catalog"] = {
+        "demo-dino": {"source": "timm", "name": "vit_tiny_patch16_224", "label": "Mine"}
+    }
+    model = parse_config(default_config, schema).model("demo-dino")
+    assert (model.source, model.label) == ("timm", "Mine")

@@ -1,0 +1,160 @@
+"""The project's files agree with each other."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from vitfeat.config import parse_config, with_defaults
+from vitfeat.data.layouts import LAYOUTS
+from vitfeat.data.spec import DatasetSpec
+from vitfeat.extract.precision import PRECISIONS
+from vitfeat.models.entry import SOURCES, ModelEntry
+from vitfeat.store.layout import DTYPES, TAPS
+
+# The names of the same project on the two registries.
+_CONDA_NAMES = {"torch": "pytorch", "open_clip_torch": "open-clip-torch"}
+
+
+def _minimum_versions(requirements: list[str]) -> dict[str, str]:
+    return dict(re.fullmatch(r"([A-Za-z0-9_.-]+)>=([0-9.]+)", r).groups() for r in requirements)  # type: ignore[union-attr,misc]
+
+
+def test_conda_and_pip_ask_for_the_same_minimum_versions(root: Path) -> None:
+    project = tomllib.loads((root / "pyproject.toml").read_text("utf-8"))["project"]
+    pip = _minimum_versions(project["dependencies"])
+    conda: list[Any] = yaml.safe_load((root / "environment.yml").read_text("utf-8"))["dependencies"]
+    from_pip = next(d["pip"] for d in conda if isinstance(d, dict))
+    plain = [d for d in conda if isinstance(d, str) and d != "pip"]
+    found = _minimum_versions([*plain, *from_pip])
+    assert found.pop("python") == project["requires-python"].removeprefix(">=")
+    assert found == {_CONDA_NAMES.get(name, name): version for name, version in pip.items()}
+
+
+def test_constraints_satisfy_the_minimum_versions(root: Path) -> None:
+    project = tomllib.loads((root / "pyproject.toml").read_text("utf-8"))["project"]
+    pinned = {
+        name.lower().replace("_", "-"): version
+        for name, version in (
+            line.split("==") for line in (root / "constraints.txt").read_text().splitlines()
+        )
+    }
+
+    def numbers(version: str) -> tuple[int, ...]:
+        return tuple(int(n) for n in re.findall(r"\d+", version))
+
+    for name, minimum in _minimum_versions(project["dependencies"]).items():
+        assert numbers(pinned[name.lower().replace("_", "-")]) >= numbers(minimum), name
+
+
+@pytest.mark.parametrize("path", ["config.yaml", "configs/folder.yaml", "configs/paper.yaml"])
+def test_shipped_configs_are_valid(root: Path, schema: dict[str, Any], path: str) -> None:
+    config = parse_config(yaml.safe_load((root / path).read_text("utf-8")), schema)
+    assert config.models
+    assert config.cka is not None
+
+
+def test_the_paper_config_names_its_26_configurations(root: Path, schema: dict[str, Any]) -> None:
+    raw = yaml.safe_load((root / "configs/paper.yaml").read_text("utf-8"))
+    models = parse_config(raw, schema).models
+    counts: dict[str, int] = {}
+    for model in models:
+        counts[model.family] = counts.get(model.family, 0) + 1
+    assert counts == {
+        "supervised": 10,
+        "clip": 4,
+        "dino": 4,
+        "moco": 2,
+        "mae": 3,
+        "beit": 2,
+        "random": 1,
+    }
+
+
+def test_the_default_config_states_the_defaults(
+    schema: dict[str, Any], default_config: dict[str, Any]
+) -> None:
+    # Whoever reads config.yaml sees every key, at its default.
+    extraction = schema["properties"]["extraction"]
+    assert default_config["extraction"] == with_defaults({}, extraction)
+    cka = schema["properties"]["analyses"]["properties"]["cka"]
+    shown = dict(default_config["analyses"]["cka"])
+    assert shown == with_defaults({"datasets": shown["datasets"]}, cka)
+    assert set(default_config) == set(schema["properties"])
+
+
+def test_every_line_of_the_default_config_that_sets_something_is_commented(root: Path) -> None:
+    lines = (root / "config.yaml").read_text("utf-8").splitlines()
+    uncommented = [
+        line
+        for i, line in enumerate(lines)
+        if line.strip()
+        and not line.strip().startswith(("#", "-"))
+        and "#" not in line
+        and not (i and lines[i - 1].strip().startswith("#"))
+        # Below a commented heading, a dataset explains itself by its neighbour.
+        and line.strip() not in ("layout: digits", "split: train", "datasets: [digits]")
+    ]
+    assert uncommented == []
+
+
+def test_schema_and_code_know_the_same_words(schema: dict[str, Any]) -> None:
+    def properties(*path: str) -> dict[str, Any]:
+        node = schema
+        for key in path:
+            node = node["properties"][key]
+        return node
+
+    catalog = schema["properties"]["catalog"]["additionalProperties"]["properties"]
+    assert set(catalog) == set(ModelEntry.__dataclass_fields__) - {"id"}
+    assert tuple(catalog["source"]["enum"]) == SOURCES
+    dataset = schema["properties"]["datasets"]["additionalProperties"]["properties"]
+    assert set(dataset) == set(DatasetSpec.__dataclass_fields__) - {"name"}
+    assert dataset["layout"]["enum"] == list(LAYOUTS)
+    extraction = properties("extraction")["properties"]
+    assert tuple(extraction["taps"]["items"]["enum"]) == TAPS
+    assert tuple(extraction["dtype"]["enum"]) == DTYPES
+    assert tuple(extraction["precision"]["enum"]) == PRECISIONS
+
+
+def test_every_key_of_the_schema_is_described(schema: dict[str, Any]) -> None:
+    def undescribed(node: dict[str, Any], path: str) -> list[str]:
+        found = [path] if path and "description" not in node else []
+        for key, sub in node.get("properties", {}).items():
+            found += undescribed(sub, f"{path}.{key}")
+        if isinstance(node.get("additionalProperties"), dict):
+            for key, sub in node["additionalProperties"]["properties"].items():
+                found += undescribed(sub, f"{path}.*.{key}")
+        return found
+
+    assert undescribed(schema, "") == []
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "vitfeat",
+        "vitfeat.cli",
+        "vitfeat.config",
+        "vitfeat.plan",
+        "vitfeat.jobs",
+        "vitfeat.data.index",
+        "vitfeat.analysis.cka",
+        "vitfeat.plots.cka",
+        "vitfeat.store.reader",
+        "vitfeat.demo.digits",
+    ],
+)
+def test_what_hundreds_of_jobs_import_does_not_import_torch(module: str) -> None:
+    code = (
+        f"import sys, {module}; print([m for m in ('torch', 'timm', 'numba') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,87 @@
+"""The demo's architecture, one for all: a ViT with 64 patches, six blocks and 1.2 MB of weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from timm.models.vision_transformer import VisionTransformer
+
+from vitfeat.errors import ModelError
+
+TRAINED = ("supervised", "clip", "dino", "moco", "mae", "beit")
+NAMES = (*TRAINED, "random")
+
+# Per channel, applied to values in 0..1.
+MEAN = (0.5, 0.5, 0.5)
+STD = (0.5, 0.5, 0.5)
+
+WEIGHTS = Path(__file__).parent / "weights"
+UNTRAINED_SEED = 0
+
+
+def build(seed: int) -> VisionTransformer:
+    """Build the untrained network; the global random state is left as it was.
+
+    Parameters
+    ----------
+    seed
+        Seed of the weights.
+
+    Returns
+    -------
+    VisionTransformer
+        timm's ViT (Dosovitskiy et al., 2021): 32x32 RGB in, patches of 4x4 (8x8 = 64 tokens and
+        CLS), width 64, 6 blocks of 4 heads, MLP ratio 4, no classifier; in evaluation mode.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return VisionTransformer(
+            img_size=32,
+            patch_size=4,
+            embed_dim=64,
+            depth=6,
+            num_heads=4,
+            mlp_ratio=4.0,
+            num_classes=0,
+            class_token=True,
+            global_pool="token",
+            # Xavier initialisation: timm's default standard deviation of 0.02 suits widths of
+            # several hundred and all but silences the blocks at a width of 64.
+            weight_init="jax",
+        ).eval()
+
+
+def load(name: str) -> VisionTransformer:
+    """Load a shipped model, or build the untrained one.
+
+    Parameters
+    ----------
+    name
+        One of :data:`NAMES`.
+
+    Returns
+    -------
+    VisionTransformer
+        The network of :func:`build` with that model's weights, in evaluation mode.
+
+    Raises
+    ------
+    ModelError
+        If the name is unknown, or the weights are absent or do not fit the network.
+    """
+    if name not in NAMES:
+        raise ModelError(f"no demo model {name!r}: use one of {', '.join(NAMES)}")
+    network = build(UNTRAINED_SEED)
+    if name == "random":
+        return network
+    path = WEIGHTS / f"{name}.safetensors"
+    try:
+        network.load_state_dict(load_file(path), strict=True)
+    except Exception as error:
+        # safetensors and torch raise types of their own for damaged and for foreign files.
+        raise ModelError(
+            f"cannot load the demo model {name!r} from {path}: {error}: reinstall vitfeat"
+        ) from error
+    return network

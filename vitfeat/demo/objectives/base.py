@@ -1,0 +1,157 @@
+"""What every training objective is to the loop, and the pieces that several share."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import ClassVar
+
+import torch
+from timm.layers import build_sincos2d_pos_embed
+from timm.models.vision_transformer import VisionTransformer
+from torch import Generator, Tensor, nn
+from torch.nn import functional
+
+from vitfeat.demo.batches import Batch
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How an objective is optimised.
+
+    Attributes
+    ----------
+    epochs
+        Passes over the train split.
+    batch_size
+        Images per step.
+    learning_rate
+        Peak of the schedule.
+    weight_decay
+        AdamW's, on matrices only.
+    """
+
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    weight_decay: float = 0.05
+
+
+class Objective(nn.Module, ABC):
+    """A backbone, whatever its training needs beside it, and the loss.
+
+    Parameters
+    ----------
+    backbone
+        Untrained network of :func:`vitfeat.demo.network.build`.
+    images
+        All training images, values in 0..1, shape ``(n, 3, 32, 32)``: for what an objective fits
+        beforehand, such as BEiT's codes.
+    """
+
+    recipe: ClassVar[Recipe]
+    summary: ClassVar[str]
+    source: ClassVar[str]
+    needs_labels: ClassVar[bool] = False
+
+    def __init__(self, backbone: VisionTransformer, images: Tensor) -> None:
+        super().__init__()
+        self.backbone = backbone
+
+    @abstractmethod
+    def loss(self, batch: Batch, generator: Generator) -> Tensor:
+        """Compute the loss of one batch, a scalar, views drawn by the generator."""
+
+    def update(self, progress: float) -> None:
+        """Follow an optimiser step; ``progress`` runs from 0 to 1 over the training."""
+
+    def trained(self) -> VisionTransformer:
+        """Return the backbone that is kept when training ends."""
+        return self.backbone
+
+
+def frozen(module: nn.Module) -> nn.Module:
+    """Switch the gradients of a module off and return it."""
+    return module.requires_grad_(False)
+
+
+@torch.no_grad()
+def sincos_positions(backbone: VisionTransformer) -> None:
+    """Set the position embedding to 2-D sines and cosines, CLS's to 0 (Chen et al., 2021).
+
+    Parameters
+    ----------
+    backbone
+        Network of :func:`vitfeat.demo.network.build`, changed in place.
+    """
+    side = backbone.patch_embed.grid_size[0]
+    waves = build_sincos2d_pos_embed([side, side], dim=backbone.embed_dim, interleave_sin_cos=True)
+    backbone.pos_embed[0, 0] = 0.0
+    backbone.pos_embed[0, 1:] = waves
+
+
+def ema_momentum(start: float, progress: float) -> float:
+    """Momentum that rises from ``start`` to 1 along a cosine (BYOL; Grill et al., 2020)."""
+    return 1.0 - (1.0 - start) * (math.cos(math.pi * progress) + 1.0) / 2.0
+
+
+@torch.no_grad()
+def ema_update(average: nn.Module, current: nn.Module, momentum: float) -> None:
+    """Move ``average`` in place to ``momentum * average + (1 - momentum) * current``."""
+    for kept, new in zip(average.parameters(), current.parameters(), strict=True):
+        kept.lerp_(new, 1.0 - momentum)
+
+
+def mlp(*widths: int) -> nn.Sequential:
+    """Linear layers with batch normalisation after each and ReLU between them.
+
+    Parameters
+    ----------
+    widths
+        Input, hidden and output widths.
+
+    Returns
+    -------
+    Sequential
+        Maps ``(n, widths[0])`` to ``(n, widths[-1])``.
+    """
+    layers: list[nn.Module] = []
+    for i, (wide, narrow) in enumerate(pairwise(widths)):
+        last = i == len(widths) - 2
+        layers.append(nn.Linear(wide, narrow, bias=False))
+        # Statistics of the batch at all times: evaluation compares before and after alike.
+        layers.append(nn.BatchNorm1d(narrow, affine=not last, track_running_stats=False))
+        if not last:
+            layers.append(nn.ReLU())
+    return nn.Sequential(*layers)
+
+
+def info_nce(logits: Tensor, positives: Tensor) -> Tensor:
+    """Symmetric InfoNCE (van den Oord et al., 2018; as in CLIP, Radford et al., 2021).
+
+    With one positive per row and column this is the usual cross entropy. With several, the target
+    is uniform over them (UniCL; Yang et al., 2022) and its entropy is subtracted, so that a
+    perfect model has loss 0 in either case.
+
+    Parameters
+    ----------
+    logits
+        Similarities over the temperature, shape ``(n, n)``.
+    positives
+        True where row and column belong together, shape ``(n, n)``; at least one in each row and
+        each column.
+
+    Returns
+    -------
+    Tensor
+        Mean over the two directions, in nats; a scalar.
+    """
+    loss = logits.new_zeros(())
+    for scores, matches in ((logits, positives), (logits.T, positives.T)):
+        target = matches.to(scores.dtype) / matches.sum(dim=1, keepdim=True)
+        loss = (
+            loss + functional.kl_div(scores.log_softmax(dim=1), target, reduction="batchmean") / 2
+        )
+    return loss

@@ -1,0 +1,116 @@
+"""BEiT: predict the discrete codes of masked patches (Bao et al., 2022)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from sklearn.cluster import MiniBatchKMeans
+from timm.models.vision_transformer import VisionTransformer
+from torch import Generator, Tensor, nn
+from torch.nn import functional
+
+from vitfeat.demo import tokens
+from vitfeat.demo.augment import Augmentation
+from vitfeat.demo.batches import Batch
+from vitfeat.demo.objectives.base import Objective, Recipe, sincos_positions
+
+CODES = 128
+CODEBOOK_SEED = 0
+MASKED = 0.4
+SMALLEST_BLOCK = 4
+LARGEST_BLOCK = 16
+ASPECT = 0.3
+
+
+class Beit(Objective):
+    """Masked patches give way to a mask token; their codes are to be named."""
+
+    recipe = Recipe(epochs=50, batch_size=128, learning_rate=1.5e-3)
+    summary = (
+        f"naming the codes of {MASKED:.0%} of the patches, masked in blocks; {CODES} codes by "
+        f"k-means (seed {CODEBOOK_SEED}) over the patches of the training images; "
+        "positions started at sines and cosines"
+    )
+    source = "Bao et al., 2022"
+
+    codebook: Tensor
+
+    augmentation = Augmentation(area=(0.7, 1.0), rotation=5.0)
+
+    def __init__(self, backbone: VisionTransformer, images: Tensor) -> None:
+        super().__init__(backbone, images)
+        # Masked tokens differ by position alone, so positions must be telling from the start.
+        sincos_positions(backbone)
+        self.mask_token = nn.Parameter(0.02 * torch.randn(backbone.embed_dim))
+        self.to_codes = nn.Linear(backbone.embed_dim, CODES)
+        self.register_buffer("codebook", fit_codebook(images))
+
+    def loss(self, batch: Batch, generator: Generator) -> Tensor:
+        """Cross entropy of the masked patches' codes, in nats."""
+        views = self.augmentation(batch.images, generator)
+        side = views.shape[-1] // tokens.PATCH
+        masked = torch.stack([block_mask(side, generator) for _ in range(len(views))]).flatten(1)
+        projected = tokens.project(self.backbone, views)
+        hidden = torch.where(masked[..., None], self.mask_token, projected)
+        patches = hidden + tokens.positions(self.backbone, side)
+        encoded = tokens.encode(self.backbone, patches)[:, 1:]
+        targets = nearest_code(tokens.patchify(views[:, :1])[masked], self.codebook)
+        return functional.cross_entropy(self.to_codes(encoded[masked]), targets)
+
+
+def fit_codebook(images: Tensor) -> Tensor:
+    """Cluster the grey patches of images by k-means; stands in for BEiT's discrete VAE.
+
+    Parameters
+    ----------
+    images
+        Values in 0..1, shape ``(n, 3, 32, 32)``, all channels alike.
+
+    Returns
+    -------
+    Tensor
+        Centroids of shape ``(128, 16)``.
+    """
+    patches = tokens.patchify(images[:, :1]).flatten(0, 1).numpy()
+    clusters = MiniBatchKMeans(CODES, random_state=CODEBOOK_SEED, n_init=1, batch_size=4096)
+    return torch.from_numpy(clusters.fit(patches).cluster_centers_).to(images.dtype)
+
+
+def nearest_code(patches: Tensor, codebook: Tensor) -> Tensor:
+    """Index of the nearest centroid (Euclidean), patches ``(m, p)`` to indices ``(m,)``."""
+    # |x - c|^2 without the term that all centroids share.
+    return (codebook.square().sum(dim=1) - 2 * patches @ codebook.T).argmin(dim=1)
+
+
+def block_mask(side: int, generator: Generator) -> Tensor:
+    """Mask rectangles until the ratio is reached (Bao et al., 2022, algorithm 1).
+
+    The last rectangle is cut so that every image has the same number of masked patches.
+
+    Parameters
+    ----------
+    side
+        Patches along one side of the grid.
+    generator
+        Source of the rectangles.
+
+    Returns
+    -------
+    Tensor
+        True where masked, shape ``(side, side)``, ``round(0.4 * side ** 2)`` of them.
+    """
+    wanted = round(MASKED * side * side)
+    mask = torch.zeros(side, side, dtype=torch.bool)
+    while (missing := wanted - int(mask.sum())) > 0:
+        size, shape, top, left = torch.rand(4, generator=generator).tolist()
+        area = SMALLEST_BLOCK + size * (LARGEST_BLOCK - SMALLEST_BLOCK)
+        aspect = math.exp((2 * shape - 1) * -math.log(ASPECT))
+        height = min(side, max(1, round(math.sqrt(area * aspect))))
+        width = min(side, max(1, round(math.sqrt(area / aspect))))
+        y, x = int(top * (side - height + 1)), int(left * (side - width + 1))
+        block = torch.zeros_like(mask)
+        block[y : y + height, x : x + width] = True
+        new = (block & ~mask).nonzero()[:missing]
+        mask[new[:, 0], new[:, 1]] = True
+    return mask

@@ -1,0 +1,148 @@
+"""Train a demo model from nothing but the digits, and record how it went."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save
+from torch import Generator
+
+from vitfeat.demo import batches, knn, network
+from vitfeat.demo.loop import evaluate, optimise
+from vitfeat.demo.objectives import OBJECTIVES
+from vitfeat.errors import ModelError
+
+_log = logging.getLogger(__name__)
+
+
+def train(
+    name: str,
+    out: Path,
+    *,
+    seed: int = 0,
+    threads: int | None = None,
+    log: Callable[[str], None] = _log.info,
+    steps: int | None = None,
+) -> dict[str, Any]:
+    """Train one model; write ``out/{name}.safetensors`` (float32) and ``out/{name}.json``.
+
+    The same seed, thread count and machine give the same weights; the global random state is left
+    as it was. The test split is used for the k-NN scores and the loss before and after only.
+
+    Parameters
+    ----------
+    name
+        One of :data:`vitfeat.demo.network.TRAINED`.
+    out
+        Folder for the two files; made if absent.
+    seed
+        Seed of weights, batches and views.
+    threads
+        Torch threads to use; None leaves torch's setting.
+    log
+        Called with lines on the progress.
+    steps
+        Optimiser steps, in place of the recipe's number of epochs.
+
+    Returns
+    -------
+    dict
+        What the JSON file holds: objective, recipe, seconds, losses, and k-NN accuracy by layer.
+
+    Raises
+    ------
+    ModelError
+        If the name is unknown.
+    """
+    if name not in OBJECTIVES:
+        raise ModelError(f"no objective {name!r} to train: use one of {', '.join(OBJECTIVES)}")
+    kind = OBJECTIVES[name]
+    data = batches.read("train", labelled=kind.needs_labels)
+    held_out = batches.read("test", labelled=kind.needs_labels)
+    per_epoch = len(data.images) // kind.recipe.batch_size
+    steps = kind.recipe.epochs * per_epoch if steps is None else steps
+    # Models of one seed start apart, so that likeness between them is not a shared start.
+    own_seed = zlib.crc32(f"{name}/{seed}".encode())
+    with _setting(own_seed, threads):
+        objective = kind(network.build(own_seed), data.images)
+        generator = Generator().manual_seed(own_seed)
+        before = evaluate(objective, held_out)
+        start = time.perf_counter()
+        curve = optimise(objective, data, steps, generator, log)
+        seconds = time.perf_counter() - start
+        after = evaluate(objective, held_out)
+        log(f"{name}: held-out loss {before:.4f} before and {after:.4f} after {seconds:.0f} s")
+        trained = objective.trained()
+        record = {
+            "name": name,
+            "objective": kind.summary,
+            "source": kind.source,
+            "seed": seed,
+            **asdict(kind.recipe),
+            "epochs": round(steps / per_epoch, 2),
+            "steps": steps,
+            "seconds": round(seconds, 1),
+            "threads": torch.get_num_threads(),
+            "torch": torch.__version__,
+            "loss_before": round(before, 4),
+            "loss_after": round(after, 4),
+            "loss_curve": curve,
+            "knn": knn.accuracy_by_layer(trained),
+        }
+    out.mkdir(parents=True, exist_ok=True)
+    state = {key: value.detach().contiguous() for key, value in trained.state_dict().items()}
+    # safetensors' own writer makes files that only their owner may read.
+    (out / f"{name}.safetensors").write_bytes(save(state))
+    _write(record, out)
+    return record
+
+
+def record_untrained(out: Path) -> dict[str, Any]:
+    """Write ``out/random.json``: the k-NN accuracy of the untrained network, for comparison.
+
+    Parameters
+    ----------
+    out
+        Folder for the file; made if absent.
+
+    Returns
+    -------
+    dict
+        What the file holds.
+    """
+    record = {
+        "name": "random",
+        "objective": "none: the weights as initialised",
+        "seed": network.UNTRAINED_SEED,
+        "knn": knn.accuracy_by_layer(network.load("random")),
+    }
+    out.mkdir(parents=True, exist_ok=True)
+    _write(record, out)
+    return record
+
+
+def _write(record: dict[str, Any], out: Path) -> None:
+    path = out / f"{record['name']}.json"
+    path.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+
+
+@contextmanager
+def _setting(seed: int, threads: int | None) -> Iterator[None]:
+    """Seed torch for the heads' weights and set its threads; put both back afterwards."""
+    usual = torch.get_num_threads()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        torch.set_num_threads(usual if threads is None else threads)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(usual)
