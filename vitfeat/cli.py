@@ -113,6 +113,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("folder", type=Path, help="where {dataset}/{tokens}/{a}--{b}.csv are")
     sub.add_argument("--datasets", nargs="+", required=True)
     sub.add_argument("--tokens", nargs="+", required=True)
+    sub.add_argument("--estimator", help="of those in the tables, the one to draw")
     sub.add_argument("--models", required=True, help="[{id, label, family}, ...] as JSON")
     sub.add_argument("--all", type=Path, required=True, dest="out_all")
     sub.add_argument("--last-layer", type=Path, required=True)
@@ -255,7 +256,9 @@ def _plot_cka(options: argparse.Namespace, console: Console) -> None:
     models = _json(options.models, "--models")
     ids = [m["id"] for m in models]
     tables = cka_tables(options.folder, options.datasets, options.tokens, ids)
-    figures_from_csv(tables, models, options.out_all, options.last_layer)
+    figures_from_csv(
+        tables, models, options.out_all, options.last_layer, estimator=options.estimator
+    )
 
 
 def _demo_digits(options: argparse.Namespace, console: Console) -> None:

@@ -3,7 +3,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from pictures import MakeTree, encode, noise
+
+from tests.data.pictures import MakeTree, encode, noise
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pictures import encode, noise
 from PIL import Image, ImageFile
 
+from tests.data.pictures import encode, noise
 from vitfeat.data.images import (
     ImageError,
     image_extensions,

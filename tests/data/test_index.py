@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pictures import MakeTree, encode, noise
 
+from tests.data.pictures import MakeTree, encode, noise
 from vitfeat.data import scan
 from vitfeat.data.images import ImageError, read_bytes
 from vitfeat.data.index import Index, build_index

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pictures import MakeTree, encode, noise
 
+from tests.data.pictures import MakeTree, encode, noise
 from vitfeat.data.folders import Tally
 from vitfeat.data.index import Index, build_index
 from vitfeat.data.layouts import IMAGENET50, LAYOUTS

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from pictures import MakeTree, encode, noise
 
+from tests.data.pictures import MakeTree, encode, noise
 from vitfeat.data.images import open_rgb
 from vitfeat.data.index import Index, build_index
 from vitfeat.data.loader import load_batches

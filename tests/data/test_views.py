@@ -5,10 +5,10 @@ import json
 import numpy as np
 import pytest
 import torch
-from pictures import noise
 from PIL import Image
 from torchvision import transforms
 
+from tests.data.pictures import noise
 from vitfeat.data.tensors import normalise
 from vitfeat.data.views import SquareView
 from vitfeat.errors import DataError

@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
-from vitfeat.analysis.atomic import replacing
 from vitfeat.analysis.gram import Gram
 from vitfeat.errors import AnalysisError
+from vitfeat.files import replacing
 
 FORMAT = "vitfeat-gram"
 VERSION = "1"

@@ -11,9 +11,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from vitfeat.analysis.atomic import replacing
 from vitfeat.analysis.gramfile import GramFile
 from vitfeat.errors import AnalysisError
+from vitfeat.files import replacing
 
 
 class Row(NamedTuple):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from vitfeat.data.images import printable
 from vitfeat.errors import DataError
+from vitfeat.files import replacing
 
 
 def write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -22,16 +22,10 @@ def write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[objec
     header, rows
         Names of the columns, and their values.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    passing = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with passing.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file, lineterminator="\r\n")
-            writer.writerow(header)
-            writer.writerows(rows)
-        passing.replace(path)
-    finally:
-        passing.unlink(missing_ok=True)
+    with replacing(path) as partial, partial.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\r\n")
+        writer.writerow(header)
+        writer.writerows(rows)
 
 
 def read_table(path: Path, header: Sequence[str]) -> Iterator[tuple[int, list[str]]]:

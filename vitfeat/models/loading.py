@@ -71,7 +71,9 @@ def _load_timm(entry: ModelEntry) -> Backbone:
             # timm's own filter renames published layouts and resizes position embeddings.
             adapt = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
             state = adapt(state, model) if adapt else state
-        except Exception as error:  # the filters trust their input: a foreign one breaks them anyhow
+        except (
+            Exception
+        ) as error:  # the filters trust their input: a foreign one breaks them anyhow
             raise ModelError(
                 f"model {entry.id}: {entry.checkpoint} is not a checkpoint of {architecture}: "
                 f"{error}"

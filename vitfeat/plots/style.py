@@ -15,7 +15,7 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from vitfeat.analysis.atomic import replacing
+from vitfeat.files import replacing
 
 FAMILY_COLOURS: Mapping[str, str] = MappingProxyType(
     {

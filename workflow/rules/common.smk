@@ -155,5 +155,6 @@ def figure_settings():
     return {
         "datasets": CONFIG.cka.datasets,
         "tokens": CONFIG.cka.tokens,
+        "estimator": CONFIG.cka.estimators[0],
         "models": json.dumps(models),
     }

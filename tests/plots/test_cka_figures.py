@@ -1,0 +1,350 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+from matplotlib.text import Text
+from PIL import Image
+
+from vitfeat.analysis.tables import Row, write_csv
+from vitfeat.errors import AnalysisError
+from vitfeat.plots import style
+from vitfeat.plots.cka import all_pairs, figures_from_csv, last_layer
+from vitfeat.plots.similarity import Model, Similarity, similarities
+
+MODELS = [
+    Model("a", "Alpha S/16", "dino"),
+    Model("b", "Beta B/16", "clip"),
+    Model("c", "Gamma L/14", "ours"),
+]
+DEPTHS = {"a": 3, "b": 2, "c": 4}
+
+
+def cell(a: str, i: int, b: str, j: int) -> float:
+    """A value that tells its place, the same from either side."""
+    first, second = sorted([("abc".index(a), i), ("abc".index(b), j)])
+    return (first[0] * 1000 + first[1] * 100 + second[0] * 10 + second[1]) / 5000 + 0.01
+
+
+def similarity(dataset: str = "digits", tokens: str = "cls", **change: object) -> Similarity:
+    values = {
+        (a, b): np.array([[cell(a, i, b, j) for j in range(DEPTHS[b])] for i in range(DEPTHS[a])])
+        for a in "abc"
+        for b in "abc"
+        if a <= b
+    }
+    fields = {"estimator": "debiased", "n_images": 1234, "values": values} | change
+    layers = {model: tuple(range(depth)) for model, depth in DEPTHS.items()}
+    return Similarity(dataset=dataset, tokens=tokens, layers=layers, **fields)
+
+
+def blocks(figure: Figure) -> dict[str, Axes]:
+    return {str(ax.get_label()): ax for ax in figure.axes if "/" in str(ax.get_label())}
+
+
+def image_at(ax: Axes, x: float, y: float) -> AxesImage | None:
+    found = []
+    for image in ax.get_images():
+        left, right, bottom, top = image.get_extent()
+        assert image.origin == "lower"
+        if left < x < right and bottom < y < top:
+            found.append(image)
+    assert len(found) <= 1
+    return found[0] if found else None
+
+
+def texts(figure: Figure) -> list[Text]:
+    return [text for text in figure.findobj(Text) if text.get_text() and text.get_visible()]
+
+
+def pixels(figure: Figure) -> np.ndarray:
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3]
+
+
+def pixel(ax: Axes, drawn: np.ndarray, x: float, y: float) -> np.ndarray:
+    column, row = ax.transData.transform((x, y))
+    return drawn[len(drawn) - 1 - int(row), int(column)]
+
+
+@pytest.mark.parametrize("row", range(3))
+@pytest.mark.parametrize("column", range(3))
+def test_every_pair_of_layers_is_at_its_place(row: int, column: int) -> None:
+    ax = blocks(all_pairs([similarity()], MODELS))["digits/cls"]
+    a, b = MODELS[row].id, MODELS[column].id
+    image = image_at(ax, column + 0.5, row + 0.5)
+    assert image is not None
+    left, right, bottom, top = image.get_extent()
+    assert (int(left), int(right), int(bottom), int(top)) == (column, column, row, row)
+    values = image.get_array()
+    assert values.shape == (DEPTHS[a], DEPTHS[b])
+    # Rows go up with the layers of the model at the left, columns right with the one below.
+    for i in range(DEPTHS[a]):
+        for j in range(DEPTHS[b]):
+            assert values[i, j] == cell(a, i, b, j)
+    assert (image.norm.vmin, image.norm.vmax) == (0, 1)
+
+
+def test_pixels_have_the_colours_of_the_values() -> None:
+    figure = all_pairs([similarity()], MODELS)
+    ax, drawn = blocks(figure)["digits/cls"], pixels(figure)
+    colour = style.mpl.colormaps[style.CKA_COLOURS]
+    for (row, i), (column, j) in (((0, 0), (1, 1)), ((1, 1), (0, 0)), ((2, 3), (0, 1))):
+        a, b = MODELS[row].id, MODELS[column].id
+        at = column + (j + 0.5) / DEPTHS[b], row + (i + 0.5) / DEPTHS[a]
+        expected = np.array(colour(cell(a, i, b, j))[:3]) * 255
+        np.testing.assert_allclose(pixel(ax, drawn, *at), expected, atol=2)
+    # White between panels.
+    assert pixel(ax, drawn, 1.0, 0.5).min() > 250
+
+
+def test_last_layers_are_at_their_places() -> None:
+    figure = last_layer([similarity()], MODELS)
+    ax = blocks(figure)["digits/cls"]
+    (image,) = ax.get_images()
+    written = {
+        (text.get_position()[1] - 0.5, text.get_position()[0] - 0.5): text for text in ax.texts
+    }
+    for row, a in enumerate(MODELS):
+        for column, b in enumerate(MODELS):
+            value = cell(a.id, DEPTHS[a.id] - 1, b.id, DEPTHS[b.id] - 1)
+            assert image.get_array()[row, column] == value
+            assert written[row, column].get_text() == f"{value:.2f}"
+            assert written[row, column].get_color() == ("white" if value < 0.6 else "black")
+
+
+def test_values_are_written_for_few_models_only() -> None:
+    few, many = (
+        [Model(f"m{index:02}", f"M{index}", "dino") for index in range(count)] for count in (12, 13)
+    )
+    for models, expected in ((few, 144), (many, 0)):
+        ids = [model.id for model in models]
+        values = {(a, b): np.array([[0.25]]) for a in ids for b in ids if a <= b}
+        one = Similarity("d", "cls", "biased", 10, dict.fromkeys(ids, (0,)), values)
+        written = [text for text in texts(last_layer([one], models)) if text.get_text() == "0.25"]
+        assert len(written) == expected
+
+
+def test_datasets_go_down_and_tokens_across() -> None:
+    given = [similarity(d, t) for d in ("digits", "photos") for t in ("all", "cls", "spatial")]
+    for draw in (all_pairs, last_layer):
+        figure = draw(given, MODELS)
+        found = {name: ax.get_position() for name, ax in blocks(figure).items()}
+        assert len(found) == 6
+        for dataset in ("digits", "photos"):
+            across = [found[f"{dataset}/{kind}"].x0 for kind in ("cls", "spatial", "all")]
+            assert across == sorted(across)
+        assert found["digits/cls"].y0 > found["photos/cls"].y1
+        words = [text.get_text() for text in texts(figure)]
+        for word in ("CLS token", "spatial tokens", "all tokens"):
+            assert words.count(word) == 2
+        assert words.count("photos, 1,234 images") == 3
+        assert words.count("linear CKA") == 1
+        assert any("debiased estimator" in word for word in words)
+        # Names stand beside the first column and below the last row only.
+        assert words.count("Beta B/16") == 2 + 3
+
+
+def test_labels_have_family_colours() -> None:
+    figure = all_pairs([similarity()], MODELS)
+    for model in MODELS:
+        colours = {
+            to_hex(text.get_color()) for text in texts(figure) if text.get_text() == model.label
+        }
+        assert colours == {style.family_colour(model.family).lower()}
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["dino", "clip", "ours"]
+    assert [to_hex(patch.get_facecolor()) for patch in legend.get_patches()] == [
+        style.family_colour(model.family).lower() for model in MODELS
+    ]
+
+
+def test_layer_ticks_are_the_layers_numbers() -> None:
+    one = similarity()
+    layers = {"a": (0, 5, 11), "b": (3, 23), "c": (0, 1, 2, 31)}
+    one = Similarity("d", "cls", "debiased", 9, layers, one.values)
+    figure = all_pairs([one], MODELS)
+    ticks = [text for text in blocks(figure)["d/cls"].texts if text.get_text().isdecimal()]
+    below = sorted((t.get_position()[0], t.get_text()) for t in ticks if t.get_position()[1] < 0)
+    left = sorted((t.get_position()[1], t.get_text()) for t in ticks if t.get_position()[0] < 0)
+    for found in (below, left):
+        assert [text for _, text in found] == ["0", "11", "3", "23", "0", "31"]
+        assert [int(at) for at, _ in found] == [0, 0, 1, 1, 2, 2]
+
+
+def test_no_value_is_grey_and_no_pair_is_hatched() -> None:
+    values = dict(similarity().values)
+    values["a", "b"] = values["a", "b"].copy()
+    values["a", "b"][2] = np.nan
+    del values["a", "c"]
+    one = similarity(values=values)
+    grey = np.array(style.mpl.colors.to_rgb(style.NO_VALUE)) * 255
+    for draw in (all_pairs, last_layer):
+        figure = draw([one], MODELS)
+        ax, drawn = blocks(figure)["digits/cls"], pixels(figure)
+        near_edge = 0.9 if draw is last_layer else 0.85
+        np.testing.assert_allclose(pixel(ax, drawn, 1.2, near_edge), grey, atol=2)
+        np.testing.assert_allclose(pixel(ax, drawn, near_edge, 1.2), grey, atol=2)
+        names = [text.get_text() for text in figure.legends[0].get_texts()]
+        assert names[-2:] == ["no CKA (nan)", "not computed"]
+        hatched = [patch.get_xy() for patch in ax.patches if patch.get_hatch()]
+        assert sorted((int(x), int(y)) for x, y in hatched) == [(0, 2), (2, 0)]
+    complete = all_pairs([similarity()], MODELS).legends[0].get_texts()
+    assert len(complete) == len(MODELS)
+
+
+def test_values_below_zero_are_shown_as_zero() -> None:
+    values = {pair: -0.3 * np.ones_like(v) for pair, v in similarity().values.items()}
+    figure = last_layer([similarity(values=values)], MODELS)
+    ax, drawn = blocks(figure)["digits/cls"], pixels(figure)
+    assert pixel(ax, drawn, 0.1, 0.1).max() < 10
+    assert {text.get_text() for text in ax.texts if "." in text.get_text()} == {"0.00"}
+
+
+def many(count: int, label: str) -> tuple[list[Similarity], list[Model]]:
+    names = list(style.FAMILY_COLOURS)
+    models = [Model(f"m{i:02}", f"{label} {i}", names[i % len(names)]) for i in range(count)]
+    layers = {one.id: tuple(range((12, 24, 32)[i % 3])) for i, one in enumerate(models)}
+    values = {
+        (a, b): np.full((len(layers[a]), len(layers[b])), 0.5)
+        for a in layers
+        for b in layers
+        if a <= b
+    }
+    kinds = ("cls", "spatial")
+    given = [
+        Similarity("a-dataset-of-photos", k, "debiased", 50_000, layers, values) for k in kinds
+    ]
+    return given, models
+
+
+@pytest.mark.parametrize(
+    ("count", "label"),
+    [(1, "M"), (2, "a model"), (7, "DINO ViT-B/16"), (26, "DINO"), (3, "vit_base_patch16." * 3)],
+)
+@pytest.mark.parametrize("draw", [all_pairs, last_layer])
+def test_nothing_is_cut_and_no_texts_overlap(draw: object, count: int, label: str) -> None:
+    figure = draw(*many(count, label))
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    renderer = canvas.get_renderer()
+    width, height = canvas.get_width_height()
+    boxes = []
+    for text in texts(figure):
+        box = text.get_window_extent(renderer)
+        assert box.x0 >= -1, text
+        assert box.y0 >= -1, text
+        assert box.x1 <= width + 1, text
+        assert box.y1 <= height + 1, text
+        # The boxes of slanted texts overlap where the texts do not.
+        if text.get_rotation() in (0, 90):
+            boxes.append((text.get_text(), box.padded(-1)))
+    for index, (one, box) in enumerate(boxes):
+        for other, another in boxes[index + 1 :]:
+            assert not box.overlaps(another), (one, other)
+
+
+def test_files_are_written_and_always_the_same(tmp_path: Path) -> None:
+    models = [{"id": m.id, "label": m.label, "family": m.family} for m in MODELS]
+    tables: dict[str, list[Path]] = {"digits": [], "photos": []}
+    for dataset, paths in tables.items():
+        for (a, b), values in similarity().values.items():
+            for tokens in ("cls", "all"):
+                path = tmp_path / f"{dataset}.{tokens}.{a}.{b}.csv"
+                rows = (
+                    Row(a, i, b, j, "debiased", tokens, 12, float(value))
+                    for (i, j), value in np.ndenumerate(values)
+                )
+                write_csv(path, rows)
+                paths.append(path)
+    state = dict(style.mpl.rcParams)
+    written = []
+    for folder in (tmp_path / "one", tmp_path / "two"):
+        folder.mkdir()
+        figures_from_csv(tables, models, folder / "all.png", folder / "last.png")
+        written.append({path.name: path.read_bytes() for path in folder.iterdir()})
+    assert set(written[0]) == {"all.png", "all.pdf", "last.png", "last.pdf"}
+    assert written[0] == written[1]
+    assert style.mpl.rcParams == state
+    for name in ("all", "last"):
+        with Image.open(tmp_path / "one" / f"{name}.png") as image:
+            assert image.info["dpi"][0] == pytest.approx(style.DPI, abs=0.1)
+        pdf = written[0][f"{name}.pdf"]
+        assert pdf.startswith(b"%PDF")
+        assert b"/FontType 42" in pdf or b"/Type0" in pdf
+        assert b"CreationDate" not in pdf
+
+
+def drawn_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, estimator: str | None) -> str:
+    rows = [row("a", 0, "a", 0, 0.5, estimator=name) for name in ("paper", "biased")]
+    write_csv(tmp_path / "t.csv", rows)
+    figures: list[Figure] = []
+    monkeypatch.setattr(style, "save", lambda figure, _: figures.append(figure))
+    model = {"id": "a", "label": "A", "family": "dino"}
+    out = tmp_path / "all.png", tmp_path / "last.png"
+    figures_from_csv({"d": [tmp_path / "t.csv"]}, [model], *out, estimator=estimator)
+    return " ".join(text.get_text() for text in texts(figures[1]))
+
+
+def test_of_several_estimators_one_is_drawn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "paper estimator" in drawn_note(tmp_path, monkeypatch, None)
+    assert "biased estimator" in drawn_note(tmp_path, monkeypatch, "biased")
+    with pytest.raises(AnalysisError, match="'debiased', only paper, biased"):
+        drawn_note(tmp_path, monkeypatch, "debiased")
+
+
+def row(a: str, i: int, b: str, j: int, value: float = 0.5, **change: object) -> Row:
+    return Row(a, i, b, j, "debiased", "cls", 12, value)._replace(**change)
+
+
+def test_rows_become_panels() -> None:
+    rows = [row("a", i, "b", j, i + j / 10) for j in (9, 4) for i in (7, 0, 2)]
+    rows += [row("a", 0, "a", 0, tokens="all", n_images=5)]
+    found = similarities("digits", rows)
+    assert [(one.tokens, one.n_images) for one in found] == [("cls", 12), ("all", 5)]
+    assert found[0].layers == {"a": (0, 2, 7), "b": (4, 9)}
+    expected = [[0.4, 0.9], [2.4, 2.9], [7.4, 7.9]]
+    np.testing.assert_array_equal(found[0].panel("a", "b"), expected)
+    np.testing.assert_array_equal(found[0].panel("b", "a"), np.transpose(expected))
+    assert found[0].panel("a", "a") is None
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([row("a", 0, "b", 0), row("a", 0, "b", 0)], "2 values for 1 pairs of layers"),
+        ([row("a", 0, "b", 0), row("a", 1, "b", 1)], "2 values for 4 pairs of layers"),
+        ([row("a", 0, "b", 0), row("a", 0, "a", 0, n_images=9)], "mix numbers of images"),
+        ([row("a", 0, "b", 0), row("a", 0, "a", 0, estimator="paper")], "mix estimators"),
+    ],
+)
+def test_rows_that_do_not_fit_fail(rows: list[Row], message: str) -> None:
+    with pytest.raises(AnalysisError, match=message):
+        similarities("digits", rows)
+
+
+def test_what_cannot_be_drawn_fails() -> None:
+    for draw in (all_pairs, last_layer):
+        with pytest.raises(AnalysisError, match="no CKA values to draw"):
+            draw([], MODELS)
+        with pytest.raises(AnalysisError, match="several estimators"):
+            draw([similarity(), similarity("photos", estimator="biased")], MODELS)
+        with pytest.raises(AnalysisError, match="no CKA values of d:"):
+            draw([similarity()], [*MODELS, Model("d", "D", "dino")])
+
+
+def test_pyplot_is_left_alone() -> None:
+    code = "import sys, vitfeat.plots.cka; print('matplotlib.pyplot' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == "False"
