@@ -24,6 +24,7 @@ from vitfeat.data.spec import DatasetSpec
 from vitfeat.data.tensors import normalise
 from vitfeat.data.views import SquareView
 from vitfeat.extract.pipeline import Schedule
+from vitfeat.extract.precision import autocast, matmul_precision
 from vitfeat.extract.run import Settings, choose_device, extract
 from vitfeat.models.entry import ModelEntry
 from vitfeat.models.loading import load_backbone
@@ -88,9 +89,10 @@ def main() -> None:
 
         @torch.inference_mode()
         def forward() -> None:
-            from vitfeat.extract.precision import forward_precision
-
-            with forward_precision(options.precision, device):
+            with (
+                matmul_precision(options.precision, device),
+                autocast(options.precision, device),
+            ):
                 for b in rows:
                     images = memory[b.start : b.stop].to(device, non_blocking=True)
                     backbone.module(normalise(images, backbone.mean, backbone.std))

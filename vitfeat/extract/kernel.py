@@ -12,7 +12,6 @@ from collections.abc import Mapping
 
 import numba
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -36,34 +35,36 @@ def summarise_images(
     out
         float32 tensors by name, (image, ...) each, as :func:`summarise` gives them.
     """
-    heads = attention.shape[1]
     matrices = attention.contiguous().numpy()
     views = {name: tensor.numpy() for name, tensor in out.items()}
-    # PyTorch's logarithm is vectorised, Numba's is not.
-    spatial = attention[:, :, n_prefix:]
-    out["entropy"].copy_(torch.special.entr(spatial).sum((-2, -1)) / spatial.shape[2])
     if n_prefix:
         out["prefix_query"].copy_(attention[:, :, :n_prefix])
-    unused = np.zeros(heads, dtype=np.float32)
-    for image in range(len(matrices)):
+    unused = np.zeros(attention.shape[1], dtype=np.float32)
+    for image, matrix in enumerate(matrices):
+        with np.errstate(divide="ignore"):
+            # NumPy's logarithm is vectorised, Numba's is not. That of zero is never used.
+            logarithms = np.log(matrix[:, n_prefix:])
         _walk(
-            matrices[image],
+            matrix,
+            logarithms,
             n_prefix,
             grid[0],
             grid[1],
             views["spatial_query"][image],
-            views["spatial_query_renormalised"][image],
+            views["spatial_query_renormalised"][image].reshape(len(matrix), -1),
             views["aligned"][image],
             views["n_null"][image],
+            views["entropy"][image],
             views["deviation_positions"][image] if "deviation_positions" in views else unused,
         )
         if "deviation_heads" in views:
-            views["deviation_heads"][image] = _deviation_heads(matrices[image])
+            views["deviation_heads"][image] = _deviation_heads(matrix)
 
 
 @numba.njit(nogil=True, cache=True, fastmath=_FASTMATH)
 def _walk(
     attention: NDArray[np.float32],
+    logarithms: NDArray[np.float32],
     n_prefix: int,
     rows: int,
     columns: int,
@@ -71,50 +72,69 @@ def _walk(
     renormalised: NDArray[np.float32],
     aligned: NDArray[np.float32],
     n_null: NDArray[np.float32],
+    entropy: NDArray[np.float32],
     deviation: NDArray[np.float32],
 ) -> None:
+    """Fill the summaries of every head of one image; arrays are (head, ...).
+
+    Inner loops run over contiguous slices without branches, so that they vectorise.
+    """
     heads, tokens, _ = attention.shape
     n = rows * columns
     zero = np.float32(0)
     share = np.float32(1) / np.float32(n)
-    weighted = np.empty((rows, columns), np.float32)
+    # Maps are first shifted along y alone, which keeps a map contiguous: one sum for each column x
+    # of the queries. The shift along x comes once at the end.
+    shifted = np.empty((columns, (2 * rows - 1) * columns), np.float32)
     squares = np.empty(n, np.float32)
     for h in range(heads):
-        mean[h] = zero
-        renormalised[h] = zero
-        aligned[h] = zero
+        row_mean, row_renormalised = mean[h], renormalised[h]
+        row_mean[:] = zero
+        row_renormalised[:] = zero
+        shifted[:] = zero
         nulls = 0
-        for y in range(rows):
-            for x in range(columns):
-                row = attention[h, n_prefix + y * columns + x]
-                left = zero
-                for k in range(n_prefix, tokens):
-                    left += row[k]
-                weight = zero
-                if left == zero:
-                    nulls += 1
-                else:
-                    weight = share / left
-                for k in range(tokens):
-                    mean[h, k] += row[k]
-                for i in range(rows):
-                    for j in range(columns):
-                        weighted[i, j] = row[n_prefix + i * columns + j] * weight
-                for i in range(rows):
-                    target = aligned[h, rows - 1 - y + i]
-                    first = columns - 1 - x
-                    for j in range(columns):
-                        target[first + j] += weighted[i, j]
-                        renormalised[h, i, j] += weighted[i, j]
-        for k in range(tokens):
-            mean[h, k] *= share
-        n_null[h] = nulls
-        # The matrix is still in the cache: a second walk around the mean loses no digits.
-        squares[:] = zero
-        for q in range(n_prefix, tokens):
-            row = attention[h, q]
+        disorder = 0.0
+        for q in range(n):
+            row = attention[h, n_prefix + q]
+            patches = row[n_prefix:]
+            left = zero
             for k in range(n):
-                difference = row[n_prefix + k] - mean[h, n_prefix + k]
+                left += patches[k]
+            weight = zero
+            if left == zero:
+                nulls += 1
+            else:
+                weight = share / left
+            for k in range(tokens):
+                row_mean[k] += row[k]
+            first = (rows - 1 - q // columns) * columns
+            target = shifted[q % columns, first : first + n]
+            for k in range(n):
+                value = patches[k] * weight
+                target[k] += value
+                row_renormalised[k] += value
+            logarithm = logarithms[h, q]
+            row_disorder = zero
+            for k in range(tokens):
+                row_disorder -= row[k] * logarithm[k] if row[k] > zero else zero
+            disorder += row_disorder
+        for k in range(tokens):
+            row_mean[k] *= share
+        n_null[h] = nulls
+        entropy[h] = disorder * share
+        aligned[h] = zero
+        for x in range(columns):
+            for y in range(2 * rows - 1):
+                line = aligned[h, y, columns - 1 - x : 2 * columns - 1 - x]
+                for j in range(columns):
+                    line[j] += shifted[x, y * columns + j]
+        # The matrix is still in the cache: a second walk around the mean loses no digits.
+        centre = row_mean[n_prefix:]
+        squares[:] = zero
+        for q in range(n):
+            patches = attention[h, n_prefix + q, n_prefix:]
+            for k in range(n):
+                difference = patches[k] - centre[k]
                 squares[k] += difference * difference
         total = zero
         for k in range(n):
