@@ -117,7 +117,7 @@ def _walk(
             row_disorder = zero
             for k in range(tokens):
                 row_disorder -= row[k] * logarithm[k] if row[k] > zero else zero
-            disorder += row_disorder
+            disorder += float(row_disorder)
         for k in range(tokens):
             row_mean[k] *= share
         n_null[h] = nulls
