@@ -289,9 +289,11 @@ def _probe(job: Job) -> float:
             job.backbone, images, sorted(required_taps(job.layout)), job.geometry.layers
         )
         attention = found.get("attention")
-        # Autocast multiplies in 8 to 11 bits but sums the softmax in float32.
+        # PyTorch's own module under autocast rounds its weights to 8 bits on a CPU.
         if attention is not None and not torch.allclose(
-            attention.float().sum(-1), torch.ones((), device=job.device), atol=1e-3
+            attention.float().sum(-1),
+            torch.ones((), device=job.device),
+            atol=1e-3 if attention.dtype == torch.float32 else 2e-2,
         ):
             raise ModelError(
                 f"model {job.backbone.entry.id}: the rows of its attention do not sum to 1; leave "

@@ -275,7 +275,8 @@ class _ExplicitAttention(TorchFunctionMode):
                     weights = weights.masked_fill(~mask, -math.inf)
                 else:
                     weights = weights + mask
-            weights = weights.softmax(-1)
+            # Autocast does so by itself on a GPU, not on a CPU.
+            weights = weights.float().softmax(-1)
             self._taps.emit("attention", position, start, weights)
             output.append(weights.to(value.dtype) @ value[rows])
         return output[0] if len(output) == 1 else torch.cat(output)

@@ -165,12 +165,12 @@ def available_taps(geometry: Geometry, wanted: Iterable[str]) -> tuple[str, ...]
 
     A model without a CLS token has no ``cls``, one without registers no ``registers``.
     """
-    absent = set()
+    found = set(wanted)
     if not geometry.has_cls:
-        absent.add("cls")
+        found.discard("cls")
     if not geometry.n_registers:
-        absent.add("registers")
-    return tuple(t for t in TAPS if t in set(wanted) - absent)
+        found.discard("registers")
+    return tuple(t for t in TAPS if t in found)
 
 
 def plan_layout(geometry: Geometry, taps: Sequence[str], n_images: int, dtype: str) -> Layout:

@@ -62,7 +62,7 @@ class StoreWriter:
         self._path = path
         self._layout = layout
         self._partial = partial_path(path)
-        with codec.pipeline():
+        with codec.pipeline(reproducible=True):
             group = zarr.open_group(self._partial, mode="r+")
             self._arrays = {a.name: _array(group, a.name) for a in layout.arrays}
 
@@ -92,6 +92,8 @@ class StoreWriter:
         rows = self._layout.rows(block)
         try:
             for name, array in self._arrays.items():
+                # Zarr would read half a shard that a killed job left, to fill up a short block.
+                self._shard(name, block).unlink(missing_ok=True)
                 array[rows.start : rows.stop] = arrays[name]
             # Behind the shards, and at once: a full disk would leave an empty marker.
             marker = self._marker(block)
@@ -145,6 +147,10 @@ class StoreWriter:
         shutil.rmtree(self._path / _PROGRESS)
         shutil.rmtree(replaced, ignore_errors=True)
         return manifest(self._path, attributes)
+
+    def _shard(self, name: str, block: int) -> Path:
+        rest = ["0"] * (self._arrays[name].ndim - 1)
+        return self._partial.joinpath(name, "c", str(block), *rest)
 
     def _marker(self, block: int) -> Path:
         return self._partial / _PROGRESS / f"{block:06d}"

@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from torch import Tensor
+
+from tests.extract.pictures_folder import (
+    make_backbone,
+    make_index,
+    plain_forward,
+    seen_images,
+    write_images,
+)
+from vitfeat.data.index import Index
+from vitfeat.models.backbone import Backbone
+
+
+@pytest.fixture(autouse=True)
+def _small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks of eight: 22 images are two whole ones and a short one."""
+    monkeypatch.setattr("vitfeat.store.layout._MAX_BLOCK", 8)
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("images")
+    write_images(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def index(folder: Path) -> Index:
+    return make_index(folder)
+
+
+@pytest.fixture(scope="session")
+def backbone() -> Backbone:
+    """With registers, so that every tap has something to store."""
+    return make_backbone()
+
+
+@pytest.fixture(scope="session")
+def images(backbone: Backbone, index: Index, folder: Path) -> Tensor:
+    return seen_images(backbone, index, folder)
+
+
+@pytest.fixture(scope="session")
+def truth(backbone: Backbone, images: Tensor) -> tuple[Tensor, Tensor]:
+    return plain_forward(backbone, images)

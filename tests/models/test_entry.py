@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import pytest
+
+from vitfeat.demo.network import NAMES
+from vitfeat.errors import ConfigError
+from vitfeat.models.entry import ModelEntry, builtin_catalog, find_entry, read_catalog
+
+# The configurations of Walmer et al. (2023), by supervision.
+PAPER = {
+    "dino": ["dino-s16", "dino-s8", "dino-b16", "dino-b8"],
+    "clip": ["clip-b32", "clip-b16", "clip-l14", "clip-l14-336"],
+    "mae": ["mae-b16", "mae-l16", "mae-h14"],
+    "moco": ["moco-s16", "moco-b16"],
+    "beit": ["beit-b16", "beit-l16"],
+    "supervised": [
+        *(f"supervised-{size}" for size in ("s32", "s16", "b32", "b16", "b8", "l16")),
+        *(f"supervised-{size}-384" for size in ("b16", "b32", "l16", "l32")),
+    ],
+    "random": ["random-b16"],
+}
+
+
+def _entry(**fields: Any) -> ModelEntry:
+    return ModelEntry.from_mapping("mine", {"source": "timm", "name": "vit", **fields})
+
+
+def test_the_catalogue_has_the_papers_models_and_the_demos() -> None:
+    catalogue = builtin_catalog()
+    paper = {model: family for family, models in PAPER.items() for model in models}
+    assert len(paper) == 26
+    assert set(catalogue) == set(paper) | {f"demo-{name}" for name in NAMES}
+    for model, family in paper.items():
+        assert catalogue[model].family == family
+
+
+@pytest.mark.parametrize("model_id", sorted(builtin_catalog()))
+def test_entries_name_real_architectures(model_id: str) -> None:
+    import open_clip
+    import timm
+
+    entry = builtin_catalog()[model_id]
+    assert entry.id == model_id
+    assert entry.label
+    if entry.source == "timm":
+        name = entry.name
+        assert timm.is_model(name.split(".")[0])
+        if entry.pretrained:
+            assert name in timm.list_pretrained(name.split(".")[0] + ".*")
+        # Shape of the file's name, as the paper's supplement and the model's page give it.
+        patch, size = re.fullmatch(r"\w+-[a-z](\d+)(?:-(\d+))?", model_id).groups()  # type: ignore[union-attr]
+        assert f"patch{patch}_{size or 224}" in name
+    elif entry.source == "open_clip":
+        assert entry.pretrained in open_clip.list_pretrained_tags_by_model(entry.name)
+    else:
+        assert entry.name in NAMES
+        assert model_id == f"demo-{entry.name}"
+
+
+def test_entries_become_json_and_come_back() -> None:
+    for entry in builtin_catalog().values():
+        mapping = json.loads(json.dumps(entry.to_mapping()))
+        model_id = mapping.pop("id")
+        assert ModelEntry.from_mapping(model_id, mapping) == entry
+
+
+def test_defaults() -> None:
+    entry = _entry()
+    assert entry.label == "mine"
+    assert entry.normalisation_values() is None
+    assert (entry.pretrained, entry.checkpoint, entry.seed) == (False, None, 0)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"normalization": "clip"}, r"mine: unknown key 'normalization' .*'normalisation'"),
+        ({"source": "tim"}, r"mine\.source: found 'tim' \(did you mean 'timm'\?\)"),
+        ({"source": None}, r"mine\.source: found None"),
+        ({"pretrained": True, "checkpoint": "a.pth"}, "both 'pretrained' and 'checkpoint'"),
+        ({"normalisation": "imagnet"}, r"'imagnet' \(did you mean 'imagenet'\?\)"),
+        ({"normalisation": {"mean": [0.5, 0.5, 0.5]}}, "std must be three numbers"),
+        ({"normalisation": {"mean": [0, 0], "std": [1, 1, 1]}}, "three numbers each"),
+        ({"normalisation": {"mean": [0, 0, 0], "std": [1, 0, 1]}}, "std above 0"),
+        ({"normalisation": {"mean": ["a", 0, 0], "std": [1, 1, 1]}}, "three numbers"),
+        ({"normalisation": [0.5, 0.5, 0.5]}, "three numbers"),
+        ({"normalisation": 3}, "three numbers"),
+    ],
+)
+def test_wrong_fields(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as info:
+        _entry(**fields)
+    assert str(info.value).startswith("catalog.mine")
+    assert "\n" not in str(info.value)
+
+
+def test_a_name_is_needed() -> None:
+    with pytest.raises(ConfigError, match=r"'name' .* is missing"):
+        ModelEntry.from_mapping("mine", {"source": "timm"})
+
+
+@pytest.mark.parametrize(
+    ("source", "key", "value"),
+    [
+        ("demo", "checkpoint", "a.pth"),
+        ("demo", "pretrained", True),
+        ("demo", "image_size", 64),
+        ("demo", "seed", 1),
+        ("demo", "args", {"depth": 2}),
+        ("open_clip", "args", {"depth": 2}),
+        ("open_clip", "checkpoint_key", "model"),
+        ("open_clip", "checkpoint_prefix", "module."),
+    ],
+)
+def test_settings_that_a_source_would_ignore_are_refused(
+    source: str, key: str, value: object
+) -> None:
+    with pytest.raises(ConfigError, match=rf"catalog\.mine\.{key}: .*{source}"):
+        _entry(source=source, **{key: value})
+
+
+def test_normalisations() -> None:
+    assert _entry(normalisation="half").normalisation_values() == ((0.5,) * 3, (0.5,) * 3)
+    given = {"mean": [0.1, 0.2, 0.3], "std": [1, 2, 3]}
+    assert _entry(normalisation=given).normalisation_values() == ((0.1, 0.2, 0.3), (1, 2, 3))
+    # The published constants of ImageNet and of CLIP, as torchvision and open_clip have them.
+    from open_clip import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
+    from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+
+    imagenet = _entry(normalisation="imagenet").normalisation_values()
+    assert imagenet == (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
+    assert _entry(normalisation="clip").normalisation_values() == (
+        OPENAI_DATASET_MEAN,
+        OPENAI_DATASET_STD,
+    )
+
+
+@pytest.mark.parametrize(
+    "model_id", ["a--b", "a/b", "../a", "", "-a", ".a", "a b", "a\n", "é", "a*"]
+)
+def test_ids_that_cannot_be_file_names_or_halves_of_a_pair(model_id: str) -> None:
+    with pytest.raises(ConfigError, match="an id may hold letters"):
+        read_catalog({model_id: {"source": "timm", "name": "vit"}})
+
+
+@pytest.mark.parametrize("model_id", ["a", "A-1_b.c", "1", 1])
+def test_good_ids(model_id: Any) -> None:
+    assert list(read_catalog({model_id: {"source": "timm", "name": "vit"}})) == [str(model_id)]
+
+
+def test_users_entries_come_first() -> None:
+    mine = read_catalog({"dino-b16": {"source": "timm", "name": "vit", "label": "My own"}})
+    assert find_entry("dino-b16", mine).label == "My own"
+    assert find_entry("dino-b8", mine) == builtin_catalog()["dino-b8"]
+
+
+def test_an_unknown_model_gives_the_nearest() -> None:
+    with pytest.raises(ConfigError, match=r"'dino-b61' \(did you mean 'dino-b16'\?\)"):
+        find_entry("dino-b61")

@@ -1,0 +1,104 @@
+"""Stores of random numbers, written through the writer alone."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vitfeat.store.layout import Geometry, Layout, plan_layout
+from vitfeat.store.writer import Rows, open_writer
+
+GEOMETRY = Geometry(layers=(1, 3, 4), width=8, heads=2, grid=(2, 3), has_cls=True, n_registers=2)
+TAPS = ("cls", "registers", "spatial", "attention", "attention_summary")
+N_IMAGES = 22
+BLOCK = 8
+
+
+@dataclass(frozen=True)
+class Content:
+    """What goes into a store: by default 22 images in blocks of 8, so that the last is short."""
+
+    geometry: Geometry = GEOMETRY
+    taps: tuple[str, ...] = TAPS
+    dtype: str = "float16"
+    n_images: int = N_IMAGES
+    block: int = BLOCK
+    seed: int = 0
+
+    @property
+    def layout(self) -> Layout:
+        planned = plan_layout(self.geometry, self.taps, self.n_images, self.dtype)
+        return replace(planned, block=self.block)
+
+    @property
+    def rows(self) -> Rows:
+        return Rows(
+            image_id=[f"class {i % 3}/ï{i:03d}.png" for i in range(self.n_images)],
+            label=np.arange(self.n_images, dtype=np.int64) % 3 - 1,
+            classes=["class 0", "class 1"],
+            skipped=[("broken.png", "no image")],
+        )
+
+    @property
+    def request(self) -> dict[str, Any]:
+        return {
+            "model": {
+                "source": "timm",
+                "name": "vit",
+                "args": {"depth": 5},
+                "weights_sha256": "ab" * 32,
+                "mean": [0.5, 0.5, 0.5],
+                "std": [0.5, 0.5, 0.5],
+            },
+            "data": {"fingerprint": "cd" * 32, "n_images": self.n_images},
+            "view": {"kind": "square", "size": [32, 32], "crop_fraction": 0.875},
+            "precision": "fp32",
+            "dtype": self.dtype,
+            "taps": list(self.taps),
+            "layers": list(self.geometry.layers),
+            "seed": self.seed,
+        }
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Make the numbers: the same ones every time."""
+        generator = np.random.default_rng(self.seed)
+        return {
+            a.name: generator.standard_normal((self.n_images, *a.shape)).astype(a.dtype)
+            for a in self.layout.arrays
+        }
+
+    def write(
+        self,
+        path: Path,
+        blocks: Iterable[int] | None = None,
+        *,
+        seal: bool = True,
+        replacing: bool = False,
+    ) -> tuple[list[int], dict[str, Any] | None]:
+        """Write the blocks that are missing, or some of them; tell which were missing."""
+        arrays, layout = self.arrays(), self.layout
+        with open_writer(
+            path, layout, self.geometry, self.rows, self.request, "m", replace=replacing
+        ) as writer:
+            missing = writer.missing_blocks()
+            for block in missing if blocks is None else blocks:
+                rows = layout.rows(block)
+                part = {name: values[rows.start : rows.stop] for name, values in arrays.items()}
+                writer.write_block(block, part, forward_images=len(rows))
+            return missing, writer.seal() if seal else None
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    """Read every file below a folder."""
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def copied(store: Path, to: Path) -> Path:
+    shutil.copytree(store, to)
+    return to

@@ -1,0 +1,347 @@
+"""Interrupted, resumed, replaced, refused: what stands on disk at each moment."""
+
+from __future__ import annotations
+
+import errno
+import shutil
+import subprocess
+import sys
+import warnings
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import zarr
+
+from tests.store.filled import GEOMETRY, N_IMAGES, Content, files
+from vitfeat.errors import StoreError
+from vitfeat.store.layout import FORMAT_VERSION
+from vitfeat.store.reader import open_store
+from vitfeat.store.verify import verify
+from vitfeat.store.writer import open_writer, partial_path
+
+CONTENT = Content()
+OTHER = Content(seed=1)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "deep" / "m.zarr"
+
+
+def _open(path: Path, content: Content = CONTENT, **options: Any) -> Any:
+    return open_writer(
+        path, content.layout, content.geometry, content.rows, content.request, "m", **options
+    )
+
+
+def _same_files(a: Path, b: Path) -> None:
+    left, right = files(a), files(b)
+    assert left.keys() == right.keys()
+    assert [name for name in left if left[name] != right[name]] == []
+
+
+# --- Resuming ---
+
+
+def test_no_warning_is_shown_to_the_user(path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        CONTENT.write(path)
+
+
+@pytest.mark.parametrize("first", [[], [0], [1], [0, 2], [2, 1, 0]])
+def test_a_resumed_store_has_the_bytes_of_an_uninterrupted_one(
+    written: Path, path: Path, first: list[int]
+) -> None:
+    missing, _ = CONTENT.write(path, first, seal=False)
+    assert missing == [0, 1, 2]
+    assert not path.exists()
+    missing, manifest = CONTENT.write(path)
+    assert missing == sorted({0, 1, 2} - set(first))
+    assert manifest is not None
+    assert manifest["forward_images"] == N_IMAGES
+    assert not partial_path(path).exists()
+    _same_files(path, written)
+
+
+def test_a_half_written_block_is_written_anew(written: Path, path: Path) -> None:
+    """As a kill leaves it: shards whole, cut or of nonsense, and no marker behind them."""
+    CONTENT.write(path, [0], seal=False)
+    partial = partial_path(path)
+    for block, shape in ((1, 5000), (2, 3)):
+        for name, rest in (("cls", "0/0"), ("spatial", "0/0/0/0")):
+            shard = partial / name / "c" / str(block) / rest
+            shard.parent.mkdir(parents=True, exist_ok=True)
+            shard.write_bytes(b"\x07" * shape)
+    missing, _ = CONTENT.write(path)
+    assert missing == [1, 2]
+    _same_files(path, written)
+
+
+def test_an_interrupted_creation_starts_again(written: Path, path: Path) -> None:
+    CONTENT.write(path, [], seal=False)
+    shutil.rmtree(partial_path(path) / ".progress")
+    (partial_path(path) / "cls" / "zarr.json").unlink()
+    CONTENT.write(path)
+    _same_files(path, written)
+
+
+@pytest.mark.parametrize("text", ["", "{", "{}", '{"attributes": 3}'])
+def test_a_partial_store_with_damaged_metadata_starts_again(
+    written: Path, path: Path, text: str
+) -> None:
+    CONTENT.write(path, [0, 1], seal=False)
+    (partial_path(path) / "zarr.json").write_text(text)
+    assert CONTENT.write(path)[0] == [0, 1, 2]
+    _same_files(path, written)
+
+
+def test_a_partial_store_of_another_format_starts_again(
+    written: Path, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("vitfeat.store.writer.FORMAT_VERSION", FORMAT_VERSION + 1)
+        CONTENT.write(path, [0, 1], seal=False)
+    assert CONTENT.write(path)[0] == [0, 1, 2]
+    _same_files(path, written)
+
+
+@pytest.mark.parametrize(
+    "moment", ["consolidate_metadata", "rename old", "rename new", "remove markers"]
+)
+def test_a_kill_while_sealing_loses_nothing(
+    written: Path, path: Path, moment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Kill(BaseException):
+        pass
+
+    def kill(*_: Any, **__: Any) -> None:
+        raise Kill
+
+    OTHER.write(path)
+    with monkeypatch.context() as patch:
+        if moment == "consolidate_metadata":
+            patch.setattr(zarr, "consolidate_metadata", kill)
+        elif moment == "remove markers":
+            remove = shutil.rmtree
+            patch.setattr(
+                "vitfeat.store.writer.shutil.rmtree",
+                lambda p, **k: kill() if Path(p).name == ".progress" else remove(p, **k),
+            )
+        else:
+            rename = Path.rename
+            victim = path if moment == "rename old" else partial_path(path)
+            patch.setattr(
+                Path, "rename", lambda self, to: kill() if self == victim else rename(self, to)
+            )
+        with pytest.raises(Kill):
+            CONTENT.write(path, replacing=True)
+    if moment in ("consolidate_metadata", "rename old"):
+        assert open_store(path).attributes["request"] == OTHER.request  # the old one, whole
+    if moment != "remove markers":
+        assert CONTENT.write(path, replacing=True)[0] == []
+        _same_files(path, written)
+    store, damages = verify(path)
+    assert damages == []
+    assert np.array_equal(store["cls"][:], CONTENT.arrays()["cls"])
+
+
+def test_a_store_is_not_sealed_before_it_is_whole(path: Path) -> None:
+    with pytest.raises(StoreError, match="1 of 3 blocks are not written"):
+        CONTENT.write(path, [0, 2])
+    assert not path.exists()
+    assert CONTENT.write(path)[0] == [1]
+
+
+# --- Other requests ---
+
+
+def test_a_partial_store_from_other_settings(written: Path, path: Path) -> None:
+    OTHER.write(path, [0, 1], seal=False)
+    before = files(partial_path(path))
+    with pytest.raises(StoreError) as info:
+        CONTENT.write(path)
+    message = str(info.value)
+    assert "an unfinished store from other settings is in the way (seed: 1 in" in message
+    assert "--replace" in message
+    assert files(partial_path(path)) == before
+    # It is discarded where that is asked for, none of its blocks taken over.
+    assert CONTENT.write(path, replacing=True)[0] == [0, 1, 2]
+    _same_files(path, written)
+
+
+def test_a_partial_store_with_more_taps_is_not_gone_on_with(path: Path) -> None:
+    """Its blocks may be of another size, and its other arrays would stay unfinished."""
+    fewer = Content(taps=("cls",), block=16)
+    CONTENT.write(path, [0], seal=False)
+    with pytest.raises(StoreError, match=r"\(taps: .* in the store, \['cls'\] asked\)"):
+        fewer.write(path)
+    assert fewer.write(path, replacing=True)[0] == [0, 1]
+    store, damages = verify(path)
+    assert (store.array_names, damages) == (("cls",), [])
+    assert np.array_equal(store["cls"][:], fewer.arrays()["cls"])
+
+
+def test_the_old_store_stands_until_the_new_one_is_sealed(written: Path, path: Path) -> None:
+    OTHER.write(path)
+    old = files(path)
+
+    class StoppedError(Exception):
+        pass
+
+    def interrupted() -> None:
+        with _open(path, replace=True) as writer:
+            part = {n: v[:8] for n, v in CONTENT.arrays().items()}
+            writer.write_block(0, part, forward_images=8)
+            raise StoppedError
+
+    with pytest.raises(StoppedError):
+        interrupted()
+    assert files(path) == old
+    store, damages = verify(path)
+    assert (store.attributes["request"], damages) == (OTHER.request, [])
+    assert CONTENT.write(path)[0] == [1, 2]
+    _same_files(path, written)
+    assert sorted(p.name for p in path.parent.iterdir()) == [".m.zarr.lock", "m.zarr"]
+
+
+# --- One writer at a time ---
+
+_HOLD = """
+import sys
+from pathlib import Path
+from tests.store.filled import Content
+from vitfeat.store.writer import open_writer
+
+c = Content()
+with open_writer(Path(sys.argv[1]), c.layout, c.geometry, c.rows, c.request, "m"):
+    print("locked", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_second_writer_is_told(path: Path, root: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", _HOLD, str(path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=root,
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "locked\n"
+        before = files(partial_path(path))
+        with pytest.raises(StoreError, match="another process is writing this store") as info:
+            CONTENT.write(path, replacing=True)
+        assert "\n" not in str(info.value)
+        assert files(partial_path(path)) == before
+        # A killed writer's lock goes with it.
+        other.kill()
+    assert CONTENT.write(path)[0] == [0, 1, 2]
+
+
+# --- A full disk ---
+
+
+class _FullDisk:
+    """An array that takes some blocks and then no more."""
+
+    def __init__(self, array: Any, error: Exception, good: int) -> None:
+        self.array, self.error, self.good = array, error, good
+        self.ndim = array.ndim
+
+    def __setitem__(self, key: slice, value: Any) -> None:
+        if self.good == 0:
+            raise self.error
+        self.good -= 1
+        self.array[key] = value
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        RuntimeError("store error: No space left on device (os error 28)"),  # zarrs' way to say it
+    ],
+    ids=["OSError", "zarrs"],
+)
+def test_a_full_disk_keeps_the_earlier_blocks(written: Path, path: Path, error: Exception) -> None:
+    arrays = CONTENT.arrays()
+    with _open(path) as writer:
+        writer._arrays["spatial"] = _FullDisk(writer._arrays["spatial"], error, good=1)
+        writer.write_block(0, {n: v[:8] for n, v in arrays.items()}, forward_images=8)
+        with pytest.raises(StoreError, match="block 1 could not be written: no space left") as info:
+            writer.write_block(1, {n: v[8:16] for n, v in arrays.items()}, forward_images=8)
+    assert "\n" not in str(info.value)
+    assert "run the extraction again to go on" in str(info.value)
+    assert not path.exists()
+    assert CONTENT.write(path)[0] == [1, 2]
+    _same_files(path, written)
+
+
+def test_another_write_error_is_passed_on_in_words(path: Path) -> None:
+    with _open(path) as writer:
+        broken = OSError(errno.EIO, "Input/output error")
+        writer._arrays["spatial"] = _FullDisk(writer._arrays["spatial"], broken, good=0)
+        part = {n: v[:8] for n, v in CONTENT.arrays().items()}
+        with pytest.raises(StoreError, match=r"could not be written: .*Input/output error"):
+            writer.write_block(0, part, forward_images=8)
+
+
+def test_a_disk_that_is_full_at_the_marker(
+    written: Path, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The name then exists, and holds nothing."""
+    part = {n: v[:8] for n, v in CONTENT.arrays().items()}
+
+    def full(self: Path, *_: Any, **__: Any) -> int:
+        self.touch()
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with _open(path) as writer, monkeypatch.context() as patch:
+        patch.setattr(Path, "write_text", full)
+        with pytest.raises(StoreError, match="no space left"):
+            writer.write_block(0, part, forward_images=8)
+        assert writer.missing_blocks() == [0, 1, 2]
+    CONTENT.write(path)
+    _same_files(path, written)
+
+
+def test_a_creation_that_fails_leaves_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    create = zarr.Group.create_array
+
+    def full(self: zarr.Group, name: str, **options: Any) -> Any:
+        if name == "spatial":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return create(self, name, **options)
+
+    monkeypatch.setattr(zarr.Group, "create_array", full)
+    with pytest.raises(StoreError, match=r"could not be created: .*No space left"):
+        CONTENT.write(path)
+    assert not path.exists()
+    assert not partial_path(path).exists()
+
+
+def test_a_block_without_an_array_is_not_marked(path: Path) -> None:
+    part = {n: v[:8] for n, v in CONTENT.arrays().items()}
+    del part["cls"]
+    with _open(path) as writer:
+        with pytest.raises(KeyError):
+            writer.write_block(0, part, forward_images=8)
+        assert writer.missing_blocks() == [0, 1, 2]
+
+
+def test_a_store_without_summaries_has_no_group_of_them(path: Path) -> None:
+    content = replace(CONTENT, taps=("cls",), geometry=replace(GEOMETRY, n_registers=0))
+    content.write(path)
+    assert sorted(p.name for p in path.iterdir()) == [
+        "cls",
+        "image_id",
+        "label",
+        "layer",
+        "zarr.json",
+    ]
+    assert set(open_store(path).to_xarray().data_vars) == {"cls"}
