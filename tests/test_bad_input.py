@@ -66,7 +66,6 @@ def extract(photos: Path, *more: str | Path, **entry: Any) -> list[str | Path]:
         *("--index", photos.parent / "index.csv"),
         *("--root", photos),
         *("--out", photos.parent / "tiny.zarr"),
-        *("--manifest", photos.parent / "tiny.json"),
         *("--device", "cpu"),
         *("--threads", "1"),
         *more,
@@ -206,6 +205,51 @@ def test_a_store_from_other_settings_under_the_same_path(
     assert vitfeat.open(photos.parent / "tiny.zarr")["cls"].dtype == np.float32
 
 
+def test_what_is_no_store_is_never_replaced(photos: Path, fails: Callable[..., str]) -> None:
+    index(photos)
+    precious = photos.parent / "tiny.zarr" / "thesis.txt"
+    precious.parent.mkdir()
+    precious.write_text("years of work")
+    assert "no store" in fails(*extract(photos, "--replace"))
+    assert precious.read_text() == "years of work"
+
+
+def test_the_manifest_is_that_of_the_store_beside_it(photos: Path) -> None:
+    index(photos)
+    for dtype in ("float16", "float32"):
+        assert run(extract(photos, "--dtype", dtype, "--replace")) == 0
+        manifest = json.loads((photos.parent / "tiny.json").read_text("utf-8"))
+        assert manifest["fingerprint"] == vitfeat.open(photos.parent / "tiny.zarr").fingerprint
+
+
+def test_all_tokens_means_all_that_the_model_has(photos: Path, fails: Callable[..., str]) -> None:
+    index(photos)
+    assert run(extract(photos, "--taps", "cls")) == 0
+    out = photos.parent / "gram.safetensors"
+    line = fails("gram", photos.parent / "tiny.zarr", "--tokens", "all", "--out", out)
+    assert "no spatial in this store" in line
+    assert not out.exists()
+
+
+def test_a_damaged_store_is_not_analysed(photos: Path, fails: Callable[..., str]) -> None:
+    index(photos)
+    assert run(extract(photos)) == 0
+    shard = next(p for p in (photos.parent / "tiny.zarr/cls/c").rglob("*") if p.is_file())
+    content = bytearray(shard.read_bytes())
+    content[10] ^= 1
+    shard.write_bytes(content)
+    out = photos.parent / "gram.safetensors"
+    line = fails("gram", photos.parent / "tiny.zarr", "--tokens", "cls", "--out", out)
+    assert "of cls cannot be decoded" in line
+    assert not out.exists()
+
+
+def test_a_place_that_cannot_be_written(photos: Path, fails: Callable[..., str]) -> None:
+    (photos.parent / "file").write_text("in the way")
+    line = fails(*index_command(photos, photos.parent / "file" / "index.csv"))
+    assert "file" in line
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_features_that_are_no_numbers(
     photos: Path, fails: Callable[..., str], value: float
@@ -253,6 +297,8 @@ def test_no_space_left(
     index(photos)
 
     class FullDisk:
+        ndim = 3
+
         def __setitem__(self, _key: object, _value: object) -> None:
             raise OSError(errno.ENOSPC, "No space left on device")
 

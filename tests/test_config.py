@@ -39,7 +39,10 @@ def _set(*path: Any) -> Change:
         (_set("models", []), ["models"]),
         (_set("models", ["demo-dino", "demo-dino"]), ["models", "non-unique"]),
         (_set("models", ["demo-dinno"]), ["'demo-dinno'", "'demo-dino'", "vitfeat models"]),
-        (_set("extraction", "batch_size", "32"), ["extraction.batch_size", "a whole number"]),
+        (_set("extraction", "batch_size", "many"), ["extraction.batch_size", "a whole number"]),
+        (_set("extraction", "layers", "frist"), ["extraction.layers", "'frist'", "middle"]),
+        (_set("extraction", "layers", []), ["extraction.layers", "empty"]),
+        (_set("extraction", "device", "gpu"), ["extraction.device", "'gpu'", "cuda"]),
         (_set("extraction", "batch_size", True), ["extraction.batch_size", "true or false"]),
         (_set("extraction", "batch_size", 0), ["extraction.batch_size", "found 0", "minimum"]),
         (_set("extraction", "dtype", "float61"), ["'float61'", "'float16'", "float32"]),
@@ -126,6 +129,26 @@ def test_one_pass_takes_every_tap_that_anything_needs(
     assert config.taps("digits") == ["attention_summary", "cls"]
     # Asked for by name, so every dataset gets it.
     assert config.taps("digits-train") == ["attention_summary"]
+
+
+def test_texts_of_overrides_are_read_as_what_is_wanted(
+    default_config: dict[str, Any], schema: dict[str, Any]
+) -> None:
+    # Snakemake gives every value inside of an override's mapping as a text.
+    default_config["extraction"] = {"batch_size": "16", "replace": "false", "layers": ["0", "last"]}
+    default_config["datasets"]["digits"]["limit"] = "3"
+    default_config["catalog"] = {
+        "mine": {"source": "timm", "name": "vit_tiny_patch16_224", "pretrained": "false"},
+        "tagged": {"source": "open_clip", "name": "ViT-B-32", "pretrained": "openai", "label": "7"},
+    }
+    default_config["models"] = ["mine", "tagged"]
+    config = parse_config(default_config, schema)
+    assert config.extraction["batch_size"] == 16
+    assert config.extraction["replace"] is False
+    assert config.extraction["layers"] == [0, "last"]
+    assert config.datasets["digits"].limit == 3
+    assert config.model("mine").pretrained is False
+    assert (config.model("tagged").pretrained, config.model("tagged").label) == ("openai", "7")
 
 
 def test_user_entries_come_before_the_catalogue(

@@ -16,6 +16,7 @@ from typing import Any
 import vitfeat
 from vitfeat.console import Console
 from vitfeat.errors import ConfigError, VitfeatError
+from vitfeat.store.layout import TAPS
 
 Handler = Callable[[argparse.Namespace, Console], None]
 
@@ -23,7 +24,7 @@ Handler = Callable[[argparse.Namespace, Console], None]
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit status: 0, or 1 behind one line that says what is wrong."""
     options = _parser().parse_args(arguments)
-    with Console(options.log) as console:
+    with _console(options.log) as console:
         try:
             options.handler(options, console)
         except VitfeatError as error:
@@ -31,6 +32,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 1
         except BrokenPipeError:  # `vitfeat models | head`
             return 0
+        except OSError as error:
+            # A full disk, a folder that may not be written, a name that is too long.
+            where = f"{error.filename}: " if error.filename else ""
+            console.error(f"{where}{error.strerror or error}; nothing is left half written")
+            return 1
         except KeyboardInterrupt:
             console.error("interrupted")
             return 130
@@ -38,6 +44,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             console.bug()
             raise
     return 0
+
+
+def _console(log: Path | None) -> Console:
+    try:
+        return Console(log)
+    except OSError as error:
+        sys.exit(f"vitfeat: error: --log {log}: {error.strerror}; choose another path")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -73,7 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--on-error", help="stop (default) at a broken image, or skip it")
     sub.add_argument("--min-side", type=int, help="smallest side of an image in pixels")
     sub.add_argument("--max-megapixels", type=float, help="largest image")
-    sub.add_argument("--workers", type=int, default=1, help="processes that read")
+    sub.add_argument("--workers", type=_positive, default=1, help="processes that read")
     sub.add_argument("--out", type=Path, required=True, help="the index to write (CSV)")
 
     sub = command("extract", _extract, "push a dataset through a model once, into a feature store")
@@ -82,14 +95,13 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--index", type=Path, required=True, help="the dataset's index")
     sub.add_argument("--root", type=Path, required=True, help="the dataset's folder")
     sub.add_argument("--out", type=Path, required=True, help="the store to write (.zarr)")
-    sub.add_argument("--manifest", type=Path, help="write the sealed store's manifest here")
-    sub.add_argument("--taps", nargs="+", default=["cls", "spatial"])
+    sub.add_argument("--taps", nargs="+", default=["cls", "spatial"], choices=TAPS)
     sub.add_argument("--layers", nargs="+", type=_layer, default=["all"])
     sub.add_argument("--dtype", default="float16", choices=["float16", "float32"])
     sub.add_argument("--precision", default="fp32", choices=["fp32", "tf32", "bf16", "fp16"])
-    sub.add_argument("--batch-size", type=int, default=32)
+    sub.add_argument("--batch-size", type=_positive, default=32)
     sub.add_argument("--device", default="auto")
-    sub.add_argument("--threads", type=int, default=0, help="CPU threads; 0 takes all")
+    sub.add_argument("--threads", type=_count, default=0, help="CPU threads; 0 takes all")
     sub.add_argument("--workers", type=_workers, default=None, help="decoding processes, or auto")
     sub.add_argument("--replace", action="store_true", help="replace a store from other settings")
 
@@ -99,14 +111,16 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--out", type=Path, required=True)
     sub.add_argument("--add", type=Path, nargs="*", default=[], help="Gram files of part of them")
     sub.add_argument("--device", default="auto")
-    sub.add_argument("--max-mb", type=int, default=2048, help="bound on the features in memory")
+    sub.add_argument(
+        "--max-mb", type=_positive, default=2048, help="bound on the features in memory"
+    )
 
     sub = command("cka", _cka, "compute the CKA of two models from their Gram matrices")
     sub.add_argument("gram_a", type=Path)
     sub.add_argument("gram_b", type=Path)
     sub.add_argument("--estimators", nargs="+", default=["debiased"])
-    sub.add_argument("--batch-size", type=int, default=256)
-    sub.add_argument("--seed", type=int, default=0)
+    sub.add_argument("--batch-size", type=_positive, default=256)
+    sub.add_argument("--seed", type=_count, default=0)
     sub.add_argument("--out", type=Path, required=True)
 
     sub = command("plot-cka", _plot_cka, "draw the CKA of all pairs, and of the last layers")
@@ -133,8 +147,20 @@ def _layer(text: str) -> str | int:
     return int(text) if text.lstrip("-").isdigit() else text
 
 
+def _count(text: str) -> int:
+    if (value := int(text)) < 0:
+        raise argparse.ArgumentTypeError(f"{value} is below 0")
+    return value
+
+
+def _positive(text: str) -> int:
+    if (value := int(text)) < 1:
+        raise argparse.ArgumentTypeError(f"{value} is below 1")
+    return value
+
+
 def _workers(text: str) -> int | None:
-    return None if text == "auto" else int(text)
+    return None if text == "auto" else _count(text)
 
 
 def _models(options: argparse.Namespace, console: Console) -> None:
@@ -184,11 +210,14 @@ def _extract(options: argparse.Namespace, console: Console) -> None:
     from vitfeat.files import write_json
     from vitfeat.models.entry import ModelEntry, find_entry
     from vitfeat.models.loading import load_backbone
+    from vitfeat.store.reader import manifest_path
 
     if options.entry is None:
         entry = find_entry(options.model)
     else:
         fields = _json(options.entry, "--entry")
+        if not isinstance(fields, dict):
+            raise ConfigError(f"--entry: found {options.entry[:80]!r}; a JSON mapping is needed")
         entry = ModelEntry.from_mapping(options.model, fields)
     index = Index.read(options.index)
     with console.progress(len(index), options.model) as advance:
@@ -211,8 +240,8 @@ def _extract(options: argparse.Namespace, console: Console) -> None:
             log=console.log,
             on_images=advance,
         )
-    if options.manifest is not None:
-        write_json(options.manifest, sealed)
+    # Beside the store always: readers hold the two together.
+    write_json(manifest_path(options.out), sealed)
 
 
 def _gram(options: argparse.Namespace, console: Console) -> None:

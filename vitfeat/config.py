@@ -12,12 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError, best_match
 
 from vitfeat.data.spec import DatasetSpec
 from vitfeat.errors import ConfigError
 from vitfeat.models.entry import ModelEntry, find_entry, read_catalog
+from vitfeat.store.layout import TOKEN_ARRAYS
 from vitfeat.text import nearest
 
 
@@ -33,8 +35,7 @@ class CkaSettings:
 
     def required_taps(self) -> set[str]:
         """Return the taps that the asked token kinds are made from."""
-        needed = {"cls": {"cls"}, "spatial": {"spatial"}, "all": {"cls", "registers", "spatial"}}
-        return set[str]().union(*(needed[kind] for kind in self.tokens))
+        return {array for kind in self.tokens for array in TOKEN_ARRAYS[kind]}
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,7 @@ def parse_config(raw: Mapping[str, Any], schema: Mapping[str, Any]) -> Config:
     ConfigError
         In one line: the key, what was found, what is allowed, and the nearest match.
     """
+    raw = _typed(raw, schema)
     error = best_match(Draft202012Validator(schema).iter_errors(raw), key=_severity)
     if error is not None:
         raise ConfigError(_explain(error))
@@ -112,6 +114,30 @@ def parse_config(raw: Mapping[str, Any], schema: Mapping[str, Any]) -> Config:
         extraction=config["extraction"],
         cka=CkaSettings(**{k: _frozen(v) for k, v in cka.items()}) if cka else None,
     )
+
+
+def _typed(value: Any, schema: Mapping[str, Any]) -> Any:
+    """Read texts as what the schema wants in their place.
+
+    Snakemake gives every number and truth value inside an override such as
+    ``--config extraction='{batch_size: 16}'`` as a text.
+    """
+    if isinstance(value, Mapping):
+        known, other = schema.get("properties", {}), schema.get("additionalProperties")
+        other = other if isinstance(other, Mapping) else {}
+        return {k: _typed(v, known.get(k, other)) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_typed(v, schema.get("items", {})) for v in value]
+    if not isinstance(value, str):
+        return value
+    kinds = schema.get("type", "string")
+    try:
+        read = yaml.safe_load(value)
+    except yaml.YAMLError:
+        return value
+    wanted = {k for k in ([kinds] if isinstance(kinds, str) else kinds) if k != "string"}
+    fits = any(Draft202012Validator({"type": kind}).is_valid(read) for kind in wanted)
+    return read if fits else value
 
 
 def with_defaults(value: Any, schema: Mapping[str, Any]) -> Any:
@@ -198,6 +224,13 @@ def _explain(error: ValidationError) -> str:
             f"config: {where or 'top level'}: the key {missing!r} is missing; needed here: "
             f"{', '.join(rule)}"
         )
+    if error.validator == "pattern":
+        described = error.schema.get("description", "") if isinstance(error.schema, dict) else ""
+        return (
+            f"config: {key}: found {found!r}, which is not of the form {rule} {described}".rstrip()
+        )
+    if error.validator == "minItems":
+        return f"config: {key}: found an empty list; give at least {rule}"
     return f"config: {key}: found {found!r}; {error.message}"
 
 

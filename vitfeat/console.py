@@ -28,13 +28,12 @@ class Console:
     """
 
     def __init__(self, path: Path | None = None) -> None:
-        self._path = path
         self._file: TextIO | None = None
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = path.open("w", encoding="utf-8", buffering=1)
 
     def __enter__(self) -> Console:
-        if self._path is not None:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = self._path.open("w", encoding="utf-8", buffering=1)
         return self
 
     def __exit__(

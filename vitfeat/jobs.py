@@ -15,15 +15,9 @@ from numpy.typing import NDArray
 from vitfeat.analysis.gram import Gram, add, gram
 from vitfeat.analysis.gramfile import GramFile, GramMeta, write_gram_file
 from vitfeat.device import torch_device_name
-from vitfeat.errors import AnalysisError
+from vitfeat.errors import AnalysisError, StoreError
+from vitfeat.store.layout import TOKEN_ARRAYS
 from vitfeat.store.reader import FeatureStore, open_store
-
-#: The arrays that make up each kind of tokens.
-TOKEN_ARRAYS = {
-    "cls": ("cls",),
-    "spatial": ("spatial",),
-    "all": ("cls", "registers", "spatial"),
-}
 
 
 def write_grams(
@@ -65,13 +59,14 @@ def write_grams(
                 f"{part.path}: Gram matrices of other features than {store_path}; compute them anew"
             )
     done = {part.meta.tokens for part in known}
-    names = [n for n in TOKEN_ARRAYS[tokens] if n in store and n not in done]
-    if not names and not known:
+    wanted = [n for n in TOKEN_ARRAYS[tokens] if store.model_has(n) or tokens != "all"]
+    if absent := [n for n in wanted if n not in store and n not in done]:
         raise AnalysisError(
-            f"{store_path}: no {tokens} tokens in this store (it holds "
-            f"{', '.join(store.array_names)}); leave {tokens!r} out of analyses.cka.tokens for "
-            "this model, or extract them"
+            f"{store_path}: no {' and no '.join(absent)} in this store (it holds "
+            f"{', '.join(store.array_names)}), which the token kind {tokens!r} is made of; extract "
+            f"them, or leave {tokens!r} out of analyses.cka.tokens or the model out of models"
         )
+    names = [n for n in wanted if n not in done]
     meta = GramMeta(
         model=store.model,
         dataset=store_path.parent.name,
@@ -95,7 +90,6 @@ def write_grams(
                 total = add(total, term)
             yield total
 
-    out.parent.mkdir(parents=True, exist_ok=True)
     write_gram_file(out, store.layers, layers(), meta)
 
 
@@ -103,6 +97,12 @@ def _reader(store: FeatureStore, name: str, position: int) -> Any:
     array = store[name]
 
     def read(start: int, stop: int) -> NDArray[Any]:
-        return np.asarray(array[start:stop, position])
+        try:
+            return np.asarray(array[start:stop, position])
+        except Exception as error:  # each codec raises its own class
+            raise StoreError(
+                f"{store.path}: images {start} to {stop - 1} of {name} cannot be decoded "
+                f"({str(error).splitlines()[0]}); remove the store and extract it again"
+            ) from error
 
     return read

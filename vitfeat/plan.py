@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from vitfeat.models.shapes import Shape
+from vitfeat.store.layout import Geometry, available_taps, plan_layout
 
 # A Python process with torch and the worker processes that decode for it.
 _TORCH_MB = 2500
@@ -38,11 +39,21 @@ def cka_tables(
     }
 
 
-def extraction_memory_mb(shape: Shape, batch_size: int) -> int:
+def extraction_memory_mb(shape: Shape, batch_size: int, taps: Sequence[str], dtype: str) -> int:
     """Return MiB for weights, two units of rows in memory, and activations."""
+    side = shape.image_size // shape.patch
+    geometry = Geometry(
+        layers=tuple(range(shape.depth)),
+        width=shape.width,
+        heads=shape.heads,
+        grid=(side, side),
+        has_cls=True,
+        n_registers=0,
+    )
+    layout = plan_layout(geometry, available_taps(geometry, taps), 2**20, dtype)
     weights = shape.parameters * 4
-    row = shape.depth * shape.tokens * shape.width * 4
-    unit = max(batch_size * row, 64 * 2**20)
+    # On a GPU a unit holds a batch where that is larger than a block.
+    unit = layout.bytes_per_block * max(1, batch_size // layout.block)
     activations = batch_size * shape.tokens * shape.width * 4 * 12
     return _TORCH_MB + int((2 * weights + 3 * unit + activations) / 2**20)
 

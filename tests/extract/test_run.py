@@ -31,7 +31,7 @@ from vitfeat.data.index import Index
 from vitfeat.errors import ConfigError, DataError, ModelError, StoreError
 from vitfeat.extract import run
 from vitfeat.extract.buffers import Unit
-from vitfeat.extract.pipeline import Schedule
+from vitfeat.extract.pipeline import Schedule, schedule
 from vitfeat.extract.run import Settings, choose_device, extract
 from vitfeat.models.backbone import Backbone
 from vitfeat.models.entry import ModelEntry
@@ -204,7 +204,7 @@ def test_rows_and_facts(whole: Path, index: Index, backbone: Backbone) -> None:
     store = open_store(whole)
     assert store.image_ids == index.image_id
     assert store.labels.tolist() == [0] * 11 + [1] * 11
-    assert store.classes == ["class0", "class1"]
+    assert store.classes == {0: "class0", 1: "class1"}
     assert store.image_fingerprint == index.fingerprint
     request = store.attributes["request"]
     assert request["model"]["weights_sha256"] == backbone.weights_sha256()
@@ -307,10 +307,43 @@ def test_an_interrupted_extraction_goes_on(
     with Watch(extracting.backbone, images) as watch:
         manifest = extracting(out, settings)
     assert watch.rows == [r for r in range(N_IMAGES) if r // 8 not in finished]
-    if (batch_size, after) != (16, 16):  # stopped before anything was handed to the writer
-        assert finished == [0]
+    # A batch larger than a block is cut to it.
+    assert finished == [0]
     assert manifest["forward_images"] == N_IMAGES
     _same_files(out, tmp_path / "whole.zarr")
+
+
+def test_a_written_block_is_not_written_again(
+    extracting: Extract, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even where a larger batch pushes it again, beside its missing neighbour, as on a GPU."""
+    monkeypatch.setattr(run, "schedule", lambda *args, on_gpu: schedule(*args, on_gpu=True))
+
+    def stop(_: int) -> None:
+        if (partial_path(tmp_path / "m.zarr") / ".progress" / "000000").exists():
+            raise _Stop
+
+    def slowly(plan: Schedule) -> Iterator[Tensor]:
+        side = extracting.backbone.image_size[0]
+        for rows in plan.all_batches:
+            yield torch.zeros(len(rows), side, side, 3, dtype=torch.uint8)
+
+    with pytest.raises(_Stop):
+        # The second unit may end before the first is written; the third waits for it.
+        extracting(tmp_path / "m.zarr", replace(ALL, batch_size=8), on_images=stop, batches=slowly)
+    markers = partial_path(tmp_path / "m.zarr") / ".progress"
+    finished = {int(p.name) for p in markers.iterdir()}
+    assert 0 in finished
+    written: list[int] = []
+    write = StoreWriter.write_block
+
+    def noted(self: StoreWriter, block: int, *args: Any, **options: Any) -> None:
+        written.append(block)
+        write(self, block, *args, **options)
+
+    monkeypatch.setattr(StoreWriter, "write_block", noted)
+    extracting(tmp_path / "m.zarr", replace(ALL, batch_size=16))
+    assert sorted(written) == sorted({0, 1, 2} - finished)
 
 
 def test_a_source_that_fails(extracting: Extract, whole: Path, tmp_path: Path) -> None:
@@ -670,4 +703,4 @@ def test_two_units_whatever_the_number_of_images(
 
     monkeypatch.setattr(Unit, "allocate", counted)
     extracting(tmp_path / "m.zarr", replace(ALL, taps=("cls",), batch_size=batch_size))
-    assert sizes == [min(N_IMAGES, max(8, batch_size // 8 * 8))] * 2
+    assert sizes == [8, 8]

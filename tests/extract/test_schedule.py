@@ -43,6 +43,16 @@ def test_batches_do_not_depend_on_where_a_job_stopped(batch_size: int) -> None:
         assert set(schedule(layout, missing, batch_size).all_batches) <= set(everything)
 
 
+@pytest.mark.parametrize("batch_size", [3, 8, 20, 500])
+def test_on_a_cpu_a_unit_is_a_block_whatever_the_batch(batch_size: int) -> None:
+    layout = _layout(22, 8)
+    plan = schedule(layout, [0, 2], batch_size, on_gpu=False)
+    assert plan.units == [range(8), range(16, 22)]
+    assert plan.unit_rows == 8
+    assert all(len(batch) <= min(batch_size, 8) for batch in plan.all_batches)
+    assert [r for batch in plan.all_batches for r in batch] == [*range(8), *range(16, 22)]
+
+
 @pytest.mark.parametrize(
     ("taps", "raw"),
     [

@@ -41,7 +41,7 @@ class Content:
         return Rows(
             image_id=[f"class {i % 3}/ï{i:03d}.png" for i in range(self.n_images)],
             label=np.arange(self.n_images, dtype=np.int64) % 3 - 1,
-            classes=["class 0", "class 1"],
+            classes={0: "class 0", 1: "class 1"},
             skipped=[("broken.png", "no image")],
         )
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pickle
 import warnings
 from pathlib import Path
 from typing import Any
@@ -65,7 +66,7 @@ def test_facts(written: Path) -> None:
     assert store.image_ids == list(rows.image_id)
     assert store.labels.dtype == np.int64
     assert store.labels.tolist() == rows.label.tolist()
-    assert store.classes == ["class 0", "class 1"]
+    assert store.classes == {0: "class 0", 1: "class 1"}
     assert store.image_fingerprint == "cd" * 32
     assert store.attributes["has_cls"]
     assert store.attributes["n_registers"] == 2
@@ -252,6 +253,13 @@ def test_torch_batches_may_repeat_and_go_backwards(written: Path) -> None:
     found = torch.stack([item["cls"] for item in items])
     assert np.array_equal(found.numpy(), CONTENT.arrays()["cls"][rows, 1])
     assert [item["image_id"] for item in items] == [CONTENT.rows.image_id[r] for r in rows]
+
+
+def test_a_pickled_dataset_opens_the_store_anew(written: Path) -> None:
+    dataset = open_store(written).torch_dataset(("cls",))
+    copy = pickle.loads(pickle.dumps(dataset))
+    assert copy._store is None  # no handles travel
+    assert torch.equal(copy[4]["cls"], dataset[4]["cls"])
 
 
 @pytest.mark.slow

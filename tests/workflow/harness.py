@@ -36,9 +36,9 @@ class Workflow:
         config = self.folder / "config.yaml"
         config.write_text(yaml.safe_dump({**self.config, "results": str(self.results)}))
         command = [
-            *(sys.executable, "-m", "snakemake", "--cores", "2", "--nolock"),
+            *(sys.executable, "-m", "snakemake", *arguments, "--cores", "2", "--nolock"),
+            # Last: it takes as many files as it is given, targets too.
             *("--snakefile", str(self.root / "Snakefile"), "--configfile", str(config)),
-            *arguments,
         ]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         return subprocess.run(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import json
+import shutil
 import sys
 from copy import deepcopy
 from pathlib import Path
@@ -110,6 +112,15 @@ def test_settings_of_unused_estimators_touch_nothing(finished: Workflow) -> None
     assert changed(finished, "analyses", "cka", "batch_size", 8).planned() == {}
 
 
+@pytest.mark.parametrize(
+    ("key", "value"), [("batch_size", 7), ("workers", 1), ("device", "cpu"), ("replace", False)]
+)
+def test_how_an_extraction_runs_touches_nothing(
+    finished: Workflow, key: str, value: object
+) -> None:
+    assert changed(finished, "extraction", key, value).planned() == {}
+
+
 def test_how_a_model_is_shown_touches_the_figures_alone(finished: Workflow) -> None:
     entry = {"source": "demo", "name": "dino", "crop_fraction": 1.0, "label": "D", "family": "x"}
     other = changed(finished, "catalog", {"demo-dino": entry})
@@ -152,10 +163,45 @@ def test_a_broken_image_is_named_and_earlier_results_stay(mini: Workflow, photos
     assert "Traceback" not in done.stdout + done.stderr
     store = vitfeat.open(mini.results / "features/photos/demo-dino.zarr")
     np.testing.assert_array_equal(store["cls"][:], before)
+    # What was there before is still there, and as whole as it was.
+    for path in ("datasets/photos.csv", "features/photos/demo-dino.json", "cka/all.png"):
+        assert (mini.results / path).stat().st_size > 0
     # Without the broken file the store is still the right one: its extraction does not run anew.
     (photos / "dog" / "g.png").unlink()
     assert mini.run().returncode == 0
     assert store.path.stat().st_ino == folder
+
+
+def test_what_lies_deep_in_a_folder_is_noticed(mini: Workflow, photos: Path) -> None:
+    deep = photos / "dog" / "big" / "h.png"
+    deep.parent.mkdir()
+    shutil.copy(photos / "dog" / "d.png", deep)
+    assert mini.run(str(mini.results / "datasets/photos.csv")).returncode == 0
+    assert "index" not in mini.planned()
+    shutil.copy(photos / "dog" / "d.png", deep.with_name("i.png"))
+    assert mini.planned()["index"] == 1
+
+
+def test_a_checkpoint_that_was_replaced_is_noticed(mini: Workflow, photos: Path) -> None:
+    weights = mini.folder / "my weights.safetensors"
+    shutil.copy(mini.root / "vitfeat/demo/weights/dino.safetensors", weights)
+    entry = {
+        "source": "timm",
+        "name": "vit_tiny_patch16_224",
+        "image_size": 32,
+        "args": {"patch_size": 4, "embed_dim": 64, "depth": 6, "num_heads": 4},
+        "checkpoint": str(weights),
+        "crop_fraction": 1.0,
+    }
+    mine = changed(changed(mini, "catalog", {"mine": entry}), "models", ["mine"])
+    store = mini.results / "features/photos/mine.json"
+    assert mine.run(str(store)).returncode == 0
+    before = json.loads(store.read_text("utf-8"))["fingerprint"]
+    assert "extract" not in mine.planned()
+    shutil.copy(mini.root / "vitfeat/demo/weights/mae.safetensors", weights)
+    assert mine.planned()["extract"] == 1
+    assert mine.run(str(store)).returncode == 0
+    assert json.loads(store.read_text("utf-8"))["fingerprint"] != before
 
 
 def test_changed_settings_replace_the_store(mini: Workflow, photos: Path) -> None:
@@ -192,10 +238,11 @@ def test_a_bad_config_is_one_line(finished: Workflow, path: Any, words: list[str
 
 
 def test_command_line_overrides_reach_the_config(finished: Workflow) -> None:
-    assert finished.planned("--config", "models=[demo-mae,demo-dino]") == {
-        "cka_figures": 1,
-        "all": 1,
-    }
+    figures = {"cka_figures": 1, "all": 1}
+    assert finished.planned("--config", "models=[demo-mae,demo-dino]") == figures
+    assert finished.planned("--config", "extraction={batch_size: 16, replace: false}") == {}
+    planned = finished.planned("--config", "datasets={digits: {limit: 30}}")
+    assert planned["extract"] == 2
 
 
 def test_rules_use_the_interpreter_that_runs_snakemake(finished: Workflow) -> None:

@@ -51,7 +51,11 @@ class _Batches(Dataset[torch.Tensor | DataError]):
         name = image.image_id
         data = read_bytes(self._root / name, name)
         if len(data) != image.n_bytes or hashlib.sha256(data).hexdigest() != image.sha256:
-            raise ImageError(name, "the file has changed since it was indexed; remake the index")
+            raise ImageError(
+                name,
+                "the file has changed since it was indexed; delete the index "
+                "(results/datasets/*.csv) and run again",
+            )
         # The index has vouched for the size, under the dataset's limits.
         megapixels = image.width * image.height / 1e6
         rgb = rgb_from_bytes(data, name, min_side=1, max_megapixels=megapixels)

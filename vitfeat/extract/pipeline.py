@@ -54,14 +54,17 @@ class Schedule:
         return [b for unit in self.batches for b in unit]
 
 
-def schedule(layout: Layout, missing: Sequence[int], batch_size: int) -> Schedule:
+def schedule(
+    layout: Layout, missing: Sequence[int], batch_size: int, *, on_gpu: bool = True
+) -> Schedule:
     """Cut the missing blocks into units and batches.
 
     Batches lie on a grid that does not depend on where an interrupted job stopped, so that the
     resumed store has the same bytes: within blocks where they are smaller than a block, over whole
-    blocks where they are larger.
+    blocks where they are larger. A CPU takes a few images at a time whatever the batch, so that
+    batches larger than a block would only cost it memory.
     """
-    per_unit = max(1, batch_size // layout.block)
+    per_unit = max(1, batch_size // layout.block) if on_gpu else 1
     rows = per_unit * layout.block
     wanted = sorted({block // per_unit for block in missing})
     units = [range(u * rows, min((u + 1) * rows, layout.n_images)) for u in wanted]

@@ -28,7 +28,7 @@ from vitfeat.models.layers import select_layers
 from vitfeat.models.taps import collect
 from vitfeat.store import provenance
 from vitfeat.store.layout import Geometry, available_taps, plan_layout
-from vitfeat.store.reader import open_store
+from vitfeat.store.reader import is_store, open_store
 from vitfeat.store.writer import Rows, manifest, open_writer, partial_path
 from vitfeat.text import duration, plural, size
 
@@ -212,7 +212,7 @@ def extract(
         missing = writer.missing_blocks()
         if len(missing) < layout.n_blocks:
             log(f"going on with an interrupted store: {len(missing)} of {layout.n_blocks} blocks")
-        plan = schedule(layout, missing, settings.batch_size)
+        plan = schedule(layout, missing, settings.batch_size, on_gpu=job.on_gpu)
         if batches is None:
             source: Iterator[Tensor] = load_batches(
                 index,
@@ -240,6 +240,9 @@ def _finished(
     """Return the manifest of a finished store of this request, if that is what stands there."""
     if not out.exists():
         return None
+    if not is_store(out):
+        # Not even with --replace: it may be anything of the user's.
+        raise StoreError(f"{out}: something that is no store stands there; choose another path")
     try:
         store = open_store(out, check_manifest=False)
     except StoreError:
@@ -271,10 +274,10 @@ def _workers(job: Job, index: Index, asked: int | None) -> int:
     return max(1, job.threads - 1 if job.on_gpu else job.threads // 4)
 
 
-def _classes(index: Index) -> list[str]:
-    """Return the name of each label 0, 1, ..."""
+def _classes(index: Index) -> dict[int, str]:
+    """Return the name of each label that is there."""
     names = {int(label): name for label, name in zip(index.label, index.class_name, strict=True)}
-    return [names.get(i, "") for i in range(max(names, default=-1) + 1)]
+    return {label: names[label] for label in sorted(names) if label >= 0}
 
 
 def _probe(job: Job) -> float:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Any
 
 from vitfeat.models.entry import ModelEntry
 
@@ -93,9 +94,14 @@ def guess_shape(entry: ModelEntry) -> Shape:
         depth=int(entry.args.get("depth", depth)),
         width=int(entry.args.get("embed_dim", width)),
         heads=int(entry.args.get("num_heads", heads)),
-        patch=int(
+        patch=_side(
             entry.args.get("patch_size", next(g for g in patch.groups() if g) if patch else 14)
         ),
         image_size=entry.image_size
         or (int(next(g for g in pixels.groups() if g)) if pixels else unsaid),
     )
+
+
+def _side(value: Any) -> int:
+    """Return the first side of a size that may be a pair."""
+    return int(value[0] if isinstance(value, list | tuple) else value)

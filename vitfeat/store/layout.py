@@ -23,6 +23,13 @@ SUMMARY_GROUP = "attention_summary"
 #: What a store can hold.
 TAPS = ("cls", "registers", "spatial", "attention", "attention_summary")
 
+#: The arrays that make up each kind of tokens; a model may lack CLS or registers.
+TOKEN_ARRAYS = {
+    "cls": ("cls",),
+    "spatial": ("spatial",),
+    "all": ("cls", "registers", "spatial"),
+}
+
 #: Element types that features may be stored in. Summaries are always float32.
 DTYPES = ("float16", "float32")
 

@@ -8,8 +8,10 @@ from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from typing import Any
 
+import vitfeat
+
 # Recorded for the reader, never compared: an update of a library does not outdate a store.
-_LIBRARIES = ("vitfeat", "torch", "torchvision", "timm", "open_clip_torch", "zarr", "numpy")
+_LIBRARIES = ("torch", "torchvision", "timm", "open_clip_torch", "zarr", "numpy")
 
 
 def fingerprint(request: Mapping[str, Any]) -> str:
@@ -24,7 +26,7 @@ def fingerprint(request: Mapping[str, Any]) -> str:
 
 def versions() -> dict[str, str]:
     """Return the versions of the libraries that shape the numbers."""
-    return {name: version(name) for name in _LIBRARIES}
+    return {"vitfeat": vitfeat.__version__, **{name: version(name) for name in _LIBRARIES}}
 
 
 def differences(found: Mapping[str, Any], asked: Mapping[str, Any], *, exact: bool = False) -> str:

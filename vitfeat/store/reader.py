@@ -77,6 +77,14 @@ class FeatureStore:
         """Id of the model."""
         return str(self.attributes["model"])
 
+    def model_has(self, name: str) -> bool:
+        """Return whether the model has the tokens of an array at all, stored or not."""
+        if name == "cls":
+            return bool(self.attributes["has_cls"])
+        if name == "registers":
+            return bool(self.attributes["n_registers"])
+        return True
+
     @property
     def n_images(self) -> int:
         """Number of rows."""
@@ -98,9 +106,9 @@ class FeatureStore:
         return str(self.attributes["request"]["data"]["fingerprint"])
 
     @property
-    def classes(self) -> list[str]:
-        """Names of the labels 0, 1, ..."""
-        return list(self.attributes["classes"])
+    def classes(self) -> dict[int, str]:
+        """Name of each label that is there."""
+        return {int(label): name for label, name in self.attributes["classes"].items()}
 
     @cached_property
     def image_ids(self) -> list[str]:
@@ -271,6 +279,15 @@ def _check_manifest(store: FeatureStore) -> None:
             f"{store.path}: sealed for other settings than its manifest {path.name} says "
             f"({store.fingerprint[:12]}… against {asked[:12]}…); extract it again"
         )
+
+
+def is_store(path: Path) -> bool:
+    """Return whether a folder is a store of ours, in whatever state: only such may be replaced."""
+    try:
+        metadata = json.loads((path / "zarr.json").read_text("utf-8"))
+        return ATTRIBUTE in metadata["attributes"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def manifest_path(store: Path) -> Path:

@@ -41,14 +41,14 @@ class Rows:
     label
         int64 (image,); -1 without a label.
     classes
-        Names of the labels 0, 1, ...
+        Name of each label that is there.
     skipped
         (image id, reason) of images that were left out.
     """
 
     image_id: Sequence[str]
     label: NDArray[np.int64]
-    classes: Sequence[str]
+    classes: Mapping[int, str]
     skipped: Sequence[tuple[str, str]]
 
 
@@ -269,7 +269,7 @@ def _create(
         "model": model,
         "has_cls": geometry.has_cls,
         "n_registers": geometry.n_registers,
-        "classes": list(rows.classes),
+        "classes": {str(label): name for label, name in rows.classes.items()},
         "skipped": [list(s) for s in rows.skipped],
         "versions": provenance.versions(),
     }

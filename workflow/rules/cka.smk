@@ -5,7 +5,7 @@ rule gram:
     input:
         f"{RESULTS}/features/{{dataset}}/{{model}}.json",
     output:
-        f"{RESULTS}/cka/gram/{{dataset}}/{{tokens}}/{{model}}.safetensors",
+        update(f"{RESULTS}/cka/gram/{{dataset}}/{{tokens}}/{{model}}.safetensors"),
     log:
         f"{RESULTS}/logs/gram/{{dataset}}/{{tokens}}/{{model}}.log",
     benchmark:
@@ -20,10 +20,9 @@ rule gram:
         runtime=120,
     params:
         store=f"{RESULTS}/features/{{dataset}}/{{model}}.zarr",
-        flags=flags({"device": CONFIG.extraction["device"]}),
     shell:
-        "python -m vitfeat gram {params.store} --tokens {wildcards.tokens} {params.flags} "
-        "--out {output} --log {log}"
+        "python -m vitfeat gram {params.store:q} --tokens {wildcards.tokens} --device $VITFEAT_DEVICE "
+        "--out {output:q} --log {log:q}"
 
 
 rule gram_all_tokens:
@@ -32,7 +31,7 @@ rule gram_all_tokens:
         # Gram matrices add over features: the large part is not computed again.
         spatial=f"{RESULTS}/cka/gram/{{dataset}}/spatial/{{model}}.safetensors",
     output:
-        f"{RESULTS}/cka/gram/{{dataset}}/all/{{model}}.safetensors",
+        update(f"{RESULTS}/cka/gram/{{dataset}}/all/{{model}}.safetensors"),
     log:
         f"{RESULTS}/logs/gram/{{dataset}}/all/{{model}}.log",
     benchmark:
@@ -44,10 +43,9 @@ rule gram_all_tokens:
         runtime=60,
     params:
         store=f"{RESULTS}/features/{{dataset}}/{{model}}.zarr",
-        flags=flags({"device": CONFIG.extraction["device"]}),
     shell:
-        "python -m vitfeat gram {params.store} --tokens all --add {input.spatial} {params.flags} "
-        "--out {output} --log {log}"
+        "python -m vitfeat gram {params.store:q} --tokens all --add {input.spatial:q} --device $VITFEAT_DEVICE "
+        "--out {output:q} --log {log:q}"
 
 
 rule cka_pair:
@@ -55,7 +53,7 @@ rule cka_pair:
         a=f"{RESULTS}/cka/gram/{{dataset}}/{{tokens}}/{{model_a}}.safetensors",
         b=f"{RESULTS}/cka/gram/{{dataset}}/{{tokens}}/{{model_b}}.safetensors",
     output:
-        f"{RESULTS}/cka/{{dataset}}/{{tokens}}/{{model_a}}--{{model_b}}.csv",
+        update(f"{RESULTS}/cka/{{dataset}}/{{tokens}}/{{model_a}}--{{model_b}}.csv"),
     log:
         f"{RESULTS}/logs/cka/{{dataset}}/{{tokens}}/{{model_a}}--{{model_b}}.log",
     benchmark:
@@ -71,17 +69,17 @@ rule cka_pair:
     params:
         flags=flags(pair_settings()),
     shell:
-        "python -m vitfeat cka {input.a} {input.b} {params.flags} --out {output} --log {log}"
+        "python -m vitfeat cka {input.a:q} {input.b:q} {params.flags} --out {output:q} --log {log:q}"
 
 
 rule cka_figures:
     input:
         all_cka_tables(),
     output:
-        all=f"{RESULTS}/cka/all.png",
-        all_pdf=f"{RESULTS}/cka/all.pdf",
-        last_layer=f"{RESULTS}/cka/last_layer.png",
-        last_layer_pdf=f"{RESULTS}/cka/last_layer.pdf",
+        all=update(f"{RESULTS}/cka/all.png"),
+        all_pdf=update(f"{RESULTS}/cka/all.pdf"),
+        last_layer=update(f"{RESULTS}/cka/last_layer.png"),
+        last_layer_pdf=update(f"{RESULTS}/cka/last_layer.pdf"),
     log:
         f"{RESULTS}/logs/cka_figures.log",
     benchmark:
@@ -95,5 +93,5 @@ rule cka_figures:
         folder=lambda wildcards, output: Path(output.all).parent.as_posix(),
         flags=flags(figure_settings()),
     shell:
-        "python -m vitfeat plot-cka {params.folder} {params.flags} --all {output.all} "
-        "--last-layer {output.last_layer} --log {log}"
+        "python -m vitfeat plot-cka {params.folder:q} {params.flags} --all {output.all:q} "
+        "--last-layer {output.last_layer:q} --log {log:q}"

@@ -1,5 +1,6 @@
 # The checked config, paths, and what a job needs, as functions that the rules share.
 import json
+import os
 import re
 import shlex
 import sys
@@ -31,20 +32,6 @@ def checked_config():
 CONFIG = checked_config()
 RESULTS = CONFIG.results.as_posix()
 
-# `python` in every shell command is the interpreter that runs Snakemake, so that no environment need
-# be activated; --software-deployment-method conda puts the one of environment.yml before it.
-shell.prefix(
-    "set -euo pipefail; "
-    f"export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH "
-    f"PYTHONPATH={shlex.quote(workflow.basedir)}:${{{{PYTHONPATH:-}}}}; "
-)
-
-
-wildcard_constraints:
-    dataset="[A-Za-z0-9][A-Za-z0-9._-]*",
-    model="[A-Za-z0-9][A-Za-z0-9._-]*",
-    tokens="cls|spatial|all",
-
 
 def flags(settings):
     """Turn settings into the flags of a command; what is not set is left to its default."""
@@ -57,6 +44,28 @@ def flags(settings):
             values = value if isinstance(value, (list, tuple)) else [value]
             words += [shlex.quote(str(v)) for v in values]
     return " ".join(words)
+
+
+# How an extraction runs is no param of its rule: it changes nothing in a store, so that a change of
+# it must run nothing anew.
+HOW_TO_EXTRACT = shlex.quote(
+    flags({k: CONFIG.extraction[k] for k in ("batch_size", "device", "workers", "replace")})
+)
+
+# `python` in every shell command is the interpreter that runs Snakemake, so that no environment need
+# be activated; --software-deployment-method conda puts the one of environment.yml before it.
+shell.prefix(
+    "set -euo pipefail; "
+    f"export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH "
+    f"PYTHONPATH={shlex.quote(workflow.basedir)}:${{{{PYTHONPATH:-}}}} "
+    f"VITFEAT_HOW={HOW_TO_EXTRACT} VITFEAT_DEVICE={shlex.quote(CONFIG.extraction['device'])}; "
+)
+
+
+wildcard_constraints:
+    dataset="[A-Za-z0-9][A-Za-z0-9._-]*",
+    model="[A-Za-z0-9][A-Za-z0-9._-]*",
+    tokens="cls|spatial|all",
 
 
 def all_cka_tables():
@@ -94,15 +103,14 @@ def dataset_size(dataset):
 
 
 def dataset_folders(spec):
-    """Return a dataset's folder and its class folders, as far as they exist: the job says what is
+    """Return a dataset's folder and all below it, as far as they exist: the job says what is
     missing."""
     if spec.layout == "digits":
         return [spec.root.as_posix()]
     top = spec.root / spec.split if spec.split else spec.root
-    lists = [spec.list.as_posix()] if spec.list else []
-    if not top.is_dir():
-        return lists
-    return lists + [top.as_posix()] + sorted(p.as_posix() for p in top.iterdir() if p.is_dir())
+    lists = [spec.list.as_posix()] if spec.list and spec.list.is_file() else []
+    # Unreadable folders are left to the job, too: os.walk passes them over.
+    return lists + sorted(Path(folder).as_posix() for folder, _, _ in os.walk(top))
 
 
 def index_settings(spec):
@@ -111,13 +119,12 @@ def index_settings(spec):
 
 
 def extraction_settings(wildcards):
-    """Return the settings of an extraction. How it runs (batch size, device, ...) changes nothing in
-    a store: a job that is run again for that finds it whole and keeps it."""
+    """Return what decides a store's numbers."""
     entry = CONFIG.model(wildcards.model).to_mapping()
     # How a model is shown is for the figures alone.
     shown = ("id", "family", "label")
     used = {k: v for k, v in entry.items() if k not in shown and v not in (None, {})}
-    keys = ("layers", "dtype", "precision", "batch_size", "device", "workers", "replace")
+    keys = ("layers", "dtype", "precision")
     return {
         "entry": json.dumps(used, sort_keys=True),
         "root": CONFIG.datasets[wildcards.dataset].root.as_posix(),
@@ -158,3 +165,7 @@ def figure_settings():
         "estimator": CONFIG.cka.estimators[0],
         "models": json.dumps(models),
     }
+
+
+def checkpoint_files(entry):
+    return [entry.checkpoint] if entry.checkpoint and Path(entry.checkpoint).is_file() else []

@@ -14,7 +14,7 @@ rule demo_digits:
         mem_mb=500,
         runtime=5,
     shell:
-        "python -m vitfeat demo-digits --out {output} --log {log}"
+        "python -m vitfeat demo-digits --out {output:q} --log {log:q}"
 
 
 rule index:
@@ -23,8 +23,8 @@ rule index:
         # found by its checksum when it is read.
         lambda wildcards: dataset_folders(CONFIG.datasets[wildcards.dataset]),
     output:
-        index=f"{RESULTS}/datasets/{{dataset}}.csv",
-        skipped=f"{RESULTS}/datasets/{{dataset}}.skipped.csv",
+        index=update(f"{RESULTS}/datasets/{{dataset}}.csv"),
+        skipped=update(f"{RESULTS}/datasets/{{dataset}}.skipped.csv"),
     log:
         f"{RESULTS}/logs/index/{{dataset}}.log",
     benchmark:
@@ -39,4 +39,4 @@ rule index:
         flags=lambda wildcards: flags(index_settings(CONFIG.datasets[wildcards.dataset])),
     shell:
         "python -m vitfeat index {wildcards.dataset} {params.flags} --workers {threads} "
-        "--out {output.index} --log {log}"
+        "--out {output.index:q} --log {log:q}"

@@ -3,11 +3,14 @@
 
 rule extract:
     input:
-        f"{RESULTS}/datasets/{{dataset}}.csv",
+        index=f"{RESULTS}/datasets/{{dataset}}.csv",
+        # A checkpoint file of one's own may be replaced; absent, the job says so.
+        weights=lambda wildcards: checkpoint_files(CONFIG.model(wildcards.model)),
     output:
+        # Kept while the job runs, and when it fails (`update`).
         # The sealed store's manifest, not the store: Snakemake deletes the outputs of a failed job,
         # and an interrupted store is gone on with.
-        f"{RESULTS}/features/{{dataset}}/{{model}}.json",
+        update(f"{RESULTS}/features/{{dataset}}/{{model}}.json"),
     log:
         f"{RESULTS}/logs/extract/{{dataset}}/{{model}}.log",
     benchmark:
@@ -17,14 +20,17 @@ rule extract:
     threads: lambda wildcards: extraction_threads(CONFIG.model(wildcards.model))
     resources:
         mem_mb=lambda wildcards: extraction_memory_mb(
-            guess_shape(CONFIG.model(wildcards.model)), CONFIG.extraction["batch_size"]
+            guess_shape(CONFIG.model(wildcards.model)),
+            CONFIG.extraction["batch_size"],
+            CONFIG.taps(wildcards.dataset),
+            CONFIG.extraction["dtype"],
         ),
         runtime=lambda wildcards, input, threads: extraction_minutes(
-            guess_shape(CONFIG.model(wildcards.model)), n_images(input[0]), threads
+            guess_shape(CONFIG.model(wildcards.model)), n_images(input.index), threads
         ),
     params:
         store=f"{RESULTS}/features/{{dataset}}/{{model}}.zarr",
         flags=lambda wildcards: flags(extraction_settings(wildcards)),
     shell:
-        "python -m vitfeat extract {wildcards.model} --index {input} --out {params.store} "
-        "--manifest {output} {params.flags} --threads {threads} --log {log}"
+        "python -m vitfeat extract {wildcards.model} --index {input.index:q} --out {params.store:q} "
+        "{params.flags} $VITFEAT_HOW --threads {threads} --log {log:q}"
