@@ -149,7 +149,7 @@ def write_gram_file(
     Parameters
     ----------
     path
-        The file; its folder must exist.
+        The file; its folder is made when absent.
     layers
         The layers' numbers.
     grams

@@ -65,7 +65,7 @@ def write_csv(path: str | os.PathLike[str], rows: Iterable[Row]) -> None:
     Parameters
     ----------
     path
-        The file; its folder must exist.
+        The file; its folder is made when absent.
     rows
         The rows.
     """

@@ -63,8 +63,9 @@ class Layout:
 def _start(spec: DatasetSpec) -> tuple[str, Folder]:
     """Read the folder that the layout starts from: the root, or the split within it."""
     if not spec.root.is_dir():
+        what = "is no folder" if spec.root.exists() else "does not exist"
         raise DataError(
-            f"dataset {spec.name}: the folder {printable(str(spec.root))} does not exist; "
+            f"dataset {spec.name}: the folder {printable(str(spec.root))} {what}; "
             f"set datasets.{spec.name}.root"
         )
     top = Folder.read(spec.root)

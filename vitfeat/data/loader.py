@@ -53,8 +53,8 @@ class _Batches(Dataset[torch.Tensor | DataError]):
         if len(data) != image.n_bytes or hashlib.sha256(data).hexdigest() != image.sha256:
             raise ImageError(
                 name,
-                "the file has changed since it was indexed; delete the index "
-                "(results/datasets/*.csv) and run again",
+                "the file has changed since it was indexed; delete the index in "
+                "results/datasets and run again",
             )
         # The index has vouched for the size, under the dataset's limits.
         megapixels = image.width * image.height / 1e6

@@ -212,6 +212,7 @@ def extract(
         missing = writer.missing_blocks()
         if len(missing) < layout.n_blocks:
             log(f"going on with an interrupted store: {len(missing)} of {layout.n_blocks} blocks")
+        on_images(len(index) - sum(len(layout.rows(block)) for block in missing))
         plan = schedule(layout, missing, settings.batch_size, on_gpu=job.on_gpu)
         if batches is None:
             source: Iterator[Tensor] = load_batches(

@@ -1,7 +1,7 @@
 """Sizes of a model guessed from its entry, without loading it.
 
-Only used to ask a scheduler for memory and time and to print estimates of a plan; the extraction
-itself reads the true sizes from the loaded model.
+Only used to ask a scheduler for memory and time; the extraction itself reads the true sizes from
+the loaded model.
 """
 
 from __future__ import annotations

@@ -102,7 +102,7 @@ def save(figure: Figure, path_png: str | Path) -> None:
     figure
         Made within :func:`settings`.
     path_png
-        The PNG; its folder must exist.
+        The PNG; its folder is made when absent.
     """
     png = Path(path_png)
     unsaid = {"png": ("Software",), "pdf": ("CreationDate", "Creator", "Producer")}

@@ -339,7 +339,7 @@ def _lock(path: Path) -> Iterator[None]:
     with path.with_name(f".{path.name}.lock").open("w") as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        except BlockingIOError as error:
             raise StoreError(
                 f"{path}: another process is writing this store; wait until it ends"
             ) from error
