@@ -161,7 +161,6 @@ def test_no_images_fail() -> None:
 
 @pytest.mark.parametrize("max_bytes", [2**20, 4000])
 def test_torch_device_gives_the_same(rng: np.random.Generator, max_bytes: int) -> None:
-    pytest.importorskip("torch")
     x = (rng.normal(size=(30, 64)) + 5).astype(np.float16)
     # "cpu:0" is torch's own name for the CPU: the path of a GPU without one.
     assert_right(gram(Reader(x), 30, max_bytes=max_bytes, device="cpu:0"), x)
