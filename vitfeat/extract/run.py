@@ -162,7 +162,8 @@ def extract(
     log
         Takes lines for people.
     on_images
-        Called with the number of images of every finished batch.
+        Called with the number of images of every finished batch, and of those that an interrupted
+        store holds already.
     batches
         Gives uint8 batches (n, height, width, 3) in the place of decoding the files.
 
@@ -212,7 +213,7 @@ def extract(
         missing = writer.missing_blocks()
         if len(missing) < layout.n_blocks:
             log(f"going on with an interrupted store: {len(missing)} of {layout.n_blocks} blocks")
-        on_images(len(index) - sum(len(layout.rows(block)) for block in missing))
+            on_images(len(index) - sum(len(layout.rows(block)) for block in missing))
         plan = schedule(layout, missing, settings.batch_size, on_gpu=job.on_gpu)
         if batches is None:
             source: Iterator[Tensor] = load_batches(
