@@ -46,8 +46,8 @@ def flags(settings):
     return " ".join(words)
 
 
-# How an extraction runs is no param of its rule: it changes nothing in a store, so that a change of
-# it must run nothing anew.
+# How an extraction runs is no param of its rule: it changes a store's numbers by rounding at most, so
+# that a change of it must run nothing anew.
 HOW_TO_EXTRACT = shlex.quote(
     flags({k: CONFIG.extraction[k] for k in ("batch_size", "device", "workers", "replace")})
 )
