@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from vitfeat.errors import ModelError
 from vitfeat.models.backbone import Backbone
 from vitfeat.models.entry import ModelEntry
+from vitfeat.models.structure import from_open_clip, from_timm
 from vitfeat.text import nearest
 
 # Tensors that published files hold beside the backbone; anything else left over is an error.
@@ -44,7 +45,7 @@ def _load_demo(entry: ModelEntry) -> Backbone:
     from vitfeat.demo import network
 
     model = network.load(entry.name)
-    return _from_timm(entry, model, mean=network.MEAN, std=network.STD, interpolation="bicubic")
+    return from_timm(entry, model, mean=network.MEAN, std=network.STD, interpolation="bicubic")
 
 
 def _load_timm(entry: ModelEntry) -> Backbone:
@@ -80,51 +81,8 @@ def _load_timm(entry: ModelEntry) -> Backbone:
             ) from error
         _load_state(entry, model, state)
     data = resolve_model_data_config(model)
-    return _from_timm(
+    return from_timm(
         entry, model, mean=data["mean"], std=data["std"], interpolation=data["interpolation"]
-    )
-
-
-def _from_timm(
-    entry: ModelEntry,
-    model: Any,
-    *,
-    mean: tuple[float, ...],
-    std: tuple[float, ...],
-    interpolation: str,
-) -> Backbone:
-    patch_embed: Any = getattr(model, "patch_embed", None)
-    blocks: Any = getattr(model, "blocks", None)
-    prefix = getattr(model, "num_prefix_tokens", None)
-    if (
-        not isinstance(blocks, nn.Sequential | nn.ModuleList)
-        or prefix is None
-        or not isinstance(getattr(patch_embed, "grid_size", None), tuple)
-        # Blocks of parallel parts have no one attention.
-        or not hasattr(getattr(blocks[0], "attn", None), "num_heads")
-    ):
-        raise ModelError(
-            f"model {entry.id}: {type(model).__name__} ({entry.name}) is not a plain ViT: vitfeat "
-            "needs one stack of blocks over one token grid (no windows, stages, parallel parts)"
-        )
-    first: Any = blocks[0]
-    mean, std = entry.normalisation_values() or (mean, std)
-    return Backbone(
-        entry=entry,
-        module=model,
-        forward=model.forward_features,
-        blocks=list(blocks),
-        image_size=patch_embed.img_size,
-        patch_size=patch_embed.patch_size,
-        grid=patch_embed.grid_size,
-        width=int(model.embed_dim),
-        heads=int(first.attn.num_heads),
-        has_cls=getattr(model, "cls_token", None) is not None,
-        n_prefix=int(prefix),
-        mean=tuple(mean),
-        std=tuple(std),
-        # "random" is timm's word for training-time augmentation, not an evaluation setting.
-        interpolation="bilinear" if interpolation == "bilinear" else "bicubic",
     )
 
 
@@ -149,32 +107,7 @@ def _load_open_clip(entry: ModelEntry) -> Backbone:
             **arguments,
         ),
     )
-    visual = model.visual
-    mean, std = entry.normalisation_values() or (visual.image_mean, visual.image_std)
-    if hasattr(visual, "trunk"):
-        return _from_timm(entry, visual.trunk, mean=mean, std=std, interpolation="bicubic")
-    transformer: Any = getattr(visual, "transformer", None)
-    if not hasattr(transformer, "resblocks"):
-        raise ModelError(
-            f"model {entry.id}: the image tower of {entry.name} ({type(visual).__name__}) is not "
-            "a plain ViT"
-        )
-    return Backbone(
-        entry=entry,
-        module=visual,
-        forward=visual,
-        blocks=list(transformer.resblocks),
-        image_size=visual.image_size,
-        patch_size=visual.patch_size,
-        grid=visual.grid_size,
-        width=transformer.width,
-        heads=transformer.resblocks[0].attn.num_heads,
-        has_cls=True,
-        n_prefix=1,
-        mean=tuple(mean),
-        std=tuple(std),
-        batch_first=bool(transformer.batch_first),
-    )
+    return from_open_clip(entry, model.visual)
 
 
 _LOADERS: dict[str, Callable[[ModelEntry], Backbone]] = {
