@@ -57,6 +57,9 @@ def _set(*path: Any) -> Change:
         (_set("analyses", "cka", "datasets", ["digit"]), ["'digit'", "'digits'"]),
         (_set("analyses", "cka", {}), ["analyses.cka", "'datasets'", "missing"]),
         (_set("analyses", "cka", "estimators", ["unbiased"]), ["'unbiased'", "debiased"]),
+        (_set("analyses", "cka", "tokens", ["means"]), ["'means'", "'mean'", "spatial, all"]),
+        (_set("analyses", "cka", "without_cls", "meen"), ["'meen'", "'mean'", "leave_out"]),
+        (_set("analyses", "cka", "without_cls", True), ["cka.without_cls", "leave_out, mean"]),
         (_set("analyses", "cka", "batch_size", 3), ["analyses.cka.batch_size", "found 3"]),
         (_set("catalog", "m", {"source": "timn", "name": "x"}), ["'timn'", "'timm'"]),
         (_set("catalog", "a--b", {"source": "timm", "name": "x"}), ["a--b", "'--'"]),
@@ -117,6 +120,7 @@ def test_defaults_are_filled_in(schema: dict[str, Any]) -> None:
     assert config.extraction["dtype"] == "float16"
     assert config.cka is not None
     assert config.cka.estimators == ("debiased",)
+    assert config.cka.without_cls == "leave_out"
     assert config.datasets["digits"].root.as_posix() == "results/demo/digits"
 
 
@@ -129,6 +133,27 @@ def test_one_pass_takes_every_tap_that_anything_needs(
     assert config.taps("digits") == ["attention_summary", "cls"]
     # Asked for by name, so every dataset gets it.
     assert config.taps("digits-train") == ["attention_summary"]
+
+
+@pytest.mark.parametrize(
+    ("tokens", "without_cls", "taps"),
+    [
+        (["cls"], "leave_out", ["cls"]),
+        (["cls"], "mean", ["cls", "spatial"]),
+        (["mean"], "leave_out", ["spatial"]),
+        (["spatial"], "mean", ["spatial"]),
+        (["all"], "leave_out", ["cls", "registers", "spatial"]),
+    ],
+)
+def test_what_stands_in_for_cls_is_extracted(
+    default_config: dict[str, Any],
+    schema: dict[str, Any],
+    tokens: list[str],
+    without_cls: str,
+    taps: list[str],
+) -> None:
+    default_config["analyses"]["cka"] |= {"tokens": tokens, "without_cls": without_cls}
+    assert parse_config(default_config, schema).taps("digits") == taps
 
 
 def test_texts_of_overrides_are_read_as_what_is_wanted(

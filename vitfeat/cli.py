@@ -11,12 +11,15 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import vitfeat
 from vitfeat.console import Console
 from vitfeat.errors import ConfigError, VitfeatError
-from vitfeat.store.layout import TAPS
+from vitfeat.store.layout import TAPS, TOKEN_ARRAYS
+
+if TYPE_CHECKING:
+    from vitfeat.models.entry import ModelEntry
 
 Handler = Callable[[argparse.Namespace, Console], None]
 
@@ -67,7 +70,13 @@ def _parser() -> argparse.ArgumentParser:
         sub.set_defaults(handler=handler)
         return sub
 
-    command("models", _models, "list the models of the catalogue")
+    sub = command("models", _models, "list the models of the catalogue")
+    _weights_folder(sub)
+
+    sub = command("fetch", _fetch, "fetch published weights, check them and record what they are")
+    sub.add_argument("models", nargs="+", metavar="MODEL", help="ids of the catalogue")
+    sub.add_argument("--entry", help="one model's fields as JSON, in the place of the catalogue's")
+    _weights_folder(sub)
 
     sub = command("info", _info, "say what a feature store holds")
     sub.add_argument("store", type=Path)
@@ -104,10 +113,17 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--threads", type=_count, default=0, help="CPU threads; 0 takes all")
     sub.add_argument("--workers", type=_workers, default=None, help="decoding processes, or auto")
     sub.add_argument("--replace", action="store_true", help="replace a store from other settings")
+    _weights_folder(sub)
 
     sub = command("gram", _gram, "compute the Gram matrix of every layer of a store")
     sub.add_argument("store", type=Path)
-    sub.add_argument("--tokens", required=True, choices=["cls", "spatial", "all"])
+    sub.add_argument("--tokens", required=True, choices=list(TOKEN_ARRAYS))
+    sub.add_argument(
+        "--without-cls",
+        choices=["leave_out", "mean"],
+        default="leave_out",
+        help="what stands in for the CLS token of a model that has none",
+    )
     sub.add_argument("--out", type=Path, required=True)
     sub.add_argument("--add", type=Path, nargs="*", default=[], help="Gram files of part of them")
     sub.add_argument("--device", default="auto")
@@ -143,6 +159,15 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _weights_folder(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--weights-folder",
+        type=Path,
+        default=Path("weights"),
+        help="where fetched weights are recorded (default: weights)",
+    )
+
+
 def _layer(text: str) -> str | int:
     return int(text) if text.lstrip("-").isdigit() else text
 
@@ -165,11 +190,58 @@ def _workers(text: str) -> int | None:
 
 def _models(options: argparse.Namespace, console: Console) -> None:
     from vitfeat.models.entry import builtin_catalog
+    from vitfeat.models.shapes import size_name
 
-    entries = builtin_catalog().values()
-    width = max(len(e.id) for e in entries)
-    for e in entries:
-        console.print(f"{e.id:{width}}  {e.family:10}  {e.source:9}  {e.name}")
+    rows = [("model", "family", "size", "source", "name", "weights")]
+    for e in builtin_catalog().values():
+        there = _weights_there(e, options.weights_folder)
+        rows.append((e.id, e.family, size_name(e), e.source, e.name, there))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = (f"{cell:{width}}" for cell, width in zip(row, widths, strict=True))
+        console.print("  ".join(cells).rstrip())
+
+
+def _weights_there(entry: ModelEntry, folder: Path) -> str:
+    """Say whether a model's weights are on this machine."""
+    from vitfeat.models.hub import source_of
+    from vitfeat.models.weights import present
+
+    if not entry.is_fetched:
+        return {"demo": "built in", "noise": "none"}.get(entry.source, "untrained")
+    return "present" if present(source_of(entry), folder, entry.id) else "absent"
+
+
+def _fetch(options: argparse.Namespace, console: Console) -> None:
+    from vitfeat.models.fetch import ensure
+    from vitfeat.models.hub import source_of
+    from vitfeat.text import size
+
+    if options.entry is not None and len(options.models) > 1:
+        raise ConfigError("--entry: is one model's; fetch the others in a command of their own")
+    for model_id in options.models:
+        entry = _entry(model_id, options.entry)
+        if not entry.is_fetched:
+            console.print(f"{model_id}: nothing to fetch")
+            continue
+        record = ensure(model_id, source_of(entry), options.weights_folder, log=console.log)
+        revision = f" at {record.revision[:12]}" if record.revision else ""
+        console.print(
+            f"{model_id}: {record.repository or record.url}{revision}, {record.file}, "
+            f"{size(record.bytes)}, SHA-256 {record.sha256[:12]}"
+        )
+
+
+def _entry(model_id: str, fields: str | None) -> ModelEntry:
+    """Return an entry of the catalogue, or the one that JSON fields describe."""
+    from vitfeat.models.entry import ModelEntry, find_entry
+
+    if fields is None:
+        return find_entry(model_id)
+    mapping = _json(fields, "--entry")
+    if not isinstance(mapping, dict):
+        raise ConfigError(f"--entry: found {fields[:80]!r}; a JSON mapping is needed")
+    return ModelEntry.from_mapping(model_id, mapping)
 
 
 def _info(options: argparse.Namespace, console: Console) -> None:
@@ -208,21 +280,15 @@ def _extract(options: argparse.Namespace, console: Console) -> None:
     from vitfeat.data.index import Index
     from vitfeat.extract.run import Settings, extract
     from vitfeat.files import write_json
-    from vitfeat.models.entry import ModelEntry, find_entry
     from vitfeat.models.loading import load_backbone
     from vitfeat.store.reader import manifest_path
 
-    if options.entry is None:
-        entry = find_entry(options.model)
-    else:
-        fields = _json(options.entry, "--entry")
-        if not isinstance(fields, dict):
-            raise ConfigError(f"--entry: found {options.entry[:80]!r}; a JSON mapping is needed")
-        entry = ModelEntry.from_mapping(options.model, fields)
     index = Index.read(options.index)
+    entry = _entry(options.model, options.entry)
+    backbone = load_backbone(entry, folder=options.weights_folder, log=console.log)
     with console.progress(len(index), options.model) as advance:
         sealed = extract(
-            load_backbone(entry),
+            backbone,
             index,
             options.root,
             options.out,
@@ -251,9 +317,11 @@ def _gram(options: argparse.Namespace, console: Console) -> None:
         options.store,
         options.tokens,
         options.out,
+        without_cls=options.without_cls,
         parts=options.add,
         max_bytes=options.max_mb * 2**20,
         device=options.device,
+        log=console.log,
     )
 
 

@@ -32,10 +32,15 @@ class CkaSettings:
     estimators: tuple[str, ...]
     batch_size: int
     seed: int
+    without_cls: str
 
     def required_taps(self) -> set[str]:
-        """Return the taps that the asked token kinds are made from."""
-        return {array for kind in self.tokens for array in TOKEN_ARRAYS[kind]}
+        """Return the taps that the asked token kinds, and what may stand in, are made from."""
+        kinds = set(self.tokens)
+        if "cls" in kinds and self.without_cls == "mean":
+            # Which models lack a CLS token is known when they are built, not before.
+            kinds.add("mean")
+        return {array for kind in kinds for array in TOKEN_ARRAYS[kind]}
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,8 @@ class Config:
     ----------
     results
         Folder of all outputs.
+    weights
+        Folder of fetched weights and their records.
     models
         The models to run, in the order of figures.
     datasets
@@ -57,6 +64,7 @@ class Config:
     """
 
     results: Path
+    weights: Path
     models: tuple[ModelEntry, ...]
     datasets: dict[str, DatasetSpec]
     extraction: dict[str, Any]
@@ -109,6 +117,7 @@ def parse_config(raw: Mapping[str, Any], schema: Mapping[str, Any]) -> Config:
     cka = config["analyses"].get("cka")
     return Config(
         results=results,
+        weights=Path(config["weights"]),
         models=tuple(find_entry(m, catalog) for m in config["models"]),
         datasets=datasets,
         extraction=config["extraction"],

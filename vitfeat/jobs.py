@@ -5,15 +5,23 @@ The only place where analyses meet stores.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import zarr
 from numpy.typing import NDArray
 
-from vitfeat.analysis.gram import Gram, add, gram
-from vitfeat.analysis.gramfile import GramFile, GramMeta, write_gram_file
+from vitfeat.analysis.gram import Gram, Read, add, gram, token_means
+from vitfeat.analysis.gramfile import (
+    NOTHING,
+    GramFile,
+    GramMeta,
+    write_gram_file,
+    write_left_out,
+)
 from vitfeat.device import torch_device_name
 from vitfeat.errors import AnalysisError, StoreError
 from vitfeat.store.layout import TOKEN_ARRAYS
@@ -25,9 +33,11 @@ def write_grams(
     tokens: str,
     out: Path,
     *,
+    without_cls: str = "leave_out",
     parts: Sequence[Path] = (),
     max_bytes: int = 2 * 2**30,
     device: str = "auto",
+    log: Callable[[str], None] = lambda _: None,
 ) -> None:
     """Compute the Gram matrix of every layer of a store and write them to one file.
 
@@ -36,20 +46,27 @@ def write_grams(
     store_path
         The store.
     tokens
-        ``cls``, ``spatial`` (all spatial tokens flattened) or ``all`` (every token flattened).
+        ``cls``, ``mean`` (of the spatial tokens), ``spatial`` (all spatial tokens flattened) or
+        ``all`` (every token flattened).
     out
         The file to write.
+    without_cls
+        Of ``cls`` where the model has no CLS token: ``leave_out`` writes a file of no layers,
+        ``mean`` takes the mean of the spatial tokens. The file says which.
     parts
         Files with Gram matrices of some of these tokens: theirs are added, not computed again.
     max_bytes
         Bound on the features in memory.
     device
         Where the products are computed; ``auto`` takes a GPU where there is one.
+    log
+        Called with one line where something stands in for the CLS token, or nothing does.
 
     Raises
     ------
     AnalysisError
-        When the store lacks the tokens, or a part is of other features.
+        When the store lacks tokens that the model has, or a part is of other features or no part
+        of what is asked for.
     """
     store = open_store(store_path)
     known = [GramFile(p) for p in parts]
@@ -58,31 +75,44 @@ def write_grams(
             raise AnalysisError(
                 f"{part.path}: Gram matrices of other features than {store_path}; compute them anew"
             )
-    done = {part.meta.tokens for part in known}
-    wanted = [n for n in TOKEN_ARRAYS[tokens] if store.model_has(n) or tokens != "all"]
-    if absent := [n for n in wanted if n not in store and n not in done]:
-        raise AnalysisError(
-            f"{store_path}: no {' and no '.join(absent)} in this store (it holds "
-            f"{', '.join(store.array_names)}), which the token kind {tokens!r} is made of; extract "
-            f"them, or leave {tokens!r} out of analyses.cka.tokens or the model out of models"
-        )
-    names = [n for n in wanted if n not in done]
+    made_from = _made_from(store, tokens, without_cls, log)
     meta = GramMeta(
         model=store.model,
         dataset=store_path.parent.name,
         tokens=tokens,
         image_fingerprint=store.image_fingerprint,
         features_fingerprint=store.fingerprint,
+        made_from=made_from,
     )
+    if made_from == NOTHING:
+        write_left_out(out, store.n_images, meta)
+        return
+    wanted = [n for n in TOKEN_ARRAYS[made_from] if store.model_has(n)]
+    _check_parts(known, tokens, [] if made_from == "mean" else wanted)
+    done = {part.meta.made_from for part in known}
+    if absent := [n for n in wanted if n not in store and n not in done]:
+        raise AnalysisError(
+            f"{store_path}: no {' and no '.join(absent)} in this store (it holds "
+            f"{', '.join(store.array_names)}), which the token kind {made_from!r} is made of; "
+            f"extract them, or leave {tokens!r} out of analyses.cka.tokens or the model out of "
+            "models"
+        )
+    names = [n for n in wanted if n not in done]
     target = torch_device_name(device)
+    # Of the mean of tokens, half is for the tokens that are read and half for the means.
+    share = max_bytes // 2 if made_from == "mean" else max_bytes
+
+    def read(name: str, position: int) -> Read:
+        features = _reader(store, name, position)
+        if made_from != "mean":
+            return features
+        return token_means(features, *_width_and_rows(store[name], max_bytes - share))
 
     def layers() -> Iterator[Gram]:
         for position in range(len(store.layers)):
             terms = [part.gram(position) for part in known]
             terms += [
-                gram(
-                    _reader(store, n, position), store.n_images, max_bytes=max_bytes, device=target
-                )
+                gram(read(n, position), store.n_images, max_bytes=share, device=target)
                 for n in names
             ]
             total = terms[0]
@@ -93,7 +123,45 @@ def write_grams(
     write_gram_file(out, store.layers, layers(), meta)
 
 
-def _reader(store: FeatureStore, name: str, position: int) -> Any:
+def _made_from(
+    store: FeatureStore, tokens: str, without_cls: str, log: Callable[[str], None]
+) -> str:
+    """Return the token kind that a Gram file is really made from, or ``NOTHING``."""
+    if tokens != "cls" or store.model_has("cls"):
+        return tokens
+    if without_cls == "mean":
+        log(f"{store.model} has no CLS token: the mean of its spatial tokens stands in")
+        return "mean"
+    log(f"{store.model} has no CLS token: left out")
+    return NOTHING
+
+
+def _check_parts(parts: Sequence[GramFile], tokens: str, kinds: Sequence[str]) -> None:
+    """Insist on parts that add up: each once, and of tokens flattened, for means do not add."""
+    left = list(kinds)
+    for part in parts:
+        if part.meta.made_from not in left:
+            raise AnalysisError(
+                f"{part.path}: Gram matrices of {part.meta.made_from!r} are no further part of "
+                f"{tokens!r}; to be added are {', '.join(left) or 'none'}"
+            )
+        left.remove(part.meta.made_from)
+
+
+def _width_and_rows(array: zarr.Array[Any], max_bytes: int) -> tuple[int, int]:
+    """Return a token's channels, and how many images' tokens of one layer fit into a bound.
+
+    As many whole chunks as fit, or less than one; one image is the least.
+    """
+    width = array.shape[-1]
+    # The tokens as they are stored, and the sum of an image in float64.
+    image_bytes = prod(array.shape[2:]) * array.dtype.itemsize + 8 * width
+    rows = max(1, max_bytes // image_bytes)
+    chunk = array.chunks[0]
+    return width, rows - rows % chunk if rows > chunk else rows
+
+
+def _reader(store: FeatureStore, name: str, position: int) -> Read:
     array = store[name]
 
     def read(start: int, stop: int) -> NDArray[Any]:

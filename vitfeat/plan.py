@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from vitfeat.analysis.tables import PairTable
 from vitfeat.models.shapes import Shape
 from vitfeat.store.layout import Geometry, available_taps, plan_layout
 
@@ -21,7 +22,7 @@ _CORE_FLOPS = 1e10
 
 def cka_tables(
     folder: Path, datasets: Iterable[str], tokens: Sequence[str], model_ids: Iterable[str]
-) -> dict[str, list[Path]]:
+) -> dict[str, list[PairTable]]:
     """Return by dataset the tables of all pairs, ``{folder}/{dataset}/{tokens}/{a}--{b}.csv``.
 
     Of two models the id that sorts first stands first, so that the order of a config does not
@@ -30,7 +31,7 @@ def cka_tables(
     ids = sorted(model_ids)
     return {
         dataset: [
-            folder / dataset / kind / f"{a}--{b}.csv"
+            PairTable(kind, a, b, folder / dataset / kind / f"{a}--{b}.csv")
             for kind in tokens
             for i, a in enumerate(ids)
             for b in ids[i:]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from tests.analysis import reference_cka as reference
 from vitfeat.analysis.cka import ESTIMATORS, cka
 from vitfeat.analysis.gram import add
-from vitfeat.analysis.gramfile import GramFile, write_gram_file
+from vitfeat.analysis.gramfile import GramFile, write_gram_file, write_left_out
 from vitfeat.errors import AnalysisError
 
 Make = Callable[..., GramFile]
@@ -232,6 +233,25 @@ def test_paper_refuses_a_batch_without_range(make_file: Make, features: Draw) ->
     with pytest.raises(AnalysisError, match="layer 1 of broken is constant over batch 1"):
         cka(file, file, estimator="paper", batch_size=10)
     assert np.isfinite(cka(file, file, estimator="minibatch", batch_size=10)).all()
+
+
+@pytest.mark.parametrize("name", ESTIMATORS)
+def test_a_model_that_was_left_out_has_no_values(
+    make_file: Make, features: Draw, name: str
+) -> None:
+    a, notes = make_file([features(20, d) for d in (4, 9)], "a"), []
+    path = a.path.with_name("b")
+    write_left_out(path, 20, replace(a.meta, model="b"))
+    b = GramFile(path)
+    for pair, shape in (((a, b), (2, 0)), ((b, a), (0, 2)), ((b, b), (0, 0))):
+        notes.clear()
+        assert cka(*pair, estimator=name, log=notes.append).shape == shape
+        assert len(notes) == 1
+        assert "no such tokens in b" in notes[0]
+    # What would be wrong with values is wrong without.
+    write_left_out(path, 20, replace(a.meta, model="b", image_fingerprint="j"))
+    with pytest.raises(AnalysisError, match="different images"):
+        cka(a, GramFile(path), estimator=name)
 
 
 def test_unlike_files_fail(make_file: Make, features: Draw) -> None:

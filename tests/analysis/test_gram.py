@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.analysis.reference_cka import raw_gram
-from vitfeat.analysis.gram import Gram, add, gram
+from vitfeat.analysis.gram import Gram, add, gram, token_means
 from vitfeat.errors import AnalysisError
 
 
@@ -173,3 +173,33 @@ def test_cka_jobs_import_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert done.stdout.strip() == ""
+
+
+@pytest.mark.parametrize("rows", [1, 4, 10, 64])
+@pytest.mark.parametrize(("start", "stop"), [(0, 22), (0, 1), (3, 4), (5, 21)])
+def test_means_are_those_of_each_images_tokens(
+    rng: np.random.Generator, rows: int, start: int, stop: int
+) -> None:
+    tokens = (rng.normal(size=(22, 2, 3, 5)) + 30).astype(np.float16)
+    spans = []
+
+    def read(begin: int, end: int) -> np.ndarray:
+        spans.append((begin, end))
+        return tokens[begin:end]
+
+    found = token_means(read, 5, rows)(start, stop)
+    truth = tokens[start:stop].astype(np.float64).reshape(stop - start, 6, 5).mean(axis=1)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, truth, rtol=1e-7, atol=0)
+    # Every image once, from a chunk's first on, and never more at once than asked for.
+    assert [i for span in spans for i in range(*span)] == list(range(start, stop))
+    assert all(begin == start or begin % rows == 0 for begin, _ in spans)
+    assert max(end - begin for begin, end in spans) <= rows
+
+
+def test_the_mean_of_many_float16_is_exact() -> None:
+    # In float16 the sum of 4096 ones and a half would stop at 2048.
+    tokens = np.ones((3, 64, 64, 2), dtype=np.float16)
+    tokens[:, 0, 0] = 0.5
+    found = token_means(lambda a, b: tokens[a:b], 2, 2)(0, 3)
+    np.testing.assert_array_equal(found, np.full((3, 2), 1 - 0.5 / 4096, dtype=np.float32))

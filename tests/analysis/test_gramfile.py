@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from vitfeat.analysis.gram import Gram, gram
-from vitfeat.analysis.gramfile import GramFile, GramMeta, write_gram_file
+from vitfeat.analysis.gramfile import NOTHING, GramFile, GramMeta, write_gram_file, write_left_out
 from vitfeat.errors import AnalysisError
 
 META = GramMeta("vit", "digits", "spatial", "images-1", "features-1")
@@ -66,7 +67,30 @@ def test_the_library_reads_what_we_write(path: Path) -> None:
             "tokens": "spatial",
             "image_fingerprint": "images-1",
             "features_fingerprint": "features-1",
+            "made_from": "spatial",
         }
+
+
+def test_what_stands_in_is_told(path: Path) -> None:
+    meta = replace(META, tokens="cls", made_from="mean")
+    write_gram_file(path, range(2), grams(2, 6), meta)
+    assert GramFile(path).meta == meta
+    assert not GramFile(path).left_out
+
+
+def test_files_that_do_not_say_are_made_from_what_was_asked(path: Path) -> None:
+    write_gram_file(path, range(2), grams(2, 6), META)
+    rewritten(lambda _, meta: meta.pop("made_from"))(path)
+    assert GramFile(path).meta.made_from == "spatial"
+
+
+def test_a_model_that_was_left_out_has_a_file_without_layers(path: Path) -> None:
+    write_left_out(path, 7, replace(META, tokens="cls"))
+    file = GramFile(path)
+    assert file.left_out
+    assert (file.layers, file.n_images) == ((), 7)
+    assert file.meta == replace(META, tokens="cls", made_from=NOTHING)
+    assert load_file(path)["centred"].shape == (0, 7, 7)
 
 
 def test_same_input_same_bytes(path: Path, tmp_path: Path) -> None:
@@ -144,6 +168,7 @@ def rewritten(change: Callable[[dict[str, np.ndarray], dict[str, str]], None]) -
         (rewritten(lambda _, meta: meta.update(n_images="x")), "is damaged"),
         (rewritten(lambda _, meta: meta.update(n_images="8")), "has shape"),
         (rewritten(lambda t, _: t.update(centred=t["centred"][:1])), "centred has shape"),
+        (rewritten(lambda _, meta: meta.update(made_from=NOTHING)), "2 layers made from nothing"),
         (rewritten(lambda _, meta: meta.update(version="0")), "version 1, but .* version 0"),
         (rewritten(lambda _, meta: meta.clear()), "but unknown version unknown"),
         (Path.unlink, "no Gram file at"),

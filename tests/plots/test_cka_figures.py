@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,7 @@ from matplotlib.image import AxesImage
 from matplotlib.text import Text
 from PIL import Image
 
-from vitfeat.analysis.tables import Row, write_csv
+from vitfeat.analysis.tables import PairTable, Row, write_csv
 from vitfeat.errors import AnalysisError
 from vitfeat.plots import style
 from vitfeat.plots.cka import all_pairs, figures_from_csv, last_layer
@@ -135,23 +137,24 @@ def test_values_are_written_for_few_models_only() -> None:
 
 
 def test_datasets_go_down_and_tokens_across() -> None:
-    given = [similarity(d, t) for d in ("digits", "photos") for t in ("all", "cls", "spatial")]
+    kinds = ("all", "cls", "spatial", "mean")
+    given = [similarity(d, t) for d in ("digits", "photos") for t in kinds]
     for draw in (all_pairs, last_layer):
         figure = draw(given, MODELS)
         found = {name: ax.get_position() for name, ax in blocks(figure).items()}
-        assert len(found) == 6
+        assert len(found) == 8
         for dataset in ("digits", "photos"):
-            across = [found[f"{dataset}/{kind}"].x0 for kind in ("cls", "spatial", "all")]
+            across = [found[f"{dataset}/{kind}"].x0 for kind in ("cls", "mean", "spatial", "all")]
             assert across == sorted(across)
         assert found["digits/cls"].y0 > found["photos/cls"].y1
         words = [text.get_text() for text in texts(figure)]
-        for word in ("CLS token", "spatial tokens", "all tokens"):
+        for word in ("CLS token", "mean of spatial tokens", "spatial tokens", "all tokens"):
             assert words.count(word) == 2
-        assert words.count("photos, 1,234 images") == 3
+        assert words.count("photos, 1,234 images") == 4
         assert words.count("linear CKA") == 1
         assert any("debiased estimator" in word for word in words)
         # Names stand beside the first column and below the last row only.
-        assert words.count("Beta B/16") == 2 + 3
+        assert words.count("Beta B/16") == 2 + 4
 
 
 def test_labels_have_family_colours() -> None:
@@ -210,6 +213,82 @@ def test_values_below_zero_are_shown_as_zero() -> None:
     assert {text.get_text() for text in ax.texts if "." in text.get_text()} == {"0.00"}
 
 
+def without_b() -> Similarity:
+    """The CLS tokens of all models but the second, which has none."""
+    one = similarity()
+    return Similarity(
+        **{
+            **vars(one),
+            "layers": {k: v for k, v in one.layers.items() if k != "b"},
+            "values": {pair: v for pair, v in one.values.items() if "b" not in pair},
+        }
+    )
+
+
+@pytest.mark.parametrize("draw", [all_pairs, last_layer])
+@pytest.mark.parametrize("others", [[], [similarity(tokens="spatial")]])
+def test_a_model_that_was_left_out_has_an_empty_row_and_column(
+    draw: Callable[..., Figure], others: list[Similarity]
+) -> None:
+    figure = draw([without_b(), *others], MODELS, {"b"})
+    ax = blocks(figure)["digits/cls"]
+    hatched = [patch.get_xy() for patch in ax.patches if patch.get_hatch()]
+    places = {(0, 1), (1, 0), (1, 1), (1, 2), (2, 1)}
+    assert {(int(x), int(y)) for x, y in hatched} == places
+    if draw is all_pairs:
+        for column, row in np.ndindex(3, 3):
+            at = image_at(ax, column + 0.5, row + 0.5)
+            assert (at is None) == ((column, row) in places)
+    for other in others:
+        full = blocks(figure)[f"{other.dataset}/{other.tokens}"]
+        assert not [patch for patch in full.patches if patch.get_hatch()]
+    words = [text.get_text() for text in texts(figure)]
+    assert words.count("no CLS token: Beta B/16") == 1
+    assert not [word for word in words if "*" in word]
+    assert "not computed" in words
+
+
+def test_rows_have_layer_ticks_where_any_block_has_values() -> None:
+    def ticks(given: list[Similarity], name: str) -> tuple[list[str], list[str]]:
+        ax = blocks(all_pairs(given, MODELS, {"b"}))[name]
+        found = [(text, *text.get_position()) for text in ax.texts if text.get_text().isdecimal()]
+        below = [text.get_text() for text, _, y in sorted(found, key=lambda f: f[1]) if y < 0]
+        left = [text.get_text() for text, x, _ in sorted(found, key=lambda f: f[2]) if x < 0]
+        return below, left
+
+    without = ["0", "2", "0", "3"]
+    assert ticks([without_b()], "digits/cls") == (without, without)
+    both = [without_b(), similarity(tokens="spatial")]
+    assert ticks(both, "digits/cls") == (without, ["0", "2", "0", "1", "0", "3"])
+    assert ticks(both, "digits/spatial") == (["0", "2", "0", "1", "0", "3"], [])
+    # Another dataset's row says nothing of this one.
+    other = [without_b(), similarity("photos")]
+    assert ticks(other, "digits/cls")[1] == without
+
+
+@pytest.mark.parametrize("draw", [all_pairs, last_layer])
+def test_stand_ins_are_marked_and_explained(draw: Callable[..., Figure]) -> None:
+    given = [similarity(stand_ins=frozenset("b")), similarity(tokens="spatial")]
+    words = [text.get_text() for text in texts(draw(given, MODELS))]
+    # One row's label at the left, and one below each of two blocks.
+    assert words.count("Beta B/16*") == 3
+    assert words.count("Beta B/16") == 0
+    assert words.count("Alpha S/16") == 3
+    assert words.count("* no CLS token: mean of spatial tokens in its place") == 1
+
+
+def test_a_long_remark_is_broken_at_its_commas() -> None:
+    models = [Model(f"m{i}", f"A model of some length, {i}", "dino") for i in range(9)]
+    one = Similarity("d", "cls", "biased", 10, {"m0": (0,)}, {("m0", "m0"): np.ones((1, 1))})
+    figure = last_layer([one], models, {model.id for model in models[1:]})
+    lines = [text for text in figure.texts if text.get_position()[1] < 0.5]
+    lines.sort(key=lambda line: -line.get_position()[1])
+    assert len(lines) > 1
+    whole = " ".join(line.get_text() for line in lines)
+    assert whole == "no CLS token: " + ", ".join(model.label for model in models[1:])
+    assert all(line.get_text().endswith(",") for line in lines[:-1])
+
+
 def many(count: int, label: str) -> tuple[list[Similarity], list[Model]]:
     names = list(style.FAMILY_COLOURS)
     models = [Model(f"m{i:02}", f"{label} {i}", names[i % len(names)]) for i in range(count)]
@@ -220,20 +299,14 @@ def many(count: int, label: str) -> tuple[list[Similarity], list[Model]]:
         for b in layers
         if a <= b
     }
-    kinds = ("cls", "spatial")
+    kinds = ("cls", "mean", "spatial")
     given = [
         Similarity("a-dataset-of-photos", k, "debiased", 50_000, layers, values) for k in kinds
     ]
     return given, models
 
 
-@pytest.mark.parametrize(
-    ("count", "label"),
-    [(1, "M"), (2, "a model"), (7, "DINO ViT-B/16"), (26, "DINO"), (3, "vit_base_patch16." * 3)],
-)
-@pytest.mark.parametrize("draw", [all_pairs, last_layer])
-def test_nothing_is_cut_and_no_texts_overlap(draw: object, count: int, label: str) -> None:
-    figure = draw(*many(count, label))
+def assert_nothing_is_cut_and_no_texts_overlap(figure: Figure) -> None:
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     renderer = canvas.get_renderer()
@@ -253,19 +326,57 @@ def test_nothing_is_cut_and_no_texts_overlap(draw: object, count: int, label: st
             assert not box.overlaps(another), (one, other)
 
 
+@pytest.mark.parametrize(
+    ("count", "label"),
+    [(1, "M"), (2, "a model"), (7, "DINO ViT-B/16"), (26, "DINO"), (3, "vit_base_patch16." * 3)],
+)
+@pytest.mark.parametrize("without_cls", ["none", "leave_out", "mean"])
+@pytest.mark.parametrize("draw", [all_pairs, last_layer])
+def test_nothing_is_cut_and_no_texts_overlap(
+    draw: Callable[..., Figure], without_cls: str, count: int, label: str
+) -> None:
+    given, models = many(count, label)
+    # Every second model has no CLS token: the first block is of CLS tokens.
+    ids = frozenset(model.id for model in models[::2])
+    if without_cls == "mean":
+        given[0] = replace(given[0], stand_ins=ids)
+    figure = draw(given, models, ids if without_cls == "leave_out" else ())
+    assert_nothing_is_cut_and_no_texts_overlap(figure)
+
+
+def test_names_of_tokens_do_not_overlap_above_small_blocks() -> None:
+    given = [
+        Similarity("d", kind, "biased", 9, {"a": (0,)}, {("a", "a"): np.ones((1, 1))})
+        for kind in ("mean", "spatial")
+    ]
+    figure = last_layer(given, MODELS[:1])
+    assert_nothing_is_cut_and_no_texts_overlap(figure)
+
+
+def test_remarks_fit_under_the_smallest_figures() -> None:
+    for label in ("M", "vit_base_patch16." * 3):
+        models = [Model("a", label, "dino")]
+        own = Similarity("d", "cls", "biased", 9, {"a": (0,)}, {("a", "a"): np.ones((1, 1))})
+        for given, left_out in (
+            (replace(own, stand_ins=frozenset("a")), ()),
+            (replace(own, tokens="all"), "a"),
+        ):
+            assert_nothing_is_cut_and_no_texts_overlap(last_layer([given], models, left_out))
+
+
 def test_files_are_written_and_always_the_same(tmp_path: Path) -> None:
     models = [{"id": m.id, "label": m.label, "family": m.family} for m in MODELS]
-    tables: dict[str, list[Path]] = {"digits": [], "photos": []}
-    for dataset, paths in tables.items():
+    tables: dict[str, list[PairTable]] = {"digits": [], "photos": []}
+    for dataset, given in tables.items():
         for (a, b), values in similarity().values.items():
             for tokens in ("cls", "all"):
                 path = tmp_path / f"{dataset}.{tokens}.{a}.{b}.csv"
                 rows = (
-                    Row(a, i, b, j, "debiased", tokens, 12, float(value))
+                    row(a, i, b, j, float(value), tokens=tokens)
                     for (i, j), value in np.ndenumerate(values)
                 )
                 write_csv(path, rows)
-                paths.append(path)
+                given.append(PairTable(tokens, a, b, path))
     state = dict(style.mpl.rcParams)
     written = []
     for folder in (tmp_path / "one", tmp_path / "two"):
@@ -291,7 +402,8 @@ def drawn_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, estimator: str |
     monkeypatch.setattr(style, "save", lambda figure, _: figures.append(figure))
     model = {"id": "a", "label": "A", "family": "dino"}
     out = tmp_path / "all.png", tmp_path / "last.png"
-    figures_from_csv({"d": [tmp_path / "t.csv"]}, [model], *out, estimator=estimator)
+    tables = {"d": [PairTable("cls", "a", "a", tmp_path / "t.csv")]}
+    figures_from_csv(tables, [model], *out, estimator=estimator)
     return " ".join(text.get_text() for text in texts(figures[1]))
 
 
@@ -305,7 +417,63 @@ def test_of_several_estimators_one_is_drawn(
 
 
 def row(a: str, i: int, b: str, j: int, value: float = 0.5, **change: object) -> Row:
-    return Row(a, i, b, j, "debiased", "cls", 12, value)._replace(**change)
+    tokens = change.get("tokens", "cls")
+    plain = Row(a, i, b, j, "debiased", tokens, tokens, tokens, 12, value)
+    return plain._replace(**change)
+
+
+def drawn_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: dict[tuple[str, str, str], list[Row]]
+) -> set[str]:
+    """Write tables, draw them, and return what stands in both figures."""
+    tables = []
+    for (tokens, a, b), rows in given.items():
+        tables.append(PairTable(tokens, a, b, tmp_path / f"{tokens}.{a}.{b}.csv"))
+        write_csv(tables[-1].path, rows)
+    figures: list[Figure] = []
+    monkeypatch.setattr(style, "save", lambda figure, _: figures.append(figure))
+    models = [{"id": name, "label": f"Label {name}", "family": "dino"} for name in "ab"]
+    figures_from_csv({"d": tables}, models, tmp_path / "all.png", tmp_path / "last.png")
+    every, last = ({text.get_text() for text in texts(figure)} for figure in figures)
+    return every & last
+
+
+def test_a_table_without_rows_tells_who_has_no_cls_token(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = {("cls", "a", "a"): [row("a", 0, "a", 0)], ("cls", "a", "b"): [], ("cls", "b", "b"): []}
+    words = drawn_words(tmp_path, monkeypatch, given)
+    assert {"CLS token", "no CLS token: Label b", "not computed"} <= words
+    # Where it is other tokens that lack rows, that is not the reason.
+    given["cls", "b", "b"] = [row("b", 0, "b", 0)]
+    words = drawn_words(tmp_path, monkeypatch, {**given, ("spatial", "a", "a"): []})
+    assert not [word for word in words if "no CLS token" in word]
+
+
+def test_without_any_cls_token_other_tokens_are_drawn_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pairs = ("a", "a"), ("a", "b"), ("b", "b")
+    nothing = {("cls", *pair): [] for pair in pairs}
+    spatial = {("spatial", a, b): [row(a, 0, b, 0, tokens="spatial")] for a, b in pairs}
+    words = drawn_words(tmp_path, monkeypatch, {**nothing, **spatial})
+    assert {"spatial tokens", "no CLS token: Label a, Label b"} <= words
+    assert "CLS token" not in words
+    message = r"no CLS token in a, b; .*without_cls to mean"
+    with pytest.raises(AnalysisError, match=message) as caught:
+        drawn_words(tmp_path, monkeypatch, nothing)
+    assert "\n" not in str(caught.value)
+
+
+def test_tables_tell_what_stands_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = {
+        ("cls", "a", "a"): [row("a", 0, "a", 0)],
+        ("cls", "a", "b"): [row("a", 0, "b", 0, made_from_b="mean")],
+        ("cls", "b", "b"): [row("b", 0, "b", 0, made_from_a="mean", made_from_b="mean")],
+    }
+    words = drawn_words(tmp_path, monkeypatch, given)
+    assert {"Label a", "Label b*"} <= words
+    assert "* no CLS token: mean of spatial tokens in its place" in words
 
 
 def test_rows_become_panels() -> None:
@@ -318,6 +486,7 @@ def test_rows_become_panels() -> None:
     np.testing.assert_array_equal(found[0].panel("a", "b"), expected)
     np.testing.assert_array_equal(found[0].panel("b", "a"), np.transpose(expected))
     assert found[0].panel("a", "a") is None
+    assert found[0].stand_ins == frozenset()
 
 
 @pytest.mark.parametrize(
@@ -327,6 +496,10 @@ def test_rows_become_panels() -> None:
         ([row("a", 0, "b", 0), row("a", 1, "b", 1)], "2 values for 4 pairs of layers"),
         ([row("a", 0, "b", 0), row("a", 0, "a", 0, n_images=9)], "mix numbers of images"),
         ([row("a", 0, "b", 0), row("a", 0, "a", 0, estimator="paper")], "mix estimators"),
+        (
+            [row("a", 0, "b", 0, made_from_b="mean"), row("b", 0, "b", 0)],
+            r"mix what b is made from \(cls, mean\): compute all of that model again",
+        ),
     ],
 )
 def test_rows_that_do_not_fit_fail(rows: list[Row], message: str) -> None:
@@ -342,6 +515,8 @@ def test_what_cannot_be_drawn_fails() -> None:
             draw([similarity(), similarity("photos", estimator="biased")], MODELS)
         with pytest.raises(AnalysisError, match="no CKA values of d:"):
             draw([similarity()], [*MODELS, Model("d", "D", "dino")])
+        with pytest.raises(AnalysisError, match="no CKA values of d:"):
+            draw([similarity()], [*MODELS, Model("d", "D", "dino")], {"b"})
 
 
 def test_pyplot_is_left_alone() -> None:

@@ -218,12 +218,87 @@ def test_changed_settings_replace_the_store(mini: Workflow, photos: Path) -> Non
     assert vitfeat.open(store.path)["cls"].dtype == np.float32
 
 
+WITHOUT_CLS = {
+    "source": "timm",
+    "name": "vit_base_patch16_siglip_224",
+    "pretrained": False,
+    "image_size": 32,
+    "args": {"patch_size": 8, "embed_dim": 48, "depth": 2, "num_heads": 3},
+    "family": "siglip2",
+    "label": "Small SigLIP",
+}
+
+
+def test_a_model_without_cls_token_beside_one_with(mini: Workflow, photos: Path) -> None:
+    config = {
+        **mini.config,
+        "models": ["demo-dino", "small-siglip"],
+        "catalog": {"small-siglip": WITHOUT_CLS},
+        "analyses": {"cka": {"datasets": ["photos"], "tokens": ["cls", "mean", "spatial"]}},
+    }
+    left_out = Workflow(mini.root, mini.folder, config)
+    done = left_out.run()
+    assert done.returncode == 0, done.stdout + done.stderr
+    store = vitfeat.open(mini.results / "features/photos/small-siglip.zarr")
+    assert store.array_names == ("spatial",)
+
+    def rows(tokens: str, pair: str) -> list[dict[str, str]]:
+        with (mini.results / f"cka/photos/{tokens}/{pair}.csv").open(newline="") as file:
+            return list(csv.DictReader(file))
+
+    def log() -> str:
+        return (mini.results / "logs/gram/photos/cls/small-siglip.log").read_text("utf-8")
+
+    pair = "demo-dino--small-siglip"
+    assert [len(rows(tokens, pair)) for tokens in ("cls", "mean", "spatial")] == [0, 12, 12]
+    assert len(rows("cls", "demo-dino--demo-dino")) == 36
+    assert rows("cls", "small-siglip--small-siglip") == []
+    assert log() == "small-siglip has no CLS token: left out\n"
+    figures = {name: (mini.results / f"cka/{name}.png") for name in ("all", "last_layer")}
+    before = {name: path.read_bytes() for name, path in figures.items()}
+
+    stands_in = changed(left_out, "analyses", "cka", "without_cls", "mean")
+    # The other token kinds, and what is stored, stay as they are.
+    planned = {"gram": 2, "cka_pair": 3, "cka_figures": 1, "all": 1}
+    assert stands_in.planned() == planned
+    done = stands_in.run()
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert log() == "small-siglip has no CLS token: the mean of its spatial tokens stands in\n"
+    made_from = {(row["made_from_a"], row["made_from_b"]) for row in rows("cls", pair)}
+    assert made_from == {("cls", "mean")}
+    own = "small-siglip--small-siglip"
+    values = [[row["cka"] for row in rows(tokens, own)] for tokens in ("cls", "mean")]
+    assert values[0] == values[1]
+    assert len(values[0]) == 4
+    for name, path in figures.items():
+        assert path.read_bytes() != before[name]
+
+
+def test_no_cls_token_in_any_model_is_one_line(mini: Workflow, photos: Path) -> None:
+    config = {
+        **mini.config,
+        "models": ["small-siglip"],
+        "catalog": {"small-siglip": WITHOUT_CLS},
+        # What the store is made for; no analysis asks for it.
+        "extraction": {"taps": ["spatial"]},
+    }
+    done = Workflow(mini.root, mini.folder, config).run()
+    assert done.returncode != 0
+    said = done.stdout + done.stderr
+    lines = [line for line in said.splitlines() if line.startswith("vitfeat: error: ")]
+    assert lines
+    assert all("no CLS token in small-siglip" in line for line in lines)
+    assert "Traceback" not in said
+    assert not (mini.results / "cka/all.png").exists()
+
+
 @pytest.mark.parametrize(
     ("path", "words"),
     [
         (("modles", []), ["'modles'", "'models'"]),
         (("models", ["demo-dinno"]), ["'demo-dinno'", "'demo-dino'"]),
         (("extraction", {"dtype": 16}), ["extraction.dtype", "16", "float16"]),
+        (("analyses", "cka", "without_cls", "no"), ["without_cls", "leave_out, mean"]),
     ],
 )
 def test_a_bad_config_is_one_line(finished: Workflow, path: Any, words: list[str]) -> None:

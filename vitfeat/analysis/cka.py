@@ -101,14 +101,16 @@ def cka(
     max_bytes
         Bound on the blocks of Gram matrices in memory.
     log
-        Called with one line for a batch that was dropped and for a layer without a CKA.
+        Called with one line for a batch that was dropped, for a layer without a CKA, and for a
+        pair without one.
 
     Returns
     -------
     NDArray
-        Float64 (layer_a, layer_b). At most 1; 0 or more for ``biased``, while the others may be
-        slightly negative. NaN where a layer has no CKA because its HSIC with itself vanishes: its
-        features are constant, or all images equally far from one another.
+        Float64 (layer_a, layer_b), empty where a model was left out. At most 1; 0 or more for
+        ``biased``, while the others may be slightly negative. NaN where a layer has no CKA because
+        its HSIC with itself vanishes: its features are constant, or all images equally far from
+        one another.
 
     Raises
     ------
@@ -121,6 +123,12 @@ def cka(
             f"no CKA estimator is called {estimator!r}: choose {', '.join(ESTIMATORS)}"
         )
     _check_pair(a, b)
+    if absent := [file.meta.model for file in (a, b) if file.left_out]:
+        log(
+            f"no CKA of {a.meta.model} and {b.meta.model} ({a.meta.tokens}): no such tokens in "
+            f"{' and '.join(dict.fromkeys(absent))}"
+        )
+        return np.empty((len(a.layers), len(b.layers)))
     if a.path == b.path:
         b = a
     how = ESTIMATORS[estimator]

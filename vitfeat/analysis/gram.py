@@ -160,6 +160,41 @@ def gram(read: Read, n: int, *, max_bytes: int = 2 * 2**30, device: str = "cpu")
     return _centre(raw, projection, float(np.square(reference, dtype=np.float64).sum()))
 
 
+def token_means(read: Read, width: int, rows: int) -> Read:
+    """Give a reader of the mean over each image's tokens, for :func:`gram`.
+
+    Parameters
+    ----------
+    read
+        As in :func:`gram`: tokens of images start:stop, (stop - start, ..., width).
+    width
+        Channels of a token.
+    rows
+        Images read at once, at least 1. Reads begin at its multiples: make it a multiple of the
+        images in a chunk on disk, and no chunk is decoded twice.
+
+    Returns
+    -------
+    Read
+        Float32 (stop - start, width): sums are float64, rounded once.
+    """
+
+    def means(start: int, stop: int) -> NDArray[np.float32]:
+        out = np.empty((stop - start, width), dtype=np.float32)
+        for begin in range(start - start % rows, stop, rows):
+            own = slice(max(begin, start), min(begin + rows, stop))
+            out[own.start - start : own.stop - start] = _token_mean(read(own.start, own.stop))
+        return out
+
+    return means
+
+
+def _token_mean(tokens: NDArray[Any]) -> NDArray[np.float64]:
+    """Mean over all axes between the first and the last, without a float64 copy of the tokens."""
+    between = tuple(range(1, tokens.ndim - 1))
+    return np.asarray(tokens.mean(axis=between, dtype=np.float64))
+
+
 def _flat(rows: NDArray[Any]) -> NDArray[Any]:
     return rows.reshape(len(rows), -1)
 

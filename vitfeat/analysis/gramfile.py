@@ -2,7 +2,7 @@
 
 Tensors, stacked over layers: ``centred (layer, image, image)`` float32, ``offset``, ``row_sum``
 and ``diag (layer, image)`` and ``level (layer)`` float64, ``layer`` int64 (the layers' numbers).
-What they are of stands in the metadata.
+What they are of stands in the metadata. A model that lacks the tokens may have a file of no layers.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,9 @@ from vitfeat.files import replacing
 
 FORMAT = "vitfeat-gram"
 VERSION = "1"
+NOTHING = "nothing"
+"""What a file of no layers is made from."""
+
 REMEDY = "delete it and run again, so that it is made anew"
 TENSORS: dict[str, tuple[str, str, int]] = {
     # Name: type in the header, type in numpy, number of image axes. The large one stands last, so
@@ -46,11 +49,15 @@ class GramMeta:
     model, dataset
         Their names.
     tokens
-        ``cls``, ``spatial`` or ``all``.
+        The token kind that was asked for: ``cls``, ``mean``, ``spatial`` or ``all``.
     image_fingerprint
         Same images in the same order, same fingerprint: what two files of a pair must share.
     features_fingerprint
         Of the store that the features came from.
+    made_from
+        The token kind that it was really made from: ``tokens`` itself, another one that stands in
+        for tokens which the model lacks, or :data:`NOTHING`. Empty, or absent from a file's
+        metadata, it is ``tokens``.
     """
 
     model: str
@@ -58,6 +65,11 @@ class GramMeta:
     tokens: str
     image_fingerprint: str
     features_fingerprint: str
+    made_from: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.made_from:
+            object.__setattr__(self, "made_from", self.tokens)
 
 
 class GramFile:
@@ -96,6 +108,8 @@ class GramFile:
                     f"{self.path} is no Gram file of version {VERSION}, but {kind[0] or 'unknown'} "
                     f"version {kind[1] or 'unknown'}: {REMEDY}"
                 )
+            # Files from before stand-ins do not say what they were made from.
+            found = {"made_from": "", **found}
             self.meta = GramMeta(**{field.name: found[field.name] for field in fields(GramMeta)})
             self.n_images = int(found["n_images"])
             self.layers = tuple(int(layer) for layer in self._file.get_tensor("layer"))
@@ -105,10 +119,17 @@ class GramFile:
             self.level = self._vectors("level")
             self._centred = self._file.get_slice("centred")
             self._check_shape("centred", self._centred.get_shape(), self.n_images, self.n_images)
+            if self.left_out == bool(self.layers):
+                raise ValueError(f"{len(self.layers)} layers made from {self.meta.made_from}")
         except FileNotFoundError as error:
             raise AnalysisError(f"no Gram file at {self.path}: compute it first") from error
         except (SafetensorError, OSError, KeyError, ValueError) as error:
             raise AnalysisError(f"Gram file {self.path} is damaged ({error}): {REMEDY}") from error
+
+    @property
+    def left_out(self) -> bool:
+        """Whether the model lacks these tokens and nothing stands in, so that there is no layer."""
+        return self.meta.made_from == NOTHING
 
     def _vectors(self, name: str, *shape: int) -> NDArray[np.float64]:
         values = np.asarray(self._file.get_tensor(name), dtype=np.float64)
@@ -184,6 +205,23 @@ def write_gram_file(
         for name, values in small.items():
             file.seek(begins[name])
             file.write(values.data)
+
+
+def write_left_out(path: str | os.PathLike[str], n_images: int, meta: GramMeta) -> None:
+    """Write the file of a model that lacks the tokens: it says so, and has no layers.
+
+    Parameters
+    ----------
+    path
+        The file; its folder is made when absent.
+    n_images
+        Number of images.
+    meta
+        What was asked for; ``made_from`` becomes :data:`NOTHING`.
+    """
+    header, _ = _header(0, n_images, replace(meta, made_from=NOTHING))
+    with replacing(path) as partial:
+        partial.write_bytes(header)
 
 
 class _Counted:

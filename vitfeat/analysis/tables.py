@@ -17,7 +17,11 @@ from vitfeat.files import replacing
 
 
 class Row(NamedTuple):
-    """One value; the fields are the columns of the file, in this order."""
+    """One value; the fields are the columns of the file, in this order.
+
+    ``tokens`` is the token kind that was asked for, ``made_from_a`` and ``made_from_b`` the kinds
+    that the two sides really are: another one where a model lacks the tokens.
+    """
 
     model_a: str
     layer_a: int
@@ -25,8 +29,22 @@ class Row(NamedTuple):
     layer_b: int
     estimator: str
     tokens: str
+    made_from_a: str
+    made_from_b: str
     n_images: int
     cka: float
+
+
+class PairTable(NamedTuple):
+    """The file of a pair of models for one token kind.
+
+    It has no rows where a model lacks the tokens; that of the model with itself then has none.
+    """
+
+    tokens: str
+    model_a: str
+    model_b: str
+    path: Path
 
 
 def table(
@@ -52,6 +70,8 @@ def table(
                 layer_b,
                 estimator,
                 a.meta.tokens,
+                a.meta.made_from,
+                b.meta.made_from,
                 a.n_images,
                 float(value),
             )
@@ -96,7 +116,8 @@ def read_csv(path: str | os.PathLike[str]) -> list[Row]:
             reader = csv.reader(file)
             if tuple(next(reader, ())) != Row._fields:
                 raise AnalysisError(
-                    f"{path} is no CKA table: its first line must be {','.join(Row._fields)}"
+                    f"{path} is no CKA table: its first line must be {','.join(Row._fields)}; "
+                    "compute it anew (vitfeat cka)"
                 )
             return [_row(path, reader.line_num, line) for line in reader]
     except (OSError, UnicodeDecodeError) as error:
@@ -105,7 +126,7 @@ def read_csv(path: str | os.PathLike[str]) -> list[Row]:
 
 def _row(path: str | os.PathLike[str], number: int, line: list[str]) -> Row:
     try:
-        model_a, layer_a, model_b, layer_b, estimator, tokens, n_images, cka = line
+        model_a, layer_a, model_b, layer_b, estimator, tokens, from_a, from_b, n_images, cka = line
         return Row(
             model_a,
             int(layer_a),
@@ -113,6 +134,8 @@ def _row(path: str | os.PathLike[str], number: int, line: list[str]) -> Row:
             int(layer_b),
             estimator,
             tokens,
+            from_a,
+            from_b,
             int(n_images),
             float(cka),
         )

@@ -16,6 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Colormap, Normalize
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.textpath import TextPath
 from numpy.typing import NDArray
@@ -29,6 +30,7 @@ PAD = 0.06
 GAP = 0.3
 EDGE = 0.12
 BLOCK_TITLE = 0.42
+REMARK = 0.13
 ABSENT: dict[str, Any] = {
     "facecolor": "white",
     "edgecolor": style.NO_VALUE,
@@ -66,9 +68,10 @@ def colours() -> Colormap:
     return colormaps[style.CKA_COLOURS].with_extremes(bad=style.NO_VALUE)
 
 
-def text_width(text: str, size: float) -> float:
+def text_width(text: str, size: float, weight: str = "normal") -> float:
     """Width in inches of a text at a font size in points."""
-    return float(TextPath((0, 0), text, size=size).get_extents().width) / 72 if text else 0.0
+    font = FontProperties(size=size, weight=weight)
+    return float(TextPath((0, 0), text, prop=font).get_extents().width) / 72 if text else 0.0
 
 
 def frame(
@@ -78,6 +81,7 @@ def frame(
     *,
     title: str,
     note: str,
+    remarks: Sequence[str],
     pitch: float,
     ticks: float,
 ) -> Frame:
@@ -93,6 +97,8 @@ def frame(
         All values in the figure, None for pairs that were not computed: what the legend explains.
     title, note
         Above the figure, and small below the title.
+    remarks
+        Small below the legend; a list broken at its commas where it is wider than the figure.
     pitch
         Inches per model.
     ticks
@@ -112,14 +118,17 @@ def frame(
     left = max(left, EDGE + 0.71 * label) if angle == 45 else left
     handles = _handles(models, drawn)
     headed = [text_width(_images(one), style.SMALL_SIZE) for one in similarities]
+    headed += [text_width(_kind(one), style.TEXT_SIZE, "bold") for one in similarities]
     across = max(block, *headed)
     inner = len(kinds) * across + (len(kinds) - 1) * GAP
     right = BAR_GAP + BAR_WIDTH + BAR_TEXT
-    head = max(text_width(title, style.TITLE_SIZE), text_width(note, style.SMALL_SIZE))
+    head = max(text_width(title, style.TITLE_SIZE, "bold"), text_width(note, style.SMALL_SIZE))
     width = max(left + inner + right, head + 2 * EDGE)
     columns, lines = _legend_shape(handles, width)
     legend = 0.17 * lines + 0.1
-    bottom = EDGE + legend + PAD + label_below + 2 * PAD + STRIP + ticks
+    below = [line for one in remarks for line in _broken(one, width - 2 * EDGE)]
+    foot = EDGE / 2 + REMARK * len(below)
+    bottom = foot + EDGE / 2 + legend + PAD + label_below + 2 * PAD + STRIP + ticks
     top = EDGE + 0.34
     height = bottom + len(datasets) * (block + BLOCK_TITLE) + top
     height += (len(datasets) - 1) * (ticks + STRIP + PAD)
@@ -128,6 +137,9 @@ def frame(
         EDGE / width, 1 - EDGE / height, title, va="top", size=style.TITLE_SIZE, weight="bold"
     )
     figure.text(EDGE / width, 1 - (EDGE + 0.2) / height, note, va="top", size=style.SMALL_SIZE)
+    for index, line in enumerate(reversed(below)):
+        at = (EDGE / 2 + REMARK * index) / height
+        figure.text(EDGE / width, at, line, va="bottom", size=style.SMALL_SIZE)
 
     def add(x: float, y: float, w: float, h: float) -> Axes:
         return figure.add_axes((x / width, y / height, w / width, h / height))
@@ -158,7 +170,7 @@ def frame(
     figure.legend(
         handles=handles,
         loc="lower left",
-        bbox_to_anchor=(EDGE / width, EDGE / 2 / height),
+        bbox_to_anchor=(EDGE / width, foot / height),
         ncols=columns,
         frameon=False,
         fontsize=style.SMALL_SIZE,
@@ -190,6 +202,23 @@ def _legend_shape(handles: Sequence[Patch], width: float) -> tuple[int, int]:
     return columns, -(-len(handles) // columns)
 
 
+def _broken(remark: str, width: float) -> list[str]:
+    """Lines of a remark, broken at commas so that none is wider than so many inches.
+
+    A part between commas is a label at most, which stands in the figure in larger letters.
+    """
+    first, *parts = remark.split(", ")
+    lines = [first]
+    for part in parts:
+        longer = f"{lines[-1]}, {part}"
+        if text_width(f"{longer},", style.SMALL_SIZE) <= width:
+            lines[-1] = longer
+        else:
+            lines[-1] += ","
+            lines.append(part)
+    return lines
+
+
 def absent(ax: Axes, column: int, row: int, gutter: float) -> None:
     """Hatch the place of a pair that was not computed."""
     side = 1 - 2 * gutter
@@ -200,6 +229,10 @@ def _images(one: Similarity) -> str:
     return f"{one.dataset}, {one.n_images:,} images"
 
 
+def _kind(one: Similarity) -> str:
+    return TOKEN_NAMES.get(one.tokens, one.tokens)
+
+
 def _prepare(ax: Axes, one: Similarity, count: int) -> None:
     ax.set_xlim(0, count)
     ax.set_ylim(0, count)
@@ -207,9 +240,13 @@ def _prepare(ax: Axes, one: Similarity, count: int) -> None:
     ax.set_yticks([])
     ax.spines[:].set_visible(False)
     ax.set_label(f"{one.dataset}/{one.tokens}")
-    kind = TOKEN_NAMES.get(one.tokens, one.tokens)
     ax.annotate(
-        kind, (0, 1), (0, 15), xycoords="axes fraction", textcoords="offset points", weight="bold"
+        _kind(one),
+        (0, 1),
+        (0, 15),
+        xycoords="axes fraction",
+        textcoords="offset points",
+        weight="bold",
     )
     ax.annotate(
         _images(one),

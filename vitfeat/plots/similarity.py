@@ -15,7 +15,12 @@ from vitfeat.errors import AnalysisError
 
 T = TypeVar("T", str, int)
 
-TOKEN_NAMES = {"cls": "CLS token", "spatial": "spatial tokens", "all": "all tokens"}
+TOKEN_NAMES = {
+    "cls": "CLS token",
+    "mean": "mean of spatial tokens",
+    "spatial": "spatial tokens",
+    "all": "all tokens",
+}
 """Token kinds in the order of the figures, and what they are called there."""
 
 
@@ -40,6 +45,8 @@ class Similarity:
         Of each model, the layers' numbers in ascending order.
     values
         Of a pair of models (a, b), CKA as (layer of a, layer of b). One order of a pair is enough.
+    stand_ins
+        Models that lack these tokens, so that others of theirs stand in.
     """
 
     dataset: str
@@ -48,6 +55,7 @@ class Similarity:
     n_images: int
     layers: Mapping[str, tuple[int, ...]]
     values: Mapping[tuple[str, str], NDArray[np.float64]]
+    stand_ins: frozenset[str] = frozenset()
 
     def panel(self, a: str, b: str) -> NDArray[np.float64] | None:
         """CKA as (layer of a, layer of b), from whichever order is there; None from neither."""
@@ -69,13 +77,13 @@ def similarities(dataset: str, rows: Iterable[Row]) -> list[Similarity]:
     Returns
     -------
     list
-        In the order cls, spatial, all; others after them.
+        In the order cls, mean, spatial, all; others after them.
 
     Raises
     ------
     AnalysisError
-        Rows of several estimators or numbers of images, a pair without some of its values, or a
-        value given twice.
+        Rows of several estimators or numbers of images, a pair without some of its values, a
+        value given twice, or a model whose tokens stand in for others in some rows only.
     """
     kinds: defaultdict[str, list[Row]] = defaultdict(list)
     for row in rows:
@@ -88,10 +96,13 @@ def _similarity(dataset: str, tokens: str, rows: Sequence[Row]) -> Similarity:
     estimator = _only({row.estimator for row in rows}, "estimators", dataset, tokens)
     n_images = _only({row.n_images for row in rows}, "numbers of images", dataset, tokens)
     found: defaultdict[str, set[int]] = defaultdict(set)
+    sources: defaultdict[str, set[str]] = defaultdict(set)
     pairs: defaultdict[tuple[str, str], list[Row]] = defaultdict(list)
     for row in rows:
         found[row.model_a].add(row.layer_a)
         found[row.model_b].add(row.layer_b)
+        sources[row.model_a].add(row.made_from_a)
+        sources[row.model_b].add(row.made_from_b)
         pairs[row.model_a, row.model_b].append(row)
     layers = {model: tuple(sorted(numbers)) for model, numbers in found.items()}
     values = {}
@@ -104,7 +115,14 @@ def _similarity(dataset: str, tokens: str, rows: Sequence[Row]) -> Similarity:
                 f"{len(wanted)} pairs of layers: compute its table again"
             )
         values[a, b] = np.array([cells[cell] for cell in wanted]).reshape(len(layers[a]), -1)
-    return Similarity(dataset, tokens, estimator, n_images, layers, values)
+    for model, kinds in sources.items():
+        if len(kinds) > 1:
+            raise AnalysisError(
+                f"CKA tables of {dataset} ({tokens}) mix what {model} is made from "
+                f"({', '.join(sorted(kinds))}): compute all of that model again"
+            )
+    stand_ins = frozenset(model for model, kinds in sources.items() if kinds != {tokens})
+    return Similarity(dataset, tokens, estimator, n_images, layers, values, stand_ins)
 
 
 def _only(found: set[T], what: str, dataset: str, tokens: str) -> T:

@@ -26,6 +26,7 @@ TAPS = ("cls", "registers", "spatial", "attention", "attention_summary")
 #: The arrays that make up each kind of tokens; a model may lack CLS or registers.
 TOKEN_ARRAYS = {
     "cls": ("cls",),
+    "mean": ("spatial",),
     "spatial": ("spatial",),
     "all": ("cls", "registers", "spatial"),
 }

@@ -11,7 +11,7 @@ rule gram:
     benchmark:
         f"{RESULTS}/benchmarks/gram/{{dataset}}/{{tokens}}/{{model}}.tsv"
     wildcard_constraints:
-        tokens="cls|spatial",
+        tokens="cls|mean|spatial",
     conda:
         "../../environment.yml"
     threads: 2
@@ -20,9 +20,10 @@ rule gram:
         runtime=120,
     params:
         store=f"{RESULTS}/features/{{dataset}}/{{model}}.zarr",
+        flags=lambda wildcards: flags(gram_settings(wildcards.tokens)),
     shell:
-        "python -m vitfeat gram {params.store:q} --tokens {wildcards.tokens} --device $VITFEAT_DEVICE "
-        "--out {output:q} --log {log:q}"
+        "python -m vitfeat gram {params.store:q} --tokens {wildcards.tokens} {params.flags} "
+        "--device $VITFEAT_DEVICE --out {output:q} --log {log:q}"
 
 
 rule gram_all_tokens:
