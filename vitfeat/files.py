@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -34,3 +35,9 @@ def write_json(path: Path, value: Any) -> None:
     """Write a value as JSON, sorted and indented."""
     with replacing(path) as partial:
         partial.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n", "utf-8")
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
+from unittest import mock
 
+import open_clip
+import timm
 import torch
+from open_clip.model import _build_vision_tower
 from torch import Tensor, nn
 
+from tests.models.architectures import SMALL, Architecture
 from vitfeat.models.backbone import Backbone
 from vitfeat.models.entry import ModelEntry
+from vitfeat.models.loading import load_backbone
+from vitfeat.models.structure import from_open_clip
 
 _SMALL = {"depth": 2, "embed_dim": 48, "num_heads": 3}
 
@@ -35,6 +43,42 @@ def timm_entry(kind: str = "plain", **changes: Any) -> ModelEntry:
         **changes,
     }
     return ModelEntry(**fields)
+
+
+def build(architecture: Architecture) -> Backbone:
+    """Build a shrunk architecture with stirred weights, in the library's own way."""
+    entry = ModelEntry(
+        id=architecture.id,
+        source="open_clip" if architecture.source == "trunk" else architecture.source,
+        name=architecture.name,
+        normalisation="half",
+    )
+    small = {**SMALL, "img_size": architecture.pixels, **architecture.args}
+    if architecture.source == "timm":
+        backbone = load_backbone(replace(entry, args=small))
+    else:
+        visual = _open_clip_tower(architecture, small)
+        backbone = from_open_clip(entry, visual.requires_grad_(False))
+    stir(backbone.module)
+    return backbone
+
+
+def _open_clip_tower(architecture: Architecture, small: dict[str, Any]) -> nn.Module:
+    config: Any = open_clip.get_model_config(architecture.name)
+    vision = config["vision_cfg"]
+    if architecture.source == "trunk":
+        # open_clip's settings have no word for the depth of a timm model.
+        create = timm.create_model
+        with mock.patch.object(timm, "create_model", lambda name, **k: create(name, **k | small)):
+            return _build_vision_tower(32, vision)
+    shrunk = {
+        "layers": SMALL["depth"],
+        "width": SMALL["embed_dim"],
+        "head_width": SMALL["embed_dim"] // SMALL["num_heads"],
+        "image_size": architecture.pixels,
+        **architecture.args,
+    }
+    return _build_vision_tower(32, {**vision, **shrunk}, bool(config.get("quick_gelu")))
 
 
 def noise(backbone: Backbone, count: int, seed: int = 0) -> Tensor:
@@ -68,27 +112,49 @@ class FakeBlock(nn.Module):
 
 
 class FakeAttention(nn.Module):
-    """Attention of two heads whose queries, keys and values are the tokens themselves."""
+    """Attention whose queries, keys and values are the tokens themselves.
+
+    Parameters
+    ----------
+    num_heads
+        Heads.
+    shared
+        Neighbouring heads that share the keys and values of the first of them.
+    options
+        Passed on to PyTorch's function.
+    """
 
     fused_attn = True
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, num_heads: int = 2, shared: int = 1, **options: Any) -> None:
         super().__init__()
-        self.options = options
+        self.num_heads, self.shared, self.options = num_heads, shared, options
 
     def forward(self, tokens: Tensor) -> Tensor:
-        split = tokens.unflatten(-1, (2, -1)).transpose(1, 2)
-        mixed = nn.functional.scaled_dot_product_attention(split, split, split, **self.options)
+        split = tokens.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+        few = split[:, :: self.shared]
+        mixed = nn.functional.scaled_dot_product_attention(split, few, few, **self.options)
         return mixed.transpose(1, 2).flatten(2)
+
+
+class FakeBranches(nn.Module):
+    """A block that attends in several modules side by side."""
+
+    def __init__(self, *parts: nn.Module) -> None:
+        super().__init__()
+        self.attns = nn.ModuleList(FakeBlock(part) for part in parts)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return torch.stack([branch(tokens) for branch in self.attns]).sum(0)
 
 
 FAKE_TOKENS = 5
 
 
 def fake_backbone(
-    blocks: list[nn.Module], forward: Callable[[Tensor], Any] | None = None
+    blocks: list[nn.Module], forward: Callable[[Tensor], Any] | None = None, heads: int = 2
 ) -> Backbone:
-    """Give a backbone of five tokens of eight channels, read off the images' first row."""
+    """Give a backbone of five tokens of eight channels, read off the images' first pixels."""
     module = nn.Sequential(*blocks).eval()
 
     def embed(images: Tensor) -> Tensor:
@@ -104,7 +170,7 @@ def fake_backbone(
         patch_size=(2, 4),
         grid=(2, 2),
         width=8,
-        heads=2,
+        heads=heads,
         has_cls=True,
         n_prefix=1,
         mean=(0.5, 0.5, 0.5),

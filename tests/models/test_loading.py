@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import pickle
 from pathlib import Path
 from typing import Any
@@ -74,8 +75,6 @@ def test_an_unknown_demo_model_names_those_there_are() -> None:
     [
         ("swin_tiny_patch4_window7_224", {"depths": (1, 1, 1, 1), "embed_dim": 24}),
         ("resnet18", {}),
-        ("vit_base_patch16_xp_224", {"depth": 1, "embed_dim": 48, "num_heads": 3}),
-        ("vit_small_patch16_18x2_224", {"depth": 1, "embed_dim": 48, "num_heads": 3}),
     ],
 )
 def test_what_is_no_plain_vit_is_refused(name: str, args: dict[str, Any]) -> None:
@@ -98,14 +97,17 @@ def test_published_weights_without_a_network(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     # The library reads the environment when it is imported, which it is already.
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    message = _error(
+    entry = timm_entry(
         name="vit_tiny_patch16_224.augreg_in21k", pretrained=True, args={}, image_size=None
     )
-    assert "vit_tiny_patch16_224.augreg_in21k could not be fetched" in message
-    assert "give `checkpoint:` a local file" in message
+    with pytest.raises(ModelError) as info:
+        load_backbone(entry, folder=tmp_path / "w")
+    message = str(info.value)
+    assert "repository timm/vit_tiny_patch16_224.augreg_in21k" in message
+    assert "not on this machine" in message
+    assert f"{tmp_path}/w/small-plain/model.safetensors" in message
 
 
 def test_normalisation_is_the_entrys_or_the_models_own() -> None:
@@ -185,6 +187,62 @@ def test_a_key_a_prefix_and_what_is_no_backbone(
         )
     )
     assert loaded.weights_sha256() == trained.weights_sha256()
+
+
+def test_the_log_says_what_was_left_out_renamed_and_interpolated(
+    weights: dict[str, Tensor], tmp_path: Path
+) -> None:
+    content = {
+        "teacher": {f"backbone.{name}": tensor for name, tensor in weights.items()},
+        "student": {"module.backbone.cls_token": torch.zeros(1, 1, 48)},
+    }
+    content["teacher"]["head.mlp.0.weight"] = torch.zeros(3, 3)
+    path = _saved(tmp_path / "w.pth", content)
+    lines: list[str] = []
+    load_backbone(timm_entry(checkpoint=path, image_size=96, family="dino"), log=lines.append)
+    assert lines == [
+        "small-plain: 30 tensors under timm's names at teacher backbone., 0 renamed",
+        "small-plain: left out, no part of the backbone: head.mlp (1), student (1)",
+        "small-plain: interpolated: pos_embed 4 x 4 -> 6 x 6 (dino)",
+    ]
+
+
+def test_a_backbone_knows_its_file(weights: dict[str, Tensor], tmp_path: Path) -> None:
+    path = _saved(tmp_path / "w.pth", weights)
+    loaded = load_backbone(timm_entry(checkpoint=path))
+    digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    assert loaded.weights == {"file": "w.pth", "sha256": digest}
+    assert load_backbone(timm_entry()).weights == {}
+
+
+def test_several_networks_in_a_file_are_named(weights: dict[str, Tensor], tmp_path: Path) -> None:
+    other = {name: tensor + 1 for name, tensor in weights.items()}
+    path = _saved(tmp_path / "w.pth", {"model": weights, "model_ema": other})
+    message = _error(checkpoint=path)
+    assert "several networks (model, model_ema); set checkpoint_key" in message
+    chosen = load_backbone(timm_entry(checkpoint=path, checkpoint_key="model_ema"))
+    assert torch.equal(chosen.module.state_dict()["norm.bias"], other["norm.bias"])
+
+
+def test_the_source_checkpoint_finds_the_library(
+    trained: Backbone, weights: dict[str, Tensor], tmp_path: Path
+) -> None:
+    path = _saved(tmp_path / "w.pth", weights)
+    loaded = load_backbone(timm_entry(source="checkpoint", checkpoint=path))
+    assert loaded.weights_sha256() == trained.weights_sha256()
+    message = _error(source="checkpoint", checkpoint=path, name="ViT-B-33")
+    assert "neither timm nor open_clip knows an architecture 'ViT-B-33'" in message
+    assert "did you mean 'ViT-B-32'?" in message
+
+
+def test_buffers_that_are_not_saved_count_in_the_fingerprint() -> None:
+    backbone = load_backbone(timm_entry("relative-bias"))
+    before = backbone.weights_sha256()
+    name, buffer = next(
+        (n, b) for n, b in backbone.module.named_buffers() if n not in backbone.module.state_dict()
+    )
+    buffer[(0,) * buffer.ndim] += 1
+    assert backbone.weights_sha256() != before, name
 
 
 def test_a_wrong_key_names_those_of_the_file(tmp_path: Path) -> None:

@@ -184,7 +184,8 @@ def extract(
     taps = available_taps(geometry, settings.taps)
     if not taps:
         raise ModelError(
-            f"model {backbone.entry.id}: has none of the asked taps ({', '.join(settings.taps)})"
+            f"model {backbone.entry.id}: has none of the asked taps ({', '.join(settings.taps)}); "
+            "add spatial to extraction.taps, or leave the model out"
         )
     if "cls" in settings.taps and "cls" not in taps:
         log(f"{backbone.entry.id} has no CLS token: the tap cls is left out")
@@ -208,7 +209,14 @@ def extract(
     _announce(job, out, request, _probe(job), log)
     rows = Rows(index.image_id, index.label, _classes(index), index.skipped)
     with open_writer(
-        out, layout, geometry, rows, request, backbone.entry.id, replace=settings.replace
+        out,
+        layout,
+        geometry,
+        rows,
+        request,
+        backbone.entry.id,
+        weights=backbone.weights,
+        replace=settings.replace,
     ) as writer:
         missing = writer.missing_blocks()
         if len(missing) < layout.n_blocks:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
@@ -30,17 +30,21 @@ class Backbone:
     image_size, patch_size, grid
         (height, width) of the input and a patch in pixels, and of the token grid.
     width, heads
-        Channels of a token; attention heads of a block.
+        Channels of a token; attention heads of a block, of all its attention modules.
     has_cls
         Whether token 0 is a CLS token.
     n_prefix
-        Tokens before the grid: CLS and registers.
+        Tokens before the grid: CLS and registers. The distillation token of DeiT counts as a
+        register.
     mean, std
         Normalisation of RGB in 0..1.
     interpolation
         How images are resized for this model.
     batch_first
         Whether blocks pass (image, token, channel) rather than (token, image, channel).
+    weights
+        Where the weights came from: ``file``, ``sha256``, and of fetched ones ``repository`` and
+        ``revision``, or ``url``. Empty for a network that was not loaded from a file.
     """
 
     entry: ModelEntry
@@ -58,6 +62,7 @@ class Backbone:
     std: tuple[float, ...]
     interpolation: Literal["bicubic", "bilinear"] = "bicubic"
     batch_first: bool = True
+    weights: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def depth(self) -> int:
@@ -66,7 +71,7 @@ class Backbone:
 
     @property
     def n_registers(self) -> int:
-        """Number of prefix tokens that are not CLS."""
+        """Number of prefix tokens that are not CLS, whatever a network uses them for."""
         return self.n_prefix - int(self.has_cls)
 
     @property
@@ -77,10 +82,12 @@ class Backbone:
     def weights_sha256(self) -> str:
         """Return one SHA-256 over all parameters and buffers: names, types, shapes and bytes.
 
-        It tells networks apart whatever file format the weights came in.
+        It tells networks apart whatever file format the weights came in. Buffers that are not
+        saved count, too: rotary periods, for one, decide numbers.
         """
         digest = hashlib.sha256()
-        for name, tensor in sorted(self.module.state_dict().items()):
+        tensors = {**dict(self.module.named_parameters()), **dict(self.module.named_buffers())}
+        for name, tensor in sorted(tensors.items()):
             array = tensor.detach().cpu().contiguous()
             digest.update(f"{name} {array.dtype} {tuple(array.shape)}\n".encode())
             digest.update(array.reshape(-1).view(torch.uint8).numpy().data)

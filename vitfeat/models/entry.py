@@ -6,7 +6,7 @@ Nothing here imports torch: the workflow reads entries while it plans hundreds o
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from functools import cache
 from pathlib import Path
@@ -19,20 +19,20 @@ from vitfeat.text import nearest
 
 CATALOG_PATH = Path(__file__).with_name("catalog.yaml")
 
-SOURCES = ("timm", "open_clip", "demo")
+SOURCES = ("timm", "open_clip", "checkpoint", "demo", "noise")
 
-# Settings that would be passed over in silence: what a library's models cannot be told.
+#: Ways to fit position embeddings to another grid (vitfeat.models.positions).
+POSITIONS = ("timm", "dino", "mae", "moco", "google", "beit")
+
+# The code that a family's models were published with fits positions in its own way.
+_POSITIONS_OF = {"dino": "dino", "dinov2": "dino", "mae": "mae", "moco": "moco", "beit": "beit"}
+
+# Settings that would be passed over in silence: what a source's models cannot be told.
+_OF_FILES = ("checkpoint", "checkpoint_key", "checkpoint_prefix", "checkpoint_size", "positions")
 _UNUSED = {
-    "open_clip": ("args", "checkpoint_key", "checkpoint_prefix"),
-    "demo": (
-        "args",
-        "pretrained",
-        "checkpoint",
-        "checkpoint_key",
-        "checkpoint_prefix",
-        "seed",
-        "image_size",
-    ),
+    "checkpoint": ("pretrained", "weights"),
+    "demo": ("args", "pretrained", "weights", *_OF_FILES, "seed", "image_size"),
+    "noise": ("pretrained", "weights", *_OF_FILES),
 }
 
 # Published normalisations by name: mean and standard deviation of RGB in 0..1.
@@ -60,20 +60,30 @@ class ModelEntry:
     label
         Name in figures.
     pretrained
-        timm: ``True`` for the library's published weights, ``False`` for an untrained network.
-        open_clip: the tag of the published weights, or ``False``.
+        timm: ``True`` for the weights that the library names for this architecture. open_clip: the
+        tag of the published weights. ``False`` for an untrained network.
+    weights
+        Where published weights are fetched from: a repository of the model hub
+        (``owner/name``, ``owner/name@revision``), a URL, or a mapping with ``repository`` or
+        ``url``, and ``file``, ``revision``, ``sha256``.
     checkpoint
-        Path of a local weight file; excludes ``pretrained``.
+        Path of a local weight file. It, ``pretrained`` and ``weights`` exclude each other.
     checkpoint_key
-        Entry of the file that holds the state dict, for files that hold more than one thing.
+        Entry of the weight file that holds the state dict; found from the file's keys if not given.
     checkpoint_prefix
-        Keys that start so belong to the backbone; the prefix is removed and other keys dropped.
+        Keys that start so belong to the backbone; found from the file's keys if not given.
+    checkpoint_size
+        Height and width of the images that the weights were trained on, in pixels: only needed for
+        weights that were trained on images that are not square.
     args
-        Further keyword arguments of the architecture (timm only).
+        Further keyword arguments of the architecture.
     seed
-        Seed of an untrained network's weights.
+        Seed of an untrained network's weights, or of the noise.
     image_size
-        Side of the square input in pixels; the model's own if not given.
+        Side of the square input in pixels, or [height, width]; the model's own if not given.
+    positions
+        How position embeddings are fitted to another grid, out of :data:`POSITIONS`; the way of the
+        family's own code if not given.
     normalisation
         A name in :data:`NORMALISATIONS`, or ``{"mean": [...], "std": [...]}``; the model's own if
         not given.
@@ -87,12 +97,15 @@ class ModelEntry:
     family: str = "other"
     label: str = ""
     pretrained: bool | str = False
+    weights: str | Mapping[str, Any] | None = None
     checkpoint: str | None = None
     checkpoint_key: str | None = None
     checkpoint_prefix: str | None = None
+    checkpoint_size: Sequence[int] | None = None
     args: Mapping[str, Any] = field(default_factory=dict)
     seed: int = 0
-    image_size: int | None = None
+    image_size: int | Sequence[int] | None = None
+    positions: str | None = None
     normalisation: str | Mapping[str, Any] | None = None
     crop_fraction: float = 0.875
 
@@ -128,12 +141,54 @@ class ModelEntry:
         if "name" not in mapping:
             raise ConfigError(f"{where}: the key 'name' (the architecture's name) is missing")
         entry = cls(id=model_id, **{**mapping, "label": mapping.get("label") or model_id})
-        if entry.pretrained and entry.checkpoint:
-            raise ConfigError(
-                f"{where}: both 'pretrained' and 'checkpoint' are given; keep one of them"
-            )
-        entry.normalisation_values()
+        entry._check(where)
         return entry
+
+    def _check(self, where: str) -> None:
+        given = [k for k in ("pretrained", "weights", "checkpoint") if getattr(self, k)]
+        if len(given) > 1:
+            raise ConfigError(
+                f"{where}: both {given[0]!r} and {given[1]!r} are given; keep one of them"
+            )
+        if self.source == "checkpoint" and not self.checkpoint:
+            raise ConfigError(
+                f"{where}: the source checkpoint needs the key 'checkpoint', the weight file"
+            )
+        if self.positions is not None and self.positions not in POSITIONS:
+            raise ConfigError(
+                f"{where}.positions: found {self.positions!r}"
+                f"{nearest(self.positions, POSITIONS)}; allowed: {', '.join(POSITIONS)}"
+            )
+        for key in ("image_size", "checkpoint_size"):
+            value = getattr(self, key)
+            if value is not None and not _is_size(value, single=key == "image_size"):
+                one = "a side in pixels, or " if key == "image_size" else ""
+                raise ConfigError(f"{where}.{key}: found {value!r}; {one}[height, width] is needed")
+        if self.weights is not None:
+            from vitfeat.models.weights import WeightsSource
+
+            WeightsSource.from_config(self.weights, f"{where}.weights")
+        self.normalisation_values()
+
+    @property
+    def input_size(self) -> tuple[int, int] | None:
+        """Height and width of the input in pixels, or None where the model's own are meant."""
+        if self.image_size is None:
+            return None
+        if isinstance(self.image_size, int):
+            return self.image_size, self.image_size
+        height, width = self.image_size
+        return height, width
+
+    @property
+    def resize_positions(self) -> str | None:
+        """The way to fit position embeddings, as far as entry and family tell."""
+        return self.positions or _POSITIONS_OF.get(self.family)
+
+    @property
+    def is_fetched(self) -> bool:
+        """Whether its weights are published somewhere and must be fetched."""
+        return bool(self.pretrained or self.weights)
 
     def to_mapping(self) -> dict[str, Any]:
         """Return the entry as JSON-able fields, ``id`` included."""
@@ -159,6 +214,15 @@ class ModelEntry:
                 "mean and std must be three numbers each, std above 0"
             )
         return tuple(mean), tuple(std)
+
+
+def _is_size(value: Any, *, single: bool) -> bool:
+    sides = [value] if single and isinstance(value, int) else value
+    return (
+        isinstance(sides, list | tuple)
+        and len(sides) == (1 if sides is not value else 2)
+        and all(type(side) is int and side > 0 for side in sides)
+    )
 
 
 def _is_rgb(value: Any) -> bool:

@@ -1,54 +1,111 @@
 """From a catalogue entry to a loaded :class:`Backbone`.
 
-Weights that do not load completely are an error, never a silently random model.
+All weights come the same way: a file, the network found in it, its tensors by the library's names,
+positions fitted to the grid, and a strict load. Weights that do not load completely are an error,
+never a silently random model.
 """
 
 from __future__ import annotations
 
-import pickle
-import re
-import sys
-from collections.abc import Callable, Mapping
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
 
 from vitfeat.errors import ModelError
+from vitfeat.files import sha256_of
 from vitfeat.models.backbone import Backbone
 from vitfeat.models.entry import ModelEntry
+from vitfeat.models.fitting import fill_open_clip, fill_timm
+from vitfeat.models.layouts import Published, find_network
 from vitfeat.models.structure import from_open_clip, from_timm
+from vitfeat.models.weightfile import read_weight_file
 from vitfeat.text import nearest
 
-# Tensors that published files hold beside the backbone; anything else left over is an error.
-_NOT_BACKBONE = re.compile(
-    r"^(head|heads|head_drop|fc_norm|fc|classifier|pre_logits|mask_token|lm_head|decoder_.*|norm_pix)"
-    r"(\.|$)"
-)
+Log = Callable[[str], None]
+
+# Families whose published files tell one another apart; of any other name nothing is expected.
+_TOLD_FAMILIES = {
+    "supervised", "clip", "dino", "moco", "mae", "beit", "dinov2", "dinov2-reg", "dinov3",
+    "siglip2", "eva02", "deit3", "ijepa",
+}  # fmt: skip
 
 
-def load_backbone(entry: ModelEntry) -> Backbone:
+@dataclass(frozen=True)
+class Weights:
+    """A weight file and what is to be known of where it comes from.
+
+    Attributes
+    ----------
+    path
+        The file.
+    origin
+        ``file``, ``sha256``, and of fetched ones ``repository`` and ``revision``, or ``url``.
+    """
+
+    path: Path
+    origin: Mapping[str, Any]
+
+
+def load_backbone(
+    entry: ModelEntry, *, folder: Path = Path("weights"), log: Log = lambda _: None
+) -> Backbone:
     """Load a model on the CPU, in evaluation mode, without gradients.
+
+    Parameters
+    ----------
+    entry
+        The model.
+    folder
+        Where records of fetched weights are (:mod:`vitfeat.models.fetch`); published weights that
+        are not on this machine are fetched.
+    log
+        Takes lines for people: what the weight file held, what was left out, renamed and resized.
 
     Raises
     ------
     ModelError
         When the architecture is unknown or no plain ViT, or the weights are absent or do not fit.
     """
-    backbone = _LOADERS[entry.source](entry)
+    backbone = _LOADERS[entry.source](entry, folder, log)
     backbone.module.eval().requires_grad_(False)
     return backbone
 
 
-def _load_demo(entry: ModelEntry) -> Backbone:
+def _load_demo(entry: ModelEntry, folder: Path, log: Log) -> Backbone:
     from vitfeat.demo import network
 
     model = network.load(entry.name)
     return from_timm(entry, model, mean=network.MEAN, std=network.STD, interpolation="bicubic")
 
 
-def _load_timm(entry: ModelEntry) -> Backbone:
+def _load_noise(entry: ModelEntry, folder: Path, log: Log) -> Backbone:
+    from vitfeat.models.noise import noise_backbone
+
+    return noise_backbone(entry)
+
+
+def _load_checkpoint(entry: ModelEntry, folder: Path, log: Log) -> Backbone:
+    """Load a file into an architecture of whichever library knows it."""
+    import timm
+
+    if timm.is_model(entry.name.split(".")[0]):
+        return _load_timm(entry, folder, log)
+    import open_clip
+
+    if entry.name in open_clip.list_models():
+        return _load_open_clip(entry, folder, log)
+    raise ModelError(
+        f"model {entry.id}: neither timm nor open_clip knows an architecture {entry.name!r}"
+        f"{nearest(entry.name, [*timm.list_models(), *open_clip.list_models()])}"
+    )
+
+
+def _load_timm(entry: ModelEntry, folder: Path, log: Log) -> Backbone:
     import timm
     from timm.data import resolve_model_data_config
 
@@ -58,35 +115,25 @@ def _load_timm(entry: ModelEntry) -> Backbone:
             f"model {entry.id}: timm knows no architecture {architecture!r}"
             f"{nearest(architecture, timm.list_models())}"
         )
+    weights = _weights(entry, folder, log)
+    published = _open(entry, weights) if weights else None
+    if published:
+        entry = _told_by(published, entry, architecture)
     arguments = {"num_classes": 0, **entry.args}
-    if entry.image_size is not None:
-        arguments["img_size"] = entry.image_size
-    model = _build(
-        entry,
-        lambda: timm.create_model(entry.name, pretrained=bool(entry.pretrained), **arguments),
-    )
-    if entry.checkpoint:
-        state = _read_checkpoint(entry)
-        _check_patch(entry, model, state)
-        try:
-            # timm's own filter renames published layouts and resizes position embeddings.
-            adapt = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
-            state = adapt(state, model) if adapt else state
-        except (
-            Exception
-        ) as error:  # the filters trust their input: a foreign one breaks them anyhow
-            raise ModelError(
-                f"model {entry.id}: {entry.checkpoint} is not a checkpoint of {architecture}: "
-                f"{error}"
-            ) from error
-        _load_state(entry, model, state)
+    if entry.input_size is not None:
+        arguments["img_size"] = entry.input_size
+    model = _build(entry, lambda: timm.create_model(entry.name, pretrained=False, **arguments))
+    if weights and published:
+        with _about(entry, weights):
+            fill_timm(entry, model, published, log)
     data = resolve_model_data_config(model)
-    return from_timm(
+    backbone = from_timm(
         entry, model, mean=data["mean"], std=data["std"], interpolation=data["interpolation"]
     )
+    return _checked(backbone, published, weights)
 
 
-def _load_open_clip(entry: ModelEntry) -> Backbone:
+def _load_open_clip(entry: ModelEntry, folder: Path, log: Log) -> Backbone:
     import open_clip
 
     if entry.name not in open_clip.list_models():
@@ -94,27 +141,53 @@ def _load_open_clip(entry: ModelEntry) -> Backbone:
             f"model {entry.id}: open_clip knows no architecture {entry.name!r}"
             f"{nearest(entry.name, open_clip.list_models())}"
         )
-    # open_clip takes a tag or a path of a file in one argument.
-    weights = _existing(entry) if entry.checkpoint else (entry.pretrained or None)
-    arguments = {"force_image_size": entry.image_size} if entry.image_size else {}
-    model = _build(
-        entry,
-        lambda: open_clip.create_model(
-            entry.name,
-            pretrained=weights,
-            require_pretrained=weights is not None,
-            weights_only=True,
-            **arguments,
-        ),
-    )
-    return from_open_clip(entry, model.visual)
+    weights = _weights(entry, folder, log)
+    published = _open(entry, weights) if weights else None
+    arguments = dict(entry.args)
+    if entry.input_size is not None:
+        arguments["force_image_size"] = entry.input_size
+    if isinstance(entry.pretrained, str):
+        tag = open_clip.get_pretrained_cfg(entry.name, entry.pretrained) or {}
+        arguments["force_quick_gelu"] = bool(tag.get("quick_gelu"))
+        # How images are prepared belongs to the weights: SigLIP's differ from CLIP's.
+        prepared = {k: tag[k] for k in ("mean", "std", "interpolation") if k in tag}
+        arguments["force_preprocess_cfg"] = prepared
+    with _without_warnings():
+        model = _build(
+            entry,
+            # Without a tag it would fetch other weights for some text towers.
+            lambda: open_clip.create_model(
+                entry.name, pretrained=None, pretrained_text=False, **arguments
+            ),
+        )
+    visual = model.visual
+    if weights and published:
+        with _about(entry, weights):
+            if hasattr(visual, "trunk"):
+                fill_timm(entry, visual.trunk, published, log)
+            else:
+                fill_open_clip(entry, visual, published, log)
+    return _checked(from_open_clip(entry, visual), published, weights)
 
 
-_LOADERS: dict[str, Callable[[ModelEntry], Backbone]] = {
+_LOADERS: dict[str, Callable[[ModelEntry, Path, Log], Backbone]] = {
     "timm": _load_timm,
     "open_clip": _load_open_clip,
+    "checkpoint": _load_checkpoint,
     "demo": _load_demo,
+    "noise": _load_noise,
 }
+
+
+@contextmanager
+def _without_warnings() -> Iterator[None]:
+    """Silence open_clip's warning that weights are random: they are replaced, or meant to be."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)
 
 
 def _build(entry: ModelEntry, create: Callable[[], Any]) -> Any:
@@ -124,111 +197,83 @@ def _build(entry: ModelEntry, create: Callable[[], Any]) -> Any:
         with torch.random.fork_rng():
             torch.manual_seed(entry.seed)
             return create()
-    except OSError as error:  # every hub client raises a child of OSError when it has no network
-        raise ModelError(
-            f"model {entry.id}: the published weights of {entry.name} could not be fetched "
-            f"({error}); fetch them where there is a network, or give `checkpoint:` a local file"
-        ) from error
     except (RuntimeError, TypeError, ValueError, AssertionError) as error:
-        raise ModelError(f"model {entry.id}: {entry.name} could not be built: {error}") from error
-
-
-def _existing(entry: ModelEntry) -> str:
-    path = Path(str(entry.checkpoint))
-    if not path.is_file():
-        raise ModelError(
-            f"model {entry.id}: no checkpoint file {path}; place the weights there or set "
-            f"catalog.{entry.id}.checkpoint"
-        )
-    return str(path)
-
-
-def _read_checkpoint(entry: ModelEntry) -> dict[str, Tensor]:
-    """Read a state dict from safetensors or a pickled file; pickles can run no code."""
-    path = _existing(entry)
-    try:
-        if path.endswith(".safetensors"):
-            from safetensors.torch import load_file
-
-            content: Any = load_file(path)
-        else:
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, EOFError, KeyError) as error:
-        # torch's own words here advise to run what the file says.
-        raise ModelError(
-            f"model {entry.id}: {path} is not a readable weight file: it is empty, damaged or of "
-            "another kind, or holds Python objects beside tensors, which vitfeat never loads as "
-            "they can run code"
-        ) from error
-    except (RuntimeError, OSError, ValueError) as error:
         reason = str(error).split("\n")[0]
-        raise ModelError(
-            f"model {entry.id}: {path} is not a readable weight file: {reason}"
-        ) from error
-    except Exception as error:  # safetensors raises its own class, a direct child of Exception
-        if type(error).__name__ != "SafetensorError":
-            raise
-        raise ModelError(
-            f"model {entry.id}: {path} is not a readable safetensors file: {error}"
-        ) from error
-    if entry.checkpoint_key is not None:
-        if not isinstance(content, Mapping) or entry.checkpoint_key not in content:
-            found = ", ".join(map(str, content)) if isinstance(content, Mapping) else "no mapping"
+        raise ModelError(f"model {entry.id}: {entry.name} could not be built: {reason}") from error
+
+
+def _weights(entry: ModelEntry, folder: Path, log: Log) -> Weights | None:
+    """Find the entry's weight file, fetching it if need be; None for an untrained network."""
+    if entry.checkpoint:
+        path = Path(entry.checkpoint)
+        if not path.is_file():
             raise ModelError(
-                f"model {entry.id}: {path} has no entry {entry.checkpoint_key!r} "
-                f"(checkpoint_key); found: {found[:200]}"
+                f"model {entry.id}: no checkpoint file {path}; place the weights there or set "
+                f"catalog.{entry.id}.checkpoint"
             )
-        content = content[entry.checkpoint_key]
-    prefix = entry.checkpoint_prefix or ""
-    state = {
-        key.removeprefix(prefix): value
-        for key, value in (content.items() if isinstance(content, Mapping) else ())
-        if isinstance(key, str) and key.startswith(prefix) and isinstance(value, Tensor)
+        return Weights(path, {"file": path.name, "sha256": sha256_of(path)})
+    if not entry.is_fetched:
+        return None
+    from vitfeat.models.fetch import ensure
+    from vitfeat.models.hub import source_of
+
+    record = ensure(entry.id, source_of(entry), folder, log=log)
+    origin = {
+        "file": record.file,
+        "sha256": record.sha256,
+        "repository": record.repository,
+        "revision": record.revision,
+        "url": record.url,
     }
-    if not state:
+    return Weights(record.path, {k: v for k, v in origin.items() if v is not None})
+
+
+@contextmanager
+def _about(entry: ModelEntry, weights: Weights) -> Iterator[None]:
+    """Say which model and file an error is about."""
+    try:
+        yield
+    except ModelError as error:
+        raise ModelError(f"model {entry.id}: {weights.path} {error}") from error
+
+
+def _open(entry: ModelEntry, weights: Weights) -> Published:
+    """Read the file and find the network, refusing another family's."""
+    try:
+        content = read_weight_file(weights.path)
+    except ModelError as error:
+        raise ModelError(f"model {entry.id}: {error}") from error
+    with _about(entry, weights):
+        published = find_network(content, entry.checkpoint_key, entry.checkpoint_prefix)
+        found = published.family
+        if found and entry.family in _TOLD_FAMILIES and not entry.family.startswith(found):
+            raise ModelError(
+                f"holds a network of the family {found} (by its keys: {published.place or 'top'}), "
+                f"not {entry.family}; correct the entry's family or file"
+            )
+    return published
+
+
+def _told_by(published: Published, entry: ModelEntry, architecture: str) -> ModelEntry:
+    """Add the architecture's arguments that the file's layout tells; what the entry says stays."""
+    told: dict[str, Any] = {}
+    if published.family == "moco" and published.heads is not None:
+        told["num_heads"] = published.heads
+    if published.family == "beit" and architecture.startswith("beit"):
+        # One table for all blocks, and the final norm of the pretraining.
+        told = {"use_rel_pos_bias": False, "use_shared_rel_pos_bias": True, "global_pool": "token"}
+    return replace(entry, args={**told, **entry.args})
+
+
+def _checked(backbone: Backbone, published: Published | None, weights: Weights | None) -> Backbone:
+    """Hold the number of heads, which no shape tells, to the file's; record where it came from."""
+    entry = backbone.entry
+    if published is None or weights is None:
+        return backbone
+    told = published.heads
+    if told is not None and told != backbone.heads:
         raise ModelError(
-            f"model {entry.id}: {path} holds no tensors"
-            + (f" under the prefix {prefix!r}" if prefix else "")
-            + "; set checkpoint_key and checkpoint_prefix to where the backbone stands in the file"
+            f"model {entry.id}: {weights.path} is of a network with {told} attention heads, "
+            f"{entry.name} has {backbone.heads}; set args: {{num_heads: {told}}}"
         )
-    return state
-
-
-def _check_patch(entry: ModelEntry, model: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Refuse patches of another size, which timm would resample without a word."""
-    name = "patch_embed.proj.weight"
-    found, wanted = state.get(name), model.state_dict().get(name)
-    if found is None or wanted is None or found.ndim != 4:
-        return
-    if found.shape[-2:] != wanted.shape[-2:]:
-        raise ModelError(
-            f"model {entry.id}: the checkpoint {entry.checkpoint} has patches of "
-            f"{tuple(found.shape[-2:])} pixels, {entry.name} of {tuple(wanted.shape[-2:])}"
-        )
-
-
-def _load_state(entry: ModelEntry, model: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Load a state dict whole: nothing missing, nothing misshapen, nothing unexplained."""
-    wanted = model.state_dict()
-    missing = sorted(set(wanted) - set(state))
-    unexpected = sorted(k for k in set(state) - set(wanted) if not _NOT_BACKBONE.match(k))
-    misshapen = sorted(
-        f"{k} {tuple(state[k].shape)} for {tuple(wanted[k].shape)}"
-        for k in set(wanted) & set(state)
-        if state[k].shape != wanted[k].shape
-    )
-    problems = [
-        f"{len(keys)} {what} ({', '.join(keys[:4])}{', ...' if len(keys) > 4 else ''})"
-        for what, keys in (
-            ("missing", missing),
-            ("unexpected", unexpected),
-            ("of another shape", misshapen),
-        )
-        if keys
-    ]
-    if problems:
-        raise ModelError(
-            f"model {entry.id}: the checkpoint {entry.checkpoint} does not fit {entry.name}: keys "
-            + "; ".join(problems)
-        )
-    model.load_state_dict({k: state[k] for k in wanted})
+    return replace(backbone, weights=dict(weights.origin))

@@ -6,6 +6,7 @@ the loaded model.
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +23,7 @@ class Shape:
     depth, width, heads
         Number of blocks, channels of a token, attention heads.
     patch, image_size
-        Side of a patch and of the input, in pixels.
+        Side of a patch and of the input, in pixels; of a square of the same area.
     """
 
     depth: int
@@ -86,8 +87,10 @@ def guess_shape(entry: ModelEntry) -> Shape:
     word = re.search(r"_(tiny|small|base|large|huge|giant|gigantic|so400m)_", entry.name)
     letter = re.search(r"ViT-([TSBLHg]|bigG|SO400M)-", entry.name)
     known = word.group(1) if word else _LETTERS[letter.group(1)] if letter else "large"
+    known = entry.name if entry.name in _SIZES else known
     depth, width, heads = _SIZES[known]
     patch = re.search(r"patch(\d+)|ViT-[A-Za-z0-9]+-(\d+)", entry.name)
+    unsaid_patch = 16 if entry.source == "noise" else 14
     pixels = re.search(r"_(\d{3})(?:$|\.)|-(\d{3})(?:$|-)", entry.name)
     unsaid = next((size for word, size in _IMAGE_SIZES.items() if word in entry.name), 224)
     return Shape(
@@ -95,11 +98,28 @@ def guess_shape(entry: ModelEntry) -> Shape:
         width=int(entry.args.get("embed_dim", width)),
         heads=int(entry.args.get("num_heads", heads)),
         patch=_side(
-            entry.args.get("patch_size", next(g for g in patch.groups() if g) if patch else 14)
+            entry.args.get(
+                "patch_size", next(g for g in patch.groups() if g) if patch else unsaid_patch
+            )
         ),
-        image_size=entry.image_size
-        or (int(next(g for g in pixels.groups() if g)) if pixels else unsaid),
+        image_size=math.isqrt(math.prod(entry.input_size))
+        if entry.input_size
+        else (int(next(g for g in pixels.groups() if g)) if pixels else unsaid),
     )
+
+
+def size_name(entry: ModelEntry) -> str:
+    """Name a model's size as papers do: ``B/16@224``; depth x width where it has no letter."""
+    shape = guess_shape(entry)
+    word = re.search(r"_([a-z0-9]+?)(_plus)?_patch", "_" + entry.name)
+    letter = re.search(r"ViT-(\w+)-\d", entry.name)
+    letters = {name: sign for sign, name in _LETTERS.items()}
+    size = entry.name if entry.source == "noise" else word and word.group(1)
+    sign = letter.group(1) if letter else letters.get(str(size))
+    if sign is None:
+        sign = f"{shape.depth}x{shape.width}"
+    plus = "+" if word and word.group(2) else ""
+    return f"{sign}{plus}/{shape.patch}@{shape.image_size}"
 
 
 def _side(value: Any) -> int:

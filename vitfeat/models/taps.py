@@ -5,8 +5,8 @@ blocks at once. The softmax of a fused kernel exists nowhere; so while attention
 ``scaled_dot_product_attention`` inside a block is answered by its definition, computed a few images
 at a time, which on a CPU keeps the matrices in the cache. PyTorch's own attention module is asked
 for its weights, and attention that is computed step by step is read where its dropout would see it.
-Leaving the context removes every hook and puts every
-setting back, also after an exception.
+A block may attend in several modules side by side; their heads are then counted in one row. Leaving
+the context removes every hook and puts every setting back, also after an exception.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import math
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Protocol
 
@@ -48,12 +49,53 @@ class Sink(Protocol):
         """Take one tensor."""
 
 
+def attention_parts(block: nn.Module) -> list[nn.Module]:
+    """Return the modules that a block attends in, in the order in which their heads are counted.
+
+    One module; or several whose outputs are added (`Touvron et al. 2022
+    <https://arxiv.org/abs/2203.09795>`_); or the block itself, where attention and MLP share their
+    projections (`Dehghani et al. 2023 <https://arxiv.org/abs/2302.05442>`_). None is known of any
+    other block.
+    """
+    single = getattr(block, "attn", None)
+    if isinstance(single, nn.Module):
+        return [single]
+    branches = getattr(block, "attns", None)
+    if isinstance(branches, nn.ModuleList):
+        found = [getattr(branch, "attn", None) for branch in branches]
+        return [part for part in found if isinstance(part, nn.Module)]
+    return [block] if _switch(block) else []
+
+
+def _switch(part: nn.Module) -> str | None:
+    """Return the name of the setting by which a module asks PyTorch for attention, if it has one.
+
+    timm and open_clip name it differently.
+    """
+    return next((name for name in ("fused_attn", "use_fsdpa") if hasattr(part, name)), None)
+
+
+@dataclass(frozen=True)
+class _Site:
+    """One attention module of a tapped block: module `part` of `parts`."""
+
+    position: int
+    part: int = 0
+    parts: int = 1
+
+
 class _Pass(threading.local):
     """The state of one forward pass; every thread has its own."""
 
     sink: Sink | None = None
     seen: Counter[tuple[str, int]] | None = None
-    position: int | None = None
+    # The attention module that the pass is inside of, and whether it has attended already.
+    site: _Site | None = None
+    attended: bool = False
+
+    def __init__(self) -> None:
+        # Of a block of several modules, by module but the last: pieces of its attention.
+        self.held: list[list[Tensor]] = []
 
 
 class Taps:
@@ -131,7 +173,7 @@ class Taps:
             model's.
         """
         state = self._pass
-        state.sink, state.seen, state.position = sink, Counter(), None
+        state.sink, state.seen = sink, Counter()
         try:
             if "attention" in self._wanted:
                 with _ExplicitAttention(self):
@@ -140,7 +182,8 @@ class Taps:
                 self._backbone.forward(images)
             seen = state.seen
         finally:
-            state.sink = state.seen = state.position = None
+            state.sink = state.seen = state.site = None
+            state.held = []
         for tap in sorted(self._wanted):
             wrong = {
                 self._layers[p]: seen[tap, p]
@@ -154,9 +197,42 @@ class Taps:
                     f"layers were read for: {wrong}"
                 )
 
-    def tapped_position(self) -> int | None:
-        """Return the position of the tapped block that this thread is inside of, if any."""
-        return self._pass.position
+    def tapped_site(self) -> _Site | None:
+        """Return the tapped attention module that this thread is inside of, if any."""
+        return self._pass.site
+
+    def begin_attention(self, site: _Site) -> None:
+        """Take note that a module attends, which it may do once.
+
+        Raises
+        ------
+        ModelError
+            When it does so again: no softmax of it is its attention.
+        """
+        if self._pass.attended:
+            raise ModelError(
+                f"model {self._backbone.entry.id}: the attention of layer "
+                f"{self._layers[site.position]} takes more than one softmax; leave out the taps "
+                "attention and attention_summary"
+            )
+        self._pass.attended = True
+
+    def emit_attention(self, site: _Site, start: int, weights: Tensor) -> None:
+        """Hand on (image, head, query, key) of one module, as soon as its whole block's is there.
+
+        Modules of a block run one after the other; they see the same images, but maybe not in the
+        same pieces.
+        """
+        if site.parts > 1:
+            state = self._pass
+            if site.part == start == 0:
+                state.held = [[] for _ in range(site.parts - 1)]
+            if site.part < site.parts - 1:
+                state.held[site.part].append(weights)
+                return
+            stop = start + len(weights)
+            weights = torch.cat([*(torch.cat(p)[start:stop] for p in state.held), weights], 1)
+        self.emit("attention", site.position, start, weights)
 
     def emit(self, tap: str, position: int, start: int, tensor: Tensor) -> None:
         """Check a tensor's shape and hand it to the sink of this thread's pass."""
@@ -194,41 +270,58 @@ class Taps:
         self._add(block.register_forward_hook(after))
 
     def _hook_attention(self, block: nn.Module, position: int, layer: int) -> None:
-        attention = getattr(block, "attn", None)
+        parts = attention_parts(block)
+        if not parts:
+            raise self._untappable(layer, block)
+        for number, part in enumerate(parts):
+            self._hook_part(part, _Site(position, number, len(parts)), layer)
 
-        if isinstance(attention, nn.MultiheadAttention):
+    def _hook_part(self, part: nn.Module, site: _Site, layer: int) -> None:
+        switch = _switch(part)
+        if hasattr(part, "lambda_init"):  # timm's differential attention
+            raise self._untappable(
+                layer, part, ": it is a difference of two softmaxes, whose rows do not sum to 1"
+            )
+        if isinstance(part, nn.MultiheadAttention):
             # PyTorch's module returns the weights when asked to; its callers here ask not to.
             def ask(_module: nn.Module, args: Any, kwargs: dict[str, Any]) -> tuple[Any, Any]:
                 return args, {**kwargs, "need_weights": True, "average_attn_weights": False}
 
             def read(_module: nn.Module, _args: Any, output: tuple[Tensor, Tensor]) -> None:
-                self.emit("attention", position, 0, output[1])
+                self.emit_attention(site, 0, output[1])
 
-            self._add(attention.register_forward_pre_hook(ask, with_kwargs=True))
-            self._add(attention.register_forward_hook(read))
-        elif isinstance(attention, nn.Module) and hasattr(attention, "fused_attn"):
+            self._add(part.register_forward_pre_hook(ask, with_kwargs=True))
+            self._add(part.register_forward_hook(read))
+        elif switch is not None:
 
             def enter(_module: nn.Module, _args: Any) -> None:
-                self._pass.position = position
+                self._pass.site, self._pass.attended = site, False
 
             def leave(_module: nn.Module, _args: Any, _output: Any) -> None:
-                self._pass.position = None
+                self._pass.site = None
 
-            self._set(attention, "fused_attn", True)
-            self._add(attention.register_forward_pre_hook(enter))
-            self._add(attention.register_forward_hook(leave))
-        elif isinstance(drop := getattr(attention, "attn_drop", None), nn.Module):
+            self._set(part, switch, True)
+            self._add(part.register_forward_pre_hook(enter))
+            self._add(part.register_forward_hook(leave))
+        elif isinstance(drop := getattr(part, "attn_drop", None), nn.Module):
 
             def before(_module: nn.Module, args: tuple[Tensor, ...]) -> None:
-                self.emit("attention", position, 0, args[0])
+                sums = args[0].float().sum(-1)
+                # Some mix heads behind the softmax. 8 bits of a half precision may be missing.
+                if not torch.allclose(sums, torch.ones_like(sums), atol=2e-2):
+                    raise self._untappable(layer, part, ": its rows do not sum to 1")
+                self.emit_attention(site, 0, args[0])
 
             self._add(drop.register_forward_pre_hook(before))
         else:
-            raise ModelError(
-                f"model {self._backbone.entry.id}: the attention of layer {layer} "
-                f"({type(attention or block).__name__}) cannot be tapped; leave out the taps "
-                "attention and attention_summary"
-            )
+            raise self._untappable(layer, part)
+
+    def _untappable(self, layer: int, module: nn.Module, reason: str = "") -> ModelError:
+        return ModelError(
+            f"model {self._backbone.entry.id}: the attention of layer {layer} "
+            f"({type(module).__name__}) cannot be tapped{reason}; leave out the taps attention and "
+            "attention_summary"
+        )
 
 
 class _ExplicitAttention(TorchFunctionMode):
@@ -242,14 +335,14 @@ class _ExplicitAttention(TorchFunctionMode):
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         if func is functional.scaled_dot_product_attention:
-            position = self._taps.tapped_position()
-            if position is not None:
-                return self._attend(position, *args, **(kwargs or {}))
+            site = self._taps.tapped_site()
+            if site is not None:
+                return self._attend(site, *args, **(kwargs or {}))
         return func(*args, **(kwargs or {}))
 
     def _attend(
         self,
-        position: int,
+        site: _Site,
         query: Tensor,
         key: Tensor,
         value: Tensor,
@@ -257,10 +350,14 @@ class _ExplicitAttention(TorchFunctionMode):
         dropout_p: float = 0.0,
         is_causal: bool = False,
         scale: float | None = None,
-        **_: Any,
+        enable_gqa: bool = False,
     ) -> Tensor:
+        self._taps.begin_attention(site)
         if is_causal:
             raise ModelError("causal attention cannot be tapped: vitfeat is for image encoders")
+        if enable_gqa:  # neighbouring queries share a key and a value
+            group = query.shape[1] // key.shape[1]
+            key, value = (t.repeat_interleave(group, 1) for t in (key, value))
         scale = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
         per_image = query.shape[1] * query.shape[2] * key.shape[2] * 4
         budget = _CPU_BYTES if query.device.type == "cpu" else _GPU_BYTES
@@ -277,7 +374,7 @@ class _ExplicitAttention(TorchFunctionMode):
                     weights = weights + mask
             # Autocast does so by itself on a GPU, not on a CPU.
             weights = weights.float().softmax(-1)
-            self._taps.emit("attention", position, start, weights)
+            self._taps.emit_attention(site, start, weights)
             output.append(weights.to(value.dtype) @ value[rows])
         return output[0] if len(output) == 1 else torch.cat(output)
 

@@ -16,7 +16,10 @@ def describe(store: FeatureStore) -> Iterator[str]:
     labelled = int((store.labels >= 0).sum())
     yield f"store        {store.path}"
     yield f"model        {store.model} ({request['model']['source']} {request['model']['name']})"
-    yield f"weights      sha256 {request['model']['weights_sha256']}"
+    yield f"weights      tensors, sha256 {request['model']['weights_sha256']}"
+    # Stores of earlier versions do not say.
+    for key, value in attributes.get("weights", {}).items():
+        yield f"             {key} {value}"
     yield f"images       {store.n_images:,}, {labelled:,} labelled, {len(store.classes)} classes"
     yield f"             sha256 {store.image_fingerprint}"
     if attributes["skipped"]:

@@ -174,6 +174,7 @@ def open_writer(
     request: Mapping[str, Any],
     model: str,
     *,
+    weights: Mapping[str, Any] | None = None,
     replace: bool = False,
 ) -> Iterator[StoreWriter]:
     """Lock a store for writing; create it, or go on with an interrupted one.
@@ -188,6 +189,8 @@ def open_writer(
         What decides its numbers (see :mod:`vitfeat.store.provenance`).
     model
         The model's id. Recorded, not compared: the weights' fingerprint is.
+    weights
+        Where the weights came from: file, SHA-256, repository, revision. Recorded, not compared.
     replace
         Whether an unfinished or finished store from another request may be replaced. The finished
         one is kept until the new one is sealed.
@@ -212,7 +215,7 @@ def open_writer(
         if found is None:
             shutil.rmtree(partial, ignore_errors=True)
             try:
-                _create(partial, layout, geometry, rows, request, model)
+                _create(partial, layout, geometry, rows, request, model, weights or {})
             except BaseException as error:
                 shutil.rmtree(partial, ignore_errors=True)
                 if isinstance(error, OSError):
@@ -260,6 +263,7 @@ def _create(
     rows: Rows,
     request: Mapping[str, Any],
     model: str,
+    weights: Mapping[str, Any],
 ) -> None:
     group = zarr.create_group(partial, zarr_format=3)
     group.attrs[ATTRIBUTE] = {
@@ -267,6 +271,7 @@ def _create(
         "fingerprint": provenance.fingerprint(request),
         "request": dict(request),
         "model": model,
+        "weights": dict(weights),
         "has_cls": geometry.has_cls,
         "n_registers": geometry.n_registers,
         "classes": {str(label): name for label, name in rows.classes.items()},

@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import timm
+
+from vitfeat.errors import ModelError
+from vitfeat.models.entry import ModelEntry, builtin_catalog
+from vitfeat.models.hub import source_of
+
+FROM_TIMM = [
+    entry
+    for entry in builtin_catalog().values()
+    # MoCo-v3 and BEiT's self-supervised weights are none of timm's.
+    if entry.source == "timm" and entry.is_fetched and entry.family not in ("moco", "beit")
+]
+
+
+@pytest.mark.parametrize("entry", FROM_TIMM, ids=lambda e: e.id)
+def test_the_catalogue_and_timm_agree_where_weights_are(entry: ModelEntry) -> None:
+    assert source_of(entry) == source_of(replace(entry, weights=None, pretrained=True))
+
+
+@pytest.mark.parametrize("entry", FROM_TIMM, ids=lambda e: e.id)
+def test_the_catalogue_and_timm_agree_how_images_are_normalised(entry: ModelEntry) -> None:
+    published = timm.get_pretrained_cfg(entry.name)
+    assert entry.normalisation_values() == (published.mean, published.std)
+
+
+@pytest.mark.parametrize("model_id", ["clip-b32", "clip-b16", "clip-l14", "clip-l14-336"])
+def test_the_catalogue_and_open_clip_agree(model_id: str) -> None:
+    entry = builtin_catalog()[model_id]
+    assert source_of(entry) == source_of(replace(entry, weights=None, pretrained="openai"))
+    assert source_of(entry).files == ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+
+
+def test_repositories_and_files_that_open_clip_names() -> None:
+    entry = ModelEntry("m", "open_clip", "ViT-H-14-quickgelu", pretrained="dfn5b")
+    assert source_of(entry).repository == "apple/DFN5B-CLIP-ViT-H-14"
+    entry = ModelEntry("m", "open_clip", "ViTamin-S", pretrained="datacomp1b")
+    assert source_of(entry).repository == "jienengchen/ViTamin-S"
+    assert source_of(entry).files == ("pytorch_model.bin",)
+
+
+def test_an_entrys_own_word_needs_no_library() -> None:
+    entry = ModelEntry("m", "timm", "no_such_architecture", weights="owner/name@v1")
+    assert (source_of(entry).repository, source_of(entry).revision) == ("owner/name", "v1")
+
+
+def test_weights_that_timm_does_not_name() -> None:
+    entry = ModelEntry("m", "timm", "vit_base_patch16_224.dinno", pretrained=True)
+    with pytest.raises(ModelError, match=r"no published weights for 'vit_base_patch16_224\.dinno'"):
+        source_of(entry)
+
+
+def test_weights_that_open_clip_does_not_name() -> None:
+    entry = ModelEntry("m", "open_clip", "ViT-B-32", pretrained="opennai")
+    with pytest.raises(ModelError, match=r"no weights 'opennai' .*did you mean 'openai'"):
+        source_of(entry)

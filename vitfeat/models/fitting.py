@@ -1,0 +1,284 @@
+"""Fitting a network found in a file into a built model: names, positions, and a strict load."""
+
+from __future__ import annotations
+
+import math
+import re
+import sys
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vitfeat.errors import ModelError
+from vitfeat.models.entry import ModelEntry
+from vitfeat.models.layouts import Published, State, group, to_timm_names
+from vitfeat.models.positions import Grid, resize_embedding, resize_table
+from vitfeat.text import plural
+
+Log = Callable[[str], None]
+
+# Tensors that published files hold beside the backbone; anything else left over is an error.
+_NOT_BACKBONE = re.compile(
+    r"^(head|heads|head_dist|head_drop|fc_norm|fc|classifier|pre_logits|pooler|mask_token|lm_head"
+    r"|decoder|decoder_.*|norm_pix|proj|dino_head|ibot_head|local_cls_norm)([./]|$)"
+)
+
+# What a layout is called in messages.
+_LAYOUT_NAMES = {
+    "timm": "timm's names",
+    "clip": "OpenAI CLIP's names",
+    "transformers": "transformers' names",
+    "google": "Google's names (JAX)",
+    "other": "names of its own",
+}
+
+
+def fill_timm(entry: ModelEntry, model: Any, published: Published, log: Log) -> None:
+    """Load a network into a timm model whole.
+
+    Parameters
+    ----------
+    entry
+        What is asked for: sizes, the way of positions.
+    model
+        The built model; its weights are replaced.
+    published
+        The network.
+    log
+        Takes lines on what was taken, left out, renamed and resized.
+
+    Raises
+    ------
+    ModelError
+        When the network is not the architecture's.
+    """
+    state = to_timm_names(published)
+    if any(".ls1." in k for k in model.state_dict()):
+        # DeiT III's own files call LayerScale so.
+        state = {re.sub(r"\.gamma_([12])$", r".ls\1.gamma", k): v for k, v in state.items()}
+    _check_patch(entry, model, state)
+    _check_dinov3_biases(model, state)
+    _take_periods(model, state)
+    resized = _resize(entry, model, published, state)
+    try:
+        # timm's own filter knows the names of further releases.
+        adapt = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
+        # A copy: some filters take out of what they are given.
+        state = adapt(dict(state), model) if adapt else state
+    except Exception as error:  # the filters trust their input: a foreign one breaks them anyhow
+        _check(entry, model, state)
+        raise ModelError(f"is not a checkpoint of {entry.name}: {error}") from error
+    _load(entry, model, published, state, resized, log)
+
+
+def fill_open_clip(entry: ModelEntry, visual: Any, published: Published, log: Log) -> None:
+    """Load a network into open_clip's own image tower whole; as :func:`fill_timm`."""
+    if published.layout not in ("clip", "other"):
+        raise ModelError(
+            f"has {_LAYOUT_NAMES[published.layout]}, {entry.name} of open_clip needs "
+            f"{_LAYOUT_NAMES['clip']}"
+        )
+    state = dict(published.state)
+    resized = []
+    if (found := state.get("positional_embedding")) is not None and found.ndim == 2:
+        grid = tuple(visual.grid_size)
+        n_prefix = len(visual.positional_embedding) - math.prod(grid)
+        fitted, line = _fit(entry, published, found[None], grid, n_prefix)
+        state["positional_embedding"] = fitted[0]
+        resized = [f"positional_embedding {line}"] if line else []
+    _load(entry, visual, published, state, resized, log)
+
+
+def _resize(entry: ModelEntry, model: Any, published: Published, state: State) -> list[str]:
+    """Fit all positions of a state dict with timm's names to the model's grid, in place."""
+    grid = getattr(getattr(model, "patch_embed", None), "grid_size", None)
+    if grid is None:
+        return []
+    lines = []
+    found = state.get("pos_embed")
+    if found is not None and found.ndim == 3 and getattr(model, "pos_embed", None) is not None:
+        n_prefix = model.pos_embed.shape[1] - math.prod(grid)
+        if "register_tokens" in state:
+            # DINOv2 adds CLS's position to CLS; timm has both in one.
+            n_prefix = 1
+        state["pos_embed"], line = _fit(entry, published, found, tuple(grid), n_prefix)
+        lines += [f"pos_embed {line}"] if line else []
+    if _way(entry, published) == "beit":
+        wanted = model.state_dict()
+        for key, table in state.items():
+            if not key.endswith("relative_position_bias_table") or key not in wanted:
+                continue
+            old = _table_grid(entry, table, tuple(grid), n_extra=3)
+            if table.ndim == 2 and old is not None and old != tuple(grid):
+                state[key] = resize_table(table, old, tuple(grid))
+                lines.append(f"{key} {_arrow(old, tuple(grid))} (beit)")
+    return lines
+
+
+def _way(entry: ModelEntry, published: Published) -> str:
+    """Choose how positions are fitted: as the entry says, or as its file, or as its family."""
+    if entry.positions:
+        return entry.positions
+    if published.layout == "google":
+        return "google"
+    if any(k.endswith(("register_tokens", "reg_token")) for k in published.state):
+        # DINOv2 came to antialias with its registers.
+        return "timm"
+    told = replace(entry, family=published.family).resize_positions if published.family else None
+    return told or entry.resize_positions or "timm"
+
+
+def _fit(
+    entry: ModelEntry, published: Published, embedding: Tensor, grid: Grid, n_prefix: int
+) -> tuple[Tensor, str]:
+    """Fit an embedding (1, prefix + old grid, channel); with a line, or none if it fits already."""
+    old = _embedding_grid(entry, embedding.shape[1] - n_prefix, grid)
+    if old is None or old == grid:
+        return embedding, ""
+    way = _way(entry, published)
+    return resize_embedding(embedding, old, grid, way), f"{_arrow(old, grid)} ({way})"
+
+
+def _arrow(old: Grid, new: Grid) -> str:
+    return f"{old[0]} x {old[1]} -> {new[0]} x {new[1]}"
+
+
+def _embedding_grid(entry: ModelEntry, n_patches: int, grid: Grid) -> Grid | None:
+    """Find the grid of so many positions; square unless the entry says otherwise."""
+    if (told := _told_grid(entry, grid)) is not None:
+        return told if math.prod(told) == n_patches else None
+    side = math.isqrt(max(0, n_patches))
+    return (side, side) if side > 0 and side * side == n_patches else None
+
+
+def _table_grid(entry: ModelEntry, table: Tensor, grid: Grid, n_extra: int) -> Grid | None:
+    """Find the grid of a table of relative positions."""
+    if (told := _told_grid(entry, grid)) is not None:
+        return told
+    length = len(table) - n_extra
+    side = math.isqrt(max(0, length))
+    return ((side + 1) // 2, (side + 1) // 2) if side * side == length and side % 2 else None
+
+
+def _told_grid(entry: ModelEntry, grid: Grid) -> Grid | None:
+    """Return the grid of the images that the entry says the weights were trained on."""
+    if entry.checkpoint_size is None or entry.input_size is None:
+        return None
+    sides = zip(entry.checkpoint_size, entry.input_size, grid, strict=True)
+    rows, columns = (trained * cells // asked for trained, asked, cells in sides)
+    return rows, columns
+
+
+def _check_patch(entry: ModelEntry, model: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Refuse patches of another size, which timm would resample without a word."""
+    name = "patch_embed.proj.weight"
+    found, wanted = state.get(name), model.state_dict().get(name)
+    if found is None or wanted is None or found.ndim != 4:
+        return
+    if found.shape[-2:] != wanted.shape[-2:]:
+        raise ModelError(
+            f"has patches of {tuple(found.shape[-2:])} pixels, {entry.name} of "
+            f"{tuple(wanted.shape[-2:])}"
+        )
+
+
+def _check_dinov3_biases(model: nn.Module, state: State) -> None:
+    """Refuse to lose biases: timm has DINOv3 without them too, and its filter drops them."""
+    if "storage_tokens" not in state or any(k.endswith("q_bias") for k in model.state_dict()):
+        return
+    for key, bias in state.items():
+        # Keys' biases are stored, and masked.
+        if key.endswith("qkv.bias") and any(part.any() for part in bias.chunk(3)[::2]):
+            raise ModelError(
+                f"has biases of queries and values ({key}), which this architecture drops; take "
+                "the one whose name has _qkvb"
+            )
+
+
+@torch.no_grad()
+def _take_periods(model: Any, state: State) -> None:
+    """Take DINOv3's rotary periods from its own files: they were rounded to bfloat16 in training.
+
+    timm computes them anew, exactly, which moves features by some 1e-3.
+    """
+    found = state.get("rope_embed.periods")
+    rope: Any = getattr(model, "rope", None)
+    periods = getattr(rope, "periods", None)
+    if found is None or not isinstance(periods, Tensor):
+        return
+    if found.shape != periods.shape:
+        raise ModelError(
+            f"has rotary periods for heads of {4 * len(found)} channels, the architecture's have "
+            f"{4 * len(periods)}"
+        )
+    periods.copy_(found)
+    if getattr(rope, "feat_shape", None) is not None:
+        rope._cache_embed(rope.feat_shape)
+
+
+def _load(
+    entry: ModelEntry,
+    model: nn.Module,
+    published: Published,
+    state: Mapping[str, Tensor],
+    resized: list[str],
+    log: Log,
+) -> None:
+    """Load a state dict whole, and say what was done."""
+    _check(entry, model, state)
+    wanted = model.state_dict()
+    model.load_state_dict({k: state[k] for k in wanted})
+
+    renamed = sorted(set(wanted) - set(published.state))
+    place = f" at {published.place}" if published.place else ""
+    log(
+        f"{entry.id}: {plural(len(wanted), 'tensor')} under {_LAYOUT_NAMES[published.layout]}"
+        f"{place}, {len(renamed)} renamed"
+    )
+    left = {**published.left, **Counter(group(k) for k in set(state) - set(wanted))}
+    if left:
+        parts = ", ".join(f"{name} ({count})" for name, count in sorted(left.items()))
+        log(f"{entry.id}: left out, no part of the backbone: {parts}")
+    for line in resized:
+        log(f"{entry.id}: interpolated: {line}")
+
+
+def _check(entry: ModelEntry, model: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Hold a state dict to a model: nothing missing, nothing misshapen, nothing unexplained."""
+    wanted = model.state_dict()
+    missing = sorted(set(wanted) - set(state))
+    unexpected = sorted(k for k in set(state) - set(wanted) if not _NOT_BACKBONE.match(k))
+    misshapen = sorted(k for k in set(wanted) & set(state) if state[k].shape != wanted[k].shape)
+    shapes = [f"{k} {tuple(state[k].shape)} for {tuple(wanted[k].shape)}" for k in misshapen]
+    problems = [
+        f"{len(keys)} {what} ({', '.join(keys[:4])}{', ...' if len(keys) > 4 else ''})"
+        for what, keys in (
+            ("missing", missing),
+            ("unexpected", unexpected),
+            ("of another shape", shapes),
+        )
+        if keys
+    ]
+    if not problems:
+        return
+    only_positions = (
+        not missing
+        and not unexpected
+        and {k.split(".")[-1] for k in misshapen}
+        <= {
+            "pos_embed",
+            "positional_embedding",
+            "relative_position_bias_table",
+        }
+    )
+    hint = (
+        "; if it was trained on images that are not square, set checkpoint_size to their "
+        "[height, width]"
+        if only_positions
+        else ""
+    )
+    raise ModelError(f"does not fit {entry.name}: keys {'; '.join(problems)}{hint}")

@@ -1,0 +1,80 @@
+"""Which published weights an entry means: its own word, or what the library names."""
+
+from __future__ import annotations
+
+import posixpath
+from dataclasses import replace
+from typing import Any
+
+from vitfeat.errors import ModelError
+from vitfeat.models.entry import ModelEntry
+from vitfeat.models.weights import HUB_FILES, WeightsSource
+from vitfeat.text import nearest
+
+# What open_clip calls its weights in a repository.
+_OPEN_CLIP_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+
+
+def source_of(entry: ModelEntry) -> WeightsSource:
+    """Return where an entry's published weights are.
+
+    Only an entry with ``pretrained`` needs its library for that.
+
+    Raises
+    ------
+    ModelError
+        When the library knows no published weights under the entry's name.
+    """
+    where = f"catalog.{entry.id}"
+    if entry.weights is not None:
+        source = WeightsSource.from_config(entry.weights, f"{where}.weights")
+    elif entry.source == "open_clip":
+        source = _of_open_clip(entry, where)
+    else:
+        source = _of_timm(entry, where)
+    if entry.source == "open_clip" and source.files == HUB_FILES:
+        return replace(source, files=_OPEN_CLIP_FILES)
+    return source
+
+
+def _of_timm(entry: ModelEntry, where: str) -> WeightsSource:
+    import timm
+
+    try:
+        config: Any = timm.get_pretrained_cfg(entry.name)
+    except RuntimeError:  # a tag that the architecture does not have
+        config = None
+    repository, url = getattr(config, "hf_hub_id", None), getattr(config, "url", None)
+    if not repository and not url:
+        architecture = entry.name.split(".")[0]
+        known = timm.list_models(f"{architecture}*", pretrained=True)
+        raise ModelError(
+            f"model {entry.id}: timm names no published weights for {entry.name!r}"
+            f"{nearest(entry.name, known)}; set `weights` to a repository or URL, or "
+            "`pretrained: false` for an untrained network"
+        )
+    if not repository:
+        return WeightsSource.from_config(str(url), where)
+    file = getattr(config, "hf_hub_filename", None)
+    return WeightsSource.from_config(
+        {"repository": repository, **({"file": file} if file else {})}, where
+    )
+
+
+def _of_open_clip(entry: ModelEntry, where: str) -> WeightsSource:
+    import open_clip
+
+    tags = open_clip.list_pretrained_tags_by_model(entry.name)
+    if entry.pretrained not in tags:
+        raise ModelError(
+            f"model {entry.id}: open_clip has no weights {entry.pretrained!r} of {entry.name}"
+            f"{nearest(str(entry.pretrained), tags)}; known: {', '.join(tags) or 'none'}"
+        )
+    config = open_clip.get_pretrained_cfg(entry.name, str(entry.pretrained))
+    if not config.get("hf_hub"):
+        return WeightsSource.from_config(config["url"], where)
+    # "owner/name/file", where the file may be left out.
+    repository, file = posixpath.split(config["hf_hub"])
+    return WeightsSource.from_config(
+        {"repository": repository, **({"file": file} if file else {})}, where
+    )
