@@ -7,7 +7,7 @@ import os
 import re
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ class Workflow:
     root: Path
     folder: Path
     config: dict[str, Any]
+    environment: dict[str, str] = field(default_factory=dict)
 
     @property
     def results(self) -> Path:
@@ -40,7 +41,7 @@ class Workflow:
             # Last: it takes as many files as it is given, targets too.
             *("--snakefile", str(self.root / "Snakefile"), "--configfile", str(config)),
         ]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", **self.environment}
         return subprocess.run(
             command, capture_output=True, text=True, cwd=self.folder, env=environment, check=False
         )

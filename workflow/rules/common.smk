@@ -31,6 +31,7 @@ def checked_config():
 
 CONFIG = checked_config()
 RESULTS = CONFIG.results.as_posix()
+WEIGHTS = CONFIG.weights.as_posix()
 
 
 def flags(settings):
@@ -65,7 +66,7 @@ shell.prefix(
 wildcard_constraints:
     dataset="[A-Za-z0-9][A-Za-z0-9._-]*",
     model="[A-Za-z0-9][A-Za-z0-9._-]*",
-    tokens="cls|spatial|all",
+    tokens="cls|mean|spatial|all",
 
 
 def all_cka_tables():
@@ -73,7 +74,7 @@ def all_cka_tables():
         return []
     ids = [m.id for m in CONFIG.models]
     tables = cka_tables(CONFIG.results / "cka", CONFIG.cka.datasets, CONFIG.cka.tokens, ids)
-    return [path.as_posix() for paths in tables.values() for path in paths]
+    return [table.path.as_posix() for some in tables.values() for table in some]
 
 
 def targets():
@@ -120,10 +121,11 @@ def index_settings(spec):
 
 def extraction_settings(wildcards):
     """Return what decides a store's numbers."""
-    entry = CONFIG.model(wildcards.model).to_mapping()
-    # How a model is shown is for the figures alone.
-    shown = ("id", "family", "label")
-    used = {k: v for k, v in entry.items() if k not in shown and v not in (None, {})}
+    # How a model is shown is for the figures alone; but a weight file is held to the family.
+    model = CONFIG.model(wildcards.model)
+    from_file = model.is_fetched or model.checkpoint
+    shown = ("id", "label") if from_file else ("id", "family", "label")
+    used = {k: v for k, v in model.to_mapping().items() if k not in shown and v not in (None, {})}
     keys = ("layers", "dtype", "precision")
     return {
         "entry": json.dumps(used, sort_keys=True),
@@ -140,6 +142,11 @@ def extraction_threads(entry):
     """Return one thread for tiny models, where several of them run side by side; else what a node
     usually has."""
     return 1 if guess_shape(entry).flops_per_image < 1e9 else 8
+
+
+def gram_settings(tokens):
+    """Return the settings of a Gram matrix; what stands in for CLS touches that of CLS alone."""
+    return {"without_cls": CONFIG.cka.without_cls} if CONFIG.cka and tokens == "cls" else {}
 
 
 def pair_settings():
@@ -167,5 +174,15 @@ def figure_settings():
     }
 
 
-def checkpoint_files(entry):
+def weight_files(entry):
+    """Return the files that an extraction waits for: the record of fetched weights, or a file of
+    the user's own, which may be replaced; absent, the job says so."""
+    if entry.is_fetched:
+        return [f"{WEIGHTS}/{entry.id}.json"]
     return [entry.checkpoint] if entry.checkpoint and Path(entry.checkpoint).is_file() else []
+
+
+def fetch_settings(entry):
+    """Return the fields that decide which weights are fetched, as JSON."""
+    keys = ("source", "name", "pretrained", "weights")
+    return json.dumps({k: getattr(entry, k) for k in keys if getattr(entry, k)}, sort_keys=True)

@@ -1,11 +1,33 @@
 # One pass of every image through every model.
 
 
+rule fetch_weights:
+    output:
+        # The record says what was fetched and pins it; it outlives a failed job.
+        update(f"{WEIGHTS}/{{model}}.json"),
+    log:
+        f"{RESULTS}/logs/fetch/{{model}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/fetch/{{model}}.tsv"
+    # Runs where Snakemake does: compute nodes need no internet.
+    localrule: True
+    conda:
+        "../../environment.yml"
+    resources:
+        mem_mb=1000,
+        runtime=240,
+    params:
+        folder=WEIGHTS,
+        entry=lambda wildcards: fetch_settings(CONFIG.model(wildcards.model)),
+    shell:
+        "python -m vitfeat fetch {wildcards.model} --entry {params.entry:q} --weights-folder {params.folder:q} "
+        "--log {log:q}"
+
+
 rule extract:
     input:
         index=f"{RESULTS}/datasets/{{dataset}}.csv",
-        # A checkpoint file of one's own may be replaced; absent, the job says so.
-        weights=lambda wildcards: checkpoint_files(CONFIG.model(wildcards.model)),
+        weights=lambda wildcards: weight_files(CONFIG.model(wildcards.model)),
     output:
         # Kept while the job runs, and when it fails (`update`).
         # The sealed store's manifest, not the store: Snakemake deletes the outputs of a failed job,
@@ -30,7 +52,8 @@ rule extract:
         ),
     params:
         store=f"{RESULTS}/features/{{dataset}}/{{model}}.zarr",
+        folder=WEIGHTS,
         flags=lambda wildcards: flags(extraction_settings(wildcards)),
     shell:
         "python -m vitfeat extract {wildcards.model} --index {input.index:q} --out {params.store:q} "
-        "{params.flags} $VITFEAT_HOW --threads {threads} --log {log:q}"
+        "{params.flags} --weights-folder {params.folder:q} $VITFEAT_HOW --threads {threads} --log {log:q}"
