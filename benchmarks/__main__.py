@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from benchmarks import cka, extraction, memory
+from benchmarks import cka, extraction, memory, precision
 
-for module in (extraction, cka, memory):
+for module in (extraction, cka, memory, precision):
     print(f"\n## {module.__name__}\n", flush=True)
     module.main()
