@@ -224,7 +224,14 @@ def _fetch(options: argparse.Namespace, console: Console) -> None:
         if not entry.is_fetched:
             console.print(f"{model_id}: nothing to fetch")
             continue
-        record = ensure(model_id, source_of(entry), options.weights_folder, log=console.log)
+        record = ensure(
+            model_id,
+            source_of(entry),
+            options.weights_folder,
+            log=console.log,
+            # With a log file several jobs of a workflow would draw their bars at once.
+            progress=options.log is None,
+        )
         revision = f" at {record.revision[:12]}" if record.revision else ""
         console.print(
             f"{model_id}: {record.repository or record.url}{revision}, {record.file}, "

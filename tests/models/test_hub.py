@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -8,6 +9,7 @@ import timm
 from vitfeat.errors import ModelError
 from vitfeat.models.entry import ModelEntry, builtin_catalog
 from vitfeat.models.hub import source_of
+from vitfeat.models.weights import WeightsSource
 
 FROM_TIMM = [
     entry
@@ -33,6 +35,13 @@ def test_the_catalogue_and_open_clip_agree(model_id: str) -> None:
     entry = builtin_catalog()[model_id]
     assert source_of(entry) == source_of(replace(entry, weights=None, pretrained="openai"))
     assert source_of(entry).files == ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+
+
+@pytest.mark.parametrize("model_id", ["dino-b16", "clip-b16", "moco-s16"])
+def test_a_record_of_the_catalogues_weights_is_known_again(model_id: str) -> None:
+    """A source that did not come back from its record as it was would be fetched every time."""
+    source = source_of(builtin_catalog()[model_id])
+    assert WeightsSource.from_config(json.loads(json.dumps(source.to_mapping())), "w") == source
 
 
 def test_repositories_and_files_that_open_clip_names() -> None:

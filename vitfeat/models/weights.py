@@ -101,7 +101,9 @@ class WeightsSource:
                     f"{where}: unknown key {key!r}{nearest(str(key), _KEYS)}; "
                     f"allowed: {', '.join(_KEYS)}"
                 )
-            if item is not None and not isinstance(item, str):
+            names = key == "file" and isinstance(item, list)
+            texts = item if names and item else [item]
+            if item is not None and not all(isinstance(text, str) for text in texts):
                 raise ConfigError(
                     f"{where}.{key}: found {item!r}; text is needed: put it in quotes"
                 )
@@ -128,18 +130,22 @@ class WeightsSource:
             )
         if url is not None and file is None:
             file = unquote(PurePosixPath(urlsplit(url).path).name)
-        if file is not None and not _is_file_name(file, folders=url is None):
+        files = HUB_FILES if file is None else (file,) if isinstance(file, str) else tuple(file)
+        one_too_many = url is not None and len(files) > 1
+        if one_too_many or not all(_is_file_name(name, folders=url is None) for name in files):
             needed = (
-                "the path of a file in the repository"
+                "the path of a file in the repository, or a list of those to try"
                 if url is None
                 else "the name, without folders, that the file gets here"
             )
             raise ConfigError(f"{where}.file: found {file!r}; needed is {needed}")
-        return cls(repository, (file,) if file else HUB_FILES, revision, url, sha256)
+        return cls(repository, files, revision, url, sha256)
 
-    def to_mapping(self) -> dict[str, str]:
+    def to_mapping(self) -> dict[str, Any]:
         """Return what :meth:`from_config` reads back as this source."""
-        file = None if self.files == HUB_FILES else self.files[0]
+        file: str | list[str] | None = self.files[0] if len(self.files) == 1 else list(self.files)
+        if self.files == HUB_FILES:
+            file = None
         values = (self.repository, file, self.revision, self.url, self.sha256)
         return {k: v for k, v in zip(_KEYS, values, strict=True) if v is not None}
 
