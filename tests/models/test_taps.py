@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from timm.models.cait import TalkingHeadAttn
 from torch import Tensor, nn
 
 from tests.models.shrunk import (
@@ -13,6 +14,7 @@ from tests.models.shrunk import (
     TIMM_KINDS,
     FakeAttention,
     FakeBlock,
+    FakeBranches,
     fake_backbone,
     noise,
     stir,
@@ -223,6 +225,50 @@ def test_attention_of_a_module_without_a_fused_path_is_read_before_its_dropout()
     torch.testing.assert_close(collect(backbone, images)["attention"][:, 0], expected)
 
 
+def test_what_dropout_sees_must_be_a_softmax() -> None:
+    """Talking heads mix the softmax over heads: what is dropped out of is no attention."""
+    attn = TalkingHeadAttn(8, 2)
+    stir(attn)
+    backbone = fake_backbone([FakeBlock(attn.eval())])
+    with pytest.raises(ModelError, match=r"layer 0 \(TalkingHeadAttn\).*rows do not sum to 1"):
+        collect(backbone, noise(backbone, 2))
+    assert collect(backbone, noise(backbone, 2), ("tokens",))["tokens"].shape == (2, 1, 5, 8)
+
+
+def test_a_second_softmax_is_refused() -> None:
+    class Twice(FakeAttention):
+        def forward(self, tokens: Tensor) -> Tensor:
+            return super().forward(tokens) - super().forward(2 * tokens)
+
+    backbone = fake_backbone([FakeBlock(FakeAttention()), FakeBlock(Twice())])
+    with pytest.raises(ModelError, match=r"layer 1 takes more than one softmax; leave out"):
+        collect(backbone, noise(backbone, 2))
+
+
+@pytest.mark.parametrize("images_at_once", [1, 2, 9])
+def test_heads_of_several_attentions_stand_in_one_row(
+    images_at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The second has twice the heads of the first, so that half as many images fit at once.
+    per_image = 2 * FAKE_TOKENS**2 * 4
+    monkeypatch.setattr("vitfeat.models.taps._CPU_BYTES", images_at_once * per_image)
+    backbone = fake_backbone([_three_branches(), _three_branches()], heads=7)
+    images = noise(backbone, 5)
+    alone = [
+        fake_backbone([FakeBlock(branch.attn)], heads=branch.attn.num_heads)
+        for branch in _three_branches().attns
+    ]
+    expected = torch.cat([collect(b, images)["attention"] for b in alone], 2)
+    for _ in range(2):  # a pass leaves nothing for the next
+        attention = collect(backbone, images)["attention"]
+        assert attention.shape == (5, 2, 7, FAKE_TOKENS, FAKE_TOKENS)
+        torch.testing.assert_close(attention[:, 0], expected[:, 0])
+
+
+def _three_branches() -> FakeBranches:
+    return FakeBranches(FakeAttention(2), FakeAttention(4), FakeAttention(1, scale=0.1))
+
+
 @pytest.mark.parametrize("layers", [[0], [1], [0, 1]])
 def test_only_the_asked_layers_are_read(backbones: dict[str, Backbone], layers: list[int]) -> None:
     backbone = backbones["plain"]
@@ -293,6 +339,49 @@ def test_masks_and_scales(
     torch.testing.assert_close(found["attention"][:, 0], scores.softmax(-1))
     # The untapped network is PyTorch's own arithmetic.
     torch.testing.assert_close(found["tokens"][:, 0], backbone.forward(images))
+
+
+@pytest.mark.parametrize("shared", [2, 4])
+def test_heads_that_share_keys_and_values(shared: int) -> None:
+    attn = FakeAttention(4, shared, enable_gqa=True)
+    backbone = fake_backbone([FakeBlock(attn)], heads=4)
+    images = noise(backbone, 3)
+    split = images.flatten(1)[:, :40].view(3, FAKE_TOKENS, 4, 2).transpose(1, 2)
+    keys = split[:, [head // shared * shared for head in range(4)]]
+    expected = (split @ keys.transpose(-2, -1) / math.sqrt(2)).softmax(-1)
+    found = collect(backbone, images)
+    torch.testing.assert_close(found["attention"][:, 0], expected)
+    torch.testing.assert_close(found["tokens"][:, 0], backbone.forward(images))
+
+
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16])
+def test_logits_are_float32_under_autocast(kind: torch.dtype) -> None:
+    """Large logits in bfloat16 would move the softmax by whole steps."""
+
+    class Projected(FakeAttention):
+        def __init__(self) -> None:
+            super().__init__()
+            self.qkv = nn.Linear(8, 8)
+
+        def forward(self, tokens: Tensor) -> Tensor:
+            seen.append(self.qkv(tokens))
+            return super().forward(seen[-1])
+
+    seen: list[Tensor] = []
+    block: Any = FakeBlock(Projected())
+    backbone = fake_backbone([block])
+    stir(backbone.module)
+    # A part that all tokens share makes logits large and leaves the softmax far from one-hot.
+    block.attn.qkv.bias.data.fill_(10)
+    images = noise(backbone, 3) / 4
+    with torch.autocast("cpu", kind):
+        found = collect(backbone, images, ("attention",))["attention"][:, 0]
+    assert seen[0].dtype == kind
+    split = seen[0].double().unflatten(-1, (2, 4)).transpose(1, 2)
+    logits = split @ split.transpose(-2, -1) / 2
+    rounded = logits.to(kind).double().softmax(-1)
+    assert (logits.softmax(-1) - rounded).abs().max() > 0.01
+    torch.testing.assert_close(found.double(), logits.softmax(-1), atol=1e-5, rtol=1e-4)
 
 
 def test_causal_attention_is_refused() -> None:
@@ -425,13 +514,24 @@ def test_unknown_raw_taps_are_a_programmers_error() -> None:
         Taps(fake_backbone([FakeBlock(FakeAttention())]), ("mlp",))
 
 
-def test_threads_see_their_own_images(backbones: dict[str, Backbone]) -> None:
+@pytest.mark.parametrize("kind", ["plain", "branches"])
+def test_threads_see_their_own_images(backbones: dict[str, Backbone], kind: str) -> None:
     backbone = backbones["plain"]
+    if kind == "branches":
+        blocks = [FakeBranches(FakeAttention(), FakeAttention(scale=0.1)) for _ in range(2)]
+        backbone = fake_backbone(list(blocks), heads=4)
     images = [noise(backbone, 2 + thread, seed=thread) for thread in range(2)]
     alone = [collect(backbone, batch) for batch in images]
     wrong: list[str] = []
     # Each thread waits for the other wherever it reads a tensor, so that their passes interleave.
     step = threading.Barrier(2, timeout=30)
+
+    def wait(*_: Any) -> None:
+        step.wait()
+
+    if kind == "branches":  # and between the modules of a block
+        for block in blocks:
+            block.attns[0].register_forward_hook(wait)
 
     def work(thread: int, taps: Taps) -> None:
         found: dict[tuple[str, int], Tensor] = {}

@@ -365,15 +365,17 @@ class _ExplicitAttention(TorchFunctionMode):
         output: list[Tensor] = []
         for start in range(0, len(query), step):
             rows = slice(start, start + step)
-            weights = (query[rows] * scale) @ key[rows].transpose(-2, -1)
+            # Summed in float32 whatever autocast says, as fused kernels do: logits come to
+            # hundreds, where bfloat16 counts in steps of 2.
+            with torch.autocast(query.device.type, enabled=False):
+                weights = (query[rows].float() * scale) @ key[rows].float().transpose(-2, -1)
             if attn_mask is not None:
                 mask = attn_mask[rows] if attn_mask.ndim == 4 and len(attn_mask) > 1 else attn_mask
                 if mask.dtype == torch.bool:
                     weights = weights.masked_fill(~mask, -math.inf)
                 else:
                     weights = weights + mask
-            # Autocast does so by itself on a GPU, not on a CPU.
-            weights = weights.float().softmax(-1)
+            weights = weights.softmax(-1)
             self._taps.emit_attention(site, start, weights)
             output.append(weights.to(value.dtype) @ value[rows])
         return output[0] if len(output) == 1 else torch.cat(output)
