@@ -253,6 +253,8 @@ ACCEPTED: tuple[Architecture, ...] = (
         has_attention=False,
     ),
     # Convolutions, then a plain ViT
+    _hybrid("vit_small_r26_s32_224", "ResNet-26 before the blocks", 32, grid=(2, 3)),
+    _hybrid("vit_base_r50_s16_224", "ResNet-50 before the blocks", 16),
     _hybrid("vit_tiny_r_s16_p8_224", "ResNet stem and patches of 8 of its positions", 32),
     _hybrid("vit_base_mci_224", "MobileCLIP-B: convolutional stem", 16, args=_MCI),
     _hybrid(

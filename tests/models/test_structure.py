@@ -20,6 +20,7 @@ from tests.models.shrunk import noise, stir
 from vitfeat.errors import ModelError
 from vitfeat.models.backbone import Backbone
 from vitfeat.models.entry import ModelEntry
+from vitfeat.models.loading import load_backbone
 from vitfeat.models.structure import from_open_clip, from_timm
 from vitfeat.models.taps import collect
 
@@ -55,6 +56,17 @@ def test_a_described_model_is_for_evaluation_and_has_no_hooks() -> None:
     assert (found.grid, found.n_tokens) == ((3, 4), 13)
     assert not any(m.training for m in model.modules())
     assert not any(m._forward_pre_hooks or m._forward_hooks for m in model.modules())
+
+
+def test_describing_keeps_no_gradients() -> None:
+    class Watched(VisionTransformer):
+        def forward_features(self, x: Tensor, **_: Any) -> Tensor:
+            modes.append(torch.is_grad_enabled())
+            return super().forward_features(x)
+
+    modes: list[bool] = []
+    _described(_vit(Watched))
+    assert modes == [False]
 
 
 def test_the_random_state_stays() -> None:
@@ -135,6 +147,15 @@ def test_another_order_of_the_grid_is_refused(order: type[PatchEmbed], class_tok
     pool = "token" if class_token else "avg"
     model = _vit(img_size=32, embed_layer=order, class_token=class_token, global_pool=pool)
     assert "do not stand in the order of its grid, row by row" in _reason(model)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_behind_convolutions_a_token_may_answer_most_to_another_patch(seed: int) -> None:
+    """As of this network before it is trained: it is no reason to refuse it."""
+    entry = ModelEntry(
+        id="m", source="timm", name="vitamin_small_224", args={"depth": 1}, seed=seed
+    )
+    assert load_backbone(entry).grid == (14, 14)
 
 
 def test_patches_that_overlap_are_in_order() -> None:
