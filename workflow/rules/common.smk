@@ -50,7 +50,12 @@ def flags(settings):
 # How an extraction runs is no param of its rule: it changes a store's numbers by rounding at most, so
 # that a change of it must run nothing anew.
 HOW_TO_EXTRACT = shlex.quote(
-    flags({k: CONFIG.extraction[k] for k in ("batch_size", "device", "workers", "replace")})
+    flags(
+        {
+            **{k: CONFIG.extraction[k] for k in ("batch_size", "device", "workers", "replace")},
+            "weights_folder": WEIGHTS,
+        }
+    )
 )
 
 # `python` in every shell command is the interpreter that runs Snakemake, so that no environment need

@@ -17,7 +17,7 @@ rule fetch_weights:
         mem_mb=1000,
         runtime=240,
     params:
-        folder=WEIGHTS,
+        folder=lambda wildcards, output: Path(output[0]).parent.as_posix(),
         entry=lambda wildcards: fetch_settings(CONFIG.model(wildcards.model)),
     shell:
         "python -m vitfeat fetch {wildcards.model} --entry {params.entry:q} --weights-folder {params.folder:q} "
@@ -52,8 +52,7 @@ rule extract:
         ),
     params:
         store=f"{RESULTS}/features/{{dataset}}/{{model}}.zarr",
-        folder=WEIGHTS,
         flags=lambda wildcards: flags(extraction_settings(wildcards)),
     shell:
         "python -m vitfeat extract {wildcards.model} --index {input.index:q} --out {params.store:q} "
-        "{params.flags} --weights-folder {params.folder:q} $VITFEAT_HOW --threads {threads} --log {log:q}"
+        "{params.flags} $VITFEAT_HOW --threads {threads} --log {log:q}"
