@@ -47,7 +47,8 @@ def hub(root: Path, tmp_path: Path, published: bytes) -> Iterator[Workflow]:
         "models": ["tiny"],
         "catalog": {"tiny": {**ENTRY, "weights": "owner/tiny"}},
         "datasets": {"digits": {"layout": "digits", "split": "test", "limit": 20}},
-        "weights": str(tmp_path / "weights"),
+        # Words that a shell would take apart.
+        "weights": str(tmp_path / "my weights"),
     }
     with serving() as server:
         server.repositories["owner/tiny"] = Repository(
@@ -65,7 +66,7 @@ def hub(root: Path, tmp_path: Path, published: bytes) -> Iterator[Workflow]:
 def test_weights_are_fetched_once_and_the_store_says_which(hub: Workflow, published: bytes) -> None:
     done = hub.run()
     assert done.returncode == 0, done.stdout + done.stderr
-    record = json.loads((hub.folder / "weights/tiny.json").read_text("utf-8"))
+    record = json.loads((hub.folder / "my weights/tiny.json").read_text("utf-8"))
     assert (record["repository"], record["revision"]) == ("owner/tiny", COMMIT)
     store = vitfeat.open(hub.results / "features/digits/tiny.zarr")
     assert store.attributes["weights"] == {
@@ -91,7 +92,7 @@ def test_without_the_network_one_line_says_where_the_file_belongs(
     hub.environment["HF_HUB_OFFLINE"] = "1"
     failed = hub.run()
     assert failed.returncode != 0
-    place = hub.folder / "weights/tiny/model.safetensors"
+    place = hub.folder / "my weights/tiny/model.safetensors"
     line = next(n for n in failed.stderr.splitlines() if n.startswith("vitfeat: error: "))
     assert "model tiny: its weights (repository owner/tiny" in line
     assert str(place) in line

@@ -50,12 +50,7 @@ def flags(settings):
 # How an extraction runs is no param of its rule: it changes a store's numbers by rounding at most, so
 # that a change of it must run nothing anew.
 HOW_TO_EXTRACT = shlex.quote(
-    flags(
-        {
-            **{k: CONFIG.extraction[k] for k in ("batch_size", "device", "workers", "replace")},
-            "weights_folder": WEIGHTS,
-        }
-    )
+    flags({k: CONFIG.extraction[k] for k in ("batch_size", "device", "workers", "replace")})
 )
 
 # `python` in every shell command is the interpreter that runs Snakemake, so that no environment need
@@ -64,7 +59,8 @@ shell.prefix(
     "set -euo pipefail; "
     f"export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH "
     f"PYTHONPATH={shlex.quote(workflow.basedir)}:${{{{PYTHONPATH:-}}}} "
-    f"VITFEAT_HOW={HOW_TO_EXTRACT} VITFEAT_DEVICE={shlex.quote(CONFIG.extraction['device'])}; "
+    f"VITFEAT_HOW={HOW_TO_EXTRACT} VITFEAT_DEVICE={shlex.quote(CONFIG.extraction['device'])} "
+    f"VITFEAT_WEIGHTS={shlex.quote(WEIGHTS)}; "
 )
 
 

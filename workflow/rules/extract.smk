@@ -55,4 +55,4 @@ rule extract:
         flags=lambda wildcards: flags(extraction_settings(wildcards)),
     shell:
         "python -m vitfeat extract {wildcards.model} --index {input.index:q} --out {params.store:q} "
-        "{params.flags} $VITFEAT_HOW --threads {threads} --log {log:q}"
+        '{params.flags} $VITFEAT_HOW --weights-folder "$VITFEAT_WEIGHTS" --threads {threads} --log {log:q}'
