@@ -54,7 +54,9 @@ def test_constraints_satisfy_the_minimum_versions(root: Path) -> None:
         assert numbers(pinned[name.lower().replace("_", "-")]) >= numbers(minimum), name
 
 
-@pytest.mark.parametrize("path", ["config.yaml", "configs/folder.yaml", "configs/paper.yaml"])
+@pytest.mark.parametrize(
+    "path", ["config.yaml", *(f"configs/{n}.yaml" for n in ("folder", "families", "paper"))]
+)
 def test_shipped_configs_are_valid(root: Path, schema: dict[str, Any], path: str) -> None:
     config = parse_config(yaml.safe_load((root / path).read_text("utf-8")), schema)
     assert config.models
