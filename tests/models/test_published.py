@@ -360,13 +360,9 @@ def test_both_libraries_give_the_same_of_one_clip_file(file: str, tmp_path: Path
 
 
 def test_clip_needs_its_activation(tmp_path: Path) -> None:
-    """An architecture with the exact GELU is another model: no file tells, so the tests must."""
-    case = CASES["clip"]
-    entry = replace(case.entry(tmp_path), name="vit_base_patch32_clip_224")
-    batch = images(SMALL_CLIP)
-    found = collect(load_backbone(entry), batch)["tokens"]
-    expected = case.see(batch.double()).tokens
-    assert (found - expected).abs().max() > 1e-2
+    """An architecture with the exact GELU is another model; the sizes in the file tell."""
+    entry = replace(CASES["clip"].entry(tmp_path), name="vit_base_patch32_clip_224")
+    assert "QuickGELU" in refusal(entry)
 
 
 # --- Real sizes ---

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from functools import cache
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import yaml
@@ -25,7 +26,41 @@ SOURCES = ("timm", "open_clip", "checkpoint", "demo", "noise")
 POSITIONS = ("timm", "dino", "mae", "moco", "google", "beit")
 
 # The code that a family's models were published with fits positions in its own way.
-_POSITIONS_OF = {"dino": "dino", "dinov2": "dino", "mae": "mae", "moco": "moco", "beit": "beit"}
+_POSITIONS_OF = {
+    "dino": "dino",
+    "dinov2": "dino",
+    "mae": "mae",
+    "moco": "moco",
+    "beit": "beit",
+    "siglip2": "google",
+    "deit3": "mae",
+    "eva02": "mae",
+    "ijepa": "mae",
+}
+
+# Arguments of the libraries' constructors that an entry says in its own fields, or that would
+# bring in weights past the ones that are read, recorded and checked.
+_NOT_ARGS = {
+    "checkpoint_path", "features_only", "force_image_size", "img_size", "in_chans", "load_weights",
+    "num_classes", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "pretrained_image",
+    "pretrained_image_path", "pretrained_text", "pretrained_text_path",
+}  # fmt: skip
+
+# What each field may be; the config's schema says the same of configs.
+_TYPES: dict[str, tuple[type, ...]] = {
+    "name": (str,),
+    "family": (str,),
+    "label": (str,),
+    "pretrained": (bool, str),
+    "weights": (str, Mapping, NoneType),
+    "checkpoint": (str, NoneType),
+    "checkpoint_key": (str, NoneType),
+    "checkpoint_prefix": (str, NoneType),
+    "args": (Mapping,),
+    "seed": (int,),
+    "positions": (str, NoneType),
+    "crop_fraction": (int, float),
+}
 
 # Settings that would be passed over in silence: what a source's models cannot be told.
 _OF_FILES = ("checkpoint", "checkpoint_key", "checkpoint_prefix", "checkpoint_size", "positions")
@@ -145,6 +180,34 @@ class ModelEntry:
         return entry
 
     def _check(self, where: str) -> None:
+        for key, types in _TYPES.items():
+            value = getattr(self, key)
+            # A truth value is a number to Python, not to a reader of configs.
+            if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
+                names = " or ".join(_WORDS[t] for t in types)
+                raise ConfigError(f"{where}.{key}: found {value!r}; needed is {names}")
+        if not 0 < self.crop_fraction <= 1:
+            raise ConfigError(
+                f"{where}.crop_fraction: found {self.crop_fraction!r}; needed is a number above 0 "
+                "and at most 1"
+            )
+        if self.seed < 0:
+            raise ConfigError(f"{where}.seed: found {self.seed!r}; needed is a number from 0")
+        if self.source == "timm" and isinstance(self.pretrained, str):
+            raise ConfigError(
+                f"{where}.pretrained: found {self.pretrained!r}; for timm it is true or false, and "
+                f"the tag is part of the name: {self.name.split('.')[0]}.{self.pretrained}"
+            )
+        if self.source == "open_clip" and self.pretrained is True:
+            raise ConfigError(
+                f"{where}.pretrained: found True; for open_clip it is the tag of the weights, such "
+                "as openai"
+            )
+        if taken := sorted(_NOT_ARGS & set(self.args)):
+            raise ConfigError(
+                f"{where}.args: {taken[0]!r} may not stand here; sizes and weights are fields of "
+                "the entry (image_size, weights, checkpoint)"
+            )
         given = [k for k in ("pretrained", "weights", "checkpoint") if getattr(self, k)]
         if len(given) > 1:
             raise ConfigError(
@@ -183,7 +246,7 @@ class ModelEntry:
     @property
     def resize_positions(self) -> str | None:
         """The way to fit position embeddings, as far as entry and family tell."""
-        return self.positions or _POSITIONS_OF.get(self.family)
+        return self.positions or _POSITIONS_OF.get(self.family.lower())
 
     @property
     def is_fetched(self) -> bool:
@@ -214,6 +277,16 @@ class ModelEntry:
                 "mean and std must be three numbers each, std above 0"
             )
         return tuple(mean), tuple(std)
+
+
+_WORDS = {
+    str: "a text",
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    Mapping: "a mapping",
+    NoneType: "nothing",
+}
 
 
 def _is_size(value: Any, *, single: bool) -> bool:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import re
-import sys
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -17,6 +17,7 @@ from vitfeat.errors import ModelError
 from vitfeat.models.entry import ModelEntry
 from vitfeat.models.layouts import Published, State, group, to_timm_names
 from vitfeat.models.positions import Grid, resize_embedding, resize_table
+from vitfeat.models.timm_filter import Filter, resampling
 from vitfeat.text import plural
 
 Log = Callable[[str], None]
@@ -37,7 +38,9 @@ _LAYOUT_NAMES = {
 }
 
 
-def fill_timm(entry: ModelEntry, model: Any, published: Published, log: Log) -> None:
+def fill_timm(
+    entry: ModelEntry, model: Any, published: Published, adapt: Filter | None, log: Log
+) -> None:
     """Load a network into a timm model whole.
 
     Parameters
@@ -48,6 +51,8 @@ def fill_timm(entry: ModelEntry, model: Any, published: Published, log: Log) -> 
         The built model; its weights are replaced.
     published
         The network.
+    adapt
+        timm's own filter of the architecture, which knows the names of further releases.
     log
         Takes lines on what was taken, left out, renamed and resized.
 
@@ -63,16 +68,26 @@ def fill_timm(entry: ModelEntry, model: Any, published: Published, log: Log) -> 
     _check_patch(entry, model, state)
     _check_dinov3_biases(model, state)
     _take_periods(model, state)
-    resized = _resize(entry, model, published, state)
+    fitted, resized = _resize(entry, model, published, state, adapt)
     try:
-        # timm's own filter knows the names of further releases.
-        adapt = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
         # A copy: some filters take out of what they are given.
-        state = adapt(dict(state), model) if adapt else state
+        adapted = adapt(dict(state), model) if adapt else state
     except Exception as error:  # the filters trust their input: a foreign one breaks them anyhow
         _check(entry, model, state)
         raise ModelError(f"is not a checkpoint of {entry.name}: {error}") from error
-    _load(entry, model, published, state, resized, log)
+    _load(entry, model, published, {**adapted, **_kept(model, state, fitted)}, resized, log)
+
+
+def _kept(model: Any, state: State, fitted: Iterable[str]) -> State:
+    """Return the positions that were fitted here: a filter may fit what fits already once more.
+
+    It takes a grid for another of as many tokens, 7 x 28 for 14 x 14.
+    """
+    kept = {key: state[key] for key in fitted}
+    if "pos_embed" in kept:
+        # Without CLS's position, where the filter has added it to CLS.
+        kept["pos_embed"] = kept["pos_embed"][:, -model.pos_embed.shape[1] :]
+    return kept
 
 
 def fill_open_clip(entry: ModelEntry, visual: Any, published: Published, log: Log) -> None:
@@ -86,6 +101,7 @@ def fill_open_clip(entry: ModelEntry, visual: Any, published: Published, log: Lo
     resized = []
     if (found := state.get("positional_embedding")) is not None and found.ndim == 2:
         grid = tuple(visual.grid_size)
+        _check_grid(entry, grid)
         n_prefix = len(visual.positional_embedding) - math.prod(grid)
         fitted, line = _fit(entry, published, found[None], grid, n_prefix)
         state["positional_embedding"] = fitted[0]
@@ -93,30 +109,48 @@ def fill_open_clip(entry: ModelEntry, visual: Any, published: Published, log: Lo
     _load(entry, visual, published, state, resized, log)
 
 
-def _resize(entry: ModelEntry, model: Any, published: Published, state: State) -> list[str]:
-    """Fit all positions of a state dict with timm's names to the model's grid, in place."""
+def _resize(
+    entry: ModelEntry, model: Any, published: Published, state: State, adapt: Filter | None
+) -> tuple[list[str], list[str]]:
+    """Fit all positions of a state dict with timm's names to the model's grid, in place.
+
+    Returns the keys that are fitted now, and a line for each that was not before.
+    """
     grid = getattr(getattr(model, "patch_embed", None), "grid_size", None)
     if grid is None:
-        return []
-    lines = []
+        return [], []
+    grid = tuple(grid)
+    _check_grid(entry, grid)
+    fitted, lines = [], []
     found = state.get("pos_embed")
     if found is not None and found.ndim == 3 and getattr(model, "pos_embed", None) is not None:
         n_prefix = model.pos_embed.shape[1] - math.prod(grid)
         if "register_tokens" in state:
             # DINOv2 adds CLS's position to CLS; timm has both in one.
             n_prefix = 1
-        state["pos_embed"], line = _fit(entry, published, found, tuple(grid), n_prefix)
+        state["pos_embed"], line = _fit(entry, published, found, grid, n_prefix, resampling(adapt))
+        fitted += ["pos_embed"] if state["pos_embed"].shape[1] == n_prefix + math.prod(grid) else []
         lines += [f"pos_embed {line}"] if line else []
     if _way(entry, published) == "beit":
         wanted = model.state_dict()
         for key, table in state.items():
             if not key.endswith("relative_position_bias_table") or key not in wanted:
                 continue
-            old = _table_grid(entry, table, tuple(grid), n_extra=3)
-            if table.ndim == 2 and old is not None and old != tuple(grid):
-                state[key] = resize_table(table, old, tuple(grid))
-                lines.append(f"{key} {_arrow(old, tuple(grid))} (beit)")
-    return lines
+            old = _table_grid(entry, table, grid, n_extra=3)
+            if table.ndim != 2 or old is None:
+                continue
+            state[key] = resize_table(table, old, grid)
+            fitted.append(key)
+            lines += [f"{key} {_arrow(old, grid)} (beit)"] if old != grid else []
+    return fitted, lines
+
+
+def _check_grid(entry: ModelEntry, grid: Grid) -> None:
+    if min(grid) < 1:
+        raise ModelError(
+            f"cannot be fitted to images of {entry.image_size} pixels, which are smaller than a "
+            "patch; set a larger image_size"
+        )
 
 
 def _way(entry: ModelEntry, published: Published) -> str:
@@ -133,14 +167,19 @@ def _way(entry: ModelEntry, published: Published) -> str:
 
 
 def _fit(
-    entry: ModelEntry, published: Published, embedding: Tensor, grid: Grid, n_prefix: int
+    entry: ModelEntry,
+    published: Published,
+    embedding: Tensor,
+    grid: Grid,
+    n_prefix: int,
+    bound: Mapping[str, Any] = MappingProxyType({}),
 ) -> tuple[Tensor, str]:
     """Fit an embedding (1, prefix + old grid, channel); with a line, or none if it fits already."""
     old = _embedding_grid(entry, embedding.shape[1] - n_prefix, grid)
     if old is None or old == grid:
         return embedding, ""
     way = _way(entry, published)
-    return resize_embedding(embedding, old, grid, way), f"{_arrow(old, grid)} ({way})"
+    return resize_embedding(embedding, old, grid, way, bound), f"{_arrow(old, grid)} ({way})"
 
 
 def _arrow(old: Grid, new: Grid) -> str:
@@ -253,6 +292,11 @@ def _check(entry: ModelEntry, model: nn.Module, state: Mapping[str, Tensor]) -> 
     missing = sorted(set(wanted) - set(state))
     unexpected = sorted(k for k in set(state) - set(wanted) if not _NOT_BACKBONE.match(k))
     misshapen = sorted(k for k in set(wanted) & set(state) if state[k].shape != wanted[k].shape)
+    mistyped = [
+        f"{k} {str(state[k].dtype).removeprefix('torch.')}"
+        for k in sorted(set(wanted) & set(state))
+        if state[k].is_floating_point() != wanted[k].is_floating_point() or state[k].is_meta
+    ]
     shapes = [f"{k} {tuple(state[k].shape)} for {tuple(wanted[k].shape)}" for k in misshapen]
     problems = [
         f"{len(keys)} {what} ({', '.join(keys[:4])}{', ...' if len(keys) > 4 else ''})"
@@ -260,6 +304,7 @@ def _check(entry: ModelEntry, model: nn.Module, state: Mapping[str, Tensor]) -> 
             ("missing", missing),
             ("unexpected", unexpected),
             ("of another shape", shapes),
+            ("of no type of weights", mistyped),
         )
         if keys
     ]

@@ -38,6 +38,8 @@ _PREFERRED = (
 )
 
 
+_OPENAI_SIZES = {"input_resolution", "context_length", "vocab_size"}
+
 # One table of relative positions for all blocks is BEiT's pretraining, in its own and in
 # transformers' names; fine-tuned models have one in every block.
 _SHARED_TABLES = {
@@ -64,6 +66,8 @@ class Published:
         The supervision that the keys tell, if they do.
     heads
         Attention heads that the layout tells, if it does.
+    is_openai
+        Whether it is CLIP as OpenAI published it, by the sizes that stand beside its tensors.
     """
 
     layout: str
@@ -72,6 +76,7 @@ class Published:
     left: Mapping[str, int]
     family: str | None = None
     heads: int | None = None
+    is_openai: bool = False
 
 
 def find_network(content: Any, key: str | None = None, prefix: str | None = None) -> Published:
@@ -91,7 +96,8 @@ def find_network(content: Any, key: str | None = None, prefix: str | None = None
     ModelError
         When there is none, or several and nothing says which is meant.
     """
-    states = dict(_states(content))
+    everything = dict(_states(content))
+    states = everything
     if key is not None:
         states = {name: state for name, state in states.items() if name == key}
         if not states:
@@ -114,25 +120,30 @@ def find_network(content: Any, key: str | None = None, prefix: str | None = None
     chosen = _choose(found_networks, states)
     container, start, layout = chosen
     whole = states[container]
-    state = _under(whole, start)
+    state, norm = _under(whole, start), {}
     if layout == "transformers":
         # Heads of transformers keep the encoder's last norm beside the encoder.
         norm = {k: v for k, v in whole.items() if k.startswith("layernorm.")} if start else {}
         state = {**norm, **state}
+    taken = (prefix or "") + start
+    beside = everything[container]
     left = Counter(
-        group(k) for k in whole if not k.startswith(start) and not k.startswith("layernorm.")
+        group(k)
+        for k in beside
+        if not k.startswith(taken) and not (norm and k.startswith("layernorm."))
     )
-    for other in states:
+    for other in everything:
         if other != container:
-            left[other] += len(states[other])
-    place = " ".join(filter(None, (container, start + (prefix or ""))))
+            left[other or "top level"] += len(everything[other])
+    place = " ".join(filter(None, (container, taken)))
     return Published(
         layout=layout,
         place=place,
         state=state,
         left=left,
-        family=_family(f"{container}.{prefix or ''}{start}", layout, whole, state),
-        heads=_heads(layout, f"{prefix or ''}{start}", state),
+        family=_family(f"{container}.{taken}", layout, beside, state),
+        heads=_heads(layout, taken, state),
+        is_openai=layout == "clip" and set(beside) >= _OPENAI_SIZES,
     )
 
 

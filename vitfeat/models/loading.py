@@ -19,10 +19,11 @@ import torch
 from vitfeat.errors import ModelError
 from vitfeat.files import sha256_of
 from vitfeat.models.backbone import Backbone
-from vitfeat.models.entry import ModelEntry
+from vitfeat.models.entry import ModelEntry, find_entry
 from vitfeat.models.fitting import fill_open_clip, fill_timm
 from vitfeat.models.layouts import Published, find_network
 from vitfeat.models.structure import from_open_clip, from_timm
+from vitfeat.models.timm_filter import noted_filters
 from vitfeat.models.weightfile import read_weight_file
 from vitfeat.text import nearest
 
@@ -33,6 +34,10 @@ _TOLD_FAMILIES = {
     "supervised", "clip", "dino", "moco", "mae", "beit", "dinov2", "dinov2-reg", "dinov3",
     "siglip2", "eva02", "deit3", "ijepa",
 }  # fmt: skip
+
+
+# Families whose files have the same keys.
+_MAY_BE = {"dinov2": {"dinov2", "dinov2-reg"}}
 
 
 @dataclass(frozen=True)
@@ -52,14 +57,14 @@ class Weights:
 
 
 def load_backbone(
-    entry: ModelEntry, *, folder: Path = Path("weights"), log: Log = lambda _: None
+    entry: ModelEntry | str, *, folder: Path = Path("weights"), log: Log = lambda _: None
 ) -> Backbone:
     """Load a model on the CPU, in evaluation mode, without gradients.
 
     Parameters
     ----------
     entry
-        The model.
+        The model, or its id in the catalogue.
     folder
         Where records of fetched weights are (:mod:`vitfeat.models.fetch`); published weights that
         are not on this machine are fetched.
@@ -71,6 +76,8 @@ def load_backbone(
     ModelError
         When the architecture is unknown or no plain ViT, or the weights are absent or do not fit.
     """
+    if isinstance(entry, str):
+        entry = find_entry(entry)
     backbone = _LOADERS[entry.source](entry, folder, log)
     backbone.module.eval().requires_grad_(False)
     return backbone
@@ -122,10 +129,11 @@ def _load_timm(entry: ModelEntry, folder: Path, log: Log) -> Backbone:
     arguments = {"num_classes": 0, **entry.args}
     if entry.input_size is not None:
         arguments["img_size"] = entry.input_size
-    model = _build(entry, lambda: timm.create_model(entry.name, pretrained=False, **arguments))
+    with noted_filters() as filters:
+        model = _build(entry, lambda: timm.create_model(entry.name, pretrained=False, **arguments))
     if weights and published:
         with _about(entry, weights):
-            fill_timm(entry, model, published, log)
+            fill_timm(entry, model, published, filters[-1] if filters else None, log)
     data = resolve_model_data_config(model)
     backbone = from_timm(
         entry, model, mean=data["mean"], std=data["std"], interpolation=data["interpolation"]
@@ -149,10 +157,15 @@ def _load_open_clip(entry: ModelEntry, folder: Path, log: Log) -> Backbone:
     if isinstance(entry.pretrained, str):
         tag = open_clip.get_pretrained_cfg(entry.name, entry.pretrained) or {}
         arguments["force_quick_gelu"] = bool(tag.get("quick_gelu"))
+        if "quickgelu" in entry.name and not tag.get("quick_gelu"):
+            raise ModelError(
+                f"model {entry.id}: the weights {entry.pretrained} have no QuickGELU, which "
+                f"{entry.name} has; take the architecture {entry.name.replace('-quickgelu', '')}"
+            )
         # How images are prepared belongs to the weights: SigLIP's differ from CLIP's.
         prepared = {k: tag[k] for k in ("mean", "std", "interpolation") if k in tag}
         arguments["force_preprocess_cfg"] = prepared
-    with _without_warnings():
+    with _without_warnings(), noted_filters() as filters:
         model = _build(
             entry,
             # Without a tag it would fetch other weights for some text towers.
@@ -164,7 +177,7 @@ def _load_open_clip(entry: ModelEntry, folder: Path, log: Log) -> Backbone:
     if weights and published:
         with _about(entry, weights):
             if hasattr(visual, "trunk"):
-                fill_timm(entry, visual.trunk, published, log)
+                fill_timm(entry, visual.trunk, published, filters[0] if filters else None, log)
             else:
                 fill_open_clip(entry, visual, published, log)
     return _checked(from_open_clip(entry, visual), published, weights)
@@ -246,7 +259,8 @@ def _open(entry: ModelEntry, weights: Weights) -> Published:
     with _about(entry, weights):
         published = find_network(content, entry.checkpoint_key, entry.checkpoint_prefix)
         found = published.family
-        if found and entry.family in _TOLD_FAMILIES and not entry.family.startswith(found):
+        family = entry.family.lower()
+        if found and family in _TOLD_FAMILIES and family not in _MAY_BE.get(found, {found}):
             raise ModelError(
                 f"holds a network of the family {found} (by its keys: {published.place or 'top'}), "
                 f"not {entry.family}; correct the entry's family or file"
@@ -266,8 +280,16 @@ def _told_by(published: Published, entry: ModelEntry, architecture: str) -> Mode
 
 
 def _checked(backbone: Backbone, published: Published | None, weights: Weights | None) -> Backbone:
-    """Hold the number of heads, which no shape tells, to the file's; record where it came from."""
+    """Hold a loaded network to what no tensor's shape tells; record where its weights came from.
+
+    The size of its input, the number of heads, and the activation of OpenAI's CLIP.
+    """
     entry = backbone.entry
+    if entry.input_size not in (None, backbone.image_size):
+        raise ModelError(
+            f"model {entry.id}: image_size {entry.image_size} was asked for, but {entry.name} with "
+            f"these args takes {backbone.image_size[0]} x {backbone.image_size[1]} pixels"
+        )
     if published is None or weights is None:
         return backbone
     told = published.heads
@@ -276,4 +298,16 @@ def _checked(backbone: Backbone, published: Published | None, weights: Weights |
             f"model {entry.id}: {weights.path} is of a network with {told} attention heads, "
             f"{entry.name} has {backbone.heads}; set args: {{num_heads: {told}}}"
         )
+    from_openai = published.is_openai or str(weights.origin.get("repository")).endswith(".openai")
+    if from_openai and not _has_quick_gelu(backbone):
+        raise ModelError(
+            f"model {entry.id}: {weights.path} is OpenAI's CLIP, whose activation is QuickGELU; "
+            f"{entry.name} has another: take the architecture with 'quickgelu' in its name"
+        )
     return replace(backbone, weights=dict(weights.origin))
+
+
+def _has_quick_gelu(backbone: Backbone) -> bool:
+    """Whether the blocks' activation is x sigmoid(1.702 x) (open_clip and timm call it alike)."""
+    modules = (m for block in backbone.blocks for m in block.modules())
+    return any("quickgelu" in type(m).__name__.lower() for m in modules)

@@ -1,13 +1,15 @@
 """Fitting position embeddings to another grid, each family the way that its own code does.
 
 The ways differ by more than rounding: at 224 pixels, DINOv2's embedding of 37 x 37 comes out
-differently with and without antialiasing. docs/methods.md says which code each stands for.
+differently with and without antialiasing. docs/models.md says which code each stands for.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,7 +27,13 @@ _DINO_OFFSET = 0.1
 _TEMPERATURE = 10_000.0
 
 
-def resize_embedding(embedding: Tensor, old: Grid, new: Grid, way: str) -> Tensor:
+def resize_embedding(
+    embedding: Tensor,
+    old: Grid,
+    new: Grid,
+    way: str,
+    bound: Mapping[str, Any] = MappingProxyType({}),
+) -> Tensor:
     """Fit an absolute position embedding to another grid; prefix tokens keep theirs.
 
     Parameters
@@ -40,11 +48,14 @@ def resize_embedding(embedding: Tensor, old: Grid, new: Grid, way: str) -> Tenso
         (MAE). ``google``: bilinear between the corners' centres (Vision Transformer in JAX).
         ``moco``: MoCo-v3's fixed embedding, computed for the new grid. ``beit``: as ``timm``;
         BEiT itself has no absolute embedding.
+    bound
+        What an architecture sets otherwise in the way ``timm``
+        (:func:`vitfeat.models.timm_filter.resampling`).
 
     Returns
     -------
     Tensor
-        (1, prefix + new rows x new columns, channel), the same type.
+        (1, prefix + new rows x new columns, channel), float32.
 
     Raises
     ------
@@ -56,12 +67,21 @@ def resize_embedding(embedding: Tensor, old: Grid, new: Grid, way: str) -> Tenso
     n_prefix = embedding.shape[1] - math.prod(old)
     prefix, grid = embedding[:, :n_prefix], embedding[:, n_prefix:]
     image = grid.float().reshape(1, *old, -1).permute(0, 3, 1, 2)
-    resized = _WAYS[way](image, new).permute(0, 2, 3, 1).flatten(1, 2)
-    return torch.cat([prefix, resized.to(embedding.dtype)], 1)
+    resized = _timm(image, new, **bound) if way == "timm" else _WAYS[way](image, new)
+    return torch.cat([prefix.float(), resized.permute(0, 2, 3, 1).flatten(1, 2)], 1)
 
 
-def _timm(image: Tensor, new: Grid) -> Tensor:
-    return functional.interpolate(image, new, mode="bicubic", antialias=True)
+def _timm(
+    image: Tensor,
+    new: Grid,
+    *,
+    interpolation: str = "bicubic",
+    antialias: bool = True,
+    align_corners: bool | None = None,
+) -> Tensor:
+    return functional.interpolate(
+        image, new, mode=interpolation, antialias=antialias, align_corners=align_corners
+    )
 
 
 def _mae(image: Tensor, new: Grid) -> Tensor:
@@ -84,8 +104,8 @@ def _moco(image: Tensor, new: Grid) -> Tensor:
     fixed = sine_cosine((rows, columns), image.shape[1])
     if not torch.allclose(image, fixed, atol=1e-3):
         raise ModelError(
-            "its position embedding is not MoCo-v3's fixed one and cannot be computed for a grid "
-            f"of {new[0]} x {new[1]}; set `positions` to another way, or keep the image size"
+            "has another position embedding than MoCo-v3's fixed one, which cannot be computed for "
+            f"a grid of {new[0]} x {new[1]}; set positions to another way, or keep the image size"
         )
     return sine_cosine(new, image.shape[1])
 
