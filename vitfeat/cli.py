@@ -74,9 +74,10 @@ def _parser() -> argparse.ArgumentParser:
     _weights_folder(sub)
 
     sub = command("fetch", _fetch, "fetch published weights, check them and record what they are")
-    sub.add_argument("models", nargs="+", metavar="MODEL", help="ids of the catalogue")
+    sub.add_argument("models", nargs="*", metavar="MODEL", help="ids; all of a config's if none")
+    sub.add_argument("--configfile", type=Path, help="a config, for the models of its own catalog")
     sub.add_argument("--entry", help="one model's fields as JSON, in the place of the catalogue's")
-    _weights_folder(sub)
+    _weights_folder(sub, default=None)
 
     sub = command("info", _info, "say what a feature store holds")
     sub.add_argument("store", type=Path)
@@ -159,12 +160,17 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _weights_folder(parser: argparse.ArgumentParser) -> None:
+_WEIGHTS_FOLDER = Path("weights")
+
+
+def _weights_folder(
+    parser: argparse.ArgumentParser, default: Path | None = _WEIGHTS_FOLDER
+) -> None:
     parser.add_argument(
         "--weights-folder",
         type=Path,
-        default=Path("weights"),
-        help="where fetched weights are recorded (default: weights)",
+        default=default,
+        help="where fetched weights are recorded (default: weights, or as the config says)",
     )
 
 
@@ -209,7 +215,10 @@ def _weights_there(entry: ModelEntry, folder: Path) -> str:
 
     if not entry.is_fetched:
         return {"demo": "built in", "noise": "none"}.get(entry.source, "untrained")
-    return "present" if present(source_of(entry), folder, entry.id) else "absent"
+    try:
+        return "present" if present(source_of(entry), folder, entry.id) else "absent"
+    except VitfeatError:  # one record is no reason to list nothing
+        return "damaged record"
 
 
 def _fetch(options: argparse.Namespace, console: Console) -> None:
@@ -217,17 +226,21 @@ def _fetch(options: argparse.Namespace, console: Console) -> None:
     from vitfeat.models.hub import source_of
     from vitfeat.text import size
 
-    if options.entry is not None and len(options.models) > 1:
+    if options.entry is not None and len(options.models) != 1:
         raise ConfigError("--entry: is one model's; fetch the others in a command of their own")
-    for model_id in options.models:
-        entry = _entry(model_id, options.entry)
+    catalog, asked, folder = _of_config(options.configfile)
+    folder = options.weights_folder or folder
+    if not (models := options.models or asked):
+        raise ConfigError("no model to fetch: name some, or give --configfile")
+    for model_id in models:
+        entry = catalog.get(model_id) or _entry(model_id, options.entry)
         if not entry.is_fetched:
             console.print(f"{model_id}: nothing to fetch")
             continue
         record = ensure(
             model_id,
             source_of(entry),
-            options.weights_folder,
+            folder,
             log=console.log,
             # With a log file several jobs of a workflow would draw their bars at once.
             progress=options.log is None,
@@ -239,16 +252,34 @@ def _fetch(options: argparse.Namespace, console: Console) -> None:
         )
 
 
+def _of_config(path: Path | None) -> tuple[dict[str, ModelEntry], list[str], Path]:
+    """Return a config's own catalogue, its models, and its folder of weights."""
+    from vitfeat.models.entry import read_catalog
+
+    if path is None:
+        return {}, [], _WEIGHTS_FOLDER
+    import yaml
+
+    try:
+        config = yaml.safe_load(path.read_text("utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not YAML ({str(error).splitlines()[0]})") from error
+    if not isinstance(config, dict) or not isinstance(config.get("models"), list):
+        raise ConfigError(f"{path}: no config of vitfeat: it has no list `models`")
+    catalog = read_catalog(config.get("catalog") or {})
+    return catalog, [str(m) for m in config["models"]], Path(config.get("weights") or "weights")
+
+
 def _entry(model_id: str, fields: str | None) -> ModelEntry:
     """Return an entry of the catalogue, or the one that JSON fields describe."""
-    from vitfeat.models.entry import ModelEntry, find_entry
+    from vitfeat.models.entry import find_entry, read_catalog
 
     if fields is None:
         return find_entry(model_id)
     mapping = _json(fields, "--entry")
     if not isinstance(mapping, dict):
         raise ConfigError(f"--entry: found {fields[:80]!r}; a JSON mapping is needed")
-    return ModelEntry.from_mapping(model_id, mapping)
+    return read_catalog({model_id: mapping})[model_id]
 
 
 def _info(options: argparse.Namespace, console: Console) -> None:

@@ -223,6 +223,47 @@ def test_positions_are_the_entrys_or_the_familys() -> None:
         _entry(positions="dion")
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("name", 5),
+        ("name", None),
+        ("family", 5),
+        ("label", 5),
+        ("args", [1]),
+        ("args", None),
+        ("checkpoint", 5),
+        ("checkpoint_prefix", 3),
+        ("positions", 5),
+        ("seed", 1.5),
+        ("seed", True),
+        ("seed", -1),
+        ("pretrained", 1),
+        ("crop_fraction", 0),
+        ("crop_fraction", 1.5),
+        ("crop_fraction", "1"),
+        ("crop_fraction", True),
+    ],
+)
+def test_fields_of_another_type(key: str, value: Any) -> None:
+    with pytest.raises(ConfigError, match=rf"catalog\.mine\.{key}: found .*; needed is") as info:
+        _entry(**{"source": "timm", "name": "vit", key: value})
+    assert "\n" not in str(info.value)
+
+
+def test_what_pretrained_means_is_the_librarys() -> None:
+    with pytest.raises(ConfigError, match=r"the tag is part of the name: vit\.augreg_in21k"):
+        _entry(pretrained="augreg_in21k")
+    with pytest.raises(ConfigError, match="tag of the weights"):
+        _entry(source="open_clip", pretrained=True)
+
+
+@pytest.mark.parametrize("argument", ["checkpoint_path", "pretrained_cfg", "img_size"])
+def test_arguments_that_would_pass_the_entry_by(argument: str) -> None:
+    with pytest.raises(ConfigError, match=rf"catalog\.mine\.args: '{argument}' may not stand here"):
+        _entry(args={argument: "x"})
+
+
 # --- The catalogue ---
 
 

@@ -50,6 +50,11 @@ print(json.dumps(answer))
 """
 
 
+def _command(folder: Path) -> str:
+    """What to run for a model that the catalogue does not have, with this folder of weights."""
+    return f"`vitfeat fetch mine --configfile CONFIG --weights-folder {folder}`"
+
+
 @dataclass
 class Ran:
     """What came of fetching in a process of its own."""
@@ -265,7 +270,7 @@ def test_a_damaged_cache_is_mended(hub: Hub) -> None:
     found = sha256(b"x" * len(OLD))
     assert f"{record.path} has changed since it was recorded: it has SHA-256 {found}" in error
     assert f"mine.json says {sha256(OLD)}; remove the file, to have it fetched again" in error
-    assert "run `vitfeat fetch mine`" in error
+    assert f"run {_command(hub.folder)}" in error
 
     # Without the record, the name that the cache gave it.
     aside = record_path(hub.folder, "mine").rename(hub.folder / "aside")
@@ -316,7 +321,7 @@ def test_offline(hub: Hub) -> None:
     assert error == (
         "model mine: its weights (repository owner/name, revision v1, file model.safetensors or "
         "pytorch_model.bin) are not on this machine and could not be fetched (HF_HUB_OFFLINE is "
-        "set); run `vitfeat fetch mine` where there is a network, or place the file at "
+        f"set); run {_command(hub.folder)} where there is a network, or place the file at "
         + " or ".join(map(str, places))
     )
     assert not hub.server.asked
@@ -365,7 +370,7 @@ def test_gated_repositories(hub: Hub) -> None:
         assert hub.fails("owner/name") == (
             f"model mine: the repository owner/name is gated ({refuses[2]}): accept its licence on "
             f"{hub.server.url}/owner/name, set HF_TOKEN to an access token of the same account, "
-            "and run `vitfeat fetch mine`"
+            f"and run {_command(hub.folder)}"
         )
     assert hub.fetch("owner/name", HF_TOKEN="hf_mine").error is None
     assert hub.content() == OLD
@@ -556,7 +561,7 @@ def test_offline_stops_urls_too(
         ensure("mine", _source(url), tmp_path)
     assert str(info.value) == (
         f"model mine: its weights ({url}, file model.pth) are not on this machine and could not be "
-        "fetched (HF_HUB_OFFLINE is set); run `vitfeat fetch mine` where there is a network, or "
+        f"fetched (HF_HUB_OFFLINE is set); run {_command(tmp_path)} where there is a network, or "
         f"place the file at {tmp_path / 'mine' / 'model.pth'}"
     )
     assert not server.asked

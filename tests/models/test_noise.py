@@ -74,6 +74,9 @@ def test_grids_need_not_be_square() -> None:
     [
         ({"name": "medium"}, r"no size 'medium'; allowed: small, base, large"),
         ({"args": {"depht": 2}}, r"no argument depht; allowed: depth"),
+        ({"args": {"depth": 0}}, r"args\.depth: found 0; a whole number above 0"),
+        ({"args": {"patch_size": [16, 8]}}, r"args\.patch_size: found \[16, 8\]"),
+        ({"args": {"embed_dim": "x"}}, r"args\.embed_dim: found 'x'"),
         ({"image_size": 63}, r"63 x 63 pixels are no whole patches of 16"),
         ({"normalisation": "clip"}, r"takes no normalisation"),
     ],

@@ -113,3 +113,11 @@ def test_costs_of_vit_b16() -> None:
     # 85.8 million parameters and 17.6 GMACs are published for ViT-B/16.
     assert shape.parameters == pytest.approx(85.8e6, rel=0.01)
     assert shape.flops_per_image == pytest.approx(2 * 17.6e9, rel=0.05)
+
+
+@pytest.mark.parametrize("value", ["x", 0, -1, [], {}, None, True, 1.5])
+def test_arguments_that_make_no_sense_are_left_to_the_building(value: Any) -> None:
+    args = dict.fromkeys(("depth", "embed_dim", "num_heads", "patch_size"), value)
+    name = "vit_base_patch16_224"
+    plain = guess_shape(ModelEntry(id="m", source="timm", name=name))
+    assert guess_shape(ModelEntry(id="m", source="timm", name=name, args=args)) == plain

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from safetensors.torch import save
 
 import vitfeat
@@ -126,6 +127,18 @@ def test_the_command_fetches(hub: Workflow) -> None:
     assert both.stderr.startswith("vitfeat: error: --entry: is one model's")
     assert _vitfeat(hub, "fetch", "demo-dino").stdout == "demo-dino: nothing to fetch\n"
 
+    # Models of a config's own are fetched by its word.
+    config = hub.folder / "my.yaml"
+    config.write_text(yaml.safe_dump({**hub.config, "models": ["tiny", "demo-dino"]}))
+    done = _vitfeat(hub, "fetch", "--configfile", str(config))
+    assert done.stdout.startswith(f"tiny: owner/tiny at {COMMIT[:12]}, ")
+    assert done.stdout.endswith("demo-dino: nothing to fetch\n")
+    config.write_text("models: tiny")
+    assert "no config of vitfeat" in _vitfeat(hub, "fetch", "--configfile", str(config)).stderr
+    assert "no model to fetch" in _vitfeat(hub, "fetch").stderr
+    strange = _vitfeat(hub, "fetch", "../tiny", "--entry", fields)
+    assert "an id may hold letters" in strange.stderr
+
     missing = _vitfeat(hub, "fetch", "dino-b16")
     assert missing.returncode == 1
     assert missing.stderr.count("\n") == 1
@@ -136,6 +149,7 @@ def test_the_list_says_what_is_on_this_machine(hub: Workflow) -> None:
     place = hub.folder / "w/moco-s16/vit-s-300ep.pth.tar"
     place.parent.mkdir(parents=True)
     place.write_bytes(b"weights")
+    (hub.folder / "w/mae-b16.json").write_text("{")
     listed = _vitfeat(hub, "models").stdout
     rows = {line.split()[0]: line.split() for line in listed.splitlines()}
     assert rows["dino-b16"][1:4] == ["dino", "B/16@224", "timm"]
@@ -143,3 +157,4 @@ def test_the_list_says_what_is_on_this_machine(hub: Workflow) -> None:
     assert rows["demo-dino"][-2:] == ["built", "in"]
     assert rows["random-b16"][-1] == "untrained"
     assert rows["moco-s16"][-1] == "present"
+    assert rows["mae-b16"][-2:] == ["damaged", "record"]

@@ -27,6 +27,7 @@ from vitfeat.models.download import (
     headers_of,
     locked,
 )
+from vitfeat.models.entry import builtin_catalog
 from vitfeat.models.weights import (
     COMMIT,
     SHA256,
@@ -339,7 +340,10 @@ class _Weights:
 
     @property
     def _command(self) -> str:
-        return f"run `vitfeat fetch {self._id}`"
+        # Models of a config's own are known from there alone.
+        config = "" if self._id in builtin_catalog() else " --configfile CONFIG"
+        folder = "" if self._folder == Path("weights") else f" --weights-folder {self._folder}"
+        return f"run `vitfeat fetch {self._id}{config}{folder}`"
 
     @property
     def _name(self) -> str:

@@ -117,6 +117,11 @@ def noise_backbone(entry: ModelEntry) -> Backbone:
             f"model {entry.id}: noise takes no argument {', '.join(sorted(unknown))}; allowed: "
             f"{', '.join(sizes)}"
         )
+    for key, value in entry.args.items():
+        if type(value) is not int or value < 1:
+            raise ModelError(
+                f"model {entry.id}: args.{key}: found {value!r}; a whole number above 0 is needed"
+            )
     sizes |= entry.args
     image_size, patch = entry.input_size or (224, 224), int(sizes["patch_size"])
     grid = (image_size[0] // patch, image_size[1] // patch)

@@ -93,15 +93,12 @@ def guess_shape(entry: ModelEntry) -> Shape:
     unsaid_patch = 16 if entry.source == "noise" else 14
     pixels = re.search(r"_(\d{3})(?:$|\.)|-(\d{3})(?:$|-)", entry.name)
     unsaid = next((size for word, size in _IMAGE_SIZES.items() if word in entry.name), 224)
+    named_patch = int(next(g for g in patch.groups() if g)) if patch else unsaid_patch
     return Shape(
-        depth=int(entry.args.get("depth", depth)),
-        width=int(entry.args.get("embed_dim", width)),
-        heads=int(entry.args.get("num_heads", heads)),
-        patch=_side(
-            entry.args.get(
-                "patch_size", next(g for g in patch.groups() if g) if patch else unsaid_patch
-            )
-        ),
+        depth=_told(entry, "depth", depth),
+        width=_told(entry, "embed_dim", width),
+        heads=_told(entry, "num_heads", heads),
+        patch=_told(entry, "patch_size", named_patch),
         image_size=math.isqrt(math.prod(entry.input_size))
         if entry.input_size
         else (int(next(g for g in pixels.groups() if g)) if pixels else unsaid),
@@ -122,6 +119,12 @@ def size_name(entry: ModelEntry) -> str:
     return f"{sign}{plus}/{shape.patch}@{shape.image_size}"
 
 
-def _side(value: Any) -> int:
-    """Return the first side of a size that may be a pair."""
-    return int(value[0] if isinstance(value, list | tuple) else value)
+def _told(entry: ModelEntry, key: str, guess: int) -> int:
+    """Return what an entry's arguments say, the first of a pair; the guess where they say nonsense.
+
+    Building the model says what is wrong with them.
+    """
+    value: Any = entry.args.get(key)
+    if isinstance(value, list | tuple) and value:
+        value = value[0]
+    return value if type(value) is int and value > 0 else guess
