@@ -479,10 +479,15 @@ def test_layer_scale_is_not_dropped(tmp_path: Path) -> None:
     assert "d.pth" in refusal(entry_of(path, VIT, "dinov2"))
 
 
-def test_biases_of_dinov3_are_not_dropped(tmp_path: Path) -> None:
+@pytest.mark.parametrize("part", [0, 2], ids=["queries", "values"])
+def test_biases_of_dinov3_are_not_dropped(part: int, tmp_path: Path) -> None:
     """timm has DINOv3 without biases of queries and values too: then these must be zero."""
-    path = save(tmp_path / "d.pth", published.dinov3())
-    assert "d.pth" in refusal(entry_of(path, "vit_small_patch16_dinov3", "dinov3"))
+    state = published.dinov3(biased=False)
+    for key, bias in state.items():
+        if key.endswith("qkv.bias"):
+            bias.chunk(3)[part].fill_(0.1)
+    path = save(tmp_path / "d.pth", state)
+    assert "_qkvb" in refusal(entry_of(path, "vit_small_patch16_dinov3", "dinov3"))
 
 
 def test_the_distillation_token_is_not_dropped(tmp_path: Path) -> None:

@@ -255,8 +255,6 @@ def _take_periods(model: Any, state: State) -> None:
             f"{4 * len(periods)}"
         )
     periods.copy_(found)
-    if getattr(rope, "feat_shape", None) is not None:
-        rope._cache_embed(rope.feat_shape)
 
 
 def _load(
