@@ -211,7 +211,7 @@ def _models(options: argparse.Namespace, console: Console) -> None:
 def _weights_there(entry: ModelEntry, folder: Path) -> str:
     """Say whether a model's weights are on this machine."""
     from vitfeat.models.hub import source_of
-    from vitfeat.models.weights import present
+    from vitfeat.weights.records import present
 
     if not entry.is_fetched:
         return {"demo": "built in", "noise": "none"}.get(entry.source, "untrained")
@@ -222,8 +222,7 @@ def _weights_there(entry: ModelEntry, folder: Path) -> str:
 
 
 def _fetch(options: argparse.Namespace, console: Console) -> None:
-    from vitfeat.models.fetch import ensure
-    from vitfeat.models.hub import source_of
+    from vitfeat.models.hub import fetch
     from vitfeat.text import size
 
     if options.entry is not None and len(options.models) != 1:
@@ -237,14 +236,8 @@ def _fetch(options: argparse.Namespace, console: Console) -> None:
         if not entry.is_fetched:
             console.print(f"{model_id}: nothing to fetch")
             continue
-        record = ensure(
-            model_id,
-            source_of(entry),
-            folder,
-            log=console.log,
-            # With a log file several jobs of a workflow would draw their bars at once.
-            progress=options.log is None,
-        )
+        # With a log file several jobs of a workflow would draw their bars at once.
+        record = fetch(entry, folder, log=console.log, progress=options.log is None)
         revision = f" at {record.revision[:12]}" if record.revision else ""
         console.print(
             f"{model_id}: {record.repository or record.url}{revision}, {record.file}, "

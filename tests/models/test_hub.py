@@ -2,14 +2,15 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import timm
 
 from vitfeat.errors import ModelError
 from vitfeat.models.entry import ModelEntry, builtin_catalog
-from vitfeat.models.hub import source_of
-from vitfeat.models.weights import WeightsSource
+from vitfeat.models.hub import fetch, source_of
+from vitfeat.weights.records import WeightsSource
 
 FROM_TIMM = [
     entry
@@ -67,3 +68,23 @@ def test_weights_that_open_clip_does_not_name() -> None:
     entry = ModelEntry("m", "open_clip", "ViT-B-32", pretrained="opennai")
     with pytest.raises(ModelError, match=r"no weights 'opennai' .*did you mean 'openai'"):
         source_of(entry)
+
+
+@pytest.mark.parametrize(
+    ("model_id", "folder", "command"),
+    [
+        ("dino-b16", "weights", "vitfeat fetch dino-b16"),
+        ("dino-b16", "my w", "vitfeat fetch dino-b16 --weights-folder 'my w'"),
+        ("mine", "weights", "vitfeat fetch mine --configfile CONFIG"),
+    ],
+)
+def test_the_message_gives_the_command_that_helps(
+    model_id: str, folder: str, command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    entry = replace(builtin_catalog()["dino-b16"], id=model_id)
+    with pytest.raises(ModelError) as info:
+        fetch(entry, Path(folder))
+    assert f"run `{command}` where there is a network" in str(info.value)

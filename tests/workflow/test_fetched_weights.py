@@ -17,7 +17,7 @@ from safetensors.torch import save
 
 import vitfeat
 from tests.models.shrunk import stir
-from tests.models.weights_server import Repository, serving, sha256
+from tests.weights.weights_server import Repository, serving, sha256
 from tests.workflow.harness import Workflow
 from vitfeat.models.entry import ModelEntry
 from vitfeat.models.loading import load_backbone

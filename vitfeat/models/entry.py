@@ -17,6 +17,7 @@ import yaml
 
 from vitfeat.errors import ConfigError
 from vitfeat.text import nearest
+from vitfeat.weights.records import WeightsSource
 
 CATALOG_PATH = Path(__file__).with_name("catalog.yaml")
 
@@ -228,8 +229,6 @@ class ModelEntry:
                 one = "a side in pixels, or " if key == "image_size" else ""
                 raise ConfigError(f"{where}.{key}: found {value!r}; {one}[height, width] is needed")
         if self.weights is not None:
-            from vitfeat.models.weights import WeightsSource
-
             WeightsSource.from_config(self.weights, f"{where}.weights")
         self.normalisation_values()
 

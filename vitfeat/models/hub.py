@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import posixpath
+import shlex
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from vitfeat.errors import ModelError
-from vitfeat.models.entry import ModelEntry
-from vitfeat.models.weights import HUB_FILES, WeightsSource
+from vitfeat.models.entry import ModelEntry, builtin_catalog
 from vitfeat.text import nearest
+from vitfeat.weights.fetch import ensure
+from vitfeat.weights.records import HUB_FILES, WeightsRecord, WeightsSource
 
 # What open_clip calls its weights in a repository.
 _OPEN_CLIP_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
@@ -35,6 +39,32 @@ def source_of(entry: ModelEntry) -> WeightsSource:
     if entry.source == "open_clip" and source.files == HUB_FILES:
         return replace(source, files=_OPEN_CLIP_FILES)
     return source
+
+
+def fetch(
+    entry: ModelEntry,
+    folder: Path,
+    *,
+    log: Callable[[str], None] = lambda _: None,
+    progress: bool = True,
+) -> WeightsRecord:
+    """Make sure that an entry's published weights are on this machine.
+
+    Parameters
+    ----------
+    entry
+        A model whose weights are fetched.
+    folder
+        Where records of fetched weights are.
+    log, progress
+        As for :func:`vitfeat.weights.fetch.ensure`, whose errors this has.
+    """
+    # Models of a config's own are known from there alone.
+    config = "" if entry.id in builtin_catalog() else " --configfile CONFIG"
+    where = "" if folder == Path("weights") else f" --weights-folder {shlex.quote(str(folder))}"
+    command = f"vitfeat fetch {entry.id}{config}{where}"
+    source = source_of(entry)
+    return ensure(entry.id, source, folder, command=command, log=log, progress=progress)
 
 
 def _of_timm(entry: ModelEntry, where: str) -> WeightsSource:

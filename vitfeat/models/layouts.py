@@ -85,7 +85,7 @@ def find_network(content: Any, key: str | None = None, prefix: str | None = None
     Parameters
     ----------
     content
-        What :func:`vitfeat.models.weightfile.read_weight_file` gives.
+        What :func:`vitfeat.weights.weightfile.read_weight_file` gives.
     key
         The entry to look in; all if not given.
     prefix

@@ -21,11 +21,12 @@ from vitfeat.files import sha256_of
 from vitfeat.models.backbone import Backbone
 from vitfeat.models.entry import ModelEntry, find_entry
 from vitfeat.models.fitting import fill_open_clip, fill_timm
+from vitfeat.models.hub import fetch
 from vitfeat.models.layouts import Published, find_network
 from vitfeat.models.structure import from_open_clip, from_timm
 from vitfeat.models.timm_filter import noted_filters
-from vitfeat.models.weightfile import read_weight_file
 from vitfeat.text import nearest
+from vitfeat.weights.weightfile import read_weight_file
 
 Log = Callable[[str], None]
 
@@ -66,7 +67,7 @@ def load_backbone(
     entry
         The model, or its id in the catalogue.
     folder
-        Where records of fetched weights are (:mod:`vitfeat.models.fetch`); published weights that
+        Where records of fetched weights are (:mod:`vitfeat.weights.fetch`); published weights that
         are not on this machine are fetched.
     log
         Takes lines for people: what the weight file held, what was left out, renamed and resized.
@@ -227,10 +228,7 @@ def _weights(entry: ModelEntry, folder: Path, log: Log) -> Weights | None:
         return Weights(path, {"file": path.name, "sha256": sha256_of(path)})
     if not entry.is_fetched:
         return None
-    from vitfeat.models.fetch import ensure
-    from vitfeat.models.hub import source_of
-
-    record = ensure(entry.id, source_of(entry), folder, log=log)
+    record = fetch(entry, folder, log=log)
     origin = {
         "file": record.file,
         "sha256": record.sha256,

@@ -2,8 +2,8 @@
 
 Five kinds, told by their content and never by their name: safetensors; NumPy's ``.npz`` (Google's
 ViTs); both formats of ``torch.save``; TorchScript archives (OpenAI's CLIP). Pickles are read by two
-restricted unpicklers alone, of :mod:`vitfeat.models.torchsave` and
-:mod:`vitfeat.models.torchscript`.
+restricted unpicklers alone, of :mod:`vitfeat.weights.torchsave` and
+:mod:`vitfeat.weights.torchscript`.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ import torch
 from torch import Tensor
 
 from vitfeat.errors import ModelError
-from vitfeat.models.torchsave import UnreadableError, load_saved, refuse_pickle
-from vitfeat.models.torchscript import mappable_offset, read_torchscript
+from vitfeat.weights.torchsave import UnreadableError, load_saved, refuse_pickle
+from vitfeat.weights.torchscript import mappable_offset, read_torchscript
 
 # What files begin with that are taken for weights and hold none that vitfeat reads.
 _OTHER_KINDS = {

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from vitfeat.errors import ModelError
-from vitfeat.models.torchsave import UnreadableError, refuse_objects
+from vitfeat.weights.torchsave import UnreadableError, refuse_objects
 
 _DTYPES = {
     "BoolStorage": torch.bool,

@@ -10,7 +10,7 @@ import pytest
 from huggingface_hub import constants
 
 from vitfeat.errors import ConfigError, ModelError
-from vitfeat.models.weights import (
+from vitfeat.weights.records import (
     HUB_FILES,
     WeightsRecord,
     WeightsSource,
@@ -365,8 +365,8 @@ def test_a_record_asks_for_its_file(tmp_path: Path) -> None:
 
 
 def test_planning_imports_neither_torch_nor_the_hub() -> None:
-    script = "import sys, vitfeat.models.weights; print(sorted(sys.modules))"
+    script = "import sys, vitfeat.weights.records; print(sorted(sys.modules))"
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert "'vitfeat.models.weights'" in run.stdout
+    assert "'vitfeat.weights.records'" in run.stdout
     for module in ("'torch'", "'huggingface_hub'", "'urllib.request'"):
         assert module not in run.stdout

@@ -19,7 +19,8 @@ from huggingface_hub.file_download import repo_folder_name
 
 from vitfeat.errors import ModelError
 from vitfeat.files import replacing, sha256_of
-from vitfeat.models.download import (
+from vitfeat.text import size
+from vitfeat.weights.download import (
     ContentError,
     DownloadError,
     StatusError,
@@ -27,8 +28,7 @@ from vitfeat.models.download import (
     headers_of,
     locked,
 )
-from vitfeat.models.entry import builtin_catalog
-from vitfeat.models.weights import (
+from vitfeat.weights.records import (
     COMMIT,
     SHA256,
     WeightsRecord,
@@ -41,7 +41,6 @@ from vitfeat.models.weights import (
     placed_files,
     record_path,
 )
-from vitfeat.text import size
 
 Log = Callable[[str], None]
 
@@ -51,6 +50,7 @@ def ensure(
     source: WeightsSource,
     folder: Path,
     *,
+    command: str | None = None,
     log: Log = lambda _: None,
     progress: bool = True,
 ) -> WeightsRecord:
@@ -71,6 +71,8 @@ def ensure(
         Where its weights are published.
     folder
         Where records are kept.
+    command
+        What a user runs to fetch them, for messages; ``vitfeat fetch <model_id>`` if not given.
     log
         Takes messages.
     progress
@@ -81,7 +83,8 @@ def ensure(
     ModelError
         The weights are not here and cannot be fetched, or are not what was published or recorded.
     """
-    return _Weights(model_id, source, Path(folder), log, progress).ensure()
+    command = command or f"vitfeat fetch {model_id}"
+    return _Weights(model_id, source, Path(folder), command, log, progress).ensure()
 
 
 @dataclass(frozen=True)
@@ -129,11 +132,18 @@ class _Weights:
     """The weights of one model."""
 
     def __init__(
-        self, model_id: str, source: WeightsSource, folder: Path, log: Log, progress: bool
+        self,
+        model_id: str,
+        source: WeightsSource,
+        folder: Path,
+        command: str,
+        log: Log,
+        progress: bool,
     ) -> None:
         self._id = model_id
         self._source = source
         self._folder = folder
+        self._command = f"run `{command}`"
         self._log = log
         self._progress = progress
         self._record_path = record_path(folder, model_id)
@@ -337,13 +347,6 @@ class _Weights:
         )
         record.write(self._record_path)
         return record
-
-    @property
-    def _command(self) -> str:
-        # Models of a config's own are known from there alone.
-        config = "" if self._id in builtin_catalog() else " --configfile CONFIG"
-        folder = "" if self._folder == Path("weights") else f" --weights-folder {self._folder}"
-        return f"run `vitfeat fetch {self._id}{config}{folder}`"
 
     @property
     def _name(self) -> str:

@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from tests.models.weights_server import Server, serving, sha256
-from vitfeat.models import download as module
-from vitfeat.models.download import (
+from tests.weights.weights_server import Server, serving, sha256
+from vitfeat.weights import download as module
+from vitfeat.weights.download import (
     ContentError,
     DownloadError,
     StatusError,
@@ -256,7 +256,7 @@ def test_a_full_disk_loses_nothing(server: Server, tmp_path: Path) -> None:
     # A limit of the kernel on the size of files, in a process of its own.
     script = (
         "import resource, sys; from pathlib import Path;"
-        "from vitfeat.models.download import download;"
+        "from vitfeat.weights.download import download;"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (70000, 70000));"
         "target = Path(sys.argv[2]);"
         "download(sys.argv[1], target, target.with_name('model.bin.part'),"

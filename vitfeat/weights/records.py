@@ -1,7 +1,7 @@
 """Where published weights come from, and the record of what was fetched.
 
 Nothing here imports torch or uses the network: the workflow asks while it plans whether weights are
-on this machine, and a compute node reads the record. :mod:`vitfeat.models.fetch` makes it.
+on this machine, and a compute node reads the record. :mod:`vitfeat.weights.fetch` makes it.
 """
 
 from __future__ import annotations

@@ -19,11 +19,11 @@ from typing import Any
 import pytest
 from huggingface_hub import constants
 
-from tests.models.weights_server import Repository, Server, serving, sha256
+from tests.weights.weights_server import Repository, Server, serving, sha256
 from vitfeat.errors import ModelError
-from vitfeat.models import download as transport
-from vitfeat.models.fetch import ensure
-from vitfeat.models.weights import WeightsRecord, WeightsSource, place, present, record_path
+from vitfeat.weights import download as transport
+from vitfeat.weights.fetch import ensure
+from vitfeat.weights.records import WeightsRecord, WeightsSource, place, present, record_path
 
 OLD = bytes(range(256)) * 400
 NEW = bytes(reversed(OLD))
@@ -33,9 +33,9 @@ _SCRIPT = """
 import json, sys
 from pathlib import Path
 from vitfeat.errors import ModelError
-from vitfeat.models import download
-from vitfeat.models.fetch import ensure
-from vitfeat.models.weights import WeightsSource, present
+from vitfeat.weights import download
+from vitfeat.weights.fetch import ensure
+from vitfeat.weights.records import WeightsSource, present
 
 download.SECONDS_BETWEEN_TRIES = 0.0
 value, folder = json.loads(sys.argv[1]), Path(sys.argv[2])
@@ -48,11 +48,6 @@ except ModelError as error:
 answer["modules"] = "torch" in sys.modules
 print(json.dumps(answer))
 """
-
-
-def _command(folder: Path) -> str:
-    """What to run for a model that the catalogue does not have, with this folder of weights."""
-    return f"`vitfeat fetch mine --configfile CONFIG --weights-folder {folder}`"
 
 
 @dataclass
@@ -270,7 +265,7 @@ def test_a_damaged_cache_is_mended(hub: Hub) -> None:
     found = sha256(b"x" * len(OLD))
     assert f"{record.path} has changed since it was recorded: it has SHA-256 {found}" in error
     assert f"mine.json says {sha256(OLD)}; remove the file, to have it fetched again" in error
-    assert f"run {_command(hub.folder)}" in error
+    assert "run `vitfeat fetch mine`" in error
 
     # Without the record, the name that the cache gave it.
     aside = record_path(hub.folder, "mine").rename(hub.folder / "aside")
@@ -321,7 +316,7 @@ def test_offline(hub: Hub) -> None:
     assert error == (
         "model mine: its weights (repository owner/name, revision v1, file model.safetensors or "
         "pytorch_model.bin) are not on this machine and could not be fetched (HF_HUB_OFFLINE is "
-        f"set); run {_command(hub.folder)} where there is a network, or place the file at "
+        "set); run `vitfeat fetch mine` where there is a network, or place the file at "
         + " or ".join(map(str, places))
     )
     assert not hub.server.asked
@@ -370,7 +365,7 @@ def test_gated_repositories(hub: Hub) -> None:
         assert hub.fails("owner/name") == (
             f"model mine: the repository owner/name is gated ({refuses[2]}): accept its licence on "
             f"{hub.server.url}/owner/name, set HF_TOKEN to an access token of the same account, "
-            f"and run {_command(hub.folder)}"
+            f"and run `vitfeat fetch mine`"
         )
     assert hub.fetch("owner/name", HF_TOKEN="hf_mine").error is None
     assert hub.content() == OLD
@@ -561,7 +556,7 @@ def test_offline_stops_urls_too(
         ensure("mine", _source(url), tmp_path)
     assert str(info.value) == (
         f"model mine: its weights ({url}, file model.pth) are not on this machine and could not be "
-        f"fetched (HF_HUB_OFFLINE is set); run {_command(tmp_path)} where there is a network, or "
+        f"fetched (HF_HUB_OFFLINE is set); run `vitfeat fetch mine` where there is a network, or "
         f"place the file at {tmp_path / 'mine' / 'model.pth'}"
     )
     assert not server.asked

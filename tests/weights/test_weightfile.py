@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from vitfeat.errors import ModelError
-from vitfeat.models.weightfile import read_weight_file
+from vitfeat.weights.weightfile import read_weight_file
 
 # --- Files of every kind ---
 
@@ -231,7 +231,7 @@ def test_numpys_own_constructors_are_never_called(
     """A made-up dtype would make NumPy read memory that is not the file's."""
     torch.save(_rich(), tmp_path / "w.pth")
     seen = []
-    module, name = "vitfeat.models.torchsave", "np.frombuffer"
+    module, name = "vitfeat.weights.torchsave", "np.frombuffer"
     original = np.frombuffer
     monkeypatch.setattr(
         f"{module}.{name}", lambda data, kind: (seen.append(kind), original(data, kind))[1]
