@@ -28,6 +28,8 @@ _NOT_BACKBONE = re.compile(
     r"|decoder|decoder_.*|norm_pix|proj|dino_head|ibot_head|local_cls_norm)([./]|$)"
 )
 
+_POSITIONS = ("pos_embed", "positional_embedding", "relative_position_bias_table")
+
 # What a layout is called in messages.
 _LAYOUT_NAMES = {
     "timm": "timm's names",
@@ -308,20 +310,9 @@ def _check(entry: ModelEntry, model: nn.Module, state: Mapping[str, Tensor]) -> 
     ]
     if not problems:
         return
-    only_positions = (
-        not missing
-        and not unexpected
-        and {k.split(".")[-1] for k in misshapen}
-        <= {
-            "pos_embed",
-            "positional_embedding",
-            "relative_position_bias_table",
-        }
-    )
-    hint = (
-        "; if it was trained on images that are not square, set checkpoint_size to their "
-        "[height, width]"
-        if only_positions
-        else ""
-    )
-    raise ModelError(f"does not fit {entry.name}: keys {'; '.join(problems)}{hint}")
+    if not missing and not unexpected and all(k.endswith(_POSITIONS) for k in misshapen):
+        problems.append(
+            "if it was trained on images that are not square, set checkpoint_size to their "
+            "[height, width]"
+        )
+    raise ModelError(f"does not fit {entry.name}: keys {'; '.join(problems)}")

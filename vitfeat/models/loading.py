@@ -178,7 +178,7 @@ def _load_open_clip(entry: ModelEntry, folder: Path, log: Log) -> Backbone:
     if weights and published:
         with _about(entry, weights):
             if hasattr(visual, "trunk"):
-                fill_timm(entry, visual.trunk, published, filters[0] if filters else None, log)
+                fill_timm(entry, visual.trunk, published, filters[-1] if filters else None, log)
             else:
                 fill_open_clip(entry, visual, published, log)
     return _checked(from_open_clip(entry, visual), published, weights)

@@ -21,11 +21,13 @@ _lock = threading.Lock()
 
 @contextmanager
 def noted_filters() -> Iterator[list[Filter | None]]:
-    """Give a list that gets the filter of every timm model that is built inside.
+    """Give a list that gets the filter of every timm model that is built inside, in their order.
 
-    Models that other threads build at the time wait for nobody, but may be noted too.
+    A network that a model builds as a part of itself is none of them. Models that other threads
+    build at the time wait for nobody, but may be noted too.
     """
     found: list[Filter | None] = []
+    depth = 0
     with _lock:
         modules = [
             m
@@ -35,8 +37,14 @@ def noted_filters() -> Iterator[list[Filter | None]]:
         build = getattr(modules[0], _BUILDER) if modules else None
 
         def note(*args: Any, **kwargs: Any) -> Any:
-            found.append(kwargs.get("pretrained_filter_fn"))
-            return build(*args, **kwargs) if build else None
+            nonlocal depth
+            if depth == 0:
+                found.append(kwargs.get("pretrained_filter_fn"))
+            depth += 1
+            try:
+                return build(*args, **kwargs) if build else None
+            finally:
+                depth -= 1
 
         try:
             for module in modules:
