@@ -146,7 +146,7 @@ def test_every_key_of_the_schema_is_described(schema: dict[str, Any]) -> None:
         "vitfeat.cli",
         "vitfeat.config",
         "vitfeat.plan",
-        "vitfeat.jobs",
+        "vitfeat.jobs.grams",
         "vitfeat.data.index",
         "vitfeat.analysis.cka",
         "vitfeat.analysis.accumulate",

@@ -16,7 +16,7 @@ from vitfeat.analysis.gramfile import NOTHING, GramFile
 from vitfeat.analysis.tables import read_csv
 from vitfeat.cli import main
 from vitfeat.errors import AnalysisError
-from vitfeat.jobs import write_grams
+from vitfeat.jobs.grams import write_grams
 from vitfeat.store.reader import FeatureStore
 
 WHOLE = Content(taps=("cls", "registers", "spatial"))

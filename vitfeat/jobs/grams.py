@@ -1,18 +1,9 @@
-"""What the commands do between stores and files: read, call a pure function, write.
-
-The only place where analyses meet stores.
-"""
+"""Gram matrices of a store's features."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from math import prod
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import zarr
-from numpy.typing import NDArray
 
 from vitfeat.analysis.gram import Gram, Read, add, gram, token_means
 from vitfeat.analysis.gramfile import (
@@ -23,7 +14,8 @@ from vitfeat.analysis.gramfile import (
     write_left_out,
 )
 from vitfeat.device import torch_device_name
-from vitfeat.errors import AnalysisError, StoreError
+from vitfeat.errors import AnalysisError
+from vitfeat.jobs.reading import reader, rows_that_fit
 from vitfeat.store.layout import TOKEN_ARRAYS
 from vitfeat.store.reader import FeatureStore, open_store
 
@@ -103,10 +95,14 @@ def write_grams(
     share = max_bytes // 2 if made_from == "mean" else max_bytes
 
     def read(name: str, position: int) -> Read:
-        features = _reader(store, name, position)
+        features = reader(store, name, position)
         if made_from != "mean":
             return features
-        return token_means(features, *_width_and_rows(store[name], max_bytes - share))
+        width = store[name].shape[-1]
+        # Beside the tokens as they are stored, the sum of an image in float64.
+        return token_means(
+            features, width, rows_that_fit(store[name], max_bytes - share, extra=8 * width)
+        )
 
     def layers() -> Iterator[Gram]:
         for position in range(len(store.layers)):
@@ -146,31 +142,3 @@ def _check_parts(parts: Sequence[GramFile], tokens: str, kinds: Sequence[str]) -
                 f"{tokens!r}; to be added are {', '.join(left) or 'none'}"
             )
         left.remove(part.meta.made_from)
-
-
-def _width_and_rows(array: zarr.Array[Any], max_bytes: int) -> tuple[int, int]:
-    """Return a token's channels, and how many images' tokens of one layer fit into a bound.
-
-    As many whole chunks as fit, or less than one; one image is the least.
-    """
-    width = array.shape[-1]
-    # The tokens as they are stored, and the sum of an image in float64.
-    image_bytes = prod(array.shape[2:]) * array.dtype.itemsize + 8 * width
-    rows = max(1, max_bytes // image_bytes)
-    chunk = array.chunks[0]
-    return width, rows - rows % chunk if rows > chunk else rows
-
-
-def _reader(store: FeatureStore, name: str, position: int) -> Read:
-    array = store[name]
-
-    def read(start: int, stop: int) -> NDArray[Any]:
-        try:
-            return np.asarray(array[start:stop, position])
-        except Exception as error:  # each codec raises its own class
-            raise StoreError(
-                f"{store.path}: images {start} to {stop - 1} of {name} cannot be decoded "
-                f"({str(error).splitlines()[0]}); remove the store and extract it again"
-            ) from error
-
-    return read

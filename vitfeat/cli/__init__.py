@@ -1,0 +1,69 @@
+"""The command line: parse, call, write. The workflow's rules and people use the same commands.
+
+Every handler imports what it needs itself: importing torch takes seconds, and most jobs of a
+workflow do without.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import vitfeat
+from vitfeat.cli import cka, demo, models, stores
+from vitfeat.cli.arguments import Handler
+from vitfeat.console import Console
+from vitfeat.errors import VitfeatError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit status: 0, or 1 behind one line that says what is wrong."""
+    options = _parser().parse_args(arguments)
+    with _console(options.log) as console:
+        try:
+            options.handler(options, console)
+        except VitfeatError as error:
+            console.error(str(error))
+            return 1
+        except BrokenPipeError:  # `vitfeat models | head`
+            return 0
+        except OSError as error:
+            # A full disk, a folder that may not be written, a name that is too long.
+            where = f"{error.filename}: " if error.filename else ""
+            console.error(f"{where}{error.strerror or error}; nothing is left half written")
+            return 1
+        except KeyboardInterrupt:
+            console.error("interrupted")
+            return 130
+        except Exception:
+            console.bug()
+            raise
+    return 0
+
+
+def _console(log: Path | None) -> Console:
+    try:
+        return Console(log)
+    except OSError as error:
+        sys.exit(f"vitfeat: error: --log {log}: {error.strerror}; choose another path")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="vitfeat",
+        description="Look inside Vision Transformers: features of every layer, extracted once.",
+    )
+    parser.add_argument("--version", action="version", version=vitfeat.__version__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, handler: Handler, text: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=text)
+        sub.add_argument("--log", type=Path, help="write the messages to this file")
+        sub.set_defaults(handler=handler)
+        return sub
+
+    for group in (models, stores, cka, demo):
+        group.add(command)
+    return parser

@@ -1,0 +1,72 @@
+"""What the commands share: how they are added, and the types of their arguments."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+from vitfeat.console import Console
+from vitfeat.errors import ConfigError
+
+Handler = Callable[[argparse.Namespace, Console], None]
+
+
+class AddCommand(Protocol):
+    """Adds a command to the command line."""
+
+    def __call__(self, name: str, handler: Handler, text: str, /) -> argparse.ArgumentParser:
+        """Return the command's parser, for its arguments."""
+
+
+WEIGHTS_FOLDER = Path("weights")
+
+
+def weights_folder(parser: argparse.ArgumentParser, default: Path | None = WEIGHTS_FOLDER) -> None:
+    """Add the option that says where fetched weights are."""
+    parser.add_argument(
+        "--weights-folder",
+        type=Path,
+        default=default,
+        help="where fetched weights are recorded (default: weights, or as the config says)",
+    )
+
+
+def layer(text: str) -> str | int:
+    """Read a layer: a name or a number."""
+    return int(text) if text.lstrip("-").isdigit() else text
+
+
+def count(text: str) -> int:
+    """Read a whole number from 0."""
+    if (value := int(text)) < 0:
+        raise argparse.ArgumentTypeError(f"{value} is below 0")
+    return value
+
+
+def positive(text: str) -> int:
+    """Read a whole number from 1."""
+    if (value := int(text)) < 1:
+        raise argparse.ArgumentTypeError(f"{value} is below 1")
+    return value
+
+
+def workers(text: str) -> int | None:
+    """Read a number of processes; None is ``auto``."""
+    return None if text == "auto" else count(text)
+
+
+def from_json(text: str, flag: str) -> Any:
+    """Read a flag's JSON.
+
+    Raises
+    ------
+    ConfigError
+        It is none.
+    """
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise ConfigError(f"{flag}: not JSON ({error}): {text[:80]}") from error

@@ -1,0 +1,94 @@
+"""Commands about CKA: Gram matrices, pairs, figures."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from vitfeat.cli.arguments import AddCommand, count, from_json, positive
+from vitfeat.console import Console
+from vitfeat.store.layout import TOKEN_ARRAYS
+
+
+def add(command: AddCommand) -> None:
+    """Add the commands about CKA."""
+    sub = command("gram", _gram, "compute the Gram matrix of every layer of a store")
+    sub.add_argument("store", type=Path)
+    sub.add_argument("--tokens", required=True, choices=list(TOKEN_ARRAYS))
+    sub.add_argument(
+        "--without-cls",
+        choices=["leave_out", "mean"],
+        default="leave_out",
+        help="what stands in for the CLS token of a model that has none",
+    )
+    sub.add_argument("--out", type=Path, required=True)
+    sub.add_argument("--add", type=Path, nargs="*", default=[], help="Gram files of part of them")
+    sub.add_argument("--device", default="auto")
+    sub.add_argument(
+        "--max-mb", type=positive, default=2048, help="bound on the features in memory"
+    )
+
+    sub = command("cka", _cka, "compute the CKA of two models from their Gram matrices")
+    sub.add_argument("gram_a", type=Path)
+    sub.add_argument("gram_b", type=Path)
+    sub.add_argument("--estimators", nargs="+", default=["debiased"])
+    sub.add_argument("--batch-size", type=positive, default=256)
+    sub.add_argument("--seed", type=count, default=0)
+    sub.add_argument("--out", type=Path, required=True)
+
+    sub = command("plot-cka", _plot_cka, "draw the CKA of all pairs, and of the last layers")
+    sub.add_argument("folder", type=Path, help="where {dataset}/{tokens}/{a}--{b}.csv are")
+    sub.add_argument("--datasets", nargs="+", required=True)
+    sub.add_argument("--tokens", nargs="+", required=True)
+    sub.add_argument("--estimator", help="of those in the tables, the one to draw")
+    sub.add_argument("--models", required=True, help="[{id, label, family}, ...] as JSON")
+    sub.add_argument("--all", type=Path, required=True, dest="out_all")
+    sub.add_argument("--last-layer", type=Path, required=True)
+
+
+def _gram(options: argparse.Namespace, console: Console) -> None:
+    from vitfeat.jobs.grams import write_grams
+
+    write_grams(
+        options.store,
+        options.tokens,
+        options.out,
+        without_cls=options.without_cls,
+        parts=options.add,
+        max_bytes=options.max_mb * 2**20,
+        device=options.device,
+        log=console.log,
+    )
+
+
+def _cka(options: argparse.Namespace, console: Console) -> None:
+    from vitfeat.analysis.cka import cka
+    from vitfeat.analysis.gramfile import GramFile
+    from vitfeat.analysis.tables import Row, table, write_csv
+
+    a = GramFile(options.gram_a)
+    b = a if options.gram_a == options.gram_b else GramFile(options.gram_b)
+    rows: list[Row] = []
+    for estimator in options.estimators:
+        values = cka(
+            a,
+            b,
+            estimator=estimator,
+            batch_size=options.batch_size,
+            seed=options.seed,
+            log=console.log,
+        )
+        rows += table(values, a, b, estimator=estimator)
+    write_csv(options.out, rows)
+
+
+def _plot_cka(options: argparse.Namespace, console: Console) -> None:
+    from vitfeat.plan import cka_tables
+    from vitfeat.plots.cka import figures_from_csv
+
+    models = from_json(options.models, "--models")
+    ids = [m["id"] for m in models]
+    tables = cka_tables(options.folder, options.datasets, options.tokens, ids)
+    figures_from_csv(
+        tables, models, options.out_all, options.last_layer, estimator=options.estimator
+    )

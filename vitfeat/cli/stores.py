@@ -1,0 +1,117 @@
+"""Commands about stores: made from images, looked into, checked."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from vitfeat.cli.arguments import AddCommand, count, layer, positive, weights_folder, workers
+from vitfeat.cli.models import read_entry
+from vitfeat.console import Console
+from vitfeat.store.layout import TAPS
+
+
+def add(command: AddCommand) -> None:
+    """Add the commands about stores."""
+    sub = command("info", _info, "say what a feature store holds")
+    sub.add_argument("store", type=Path)
+
+    sub = command("verify", _verify, "read a feature store whole and check every checksum")
+    sub.add_argument("store", type=Path)
+
+    sub = command("index", _index, "list a dataset's images, with their checksums")
+    sub.add_argument("name", help="name of the dataset")
+    sub.add_argument("--layout", required=True, help="folder, flat, list, imagenet50 or digits")
+    sub.add_argument("--root", required=True, help="the dataset's folder")
+    sub.add_argument("--split", help="first-level folder to use")
+    sub.add_argument("--list", help="text file that lists the images (layout list)")
+    sub.add_argument("--per-class", type=int, help="first so many valid images of each class")
+    sub.add_argument("--limit", type=int, help="first so many valid images")
+    sub.add_argument("--on-error", help="stop (default) at a broken image, or skip it")
+    sub.add_argument("--min-side", type=int, help="smallest side of an image in pixels")
+    sub.add_argument("--max-megapixels", type=float, help="largest image")
+    sub.add_argument("--workers", type=positive, default=1, help="processes that read")
+    sub.add_argument("--out", type=Path, required=True, help="the index to write (CSV)")
+
+    sub = command("extract", _extract, "push a dataset through a model once, into a feature store")
+    sub.add_argument("model", help="id of the model")
+    sub.add_argument("--entry", help="the model's fields as JSON, in the place of the catalogue's")
+    sub.add_argument("--index", type=Path, required=True, help="the dataset's index")
+    sub.add_argument("--root", type=Path, required=True, help="the dataset's folder")
+    sub.add_argument("--out", type=Path, required=True, help="the store to write (.zarr)")
+    sub.add_argument("--taps", nargs="+", default=["cls", "spatial"], choices=TAPS)
+    sub.add_argument("--layers", nargs="+", type=layer, default=["all"])
+    sub.add_argument("--dtype", default="float16", choices=["float16", "float32"])
+    sub.add_argument("--precision", default="fp32", choices=["fp32", "tf32", "bf16", "fp16"])
+    sub.add_argument("--batch-size", type=positive, default=32)
+    sub.add_argument("--device", default="auto")
+    sub.add_argument("--threads", type=count, default=0, help="CPU threads; 0 takes all")
+    sub.add_argument("--workers", type=workers, default=None, help="decoding processes, or auto")
+    sub.add_argument("--replace", action="store_true", help="replace a store from other settings")
+    weights_folder(sub)
+
+
+def _info(options: argparse.Namespace, console: Console) -> None:
+    from vitfeat.store.info import describe
+    from vitfeat.store.reader import open_store
+
+    for line in describe(open_store(options.store)):
+        console.print(line)
+
+
+def _verify(options: argparse.Namespace, console: Console) -> None:
+    from vitfeat.errors import StoreError
+    from vitfeat.store.verify import verify
+
+    store, damages = verify(options.store)
+    if damages:
+        more = f", and {len(damages) - 1} more" if len(damages) > 1 else ""
+        raise StoreError(
+            f"{options.store}: damaged at {damages[0]}{more}; remove the store and extract it again"
+        )
+    console.print(f"{options.store}: whole, {store.n_images} images, every checksum right")
+
+
+def _index(options: argparse.Namespace, console: Console) -> None:
+    from vitfeat.data.index import build_index
+    from vitfeat.data.spec import DatasetSpec
+
+    keys = ("layout", "root", "split", "list", "per_class", "limit", "on_error", "min_side")
+    given = {k: getattr(options, k) for k in (*keys, "max_megapixels")}
+    spec = DatasetSpec.from_config(options.name, given)
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    build_index(spec, workers=options.workers, log=console.log).write(options.out)
+
+
+def _extract(options: argparse.Namespace, console: Console) -> None:
+    from vitfeat.data.index import Index
+    from vitfeat.extract.run import Settings, extract
+    from vitfeat.files import write_json
+    from vitfeat.models.loading import load_backbone
+    from vitfeat.store.reader import manifest_path
+
+    index = Index.read(options.index)
+    entry = read_entry(options.model, options.entry)
+    backbone = load_backbone(entry, folder=options.weights_folder, log=console.log)
+    with console.progress(len(index), options.model) as advance:
+        sealed = extract(
+            backbone,
+            index,
+            options.root,
+            options.out,
+            Settings(
+                taps=options.taps,
+                layers=options.layers,
+                dtype=options.dtype,
+                precision=options.precision,
+                batch_size=options.batch_size,
+                device=options.device,
+                threads=options.threads,
+                workers=options.workers,
+                replace=options.replace,
+            ),
+            log=console.log,
+            on_images=advance,
+        )
+    # Beside the store always: readers hold the two together.
+    write_json(manifest_path(options.out), sealed)
