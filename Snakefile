@@ -14,6 +14,11 @@ include: "workflow/rules/common.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/extract.smk"
 include: "workflow/rules/cka.smk"
+include: "workflow/rules/similarity.smk"
+include: "workflow/rules/attention.smk"
+include: "workflow/rules/attention_maps.smk"
+include: "workflow/rules/clustering.smk"
+include: "workflow/rules/residual.smk"
 
 
 rule all:

@@ -127,7 +127,7 @@ def test_defaults_are_filled_in(schema: dict[str, Any]) -> None:
 def test_one_pass_takes_every_tap_that_anything_needs(
     default_config: dict[str, Any], schema: dict[str, Any]
 ) -> None:
-    default_config["analyses"]["cka"]["tokens"] = ["cls"]
+    default_config["analyses"] = {"cka": {"datasets": ["digits"], "tokens": ["cls"]}}
     default_config["extraction"]["taps"] = ["attention_summary"]
     config = parse_config(default_config, schema)
     assert config.taps("digits") == ["attention_summary", "cls"]
@@ -152,7 +152,8 @@ def test_what_stands_in_for_cls_is_extracted(
     without_cls: str,
     taps: list[str],
 ) -> None:
-    default_config["analyses"]["cka"] |= {"tokens": tokens, "without_cls": without_cls}
+    cka = {"datasets": ["digits"], "tokens": tokens, "without_cls": without_cls}
+    default_config["analyses"] = {"cka": cka}
     assert parse_config(default_config, schema).taps("digits") == taps
 
 

@@ -86,9 +86,11 @@ def test_the_default_config_states_the_defaults(
     # Whoever reads config.yaml sees every key, at its default.
     extraction = schema["properties"]["extraction"]
     assert default_config["extraction"] == with_defaults({}, extraction)
-    cka = schema["properties"]["analyses"]["properties"]["cka"]
-    shown = dict(default_config["analyses"]["cka"])
-    assert shown == with_defaults({"datasets": shown["datasets"]}, cka)
+    analyses = schema["properties"]["analyses"]["properties"]
+    assert set(default_config["analyses"]) == set(analyses)
+    for name, shown in default_config["analyses"].items():
+        assert shown == with_defaults({"datasets": shown["datasets"]}, analyses[name]), name
+    assert default_config["figures"] == with_defaults({}, schema["properties"]["figures"])
     assert set(default_config) == set(schema["properties"])
 
 
@@ -132,7 +134,7 @@ def test_every_key_of_the_schema_is_described(schema: dict[str, Any]) -> None:
         for key, sub in node.get("properties", {}).items():
             found += undescribed(sub, f"{path}.{key}")
         if isinstance(node.get("additionalProperties"), dict):
-            for key, sub in node["additionalProperties"]["properties"].items():
+            for key, sub in node["additionalProperties"].get("properties", {}).items():
                 found += undescribed(sub, f"{path}.*.{key}")
         return found
 

@@ -19,28 +19,8 @@ from jsonschema.exceptions import ValidationError, best_match
 from vitfeat.data.spec import DatasetSpec
 from vitfeat.errors import ConfigError
 from vitfeat.models.entry import ModelEntry, find_entry, read_catalog
-from vitfeat.store.layout import TOKEN_ARRAYS
+from vitfeat.settings import KINDS, Analyses, CkaSettings, Limit, Taps
 from vitfeat.text import nearest
-
-
-@dataclass(frozen=True)
-class CkaSettings:
-    """Settings of the analysis ``cka``; the schema describes them."""
-
-    datasets: tuple[str, ...]
-    tokens: tuple[str, ...]
-    estimators: tuple[str, ...]
-    batch_size: int
-    seed: int
-    without_cls: str
-
-    def required_taps(self) -> set[str]:
-        """Return the taps that the asked token kinds, and what may stand in, are made from."""
-        kinds = set(self.tokens)
-        if "cls" in kinds and self.without_cls == "mean":
-            # Which models lack a CLS token is known when they are built, not before.
-            kinds.add("mean")
-        return {array for kind in kinds for array in TOKEN_ARRAYS[kind]}
 
 
 @dataclass(frozen=True)
@@ -59,8 +39,10 @@ class Config:
         Datasets by name.
     extraction
         The extraction's settings; ``taps`` are what is asked for beside the analyses' needs.
-    cka
-        The CKA's settings, or None where it is not asked for.
+    analyses
+        What is computed from the stores.
+    sets
+        Named choices of models that figures are drawn of, beside that of all models.
     """
 
     results: Path
@@ -68,7 +50,13 @@ class Config:
     models: tuple[ModelEntry, ...]
     datasets: dict[str, DatasetSpec]
     extraction: dict[str, Any]
-    cka: CkaSettings | None
+    analyses: Analyses
+    sets: dict[str, tuple[str, ...]]
+
+    @property
+    def cka(self) -> CkaSettings | None:
+        """The CKA's settings, or None where it is not asked for."""
+        return self.analyses.cka
 
     def model(self, model_id: str) -> ModelEntry:
         """Return a model of the config by id."""
@@ -76,14 +64,23 @@ class Config:
 
     def taps(self, dataset: str) -> list[str]:
         """Return all taps that a dataset's stores need: one pass serves every analysis."""
-        taps = set(self.extraction["taps"])
-        if self.cka is not None and dataset in self.cka.datasets:
-            taps |= self.cka.required_taps()
-        return sorted(taps)
+        return sorted(self._taps(dataset))
+
+    def limits(self, dataset: str) -> dict[str, int | tuple[str, ...]]:
+        """Return the taps that are kept for some images only: how many, or which ids."""
+        return {tap: limit for tap, limit in self._taps(dataset).items() if limit is not None}
+
+    def _taps(self, dataset: str) -> dict[str, Limit]:
+        taps = Taps()
+        taps.need(dict.fromkeys(self.extraction["taps"]))
+        for analysis in self.analyses.asked().values():
+            if dataset in analysis.datasets:
+                taps.need(analysis.required_taps())
+        return taps.limits
 
 
 #: Analyses that need a label for every image.
-NEEDS_LABELS: frozenset[str] = frozenset()
+NEEDS_LABELS: frozenset[str] = frozenset({"clustering"})
 
 # Layouts whose images never have labels; a list may or may not.
 _UNLABELLED = {"flat"}
@@ -114,15 +111,32 @@ def parse_config(raw: Mapping[str, Any], schema: Mapping[str, Any]) -> Config:
     datasets = {n: _dataset(n, d, results) for n, d in config["datasets"].items()}
     for name, settings in config["analyses"].items():
         _check_datasets(name, settings["datasets"], datasets)
-    cka = config["analyses"].get("cka")
+    models = tuple(find_entry(m, catalog) for m in config["models"])
     return Config(
         results=results,
         weights=Path(config["weights"]),
-        models=tuple(find_entry(m, catalog) for m in config["models"]),
+        models=models,
         datasets=datasets,
         extraction=config["extraction"],
-        cka=CkaSettings(**{k: _frozen(v) for k, v in cka.items()}) if cka else None,
+        analyses=Analyses(
+            **{
+                name: KINDS[name](**{k: _frozen(v) for k, v in settings.items()})
+                for name, settings in config["analyses"].items()
+            }
+        ),
+        sets=_sets(config["figures"]["sets"], [m.id for m in models]),
     )
+
+
+def _sets(sets: Mapping[str, Sequence[str]], models: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    for name, chosen in sets.items():
+        for model in chosen:
+            if model not in models:
+                raise ConfigError(
+                    f"figures.sets.{name}: unknown model {model!r}{nearest(model, models)}; the "
+                    f"config's `models` has: {', '.join(models)}"
+                )
+    return {name: tuple(chosen) for name, chosen in sets.items()}
 
 
 def _typed(value: Any, schema: Mapping[str, Any]) -> Any:

@@ -20,7 +20,8 @@ from vitfeat.analysis.tables import PairTable, Row, write_csv
 from vitfeat.errors import AnalysisError
 from vitfeat.plots import style
 from vitfeat.plots.cka import all_pairs, figures_from_csv, last_layer
-from vitfeat.plots.similarity import Model, Similarity, similarities
+from vitfeat.plots.models import Model
+from vitfeat.plots.similarity import Similarity, similarities
 
 MODELS = [
     Model("a", "Alpha S/16", "dino"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -12,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitfeat.analysis.gramfile import GramFile
-from vitfeat.errors import AnalysisError
-from vitfeat.files import replacing
+from vitfeat.tables import read_table, write_table
 
 
 class Row(NamedTuple):
@@ -78,66 +76,10 @@ def table(
 
 
 def write_csv(path: str | os.PathLike[str], rows: Iterable[Row]) -> None:
-    """Write rows under a header; the file appears when it is complete.
-
-    Numbers are written so that they read back as the same float; NaN is ``nan``.
-
-    Parameters
-    ----------
-    path
-        The file; its folder is made when absent.
-    rows
-        The rows.
-    """
-    with (
-        replacing(path) as partial,
-        partial.open("w", newline="", encoding="utf-8") as file,
-    ):
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(Row._fields)
-        writer.writerows(rows)
+    """Write rows of a CKA table; see :func:`vitfeat.tables.write_table`."""
+    write_table(path, Row, rows)
 
 
 def read_csv(path: str | os.PathLike[str]) -> list[Row]:
-    """Rows of a file by :func:`write_csv`.
-
-    Parameters
-    ----------
-    path
-        The file.
-
-    Raises
-    ------
-    AnalysisError
-        The file is absent, has other columns, or a line that cannot be read.
-    """
-    try:
-        with Path(path).open(newline="", encoding="utf-8") as file:
-            reader = csv.reader(file)
-            if tuple(next(reader, ())) != Row._fields:
-                raise AnalysisError(
-                    f"{path} is no CKA table: its first line must be {','.join(Row._fields)}; "
-                    "compute it anew (vitfeat cka)"
-                )
-            return [_row(path, reader.line_num, line) for line in reader]
-    except (OSError, UnicodeDecodeError) as error:
-        raise AnalysisError(f"cannot read CKA table {path} ({error})") from error
-
-
-def _row(path: str | os.PathLike[str], number: int, line: list[str]) -> Row:
-    try:
-        model_a, layer_a, model_b, layer_b, estimator, tokens, from_a, from_b, n_images, cka = line
-        return Row(
-            model_a,
-            int(layer_a),
-            model_b,
-            int(layer_b),
-            estimator,
-            tokens,
-            from_a,
-            from_b,
-            int(n_images),
-            float(cka),
-        )
-    except ValueError as error:
-        raise AnalysisError(f"{path}, line {number}, is no row of a CKA table: {error}") from error
+    """Read rows of a CKA table; see :func:`vitfeat.tables.read_table`."""
+    return read_table(path, Row, "CKA table", "vitfeat cka")

@@ -12,7 +12,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import vitfeat
-from vitfeat.cli import cka, demo, models, stores
+from vitfeat.cli import (
+    attention,
+    attention_maps,
+    cka,
+    clustering,
+    demo,
+    models,
+    residual,
+    similarity,
+    stores,
+)
 from vitfeat.cli.arguments import Handler
 from vitfeat.console import Console
 from vitfeat.errors import VitfeatError
@@ -64,6 +74,17 @@ def _parser() -> argparse.ArgumentParser:
         sub.set_defaults(handler=handler)
         return sub
 
-    for group in (models, stores, cka, demo):
+    groups = (
+        models,
+        stores,
+        cka,
+        similarity,
+        attention,
+        attention_maps,
+        clustering,
+        residual,
+        demo,
+    )
+    for group in groups:
         group.add(command)
     return parser

@@ -22,7 +22,8 @@ from matplotlib.textpath import TextPath
 from numpy.typing import NDArray
 
 from vitfeat.plots import style
-from vitfeat.plots.similarity import TOKEN_NAMES, Model, Similarity
+from vitfeat.plots.models import Model
+from vitfeat.plots.similarity import TOKEN_NAMES, Similarity
 
 SCALE = Normalize(0, 1)
 STRIP = 0.07

@@ -14,7 +14,8 @@ from vitfeat.analysis.tables import PairTable, Row, read_csv
 from vitfeat.errors import AnalysisError
 from vitfeat.plots import style
 from vitfeat.plots.blocks import SCALE, Frame, absent, colours, frame, text_width
-from vitfeat.plots.similarity import Model, Similarity, similarities
+from vitfeat.plots.models import Model, models_from
+from vitfeat.plots.similarity import Similarity, similarities
 
 MAX_WRITTEN = 12
 """Values are written into the cells for no more models than this."""
@@ -170,7 +171,7 @@ def figures_from_csv(
         A table that cannot be read, an estimator that is in none, models without CLS token alone
         and nothing in its place, or as :func:`all_pairs`.
     """
-    known = [Model(one["id"], one["label"], one["family"]) for one in models]
+    known = models_from(models)
     rows: dict[str, list[Row]] = {dataset: [] for dataset in tables}
     left_out = set()
     for dataset, some in tables.items():

@@ -25,15 +25,6 @@ TOKEN_NAMES = {
 
 
 @dataclass(frozen=True)
-class Model:
-    """A model as figures know it: its name in tables, its label, and the family of its colour."""
-
-    id: str
-    label: str
-    family: str
-
-
-@dataclass(frozen=True)
 class Similarity:
     """CKA between models on one dataset, for one token kind.
 

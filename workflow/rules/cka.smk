@@ -1,6 +1,53 @@
 # Linear CKA: Gram matrices once per model and token kind, pairs from Gram matrices alone.
 
 
+def all_cka_tables():
+    if CONFIG.cka is None:
+        return []
+    ids = [m.id for m in CONFIG.models]
+    tables = cka_tables(CONFIG.results / "cka", CONFIG.cka.datasets, CONFIG.cka.tokens, ids)
+    return [table.path.as_posix() for some in tables.values() for table in some]
+
+
+def cka_targets():
+    """Return the figures of CKA."""
+    if CONFIG.cka is None:
+        return []
+    return [f"{RESULTS}/cka/all.png", f"{RESULTS}/cka/last_layer.png"]
+
+
+TARGETS.append(cka_targets)
+
+
+def gram_settings(tokens):
+    """Return the settings of a Gram matrix; what stands in for CLS touches that of CLS alone."""
+    return {"without_cls": CONFIG.cka.without_cls} if CONFIG.cka and tokens == "cls" else {}
+
+
+def pair_settings():
+    """Return the settings of a pair; a batch's size and order only where an estimator has batches."""
+    if CONFIG.cka is None:
+        return {}
+    batched = {"minibatch", "paper"} & set(CONFIG.cka.estimators)
+    return {
+        "estimators": CONFIG.cka.estimators,
+        "batch_size": CONFIG.cka.batch_size if batched else None,
+        "seed": CONFIG.cka.seed if batched else None,
+    }
+
+
+def figure_settings():
+    """Return the settings of the CKA figures; the tables' content comes from their jobs."""
+    if CONFIG.cka is None:
+        return {}
+    return {
+        "datasets": CONFIG.cka.datasets,
+        "tokens": CONFIG.cka.tokens,
+        "estimator": CONFIG.cka.estimators[0],
+        "models": shown_models(),
+    }
+
+
 rule gram:
     input:
         f"{RESULTS}/features/{{dataset}}/{{model}}.json",

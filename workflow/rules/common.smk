@@ -10,7 +10,7 @@ import yaml
 
 from vitfeat.config import digits_root, parse_config
 from vitfeat.errors import VitfeatError
-from vitfeat.models.shapes import guess_shape
+from vitfeat.models.shapes import guess_shape, size_name
 from vitfeat.plan import (
     cka_memory_mb,
     cka_tables,
@@ -70,25 +70,26 @@ wildcard_constraints:
     tokens="cls|mean|spatial|all",
 
 
-def all_cka_tables():
-    if CONFIG.cka is None:
-        return []
-    ids = [m.id for m in CONFIG.models]
-    tables = cka_tables(CONFIG.results / "cka", CONFIG.cka.datasets, CONFIG.cka.tokens, ids)
-    return [table.path.as_posix() for some in tables.values() for table in some]
+# Functions that return what the config asks for, one of each stage; rule files add theirs.
+TARGETS = []
 
 
 def targets():
     """Return everything that the config asks for."""
-    wanted = [
-        f"{RESULTS}/features/{dataset}/{model.id}.json"
-        for dataset in CONFIG.datasets
-        if CONFIG.taps(dataset)
-        for model in CONFIG.models
-    ]
-    if CONFIG.cka is not None:
-        wanted += [f"{RESULTS}/cka/all.png", f"{RESULTS}/cka/last_layer.png"]
-    return wanted
+    return [path for stage in TARGETS for path in stage()]
+
+
+def shown_models(ids=None):
+    """Return models as JSON, as figures know them, in the order of the config."""
+    shown = [m for m in CONFIG.models if ids is None or m.id in ids]
+    return json.dumps(
+        [{"id": m.id, "label": m.label, "family": m.family, "size": size_name(m)} for m in shown]
+    )
+
+
+def model_sets():
+    """Return the choices of models that figures are drawn of, by name: `all`, and the config's."""
+    return {"all": tuple(m.id for m in CONFIG.models), **CONFIG.sets}
 
 
 def n_images(index):
@@ -128,10 +129,12 @@ def extraction_settings(wildcards):
     shown = ("id", "label") if from_file else ("id", "family", "label")
     used = {k: v for k, v in model.to_mapping().items() if k not in shown and v not in (None, {})}
     keys = ("layers", "dtype", "precision")
+    limits = CONFIG.limits(wildcards.dataset)
     return {
         "entry": json.dumps(used, sort_keys=True),
         "root": CONFIG.datasets[wildcards.dataset].root.as_posix(),
         "taps": CONFIG.taps(wildcards.dataset),
+        "limits": json.dumps(limits, sort_keys=True) if limits else None,
         **{k: CONFIG.extraction[k] for k in keys},
     }
 
@@ -143,36 +146,6 @@ def extraction_threads(entry):
     """Return one thread for tiny models, where several of them run side by side; else what a node
     usually has."""
     return 1 if guess_shape(entry).flops_per_image < 1e9 else 8
-
-
-def gram_settings(tokens):
-    """Return the settings of a Gram matrix; what stands in for CLS touches that of CLS alone."""
-    return {"without_cls": CONFIG.cka.without_cls} if CONFIG.cka and tokens == "cls" else {}
-
-
-def pair_settings():
-    """Return the settings of a pair; a batch's size and order only where an estimator has batches."""
-    if CONFIG.cka is None:
-        return {}
-    batched = {"minibatch", "paper"} & set(CONFIG.cka.estimators)
-    return {
-        "estimators": CONFIG.cka.estimators,
-        "batch_size": CONFIG.cka.batch_size if batched else None,
-        "seed": CONFIG.cka.seed if batched else None,
-    }
-
-
-def figure_settings():
-    """Return the settings of the CKA figures; the tables' content comes from their jobs."""
-    if CONFIG.cka is None:
-        return {}
-    models = [{"id": m.id, "label": m.label, "family": m.family} for m in CONFIG.models]
-    return {
-        "datasets": CONFIG.cka.datasets,
-        "tokens": CONFIG.cka.tokens,
-        "estimator": CONFIG.cka.estimators[0],
-        "models": json.dumps(models),
-    }
 
 
 def weight_files(entry):

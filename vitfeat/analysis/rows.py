@@ -1,0 +1,103 @@
+"""Columns of the analyses' tables, one row a value; docs/results.md says where they stand."""
+
+from __future__ import annotations
+
+import os
+from typing import NamedTuple
+
+from vitfeat.tables import read_table
+
+
+class AttentionRow(NamedTuple):
+    """An attention metric of one head, over images.
+
+    ``head`` is None for metrics of a layer as a whole. ``null_rows`` says what became of spatial
+    queries that attend to no spatial token, ``n_null`` how many an image has of them on average.
+    ``n_images`` counts the images that the value exists for; ``deviation`` is over them, ddof 1,
+    NaN for a single one.
+    """
+
+    model: str
+    dataset: str
+    layer: int
+    head: int | None
+    metric: str
+    unit: str
+    null_rows: str
+    n_null: float | None
+    n_images: int
+    mean: float
+    deviation: float
+
+
+class ClusteringRow(NamedTuple):
+    """A score of one k-means of a layer's features against the classes.
+
+    ``features`` is ``cls``, ``mean`` or ``attention_mean``, ``labels`` is ``true`` or ``shuffled``,
+    ``score`` is ``nmi``, ``ari`` or ``purity``. ``seed`` is that of the k-means.
+    """
+
+    model: str
+    dataset: str
+    layer: int
+    features: str
+    labels: str
+    seed: int
+    n_images: int
+    n_clusters: int
+    score: str
+    value: float
+
+
+class ResidualCkaRow(NamedTuple):
+    """Linear CKA (debiased) of the skip input of one block against the branch of another.
+
+    ``branch`` is ``attn`` or ``mlp``: of both the skip input and the branch output.
+    """
+
+    model: str
+    dataset: str
+    branch: str
+    tokens: str
+    layer_skip: int
+    layer_branch: int
+    n_images: int
+    cka: float
+
+
+class ResidualNormRow(NamedTuple):
+    """Ratio of norms, skip input over branch output, averaged over images.
+
+    ``ratio`` is ``cls``, ``spatial`` (Frobenius norms over all spatial tokens) or
+    ``spatial_tokens`` (mean over spatial tokens of the tokens' ratios). ``deviation`` is over
+    images, ddof 1. ``n_images`` counts the images that have a ratio.
+    """
+
+    model: str
+    dataset: str
+    branch: str
+    ratio: str
+    layer: int
+    n_images: int
+    mean: float
+    deviation: float
+
+
+def read_attention(path: str | os.PathLike[str]) -> list[AttentionRow]:
+    """Read a table of attention metrics."""
+    return read_table(path, AttentionRow, "attention table", "vitfeat attention")
+
+
+def read_clustering(path: str | os.PathLike[str]) -> list[ClusteringRow]:
+    """Read a table of clustering scores."""
+    return read_table(path, ClusteringRow, "clustering table", "vitfeat cluster")
+
+
+def read_residual_cka(path: str | os.PathLike[str]) -> list[ResidualCkaRow]:
+    """Read a table of CKA between skips and branches."""
+    return read_table(path, ResidualCkaRow, "residual CKA table", "vitfeat residual")
+
+
+def read_residual_norms(path: str | os.PathLike[str]) -> list[ResidualNormRow]:
+    """Read a table of norm ratios of skips and branches."""
+    return read_table(path, ResidualNormRow, "residual norm table", "vitfeat residual")

@@ -1,0 +1,1 @@
+# What skip connections carry beside the branches.

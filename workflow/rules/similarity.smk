@@ -1,0 +1,1 @@
+# CKA with intervals, and other measures of similarity.
