@@ -1,0 +1,88 @@
+"""One pass of a dataset takes what all analyses of it need, and keeps no more images than that."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from vitfeat.config import parse_config
+from vitfeat.errors import ConfigError
+from vitfeat.settings import KINDS
+
+
+def parsed(schema: dict[str, Any], analyses: dict[str, Any], **more: Any) -> Any:
+    digits = {"layout": "digits", "split": "test"}
+    config = {
+        "models": ["demo-dino", "demo-mae"],
+        "datasets": {"digits": digits, "other": digits, "photos": {"layout": "flat", "root": "x"}},
+        "analyses": {n: {"datasets": ["digits"], **a} for n, a in analyses.items()},
+        **more,
+    }
+    return parse_config(config, schema)
+
+
+def test_schema_and_settings_know_the_same_analyses(schema: dict[str, Any]) -> None:
+    analyses = schema["properties"]["analyses"]["properties"]
+    assert list(analyses) == list(KINDS)
+    for name, kind in KINDS.items():
+        assert set(analyses[name]["properties"]) == set(kind.__dataclass_fields__), name
+
+
+@pytest.mark.parametrize(
+    ("analyses", "taps"),
+    [
+        ({"similarity": {"tokens": ["mean"]}}, ["spatial"]),
+        ({"attention": {}}, ["attention_summary", "spatial"]),
+        ({"attention": {"high_norm": None}}, ["attention_summary"]),
+        ({"attention_maps": {}}, ["attention"]),
+        ({"clustering": {}}, ["cls", "spatial"]),
+        ({"clustering": {"features": ["cls", "attention_mean"]}}, ["attention_mean", "cls"]),
+        (
+            {"residual": {}},
+            ["attn_branch", "block_input", "mlp_branch", "residual_norms"],
+        ),
+        ({"residual": {"tokens": []}}, ["residual_norms"]),
+    ],
+)
+def test_each_analysis_takes_what_it_is_made_from(
+    schema: dict[str, Any], analyses: dict[str, Any], taps: list[str]
+) -> None:
+    config = parsed(schema, analyses)
+    assert config.taps("digits") == taps
+    assert config.taps("other") == []
+
+
+def test_taps_are_kept_for_no_more_images_than_asked(schema: dict[str, Any]) -> None:
+    config = parsed(schema, {"attention_maps": {"images": 5}, "residual": {"images": 40}})
+    branches = dict.fromkeys(("block_input", "attn_branch", "mlp_branch"), 40)
+    assert config.limits("digits") == {"attention": 5, **branches}
+    assert config.limits("other") == {}
+
+
+def test_images_by_id_are_kept_as_such(schema: dict[str, Any]) -> None:
+    config = parsed(schema, {"attention_maps": {"images": ["a.png", "b/c.png"]}})
+    assert config.limits("digits") == {"attention": ("a.png", "b/c.png")}
+
+
+def test_a_tap_asked_for_by_name_is_kept_for_all_images(schema: dict[str, Any]) -> None:
+    config = parsed(
+        schema,
+        {"attention_maps": {}, "residual": {"images": None}},
+        extraction={"taps": ["attention"]},
+    )
+    assert config.limits("digits") == {}
+    assert config.limits("other") == {}
+    assert config.taps("other") == ["attention"]
+
+
+def test_clustering_refuses_datasets_without_labels(schema: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=r"clustering needs a label.*'flat'.*digits, other"):
+        parsed(schema, {"clustering": {"datasets": ["photos"]}})
+
+
+def test_sets_of_figures_hold_models_of_the_config(schema: dict[str, Any]) -> None:
+    config = parsed(schema, {}, figures={"sets": {"one": ["demo-mae"]}})
+    assert config.sets == {"one": ("demo-mae",)}
+    with pytest.raises(ConfigError, match=r"figures\.sets\.one.*'demo-mea'.*'demo-mae'"):
+        parsed(schema, {}, figures={"sets": {"one": ["demo-mea"]}})
