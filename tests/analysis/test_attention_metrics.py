@@ -10,15 +10,9 @@ import torch
 from tests.analysis.reference_attention import Reference
 from vitfeat.analysis.accumulate import StreamingMeans
 from vitfeat.analysis.attention import (
-    NULLS,
     UNITS,
-    AttentionSummary,
-    Tokens,
-    aligned_by_coverage,
-    aligned_map,
     cls_to_cls,
     cls_to_registers,
-    coverage,
     deviation_heads,
     deviation_positions,
     distance,
@@ -28,6 +22,12 @@ from vitfeat.analysis.attention import (
     offsets,
     spatial_to_cls,
     spatial_to_registers,
+)
+from vitfeat.analysis.attention_summary import NULLS, AttentionSummary, Tokens
+from vitfeat.analysis.attention_tokens import (
+    aligned_by_coverage,
+    aligned_map,
+    coverage,
     token_maps,
 )
 from vitfeat.errors import AnalysisError
@@ -168,7 +168,7 @@ def test_single_functions_are_the_entries_of_metrics() -> None:
         distance,
     ]
     for function in functions:
-        np.testing.assert_array_equal(function(found), every[function.__name__])
+        np.testing.assert_allclose(function(found), every[function.__name__], rtol=1e-14)
     assert "distance_pixels" not in every
 
 

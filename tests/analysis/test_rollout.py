@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from tests.analysis import reference_attention as reference
-from vitfeat.analysis.attention import Tokens
-from vitfeat.analysis.rollout import cls_rollout, rollout
+from vitfeat.analysis.attention_summary import Tokens
+from vitfeat.analysis.rollout import cls_rollout, rollout, rollout_row
 from vitfeat.errors import AnalysisError
 
 
@@ -31,11 +31,24 @@ def test_many_images_at_once() -> None:
         np.testing.assert_allclose(found[image], rollout(values), rtol=1e-13)
 
 
+@pytest.mark.parametrize("shape", [(1, 1, 4, 4), (3, 2, 7, 7), (4, 5, 3, 6, 6)])
+def test_one_row_is_that_of_the_whole(shape: tuple[int, ...]) -> None:
+    attention = draw(*shape)
+    whole = rollout(attention)
+    for query in range(shape[-1]):
+        row = rollout_row(attention, query)
+        np.testing.assert_allclose(row, whole[..., query, :], rtol=1e-12)
+        if len(shape) == 4:
+            expected = reference.rollout(attention)[query]
+            np.testing.assert_allclose(row, expected, rtol=1e-12, atol=1e-15)
+
+
 def test_the_input_is_not_changed() -> None:
     attention = draw(3, 2, 4, 4)
     kept = attention.copy()
     attention.flags.writeable = False
     rollout(attention)
+    rollout_row(attention, 0)
     np.testing.assert_array_equal(attention, kept)
 
 
@@ -75,7 +88,7 @@ def test_rows_are_renormalised() -> None:
 def test_cls_over_spatial_keys(n_registers: int) -> None:
     tokens = Tokens((2, 3), n_registers=n_registers)
     flow = rollout(draw(2, 3, 2, tokens.n_tokens, tokens.n_tokens))
-    found = cls_rollout(flow, tokens)
+    found = cls_rollout(flow[:, 0], tokens)
     assert found.shape == (2, 2, 3)
     for y in range(2):
         for x in range(3):
@@ -92,8 +105,9 @@ def test_what_has_no_rollout() -> None:
     with pytest.raises(AnalysisError, match="as many queries as keys"):
         rollout(draw(2, 2, 3, 4))
     for shape in ((0, 2, 3, 3), (2, 0, 3, 3)):
-        with pytest.raises(AnalysisError, match="no layers or heads"):
-            rollout(np.empty(shape))
+        for function in (rollout, lambda a: rollout_row(a, 0)):
+            with pytest.raises(AnalysisError, match="no layers or heads"):
+                function(np.empty(shape))
     for value in (np.nan, np.inf, -1.0):
         attention = draw(2, 2, 3, 3)
         attention[1, 0, 2, 2] = value
@@ -101,6 +115,6 @@ def test_what_has_no_rollout() -> None:
             rollout(attention)
     flow = rollout(draw(2, 2, 7, 7))
     with pytest.raises(AnalysisError, match="CLS token's rollout"):
-        cls_rollout(flow, Tokens((1, 7), has_cls=False))
+        cls_rollout(flow[0], Tokens((1, 7), has_cls=False))
     with pytest.raises(AnalysisError, match="not of 5 tokens"):
-        cls_rollout(flow, Tokens((2, 2)))
+        cls_rollout(flow[0], Tokens((2, 2)))

@@ -6,7 +6,7 @@ batches changes a mean by more than float64's rounding, and parts made apart can
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -142,8 +142,10 @@ class ClassMeans:
                     "give one label an image"
                 )
         part = ClassMeans()
-        for label in np.unique(labels):
-            rows = np.flatnonzero(labels == label)
+        found = np.unique(labels)
+        for label in found:
+            # Stores are mostly sorted by class: a batch of one class need not be copied.
+            rows = slice(None) if len(found) == 1 else np.flatnonzero(labels == label)
             means = part._classes.setdefault(label.item(), StreamingMeans())
             means.update({name: batch[rows] for name, batch in values.items()})
         self.merge(part)
@@ -161,6 +163,19 @@ class ClassMeans:
             next(iter(self._classes.values()))._check(next(iter(other._classes.values())))
         for label, means in other._classes.items():
             self._classes.setdefault(label, StreamingMeans()).merge(means)
+
+    def total(self) -> StreamingMeans:
+        """Return the means over the images of all classes together."""
+        total = StreamingMeans()
+        for label in self.labels:
+            total.merge(self._classes[label])
+        return total
+
+    def select(self, wanted: Callable[[Any], bool]) -> ClassMeans:
+        """Return the classes whose label is wanted."""
+        found = ClassMeans()
+        found._classes = {label: m for label, m in self._classes.items() if wanted(label)}
+        return found
 
     def compute(self) -> dict[str, Floats]:
         """Return the means of every class, (class, ...), classes as in :attr:`labels`.

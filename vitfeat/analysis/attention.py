@@ -22,149 +22,23 @@ without, :func:`metrics` and :func:`token_maps` leave out what does not exist.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vitfeat.analysis.attention_summary import AttentionSummary, Floats, Null
 from vitfeat.errors import AnalysisError
-
-Floats = NDArray[np.float64]
 
 Unit = Literal["image", "patches", "pixels"]
 """Of lengths: the image's edges (first to last token centre are 1 apart), tokens, input pixels."""
 
 UNITS: tuple[Unit, ...] = ("image", "patches", "pixels")
 
-Null = Literal["zero", "exclude"]
-
-NULLS: tuple[Null, ...] = ("zero", "exclude")
-
-
-@dataclass(frozen=True)
-class Tokens:
-    """How a model's tokens are ordered: CLS, registers, then the grid row by row.
-
-    Attributes
-    ----------
-    grid
-        Rows gh and columns gw of the token grid.
-    has_cls
-        Whether there is a CLS token.
-    n_registers
-        Number of register tokens.
-    """
-
-    grid: tuple[int, int]
-    has_cls: bool = True
-    n_registers: int = 0
-
-    @property
-    def n_prefix(self) -> int:
-        """Number of tokens before the grid."""
-        return int(self.has_cls) + self.n_registers
-
-    @property
-    def n_spatial(self) -> int:
-        """Number Q of tokens of the grid."""
-        return self.grid[0] * self.grid[1]
-
-    @property
-    def n_tokens(self) -> int:
-        """Number T of all tokens."""
-        return self.n_prefix + self.n_spatial
-
-    @property
-    def registers(self) -> slice:
-        """Where the registers stand among all tokens."""
-        return slice(int(self.has_cls), self.n_prefix)
-
-
-class AttentionSummary:
-    """The summaries of some attention, with their shapes and values checked.
-
-    Parameters
-    ----------
-    arrays
-        By name, as the array group ``attention_summary`` of a store and
-        ``vitfeat.extract.summary.summarise`` give them: ``spatial_query`` (..., head, key),
-        ``spatial_query_renormalised`` (..., head, y, x), ``aligned`` (..., head, dy, dx),
-        ``n_null`` and ``entropy`` (..., head); ``prefix_query`` (..., head, prefix, key) where
-        there are prefix tokens, ``deviation_positions`` (..., head) of more than one position,
-        ``deviation_heads`` (...) of more than one head. They are not copied and never changed;
-        others are ignored.
-    tokens
-        How the tokens are ordered.
-
-    Raises
-    ------
-    AnalysisError
-        An array is absent, of another shape, or holds values that are not finite.
-    """
-
-    def __init__(self, arrays: Mapping[str, NDArray[Any]], tokens: Tokens) -> None:
-        if "entropy" not in arrays or not np.ndim(arrays["entropy"]):
-            raise AnalysisError(
-                "attention summaries lack 'entropy' (..., head): give all summaries of a store"
-            )
-        *lead, heads = arrays["entropy"].shape
-        rows, columns = tokens.grid
-        shapes: dict[str, tuple[int, ...]] = {
-            "spatial_query": (heads, tokens.n_tokens),
-            "spatial_query_renormalised": (heads, rows, columns),
-            "aligned": (heads, 2 * rows - 1, 2 * columns - 1),
-            "n_null": (heads,),
-            "entropy": (heads,),
-        }
-        if tokens.n_prefix:
-            shapes["prefix_query"] = (heads, tokens.n_prefix, tokens.n_tokens)
-        if tokens.n_spatial > 1:
-            shapes["deviation_positions"] = (heads,)
-        if heads > 1:
-            shapes["deviation_heads"] = ()
-        for name, shape in shapes.items():
-            if name not in arrays:
-                raise AnalysisError(
-                    f"attention summaries lack {name!r}: give all summaries of a store"
-                )
-            if arrays[name].shape != (*lead, *shape):
-                raise AnalysisError(
-                    f"attention summary {name!r} has shape {arrays[name].shape}, expected "
-                    f"{(*lead, *shape)}: give the grid, CLS and registers of its model"
-                )
-            # The sum is finite only if all are: they are shares, deviations and counts.
-            if not np.isfinite(arrays[name].sum()):
-                raise AnalysisError(
-                    f"attention summary {name!r} holds values that are not finite: extract the "
-                    "model's features anew"
-                )
-        self.arrays = {name: arrays[name] for name in shapes}
-        self.tokens = tokens
-
-    def __getitem__(self, name: str) -> NDArray[Any]:
-        """Return an array by name."""
-        return self.arrays[name]
-
-    def __contains__(self, name: str) -> bool:
-        """Whether there is such an array."""
-        return name in self.arrays
-
-    def counted(self, null: Null) -> Floats | None:
-        """Share of spatial queries whose rows count, (..., head), NaN for 0; None: all of them.
-
-        Raises
-        ------
-        AnalysisError
-            Unknown ``null``.
-        """
-        if null not in NULLS:
-            raise AnalysisError(f"null rows cannot be {null!r}: choose {', '.join(NULLS)}")
-        if null == "zero":
-            return None
-        share = 1 - self["n_null"].astype(np.float64) / self.tokens.n_spatial
-        return np.where(share > 0, share, np.nan)
+_MAPS = 256
 
 
 def offsets(
@@ -246,7 +120,7 @@ def distance(
         As :func:`offsets`; unknown ``null``.
     """
     dy, dx = offsets(summary.tokens.grid, unit, patch_size=patch_size)
-    return _moment(summary, np.hypot(dy, dx), null)
+    return _moments(summary, [np.hypot(dy, dx)], null)[0]
 
 
 @dataclass(frozen=True)
@@ -300,20 +174,24 @@ def offset(
         As :func:`distance`.
     """
     dy, dx = offsets(summary.tokens.grid, unit, patch_size=patch_size)
-    shape = np.broadcast_shapes(dy.shape, dx.shape)
-    x, y = (_moment(summary, np.broadcast_to(d, shape), null) for d in (dx, dy))
-    return Offset(x, y)
+    return Offset(*_moments(summary, np.broadcast_arrays(dx, dy), null))
 
 
-def _moment(summary: AttentionSummary, values: Floats, null: Null) -> Floats:
-    """Mean over counted queries of a function of the offset, (..., head)."""
-    counted = summary.counted(null)
+def _moments(summary: AttentionSummary, functions: Sequence[Floats], null: Null) -> list[Floats]:
+    """Mean over counted queries of functions of the offset, each (..., head)."""
     aligned = summary["aligned"]
-    # Not BLAS: it would copy all of the map into float64 first.
-    total = np.einsum(
-        "...k,k->...", aligned.reshape(*aligned.shape[:-2], -1), values.ravel(), dtype=np.float64
-    )
-    return np.asarray(total if counted is None else total / counted)
+    maps = aligned.reshape(-1, prod(aligned.shape[-2:]))
+    values = np.stack([f.ravel() for f in functions], axis=1)
+    totals = np.empty((len(maps), len(functions)))
+    # The products are float64, of a few maps at a time: their copies stay in the cache.
+    for start in range(0, len(maps), _MAPS):
+        rows = slice(start, start + _MAPS)
+        totals[rows] = maps[rows].astype(np.float64) @ values
+    counted = summary.counted(null)
+    means = totals.reshape(*aligned.shape[:-2], -1)
+    if counted is not None:
+        means = means / counted[..., None]
+    return [means[..., i].copy() for i in range(len(functions))]
 
 
 def spatial_to_cls(summary: AttentionSummary) -> Floats:
@@ -447,12 +325,14 @@ def metrics(
         Unknown ``null``.
     """
     tokens = summary.tokens
-    patches = distance(summary, "patches", null=null)
-    mean = offset(summary, "patches", null=null)
-    found = {"distance": distance(summary, null=null), "distance_patches": patches}
+    dy, dx = offsets(tokens.grid, "patches")
+    lengths = [np.hypot(*offsets(tokens.grid, "image")), np.hypot(dy, dx)]
+    # One walk over the aligned maps for all that is a function of the offset.
+    image, patches, x, y = _moments(summary, [*lengths, *np.broadcast_arrays(dx, dy)], null)
+    found = {"distance": image, "distance_patches": patches}
     if patch_size is not None:
         found["distance_pixels"] = patches * patch_size
-    found |= {"offset_x": mean.x, "offset_y": mean.y}
+    found |= {"offset_x": x, "offset_y": y}
     if tokens.has_cls:
         found |= {"spatial_to_cls": spatial_to_cls(summary), "cls_to_cls": cls_to_cls(summary)}
     if tokens.n_registers:
@@ -463,129 +343,6 @@ def metrics(
         if name in summary:
             found[name] = _float64(summary[name])
     return found
-
-
-def token_maps(summary: AttentionSummary, *, null: Null = "zero") -> dict[str, NDArray[Any]]:
-    r"""Attention on each token, averaged over queries (Walmer et al. 2023).
-
-    ``all_queries``
-        :math:`\frac{1}{T} \sum_q A_{hqk}`, (..., head, key).
-    ``cls_query``
-        :math:`A_{h0k}`, (..., head, key).
-    ``spatial_queries``
-        :math:`\frac{1}{Q} \sum_{q \in S} A_{hqk}`, (..., head, key).
-    ``spatial_queries_renormalised``
-        :math:`\frac{1}{Q} \sum_{q \in S} \tilde A_{hqk}`, (..., head, y, x).
-
-    Parameters
-    ----------
-    summary
-        Of some images.
-    null
-        As in :func:`distance`; it touches ``spatial_queries_renormalised`` alone.
-
-    Returns
-    -------
-    dict
-        Shares of attention, keys ordered as tokens. Each sums to 1 over the keys, the last but for
-        null rows that count as zero. ``cls_query`` is absent without a CLS token. Some are views
-        of the summaries: not to be written to.
-
-    Raises
-    ------
-    AnalysisError
-        Unknown ``null``.
-    """
-    tokens = summary.tokens
-    spatial = summary["spatial_query"]
-    # Q times the mean over spatial queries is their sum.
-    total = spatial * np.float64(tokens.n_spatial)
-    found: dict[str, NDArray[Any]] = {}
-    if tokens.n_prefix:
-        total += summary["prefix_query"].sum(axis=-2, dtype=np.float64)
-    total /= tokens.n_tokens
-    found["all_queries"] = total
-    if tokens.has_cls:
-        found["cls_query"] = summary["prefix_query"][..., 0, :]
-    found["spatial_queries"] = spatial
-    found["spatial_queries_renormalised"] = _per_counted(
-        summary, "spatial_query_renormalised", null
-    )
-    return found
-
-
-def aligned_map(summary: AttentionSummary, *, null: Null = "zero") -> NDArray[Any]:
-    r"""Mean over spatial queries of their maps, each moved so that its query is in the centre.
-
-    :math:`\frac{1}{Q} \sum_{q \in S} \tilde A_{h, q, q + (dy, dx)}`, keys beyond the grid counting
-    as zero (Walmer et al. 2023, whose code divides by the tokens of a batch instead and is too
-    large by the images of a batch).
-
-    Parameters
-    ----------
-    summary
-        Of some images.
-    null
-        As in :func:`distance`.
-
-    Returns
-    -------
-    NDArray
-        (..., head, dy, dx) of 2gh-1 rows and 2gw-1 columns, offsets as in :func:`offsets`; a share
-        of attention that sums to 1, but for null rows that count as zero. Maybe the summary
-        itself: not to be written to.
-
-    Raises
-    ------
-    AnalysisError
-        Unknown ``null``.
-    """
-    return _per_counted(summary, "aligned", null)
-
-
-def coverage(grid: tuple[int, int]) -> NDArray[np.int64]:
-    r"""How many queries have a key at each offset: :math:`(gh - |dy|)(gw - |dx|)`.
-
-    Parameters
-    ----------
-    grid
-        Rows gh and columns gw.
-
-    Returns
-    -------
-    NDArray
-        (2gh-1, 2gw-1), at least 1.
-    """
-    rows, columns = (n - np.abs(np.arange(1 - n, n)) for n in grid)
-    return np.asarray(np.outer(rows, columns), dtype=np.int64)
-
-
-def aligned_by_coverage(aligned: NDArray[Any]) -> Floats:
-    r"""Mean attention at an offset, over the queries that have a key there.
-
-    .. math:: \frac{1}{c(dy, dx)} \sum_{q \in S} \tilde A_{h, q, q + (dy, dx)}
-
-    with the :func:`coverage` c. Without it large offsets are small because few queries have them:
-    uniform attention gives a pyramid, this gives 1 / Q everywhere. Null rows count as zero: which
-    offsets they would have covered is not kept.
-
-    Parameters
-    ----------
-    aligned
-        (..., dy, dx), with null rows as zero: of images, or averaged over them.
-
-    Returns
-    -------
-    NDArray
-        (..., dy, dx), a share of attention; it does not sum to 1.
-    """
-    rows, columns = ((n + 1) // 2 for n in aligned.shape[-2:])
-    return np.asarray(aligned * (rows * columns / coverage((rows, columns))))
-
-
-def _per_counted(summary: AttentionSummary, name: str, null: Null) -> NDArray[Any]:
-    counted = summary.counted(null)
-    return summary[name] if counted is None else summary[name] / counted[..., None, None]
 
 
 def _need_cls(summary: AttentionSummary, what: str) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import reduce
 from math import prod
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import zarr
@@ -14,14 +16,46 @@ from vitfeat.analysis.gram import Read
 from vitfeat.errors import StoreError
 from vitfeat.store.reader import FeatureStore
 
+Item = TypeVar("Item")
 
-def reader(store: FeatureStore, name: str, position: int) -> Read:
+_END: Any = object()
+
+Entries = NDArray[np.intp] | None
+"""Which of an array's entries are meant, by their place along its first dimension; None is all."""
+
+
+def shared_entries(
+    store: FeatureStore, names: Sequence[str]
+) -> tuple[NDArray[np.int64], dict[str, Entries]]:
+    """Find the images that all of some arrays are of, since taps may be kept for some only.
+
+    Returns
+    -------
+    NDArray
+        int64: rows of the store, ascending.
+    dict
+        By name, where these images stand in the array.
+    """
+    rows = {name: np.asarray(store.rows(name)) for name in names}
+    shared: NDArray[np.int64] = reduce(np.intersect1d, rows.values())
+    entries: dict[str, Entries] = {}
+    for name, own in rows.items():
+        if np.array_equal(own, shared):
+            entries[name] = None
+        else:
+            entries[name] = np.intersect1d(shared, own, return_indices=True)[2]
+    return shared, entries
+
+
+def reader(store: FeatureStore, name: str, position: int, entries: Entries = None) -> Read:
     """Return a function that reads some images of one layer.
 
     Parameters
     ----------
     store, name, position
         The array, and where the layer stands in it.
+    entries
+        Which of the array's entries images 0, 1, ... are.
 
     Returns
     -------
@@ -30,15 +64,20 @@ def reader(store: FeatureStore, name: str, position: int) -> Read:
     """
 
     def read(start: int, stop: int) -> NDArray[Any]:
-        return read_rows(store, name, start, stop, position)
+        return read_rows(store, name, start, stop, position, entries)
 
     return read
 
 
 def read_rows(
-    store: FeatureStore, name: str, start: int, stop: int, position: int | None = None
+    store: FeatureStore,
+    name: str,
+    start: int,
+    stop: int,
+    position: int | None = None,
+    entries: Entries = None,
 ) -> NDArray[Any]:
-    """Read rows start:stop of an array, of all layers or of one.
+    """Read rows start:stop of an array, or of the entries that are meant, of all layers or of one.
 
     Raises
     ------
@@ -47,7 +86,11 @@ def read_rows(
     """
     array = store[name]
     try:
-        rows = array[start:stop] if position is None else array[start:stop, position]
+        if entries is None:
+            rows = array[start:stop] if position is None else array[start:stop, position]
+        else:
+            picked = entries[start:stop]
+            rows = array.oindex[picked] if position is None else array.oindex[picked, position]
         return np.asarray(rows)
     except Exception as error:  # each codec raises its own class
         raise StoreError(
@@ -87,3 +130,12 @@ def slices(n: int, rows: int) -> Iterator[tuple[int, int]]:
     """Cut n images into runs of so many, the last maybe shorter: (start, stop)."""
     for start in range(0, n, rows):
         yield start, min(start + rows, n)
+
+
+def ahead(items: Iterator[Item]) -> Iterator[Item]:
+    """Yield what an iterator yields; a thread makes the next one meanwhile."""
+    with ThreadPoolExecutor(1) as thread:
+        following = thread.submit(next, items, _END)
+        while (item := following.result()) is not _END:
+            following = thread.submit(next, items, _END)
+            yield item

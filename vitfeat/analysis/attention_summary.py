@@ -1,0 +1,166 @@
+"""The summaries of attention that all metrics are made of, with their shapes and values checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vitfeat.errors import AnalysisError
+
+Floats = NDArray[np.float64]
+
+Null = Literal["zero", "exclude"]
+
+NULLS: tuple[Null, ...] = ("zero", "exclude")
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """How a model's tokens are ordered: CLS, registers, then the grid row by row.
+
+    Attributes
+    ----------
+    grid
+        Rows gh and columns gw of the token grid.
+    has_cls
+        Whether there is a CLS token.
+    n_registers
+        Number of register tokens.
+    """
+
+    grid: tuple[int, int]
+    has_cls: bool = True
+    n_registers: int = 0
+
+    @property
+    def n_prefix(self) -> int:
+        """Number of tokens before the grid."""
+        return int(self.has_cls) + self.n_registers
+
+    @property
+    def n_spatial(self) -> int:
+        """Number Q of tokens of the grid."""
+        return self.grid[0] * self.grid[1]
+
+    @property
+    def n_tokens(self) -> int:
+        """Number T of all tokens."""
+        return self.n_prefix + self.n_spatial
+
+    @property
+    def registers(self) -> slice:
+        """Where the registers stand among all tokens."""
+        return slice(int(self.has_cls), self.n_prefix)
+
+
+class AttentionSummary:
+    """The summaries of some attention, with their shapes and values checked.
+
+    Parameters
+    ----------
+    arrays
+        By name, as the array group ``attention_summary`` of a store and
+        ``vitfeat.extract.summary.summarise`` give them: ``spatial_query`` (..., head, key),
+        ``spatial_query_renormalised`` (..., head, y, x), ``aligned`` (..., head, dy, dx),
+        ``n_null`` and ``entropy`` (..., head); ``prefix_query`` (..., head, prefix, key) where
+        there are prefix tokens, ``deviation_positions`` (..., head) of more than one position,
+        ``deviation_heads`` (...) of more than one head. They are not copied and never changed;
+        others are ignored.
+    tokens
+        How the tokens are ordered.
+
+    Raises
+    ------
+    AnalysisError
+        An array is absent, of another shape, or holds values that are not finite.
+    """
+
+    def __init__(self, arrays: Mapping[str, NDArray[Any]], tokens: Tokens) -> None:
+        if "entropy" not in arrays or not np.ndim(arrays["entropy"]):
+            raise AnalysisError(
+                "attention summaries lack 'entropy' (..., head): give all summaries of a store"
+            )
+        *lead, heads = arrays["entropy"].shape
+        shapes = self.shapes(heads, tokens)
+        for name, shape in shapes.items():
+            if name not in arrays:
+                raise AnalysisError(
+                    f"attention summaries lack {name!r}: give all summaries of a store"
+                )
+            if arrays[name].shape != (*lead, *shape):
+                raise AnalysisError(
+                    f"attention summary {name!r} has shape {arrays[name].shape}, expected "
+                    f"{(*lead, *shape)}: give the grid, CLS and registers of its model"
+                )
+            # The sum is finite only if all are: they are shares, deviations and counts.
+            if not np.isfinite(arrays[name].sum()):
+                raise AnalysisError(
+                    f"attention summary {name!r} holds values that are not finite: extract the "
+                    "model's features anew"
+                )
+        self.arrays = {name: arrays[name] for name in shapes}
+        self.tokens = tokens
+
+    @staticmethod
+    def shapes(heads: int, tokens: Tokens) -> dict[str, tuple[int, ...]]:
+        """Return the summaries that exist for some heads and tokens, with their last dimensions."""
+        rows, columns = tokens.grid
+        found: dict[str, tuple[int, ...]] = {
+            "spatial_query": (heads, tokens.n_tokens),
+            "spatial_query_renormalised": (heads, rows, columns),
+            "aligned": (heads, 2 * rows - 1, 2 * columns - 1),
+            "n_null": (heads,),
+            "entropy": (heads,),
+        }
+        if tokens.n_prefix:
+            found["prefix_query"] = (heads, tokens.n_prefix, tokens.n_tokens)
+        if tokens.n_spatial > 1:
+            found["deviation_positions"] = (heads,)
+        if heads > 1:
+            found["deviation_heads"] = ()
+        return found
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        """Return an array by name."""
+        return self.arrays[name]
+
+    def __contains__(self, name: str) -> bool:
+        """Whether there is such an array."""
+        return name in self.arrays
+
+    def counted(self, null: Null) -> Floats | None:
+        """Share of spatial queries whose rows count, (..., head), NaN for 0; None: all of them.
+
+        Raises
+        ------
+        AnalysisError
+            Unknown ``null``.
+        """
+        if null not in NULLS:
+            raise AnalysisError(f"null rows cannot be {null!r}: choose {', '.join(NULLS)}")
+        if null == "zero":
+            return None
+        share = 1 - self["n_null"].astype(np.float64) / self.tokens.n_spatial
+        return np.where(share > 0, share, np.nan)
+
+    def per_counted(self, name: str, null: Null) -> NDArray[Any]:
+        """Return maps of renormalised rows, as means over the spatial queries that count.
+
+        Parameters
+        ----------
+        name
+            ``spatial_query_renormalised`` or ``aligned``.
+        null
+            As in :meth:`counted`; with ``zero`` the summary itself is returned.
+
+        Raises
+        ------
+        AnalysisError
+            Unknown ``null``.
+        """
+        counted = self.counted(null)
+        return self[name] if counted is None else self[name] / counted[..., None, None]
