@@ -2,8 +2,121 @@
 
 from __future__ import annotations
 
-from vitfeat.cli.arguments import AddCommand
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vitfeat.cli.arguments import AddCommand, count, layer, positive, weights_folder
+from vitfeat.cli.models import read_entry
+from vitfeat.console import Console
+
+if TYPE_CHECKING:
+    from vitfeat.jobs.map_files import Looks
+
+POSITIONS = ["cls", "top", "left", "centre", "right", "bottom", "mean"]
+KINDS = ["position-layer", "head-position", "head-layer"]
 
 
 def add(command: AddCommand) -> None:
     """Add the commands."""
+    sub = command("attention-maps", _attention_maps, "draw attention maps of images of a store")
+    sub.add_argument("store", type=Path)
+    sub.add_argument("--index", type=Path, required=True, help="the dataset's index")
+    sub.add_argument("--root", type=Path, required=True, help="the dataset's folder")
+    chosen = sub.add_mutually_exclusive_group()
+    chosen.add_argument("--images", type=positive, default=3, help="how many, spread over all")
+    chosen.add_argument("--ids", nargs="+", help="ids of the images, in the place of a number")
+    _add_looks(sub)
+    sub.add_argument("--label", default="", help="the model's name in titles")
+    sub.add_argument("--single-maps", action="store_true", help="write a file of every map too")
+    sub.add_argument("--out", type=Path, required=True, help="folder to write to")
+
+    sub = command("attention-grid", _attention_grid, "draw the attention maps of an image file")
+    sub.add_argument("image", type=Path)
+    sub.add_argument("--model", required=True, help="id of the model")
+    sub.add_argument("--entry", help="the model's fields as JSON, in the place of the catalogue's")
+    sub.add_argument(
+        "--kind",
+        choices=[*KINDS, "all"],
+        default=KINDS[0],
+        help="what goes down and what across; of all, the kind is added to the figure's name",
+    )
+    _add_looks(sub)
+    sub.add_argument("--maps", type=Path, help="folder for a file of every map")
+    sub.add_argument("--out", type=Path, required=True, help="the figure to write (PNG)")
+    weights_folder(sub)
+
+
+def _add_looks(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument(
+        "--positions",
+        nargs="+",
+        default=POSITIONS,
+        help="queries: cls, top, left, centre, right, bottom, mean, diagonal, ROW,COLUMN; the "
+        "first is that of head x layer",
+    )
+    sub.add_argument("--layer", type=layer, default="last", help="of head x position")
+    sub.add_argument("--head", type=_head, help="of position x layer: a number, or mean (default)")
+    sub.add_argument("--renormalised", action="store_true", help="divide by what spatial keys get")
+    sub.add_argument(
+        "--scale",
+        choices=["own", "common"],
+        default="own",
+        help="colours up to each map's maximum, or to one value",
+    )
+    sub.add_argument("--smooth", action="store_true", help="interpolate between tokens")
+
+
+def _head(text: str) -> int | None:
+    """Read a head; None is the mean over heads."""
+    return None if text == "mean" else count(text)
+
+
+def _looks(options: argparse.Namespace) -> Looks:
+    from vitfeat.jobs.map_files import Looks
+
+    return Looks(
+        positions=tuple(options.positions),
+        head=options.head,
+        renormalised=options.renormalised,
+        scale=options.scale,
+        smooth=options.smooth,
+    )
+
+
+def _attention_maps(options: argparse.Namespace, console: Console) -> None:
+    from vitfeat.jobs.attention_maps import write_attention_maps
+
+    write_attention_maps(
+        options.store,
+        options.index,
+        options.root,
+        options.out,
+        looks=_looks(options),
+        images=options.ids or options.images,
+        layer=options.layer,
+        label=options.label,
+        single_maps=options.single_maps,
+        log=console.log,
+    )
+
+
+def _attention_grid(options: argparse.Namespace, console: Console) -> None:
+    from vitfeat.jobs.attention_grid import write_attention_grid
+    from vitfeat.models.loading import load_backbone
+
+    entry = read_entry(options.model, options.entry)
+    backbone = load_backbone(entry, folder=options.weights_folder, log=console.log)
+    kinds = KINDS if options.kind == "all" else [options.kind]
+    figures = write_attention_grid(
+        options.image,
+        backbone,
+        options.out,
+        looks=_looks(options),
+        kinds=[kind.replace("-", "_") for kind in kinds],
+        layer=options.layer,
+        maps=options.maps,
+        log=console.log,
+    )
+    for path in figures:
+        console.print(str(path))

@@ -2,29 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import multiprocessing
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from vitfeat.data.images import ImageError, read_bytes, rgb_from_bytes
 from vitfeat.data.index import Index
+from vitfeat.data.indexed import IndexedImage, indexed_image, view_of
 from vitfeat.data.views import SquareView
 from vitfeat.errors import DataError
-
-
-class _Image(NamedTuple):
-    """What a worker needs of an index row, and all it is sent: the index stays with the caller."""
-
-    image_id: str
-    width: int
-    height: int
-    n_bytes: int
-    sha256: str
 
 
 class _Batches(Dataset[torch.Tensor | DataError]):
@@ -34,7 +22,7 @@ class _Batches(Dataset[torch.Tensor | DataError]):
         self._root = root
         self._view = view
 
-    def __getitem__(self, images: list[_Image]) -> torch.Tensor | DataError:
+    def __getitem__(self, images: list[IndexedImage]) -> torch.Tensor | DataError:
         """Give uint8 (B, H, W, 3), or the error.
 
         The error is returned because DataLoader would rewrite what a worker raises.
@@ -42,27 +30,10 @@ class _Batches(Dataset[torch.Tensor | DataError]):
         batch = torch.empty((len(images), *self._view.size, 3), dtype=torch.uint8)
         try:
             for place, image in enumerate(images):
-                batch[place] = self._load(image)
+                batch[place] = torch.from_numpy(view_of(image, self._root, self._view))
         except DataError as error:
             return error
         return batch
-
-    def _load(self, image: _Image) -> torch.Tensor:
-        name = image.image_id
-        data = read_bytes(self._root / name, name)
-        if len(data) != image.n_bytes or hashlib.sha256(data).hexdigest() != image.sha256:
-            raise ImageError(
-                name,
-                "the file has changed since it was indexed; delete the index in "
-                "results/datasets and run again",
-            )
-        # The index has vouched for the size, under the dataset's limits.
-        megapixels = image.width * image.height / 1e6
-        rgb = rgb_from_bytes(data, name, min_side=1, max_megapixels=megapixels)
-        try:
-            return torch.from_numpy(self._view(rgb))
-        except DataError as error:
-            raise ImageError(name, str(error)) from None
 
 
 class _Requests:
@@ -75,19 +46,10 @@ class _Requests:
     def __len__(self) -> int:
         return len(self._batches)
 
-    def __iter__(self) -> Iterator[list[_Image]]:
-        index = self._index
+    def __iter__(self) -> Iterator[list[IndexedImage]]:
         for rows in self._batches:
-            yield [
-                _Image(
-                    index.image_id[row],
-                    int(index.width[row]),
-                    int(index.height[row]),
-                    int(index.n_bytes[row]),
-                    index.sha256[row],
-                )
-                for row in rows
-            ]
+            # All that a worker is sent: the index stays here.
+            yield [indexed_image(self._index, row) for row in rows]
 
 
 def _one_thread(_worker: int) -> None:

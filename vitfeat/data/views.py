@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -151,3 +152,21 @@ class SquareView:
             "crop_fraction": self.crop_fraction,
             "interpolation": self.interpolation,
         }
+
+
+def view_from(description: Mapping[str, Any]) -> SquareView:
+    """Make the view that a store was extracted with from its :meth:`~SquareView.describe`.
+
+    Raises
+    ------
+    DataError
+        It is of a kind that is not known.
+    """
+    if description.get("kind") != "square":
+        raise DataError(
+            f"view {description.get('kind')!r}: unknown, this vitfeat knows 'square'; use the one "
+            "that made the store"
+        )
+    height, width = description["size"]
+    interpolation: Literal["bicubic", "bilinear"] = description["interpolation"]
+    return SquareView((height, width), description["crop_fraction"], interpolation)

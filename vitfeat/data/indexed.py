@@ -1,0 +1,75 @@
+"""The images of an index, read one by one: each must still be the file that was indexed."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vitfeat.data.images import ImageError, read_bytes, rgb_from_bytes
+from vitfeat.data.index import Index
+from vitfeat.data.views import SquareView
+from vitfeat.errors import DataError
+
+
+class IndexedImage(NamedTuple):
+    """A row of an index, as far as reading its file needs it."""
+
+    image_id: str
+    width: int
+    height: int
+    n_bytes: int
+    sha256: str
+
+
+def indexed_image(index: Index, row: int) -> IndexedImage:
+    """Return a row of an index."""
+    return IndexedImage(
+        index.image_id[row],
+        int(index.width[row]),
+        int(index.height[row]),
+        int(index.n_bytes[row]),
+        index.sha256[row],
+    )
+
+
+def view_of(image: IndexedImage, root: Path, view: SquareView) -> NDArray[np.uint8]:
+    """Read, check and decode an image, and apply a view.
+
+    Parameters
+    ----------
+    image
+        What the index says of it.
+    root
+        The folder that image ids are relative to.
+    view
+        How an image becomes an array.
+
+    Returns
+    -------
+    numpy.ndarray
+        uint8, shape (height, width, 3): what the model gets, before normalisation.
+
+    Raises
+    ------
+    ImageError
+        The file is gone, has changed since it was indexed, or does not decode.
+    """
+    name = image.image_id
+    data = read_bytes(root / name, name)
+    if len(data) != image.n_bytes or hashlib.sha256(data).hexdigest() != image.sha256:
+        raise ImageError(
+            name,
+            "the file has changed since it was indexed; delete the index in results/datasets and "
+            "run again",
+        )
+    # The index has vouched for the size, under the dataset's limits.
+    megapixels = image.width * image.height / 1e6
+    rgb = rgb_from_bytes(data, name, min_side=1, max_megapixels=megapixels)
+    try:
+        return view(rgb)
+    except DataError as error:
+        raise ImageError(name, str(error)) from None
