@@ -1,6 +1,6 @@
 """Linear centred kernel alignment (CKA) of every layer of one model with every layer of another.
 
-Everything comes from the Gram matrices in two files. docs/methods.md has the definitions side by
+Everything comes from two sets of Gram matrices. docs/methods.md has the definitions side by
 side.
 """
 
@@ -13,7 +13,8 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
-from vitfeat.analysis.gramfile import REMEDY, GramFile
+from vitfeat.analysis.gramfile import REMEDY
+from vitfeat.analysis.grams import Grams
 from vitfeat.analysis.hsic import Floats, Terms, batch_sums, biased, unbiased
 from vitfeat.errors import AnalysisError
 
@@ -61,8 +62,8 @@ ESTIMATORS: Mapping[str, Estimator] = MappingProxyType(
 
 
 def cka(
-    a: GramFile,
-    b: GramFile,
+    a: Grams,
+    b: Grams,
     *,
     estimator: str = "debiased",
     batch_size: int = 256,
@@ -90,7 +91,8 @@ def cka(
     Parameters
     ----------
     a, b
-        Files of the same images and tokens. The same object, or the same path, is read once.
+        Gram matrices of the same images and tokens, such as two files. The same object, or the
+        same file, is read once.
     estimator
         A name in :data:`ESTIMATORS`.
     batch_size
@@ -115,21 +117,21 @@ def cka(
     Raises
     ------
     AnalysisError
-        Unknown estimator, unlike files, fewer than 4 images or so small a batch, a batch whose
-        Gram matrix has no range (``paper``), or Gram matrices that are not finite.
+        Unknown estimator, unlike images or tokens, fewer than 4 images or so small a batch, a
+        batch whose Gram matrix has no range (``paper``), or Gram matrices that are not finite.
     """
     if estimator not in ESTIMATORS:
         raise AnalysisError(
             f"no CKA estimator is called {estimator!r}: choose {', '.join(ESTIMATORS)}"
         )
     _check_pair(a, b)
-    if absent := [file.meta.model for file in (a, b) if file.left_out]:
+    if absent := [grams.meta.model for grams in (a, b) if grams.left_out]:
         log(
             f"no CKA of {a.meta.model} and {b.meta.model} ({a.meta.tokens}): no such tokens in "
             f"{' and '.join(dict.fromkeys(absent))}"
         )
         return np.empty((len(a.layers), len(b.layers)))
-    if a.path == b.path:
+    if a.where == b.where:
         b = a
     how = ESTIMATORS[estimator]
     n = a.n_images
@@ -146,22 +148,22 @@ def cka(
     return np.asarray(values, dtype=np.float64)
 
 
-def _check_pair(a: GramFile, b: GramFile) -> None:
+def _check_pair(a: Grams, b: Grams) -> None:
     for name in ("image_fingerprint", "tokens"):
         if getattr(a.meta, name) != getattr(b.meta, name):
             what = "images" if name == "image_fingerprint" else "tokens"
             raise AnalysisError(
-                f"{a.path} and {b.path} are of different {what} ({getattr(a.meta, name)} and "
+                f"{a.where} and {b.where} are of different {what} ({getattr(a.meta, name)} and "
                 f"{getattr(b.meta, name)}): compute both anew from the same {what}"
             )
     if a.n_images != b.n_images:
         raise AnalysisError(
-            f"{a.path} holds {a.n_images} images and {b.path} {b.n_images}, under one image "
+            f"{a.where} holds {a.n_images} images and {b.where} {b.n_images}, under one image "
             "fingerprint: compute both anew from the same images"
         )
     if a.n_images < MIN_IMAGES:
         raise AnalysisError(
-            f"CKA needs at least {MIN_IMAGES} images, {a.path} has {a.n_images}: take more images"
+            f"CKA needs at least {MIN_IMAGES} images, {a.where} has {a.n_images}: take more images"
         )
 
 
@@ -182,13 +184,13 @@ def _batches(n: int, size: int, seed: int, log: Log) -> list[NDArray[np.intp]]:
     return batches
 
 
-def _scales(file: GramFile, ranges: Sequence[Floats]) -> Floats:
+def _scales(grams: Grams, ranges: Sequence[Floats]) -> Floats:
     """Ranges of the raw Gram matrices, (batch, layer), none of them zero."""
     scales = np.stack(ranges)
     if not scales.all():
         batch, layer = np.argwhere(scales == 0)[0]
         raise AnalysisError(
-            f"layer {file.layers[layer]} of {file.meta.model} is constant over batch {batch}, "
+            f"layer {grams.layers[layer]} of {grams.meta.model} is constant over batch {batch}, "
             "which the estimator 'paper' divides by its range: choose another estimator or a "
             "larger batch size"
         )
@@ -196,17 +198,17 @@ def _scales(file: GramFile, ranges: Sequence[Floats]) -> Floats:
 
 
 def _self_hsic(
-    file: GramFile, how: Estimator, terms: Sequence[Terms], scales: Floats | None, log: Log
+    grams: Grams, how: Estimator, terms: Sequence[Terms], scales: Floats | None, log: Log
 ) -> Floats:
     """HSIC of each layer with itself, averaged over batches, (layer,); NaN where it vanishes."""
     hsic = np.stack([how.hsic(batch) for batch in terms])
     if not np.isfinite(hsic).all():
-        raise AnalysisError(f"Gram file {file.path} holds values that are not finite: {REMEDY}")
-    vanishing = hsic.mean(axis=0) <= DEGENERATE * np.square(file.diag.mean(axis=1))
+        raise AnalysisError(f"Gram file {grams.where} holds values that are not finite: {REMEDY}")
+    vanishing = hsic.mean(axis=0) <= DEGENERATE * np.square(grams.diag.mean(axis=1))
     for index in np.flatnonzero(vanishing):
         log(
-            f"no CKA for layer {file.layers[index]} of {file.meta.model} "
-            f"({file.meta.tokens}): its features do not tell the images apart"
+            f"no CKA for layer {grams.layers[index]} of {grams.meta.model} "
+            f"({grams.meta.tokens}): its features do not tell the images apart"
         )
     if scales is not None:
         hsic /= np.square(scales)

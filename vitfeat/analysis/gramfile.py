@@ -127,6 +127,11 @@ class GramFile:
             raise AnalysisError(f"Gram file {self.path} is damaged ({error}): {REMEDY}") from error
 
     @property
+    def where(self) -> str:
+        """The file's path as text."""
+        return str(self.path)
+
+    @property
     def left_out(self) -> bool:
         """Whether the model lacks these tokens and nothing stands in, so that there is no layer."""
         return self.meta.made_from == NOTHING

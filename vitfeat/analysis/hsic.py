@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from vitfeat.analysis.gramfile import GramFile
+from vitfeat.analysis.grams import Grams
 
 Floats = NDArray[np.float64]
 
@@ -86,14 +86,14 @@ class BatchSums:
 
 
 def batch_sums(
-    a: GramFile,
-    b: GramFile,
+    a: Grams,
+    b: Grams,
     batches: Sequence[NDArray[np.intp]],
     *,
     max_bytes: int,
     ranges: bool = False,
 ) -> list[BatchSums]:
-    """Read both files once, in blocks of rows, and sum up every batch in float64.
+    """Read both once, in blocks of rows, and sum up every batch in float64.
 
     Parameters
     ----------
@@ -127,11 +127,11 @@ def batch_sums(
 
 
 class _Side:
-    """Running sums over one file."""
+    """Running sums over the Gram matrices of one side."""
 
-    def __init__(self, file: GramFile, batches: Sequence[NDArray[np.intp]], ranges: bool) -> None:
-        layers = len(file.layers)
-        self.file, self.batches, self.ranges = file, batches, ranges
+    def __init__(self, grams: Grams, batches: Sequence[NDArray[np.intp]], ranges: bool) -> None:
+        layers = len(grams.layers)
+        self.grams, self.batches, self.ranges = grams, batches, ranges
         self.norm = np.zeros((len(batches), layers))
         self.rows = [np.zeros((layers, len(batch))) for batch in batches]
         self.low = np.full((len(batches), layers), np.inf if ranges else 0.0)
@@ -141,16 +141,16 @@ class _Side:
         """Entries of a batch within a block, (layer, rows x columns), the diagonal zero."""
         batch = self.batches[index]
         images = batch[own]
-        whole = len(batch) == self.file.n_images
+        whole = len(batch) == self.grams.n_images
         picked = block if whole else block[:, images[:, None] - start, batch]
         part = picked.astype(np.float64)
         if self.ranges:
-            offset = self.file.offset
+            offset = self.grams.offset
             raw = part + offset[:, images, None] + offset[:, None, batch]
             self.low[index] = np.minimum(self.low[index], raw.min(axis=(1, 2)))
             self.high[index] = np.maximum(self.high[index], raw.max(axis=(1, 2)))
         part[:, np.arange(len(images)), np.arange(own.start, own.stop)] = 0
-        self.rows[index][:, own] = self.file.row_sum[:, images] if whole else part.sum(axis=2)
+        self.rows[index][:, own] = self.grams.row_sum[:, images] if whole else part.sum(axis=2)
         flat = part.reshape(len(part), -1)
         # Not BLAS: threads for so cheap a sum cost a hundred times as much on a busy machine.
         self.norm[index] += np.einsum("ij,ij->i", flat, flat)
@@ -160,7 +160,7 @@ class _Side:
 def _sums(a: _Side, b: _Side, cross: Floats, index: int) -> BatchSums:
     batch = a.batches[index]
     rows_a, rows_b = a.rows[index], b.rows[index]
-    diag_a, diag_b = a.file.diag[:, batch], b.file.diag[:, batch]
+    diag_a, diag_b = a.grams.diag[:, batch], b.grams.diag[:, batch]
     total_a, total_b = rows_a.sum(axis=1), rows_b.sum(axis=1)
 
     def alone(trace: Floats, diag: Floats, rows: Floats, total: Floats) -> Terms:
