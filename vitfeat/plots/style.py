@@ -13,9 +13,12 @@ from types import MappingProxyType
 from typing import Any
 
 import matplotlib as mpl
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 
 from vitfeat.files import replacing
+
+LineStyle = str | tuple[float, tuple[float, ...]]
 
 FAMILY_COLOURS: Mapping[str, str] = MappingProxyType(
     {
@@ -46,6 +49,38 @@ among all fifteen. So many cannot all differ in grey; a label always stands besi
 
 FALLBACK_COLOURS = ("#666633", "#7A4F9A", "#8A5A44", "#3F7F7F", "#A0446A", "#55722B")
 """For families without a colour of their own."""
+
+UNTRAINED_FAMILIES = frozenset({"random", "noise"})
+"""Families that are drawn as references: what an untrained network or no network gives."""
+
+SIZE_LINES: Mapping[str, LineStyle] = MappingProxyType(
+    {
+        "T": (0, (0.6, 1.2)),
+        "S": (0, (1.4, 1.1)),
+        "B": "solid",
+        "L": (0, (4.5, 1.4)),
+        "H": (0, (6, 1.3, 1, 1.3)),
+        "g": (0, (6, 1.2, 1, 1.2, 1, 1.2)),
+        "bigG": (0, (9, 1.2, 1, 1.2)),
+        "SO400M": (0, (3, 1.2, 1, 1.2)),
+    }
+)
+"""Line of each network size, by the letter in ``B/16@224``; solid for others."""
+
+PATCH_MARKERS: Mapping[str, str] = MappingProxyType(
+    {"32": "s", "16": "o", "14": "D", "8": "^", "4": "p"}
+)
+"""Marker of each patch size in pixels; :data:`OTHER_MARKER` for others."""
+
+OTHER_MARKER = "v"
+
+SIZE_POINTS: Mapping[str, float] = MappingProxyType(
+    {"T": 2.5, "S": 3.2, "B": 4.4, "L": 5.8, "H": 7.2, "g": 8.0, "bigG": 8.8, "SO400M": 6.4}
+)
+"""Markers without lines in points, by the letter in ``B/16@224``; that of B for others."""
+
+LARGE_INPUT = 256
+"""Markers are hollow for larger inputs than this, in pixels."""
 
 CKA_COLOURS = "magma"
 """Lightness rises with the value, in colour, in grey and for the colour-blind."""
@@ -90,6 +125,43 @@ def family_colour(family: str) -> str:
     """
     unknown = FALLBACK_COLOURS[zlib.crc32(family.encode()) % len(FALLBACK_COLOURS)]
     return FAMILY_COLOURS.get(family, unknown)
+
+
+def size_line(size: str) -> LineStyle:
+    """Line style of a size such as ``B/16@224``; solid where it has no letter of its own."""
+    return SIZE_LINES.get(size.split("/")[0].rstrip("+"), "solid")
+
+
+def size_points(size: str) -> float:
+    """Size in points of a marker without a line, for a size such as ``B/16@224``."""
+    return SIZE_POINTS.get(size.split("/")[0].rstrip("+"), SIZE_POINTS["B"])
+
+
+def size_marker(size: str) -> tuple[str, bool]:
+    """Marker of a size such as ``B/16@224``, and whether it is filled: hollow for large inputs."""
+    _, _, behind = size.partition("/")
+    patch, _, side = behind.partition("@")
+    filled = not (side.isdecimal() and int(side) > LARGE_INPUT)
+    return PATCH_MARKERS.get(patch, OTHER_MARKER if size else "o"), filled
+
+
+def lighter(colour: str, share: float) -> str:
+    """Mix a colour with white.
+
+    Parameters
+    ----------
+    colour
+        ``#rrggbb``.
+    share
+        Of white, from 0 to 1.
+
+    Returns
+    -------
+    str
+        ``#rrggbb``.
+    """
+    red, green, blue = (1 - (1 - part) * (1 - share) for part in to_rgb(colour))
+    return to_hex((red, green, blue))
 
 
 def save(figure: Figure, path_png: str | Path) -> None:

@@ -1,1 +1,186 @@
 # Attention metrics and maps averaged over images, from the summaries.
+
+
+def attention_tables():
+    """Return the table of each dataset and model; its maps stand beside it."""
+    if CONFIG.analyses.attention is None:
+        return []
+    return [
+        f"{RESULTS}/attention/{dataset}/{model.id}.csv"
+        for dataset in CONFIG.analyses.attention.datasets
+        for model in CONFIG.models
+    ]
+
+
+def attention_targets():
+    """Return what is made of attention: tables, maps and figures."""
+    return attention_tables()
+
+
+TARGETS.append(attention_targets)
+
+
+def attention_settings():
+    """Return the settings of the tables and maps."""
+    settings = CONFIG.analyses.attention
+    if settings is None:
+        return {}
+    return {key: getattr(settings, key) for key in ("null_rows", "by_class", "high_norm")}
+
+
+rule attention:
+    input:
+        f"{RESULTS}/features/{{dataset}}/{{model}}.json",
+    output:
+        table=update(f"{RESULTS}/attention/{{dataset}}/{{model}}.csv"),
+        maps=update(f"{RESULTS}/attention/{{dataset}}/{{model}}.nc"),
+    log:
+        f"{RESULTS}/logs/attention/{{dataset}}/{{model}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/attention/{{dataset}}/{{model}}.tsv"
+    wildcard_constraints:
+        model=MODEL_IDS,
+    conda:
+        "../../environment.yml"
+    # One reads while the other sums.
+    threads: lambda wildcards: min(2, extraction_threads(CONFIG.model(wildcards.model)))
+    resources:
+        mem_mb=lambda wildcards: attention_memory_mb(
+            guess_shape(CONFIG.model(wildcards.model)),
+            dataset_size(wildcards.dataset),
+            CONFIG.analyses.attention.by_class,
+        ),
+        runtime=lambda wildcards: attention_minutes(
+            guess_shape(CONFIG.model(wildcards.model)), dataset_size(wildcards.dataset)
+        ),
+    params:
+        store=f"{RESULTS}/features/{{dataset}}/{{model}}.zarr",
+        flags=flags(attention_settings()),
+    shell:
+        "python -m vitfeat attention {params.store:q} {params.flags} --out {output.table:q} "
+        "--maps {output.maps:q} --log {log:q}"
+
+
+# Figures of one model, and across models.
+ATTENTION_SET_FIGURES = ("by_layer", "families", "breakout", "averages")
+
+
+def attention_set_targets():
+    """Return the figures across models."""
+    return set_figures("attention", ATTENTION_SET_FIGURES)
+
+
+TARGETS.append(attention_set_targets)
+
+
+rule attention_set:
+    input:
+        lambda wildcards: set_tables("attention", wildcards),
+    output:
+        update(set_outputs("attention", ATTENTION_SET_FIGURES)),
+    log:
+        f"{RESULTS}/logs/attention_set/{{dataset}}/{{chosen}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/attention_set/{{dataset}}/{{chosen}}.tsv"
+    conda:
+        "../../environment.yml"
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        tables=lambda wildcards, output: Path(output[0]).parents[3].as_posix(),
+        folder=lambda wildcards, output: Path(output[0]).parent.as_posix(),
+        models=lambda wildcards: shown_models(model_sets()[wildcards.chosen]),
+    shell:
+        "python -m vitfeat plot-attention {params.tables:q} --datasets {wildcards.dataset} "
+        "--models {params.models:q} --out {params.folder:q} --log {log:q}"
+
+
+rule attention_overview:
+    input:
+        attention_tables(),
+    output:
+        png=update(f"{RESULTS}/attention/all.png"),
+        pdf=update(f"{RESULTS}/attention/all.pdf"),
+        numbers=update(f"{RESULTS}/attention/all.csv"),
+    log:
+        f"{RESULTS}/logs/attention_overview.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/attention_overview.tsv"
+    conda:
+        "../../environment.yml"
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        tables=lambda wildcards, output: Path(output.png).parent.as_posix(),
+        flags=flags(overview_settings("attention")),
+    shell:
+        "python -m vitfeat plot-attention {params.tables:q} {params.flags} "
+        "--overview {output.png:q} --log {log:q}"
+
+
+def attention_model_figures():
+    """Return the figures of one model, by name."""
+    settings = CONFIG.analyses.attention
+    if settings is None:
+        return []
+    always = ("by_layer", "heads_sorted", "heads", "metrics", "aligned")
+    maps = ("token_maps", "token_maps_common")
+    return [*always, *maps, *(["token_map_classes"] if settings.by_class else [])]
+
+
+def attention_model_targets():
+    """Return the figures of each model."""
+    if CONFIG.analyses.attention is None:
+        return []
+    return [
+        f"{RESULTS}/attention/{dataset}/{model.id}/{name}.png"
+        for dataset in CONFIG.analyses.attention.datasets
+        for model in CONFIG.models
+        for name in attention_model_figures()
+    ]
+
+
+TARGETS.append(attention_model_targets)
+
+
+rule attention_model:
+    input:
+        # Scales are common to all models.
+        [
+            f"{RESULTS}/attention/{{dataset}}/{model.id}.{kind}"
+            for model in CONFIG.models
+            for kind in ("csv", "nc")
+        ],
+    output:
+        update(
+            [
+                f"{RESULTS}/attention/{{dataset}}/{{model}}/{name}.{kind}"
+                for name in attention_model_figures()
+                for kind in ("png", "pdf", "csv")
+            ]
+        ),
+    log:
+        f"{RESULTS}/logs/attention_model/{{dataset}}/{{model}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/attention_model/{{dataset}}/{{model}}.tsv"
+    wildcard_constraints:
+        model=MODEL_IDS,
+    conda:
+        "../../environment.yml"
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        folder=lambda wildcards, input: Path(input[0]).parent.as_posix(),
+        out=lambda wildcards, output: Path(output.png).parent.as_posix(),
+        flags=flags(
+            {
+                "models": shown_models(),
+                "by_class": bool(CONFIG.analyses.attention and CONFIG.analyses.attention.by_class),
+            }
+        ),
+    shell:
+        "python -m vitfeat plot-attention-model {params.folder:q} --model {wildcards.model} "
+        "{params.flags} --out {params.out:q} --log {log:q}"

@@ -12,11 +12,18 @@ from vitfeat.config import digits_root, parse_config
 from vitfeat.errors import VitfeatError
 from vitfeat.models.shapes import guess_shape, size_name
 from vitfeat.plan import (
+    attention_memory_mb,
+    attention_minutes,
     cka_memory_mb,
     cka_tables,
+    clustering_memory_mb,
+    clustering_minutes,
     extraction_memory_mb,
     extraction_minutes,
     gram_memory_mb,
+    residual_memory_mb,
+    similarity_memory_mb,
+    similarity_minutes,
 )
 
 
@@ -68,6 +75,7 @@ wildcard_constraints:
     dataset="[A-Za-z0-9][A-Za-z0-9._-]*",
     model="[A-Za-z0-9][A-Za-z0-9._-]*",
     tokens="cls|mean|spatial|all",
+    chosen="[A-Za-z0-9][A-Za-z0-9._-]*",
 
 
 # Functions that return what the config asks for, one of each stage; rule files add theirs.
@@ -90,6 +98,40 @@ def shown_models(ids=None):
 def model_sets():
     """Return the choices of models that figures are drawn of, by name: `all`, and the config's."""
     return {"all": tuple(m.id for m in CONFIG.models), **CONFIG.sets}
+
+
+def set_outputs(analysis, names):
+    """Return the files of a set's figures: PNG, PDF, and the numbers that they show."""
+    folder = f"{RESULTS}/{analysis}/{{dataset}}/sets/{{chosen}}"
+    return [f"{folder}/{name}.{kind}" for name in names for kind in ("png", "pdf", "csv")]
+
+
+def set_figures(analysis, names):
+    """Return the figures across models of an analysis: of each dataset and set, and of all."""
+    settings = getattr(CONFIG.analyses, analysis)
+    if settings is None:
+        return []
+    folder = f"{RESULTS}/{analysis}"
+    of_sets = [
+        f"{folder}/{dataset}/sets/{chosen}/{name}.png"
+        for dataset in settings.datasets
+        for chosen in model_sets()
+        for name in names
+    ]
+    return [*of_sets, f"{folder}/all.png"]
+
+
+def set_tables(analysis, wildcards, kinds=("csv",)):
+    """Return the tables of the models of a set."""
+    folder = f"{RESULTS}/{analysis}/{wildcards.dataset}"
+    models = model_sets()[wildcards.chosen]
+    return [f"{folder}/{model}.{kind}" for model in models for kind in kinds]
+
+
+def overview_settings(analysis):
+    """Return the settings of the figure of all datasets."""
+    settings = getattr(CONFIG.analyses, analysis)
+    return {"datasets": settings.datasets, "models": shown_models()} if settings else {}
 
 
 def n_images(index):

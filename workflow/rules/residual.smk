@@ -1,1 +1,125 @@
 # What skip connections carry beside the branches.
+
+
+def residual_tables():
+    """Return the tables of every model: ratios of norms, and CKA where there are token kinds."""
+    settings = CONFIG.analyses.residual
+    if settings is None:
+        return []
+    return [
+        f"{RESULTS}/residual/{dataset}/{model.id}.{kind}.csv"
+        for dataset in settings.datasets
+        for model in CONFIG.models
+        for kind in residual_outputs()
+    ]
+
+
+def residual_outputs():
+    """Return the kinds of tables that a model has, and where."""
+    settings = CONFIG.analyses.residual
+    kinds = ("norms", "cka") if settings and settings.tokens else ("norms",)
+    return {kind: update(f"{RESULTS}/residual/{{dataset}}/{{model}}.{kind}.csv") for kind in kinds}
+
+
+def residual_flags(output):
+    """Return the flags of the CKA, if there is one."""
+    settings = CONFIG.analyses.residual
+    if settings is None or not settings.tokens:
+        return ""
+    return flags({"tokens": settings.tokens, "cka": output.cka})
+
+
+def residual_targets():
+    """Return the tables of the residual analysis."""
+    return residual_tables()
+
+
+TARGETS.append(residual_targets)
+
+
+rule residual:
+    input:
+        f"{RESULTS}/features/{{dataset}}/{{model}}.json",
+    output:
+        **residual_outputs(),
+    log:
+        f"{RESULTS}/logs/residual/{{dataset}}/{{model}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/residual/{{dataset}}/{{model}}.tsv"
+    conda:
+        "../../environment.yml"
+    threads: lambda wildcards: min(2, extraction_threads(CONFIG.model(wildcards.model)))
+    resources:
+        mem_mb=lambda wildcards: residual_memory_mb(
+            dataset_size(wildcards.dataset), CONFIG.analyses.residual.images
+        ),
+        runtime=120,
+    params:
+        store=f"{RESULTS}/features/{{dataset}}/{{model}}.zarr",
+        flags=lambda wildcards, output: residual_flags(output),
+    shell:
+        "python -m vitfeat residual {params.store:q} {params.flags} --norms {output.norms:q} "
+        "--device $VITFEAT_DEVICE --log {log:q}"
+
+
+# Figures across models.
+RESIDUAL_CKA = bool(CONFIG.analyses.residual and CONFIG.analyses.residual.tokens)
+RESIDUAL_TABLES = [f"{kind}.csv" for kind in residual_outputs()]
+RESIDUAL_SET_FIGURES = ("norms", "families", *(["cka"] if RESIDUAL_CKA else []))
+
+
+def residual_set_targets():
+    """Return the figures across models."""
+    return set_figures("residual", RESIDUAL_SET_FIGURES)
+
+
+TARGETS.append(residual_set_targets)
+
+
+rule residual_set:
+    input:
+        lambda wildcards: set_tables("residual", wildcards, RESIDUAL_TABLES),
+    output:
+        update(set_outputs("residual", RESIDUAL_SET_FIGURES)),
+    log:
+        f"{RESULTS}/logs/residual_set/{{dataset}}/{{chosen}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/residual_set/{{dataset}}/{{chosen}}.tsv"
+    conda:
+        "../../environment.yml"
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        tables=lambda wildcards, output: Path(output[0]).parents[3].as_posix(),
+        folder=lambda wildcards, output: Path(output[0]).parent.as_posix(),
+        models=lambda wildcards: shown_models(model_sets()[wildcards.chosen]),
+        cka="--with-cka" if RESIDUAL_CKA else "",
+    shell:
+        "python -m vitfeat plot-residual {params.tables:q} --datasets {wildcards.dataset} "
+        "--models {params.models:q} {params.cka} --out {params.folder:q} --log {log:q}"
+
+
+rule residual_overview:
+    input:
+        residual_tables(),
+    output:
+        png=update(f"{RESULTS}/residual/all.png"),
+        pdf=update(f"{RESULTS}/residual/all.pdf"),
+        numbers=update(f"{RESULTS}/residual/all.csv"),
+    log:
+        f"{RESULTS}/logs/residual_overview.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/residual_overview.tsv"
+    conda:
+        "../../environment.yml"
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        tables=lambda wildcards, output: Path(output.png).parent.as_posix(),
+        flags=flags(overview_settings("residual")),
+        cka="--with-cka" if RESIDUAL_CKA else "",
+    shell:
+        "python -m vitfeat plot-residual {params.tables:q} {params.flags} {params.cka} "
+        "--overview {output.png:q} --log {log:q}"

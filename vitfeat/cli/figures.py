@@ -1,0 +1,53 @@
+"""Commands that draw figures across models; each analysis adds its own."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from vitfeat.cli.arguments import AddCommand, from_json
+from vitfeat.console import Console
+from vitfeat.errors import ConfigError
+
+
+def add_figures(command: AddCommand, analysis: str, tables: str) -> argparse.ArgumentParser:
+    """Add the command ``plot-{analysis}``.
+
+    Parameters
+    ----------
+    command
+        Adds a command.
+    analysis
+        Key of :data:`vitfeat.jobs.figures.SETS`.
+    tables
+        Where the tables are, below the folder.
+    """
+    text = f"draw the {analysis} tables of several models"
+    sub = command(f"plot-{analysis}", _draw, text)
+    sub.add_argument("folder", type=Path, help=f"where {tables} are")
+    sub.add_argument("--datasets", nargs="+", required=True)
+    sub.add_argument("--models", required=True, help="[{id, label, family, size}, ...] as JSON")
+    what = sub.add_mutually_exclusive_group(required=True)
+    what.add_argument("--out", type=Path, help="folder for the figures of one dataset")
+    what.add_argument("--overview", type=Path, help="PNG for the main numbers of all datasets")
+    sub.set_defaults(analysis=analysis)
+    return sub
+
+
+def _draw(options: argparse.Namespace, console: Console) -> None:
+    from vitfeat.jobs.figures import OVERVIEWS, SETS
+    from vitfeat.plots.models import models_from
+
+    models = models_from(from_json(options.models, "--models"))
+    more = {"cka": options.with_cka} if options.analysis == "residual" else {}
+    if options.overview is not None:
+        draw = OVERVIEWS[options.analysis]
+        draw(options.folder, options.datasets, models, options.overview, **more)
+        return
+    if len(options.datasets) > 1:
+        raise ConfigError(
+            f"--out takes one of --datasets, found {', '.join(options.datasets)}: draw each by "
+            "itself, or all in an --overview"
+        )
+    draw = SETS[options.analysis]
+    draw(options.folder, options.datasets[0], models, options.out, **more)
