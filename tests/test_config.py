@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from vitfeat import config as config_module
 from vitfeat.config import parse_config
 from vitfeat.errors import ConfigError
 
@@ -60,6 +59,11 @@ def _set(*path: Any) -> Change:
         (_set("analyses", "cka", "tokens", ["means"]), ["'means'", "'mean'", "spatial, all"]),
         (_set("analyses", "cka", "without_cls", "meen"), ["'meen'", "'mean'", "leave_out"]),
         (_set("analyses", "cka", "without_cls", True), ["cka.without_cls", "leave_out, mean"]),
+        (
+            _set("analyses", "clustering", "pattern_layers", "lats"),
+            ["clustering.pattern_layers", "'lats'", "middle"],
+        ),
+        (_set("analyses", "clustering", "clusters", 1), ["clustering.clusters", "found 1"]),
         (_set("analyses", "cka", "batch_size", 3), ["analyses.cka.batch_size", "found 3"]),
         (_set("catalog", "m", {"source": "timn", "name": "x"}), ["'timn'", "'timm'"]),
         (_set("catalog", "a--b", {"source": "timm", "name": "x"}), ["a--b", "'--'"]),
@@ -91,14 +95,27 @@ def test_a_missing_key_is_named(
 
 
 def test_an_analysis_that_needs_labels_refuses_a_dataset_without(
-    default_config: dict[str, Any], schema: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    default_config: dict[str, Any], schema: dict[str, Any]
 ) -> None:
-    # No analysis of today needs labels; the check is there for those to come.
-    monkeypatch.setattr(config_module, "NEEDS_LABELS", frozenset({"cka"}))
     default_config["datasets"]["photos"] = {"layout": "flat", "root": "images"}
-    default_config["analyses"]["cka"]["datasets"] = ["photos"]
-    with pytest.raises(ConfigError, match=r"cka needs a label.*'flat'.*'photos'.*digits"):
+    default_config["analyses"]["cka"]["datasets"] = ["digits", "photos"]
+    parse_config(default_config, schema)
+    default_config["analyses"]["clustering"]["datasets"] = ["digits", "photos"]
+    with pytest.raises(ConfigError, match=r"clustering needs a label.*'flat'.*'photos'.*digits"):
         parse_config(default_config, schema)
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [("all", "all"), ("last", "last"), (3, 3), ("3", 3), (["first", "2"], ("first", 2))],
+)
+def test_layers_of_patterns_by_name_or_number(
+    default_config: dict[str, Any], schema: dict[str, Any], given: Any, found: Any
+) -> None:
+    default_config["analyses"]["clustering"]["pattern_layers"] = given
+    settings = parse_config(default_config, schema).analyses.clustering
+    assert settings is not None
+    assert settings.pattern_layers == found
 
 
 def test_the_config_is_not_changed(default_config: dict[str, Any], schema: dict[str, Any]) -> None:

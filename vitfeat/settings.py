@@ -91,6 +91,10 @@ class AttentionMapSettings:
     images: int | tuple[str, ...]
     positions: tuple[str, ...]
     layer: str | int
+    head: str | int
+    renormalised: bool
+    scale: str
+    smooth: bool
     single_maps: bool
 
     def required_taps(self) -> Mapping[str, Limit]:
@@ -104,6 +108,7 @@ class ClusteringSettings:
 
     datasets: tuple[str, ...]
     features: tuple[str, ...]
+    pattern_layers: str | int | tuple[str | int, ...]
     clusters: int | None
     n_init: int
     seeds: int

@@ -1,1 +1,133 @@
 # k-means of features against classes.
+
+
+def clustering_tables():
+    """Return the table of each dataset and model."""
+    if CONFIG.analyses.clustering is None:
+        return []
+    return [
+        f"{RESULTS}/clustering/{dataset}/{model.id}.csv"
+        for dataset in CONFIG.analyses.clustering.datasets
+        for model in CONFIG.models
+    ]
+
+
+TARGETS.append(clustering_tables)
+
+
+def clustering_settings():
+    """Return the settings of the tables; layers of patterns only where patterns are clustered."""
+    settings = CONFIG.analyses.clustering
+    if settings is None:
+        return {}
+    keys = ("features", "clusters", "n_init", "seeds", "seed", "shuffled")
+    patterns = "attention_mean" in settings.features
+    return {
+        **{key: getattr(settings, key) for key in keys},
+        "pattern_layers": settings.pattern_layers if patterns else None,
+    }
+
+
+def clustering_memory(wildcards, threads):
+    return clustering_memory_mb(
+        guess_shape(CONFIG.model(wildcards.model)),
+        dataset_size(wildcards.dataset),
+        CONFIG.analyses.clustering.features,
+        threads,
+    )
+
+
+def clustering_runtime(wildcards, threads):
+    settings = CONFIG.analyses.clustering
+    return clustering_minutes(
+        guess_shape(CONFIG.model(wildcards.model)),
+        dataset_size(wildcards.dataset),
+        settings.features,
+        settings.clusters,
+        settings.seeds * settings.n_init,
+        threads,
+    )
+
+
+rule clustering:
+    input:
+        f"{RESULTS}/features/{{dataset}}/{{model}}.json",
+    output:
+        update(f"{RESULTS}/clustering/{{dataset}}/{{model}}.csv"),
+    log:
+        f"{RESULTS}/logs/clustering/{{dataset}}/{{model}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/clustering/{{dataset}}/{{model}}.tsv"
+    wildcard_constraints:
+        model=MODEL_IDS,
+    conda:
+        "../../environment.yml"
+    threads: lambda wildcards: extraction_threads(CONFIG.model(wildcards.model))
+    resources:
+        mem_mb=clustering_memory,
+        runtime=clustering_runtime,
+    params:
+        store=f"{RESULTS}/features/{{dataset}}/{{model}}.zarr",
+        flags=flags(clustering_settings()),
+    shell:
+        "python -m vitfeat cluster {params.store:q} {params.flags} --threads {threads} "
+        "--out {output:q} --log {log:q}"
+
+
+# Figures across models.
+CLUSTERING_SET_FIGURES = ("by_layer", "families", "best")
+
+
+def clustering_set_targets():
+    """Return the figures across models."""
+    return set_figures("clustering", CLUSTERING_SET_FIGURES)
+
+
+TARGETS.append(clustering_set_targets)
+
+
+rule clustering_set:
+    input:
+        lambda wildcards: set_tables("clustering", wildcards),
+    output:
+        update(set_outputs("clustering", CLUSTERING_SET_FIGURES)),
+    log:
+        f"{RESULTS}/logs/clustering_set/{{dataset}}/{{chosen}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/clustering_set/{{dataset}}/{{chosen}}.tsv"
+    conda:
+        "../../environment.yml"
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        tables=lambda wildcards, output: Path(output[0]).parents[3].as_posix(),
+        folder=lambda wildcards, output: Path(output[0]).parent.as_posix(),
+        models=lambda wildcards: shown_models(model_sets()[wildcards.chosen]),
+    shell:
+        "python -m vitfeat plot-clustering {params.tables:q} --datasets {wildcards.dataset} "
+        "--models {params.models:q} --out {params.folder:q} --log {log:q}"
+
+
+rule clustering_overview:
+    input:
+        clustering_tables(),
+    output:
+        png=update(f"{RESULTS}/clustering/all.png"),
+        pdf=update(f"{RESULTS}/clustering/all.pdf"),
+        numbers=update(f"{RESULTS}/clustering/all.csv"),
+    log:
+        f"{RESULTS}/logs/clustering_overview.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/clustering_overview.tsv"
+    conda:
+        "../../environment.yml"
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        tables=lambda wildcards, output: Path(output.png).parent.as_posix(),
+        flags=flags(overview_settings("clustering")),
+    shell:
+        "python -m vitfeat plot-clustering {params.tables:q} {params.flags} "
+        "--overview {output.png:q} --log {log:q}"
