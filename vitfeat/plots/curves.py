@@ -141,7 +141,9 @@ def shown(models: Sequence[Model], panels: Iterable[Panel]) -> list[Model]:
 
 
 def missing(panels: Sequence[Panel], models: Sequence[Model]) -> list[str]:
-    """Say for each metric which models have no values, metrics with the same ones together.
+    """Say which models have no values at all, and which none of a metric.
+
+    Metrics that the same models lack stand together.
 
     Parameters
     ----------
@@ -151,15 +153,16 @@ def missing(panels: Sequence[Panel], models: Sequence[Model]) -> list[str]:
         All that the figure should show.
     """
     absent: dict[tuple[str, ...], list[str]] = {}
-    for panel in panels:
+    counted = [panel for panel in panels if not panel.rare]
+    somewhere = {curve.model.id for panel in counted for curve in panel.curves}
+    nowhere = [m.label for m in models if m.id not in somewhere]
+    for panel in counted:
         present = {curve.model.id for curve in panel.curves}
-        if panel.rare:
-            continue
-        if lacking := tuple(m.label for m in models if m.id not in present):
+        if lacking := tuple(m.label for m in models if m.id in somewhere - present):
             named = absent.setdefault(lacking, [])
             if panel.title not in named:
                 named.append(panel.title)
-    found = []
+    found = [f"No values of {', '.join(nowhere)}."] if nowhere else []
     for labels, names in absent.items():
         whose = ", ".join(labels) if len(labels) < len(models) else "all models"
         found.append(f"No values of {whose}: {', '.join(names)}.")

@@ -113,7 +113,7 @@ rule attention_overview:
         mem_mb=2000,
         runtime=30,
     params:
-        tables=lambda wildcards, output: Path(output.png).parent.as_posix(),
+        tables=lambda wildcards, output: Path(output[0]).parent.as_posix(),
         flags=flags(overview_settings("attention")),
     shell:
         "python -m vitfeat plot-attention {params.tables:q} {params.flags} "
@@ -174,7 +174,7 @@ rule attention_model:
         runtime=30,
     params:
         folder=lambda wildcards, input: Path(input[0]).parent.as_posix(),
-        out=lambda wildcards, output: Path(output.png).parent.as_posix(),
+        out=lambda wildcards, output: Path(output[0]).parent.as_posix(),
         flags=flags(
             {
                 "models": shown_models(),
