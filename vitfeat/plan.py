@@ -5,12 +5,14 @@ Needs are for schedulers, so rather too much.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from vitfeat.analysis.tables import PairTable
 from vitfeat.models.shapes import Shape
-from vitfeat.store.layout import Geometry, available_taps, plan_layout
+from vitfeat.store.arrays import Geometry
+from vitfeat.store.layout import available_taps, plan_layout
+from vitfeat.store.limits import Limit, spread
 
 # A Python process with torch and the worker processes that decode for it.
 _TORCH_MB = 2500
@@ -18,6 +20,10 @@ _NUMPY_MB = 400
 
 # Floating-point operations a second that one CPU core surely does.
 _CORE_FLOPS = 1e10
+_DAY_MINUTES = 24 * 60
+
+# Numbers a second that are surely read from a store and summed.
+_READ_NUMBERS = 5e7
 
 
 def cka_tables(
@@ -40,7 +46,14 @@ def cka_tables(
     }
 
 
-def extraction_memory_mb(shape: Shape, batch_size: int, taps: Sequence[str], dtype: str) -> int:
+def extraction_memory_mb(
+    shape: Shape,
+    batch_size: int,
+    taps: Sequence[str],
+    dtype: str,
+    limits: Mapping[str, Limit] | None = None,
+    n_images: int = 2**20,
+) -> int:
     """Return MiB for weights, two units of rows in memory, and activations."""
     side = shape.image_size // shape.patch
     geometry = Geometry(
@@ -51,10 +64,16 @@ def extraction_memory_mb(shape: Shape, batch_size: int, taps: Sequence[str], dty
         has_cls=True,
         n_registers=0,
     )
-    layout = plan_layout(geometry, available_taps(geometry, taps), 2**20, dtype)
+    kept = {}
+    for tap, limit in (limits or {}).items():
+        # Named images may stand side by side.
+        count = limit if isinstance(limit, int) else len(limit)
+        if count < n_images:
+            kept[tap] = spread(count, n_images) if isinstance(limit, int) else range(count)
+    layout = plan_layout(geometry, available_taps(geometry, taps), n_images, dtype, kept)
     weights = shape.parameters * 4
     # On a GPU a unit holds a batch where that is larger than a block.
-    unit = layout.bytes_per_block * max(1, batch_size // layout.block)
+    unit = layout.bytes_of(layout.block * max(1, batch_size // layout.block))
     activations = batch_size * shape.tokens * shape.width * 4 * 12
     return _TORCH_MB + int((2 * weights + 3 * unit + activations) / 2**20)
 
@@ -70,6 +89,83 @@ def gram_memory_mb(n_images: int) -> int:
     return _NUMPY_MB + 2048 + int(5 * 8 * n_images**2 / 2**20)
 
 
+def clustering_memory_mb(shape: Shape, n_images: int, features: Sequence[str], threads: int) -> int:
+    """Return MiB for the features of layers and their copies, and for pieces that are read."""
+    layer = 4 * n_images * max(_clustered_widths(shape, features)) / 2**20
+    # One k-means needs three layers; of several, 2 GiB a thread are the command's bound.
+    side_by_side = min((2 * threads + 1) * layer, 2048 * threads)
+    return _NUMPY_MB + 400 + int(max(3 * layer, side_by_side))
+
+
+def clustering_minutes(
+    shape: Shape,
+    n_images: int,
+    features: Sequence[str],
+    clusters: int | None,
+    runs: int,
+    threads: int,
+) -> int:
+    """Return minutes for k-means of every layer, threefold for safety, and ten to start.
+
+    At most a day: before its index is there, the size of a dataset is a guess.
+    ``runs`` is the number of seeds times that of initialisations.
+    """
+    # As many images a class as in ImageNet's validation set; few runs need 100 iterations.
+    k = clusters or n_images // 50 + 1
+    work = 2 * n_images * k * sum(_clustered_widths(shape, features))
+    seconds = shape.depth * runs * 100 * work / (_CORE_FLOPS * threads)
+    return min(10 + int(3 * seconds / 60), _DAY_MINUTES)
+
+
+def _clustered_widths(shape: Shape, features: Sequence[str]) -> list[int]:
+    return [shape.tokens**2 if kind == "attention_mean" else shape.width for kind in features]
+
+
+def residual_memory_mb(n_images: int, limit: int | None) -> int:
+    """Return MiB for features (2 GiB) and a layer of the images that branches are kept for."""
+    return gram_memory_mb(n_images if limit is None else min(n_images, limit))
+
+
+def attention_memory_mb(shape: Shape, n_images: int, by_class: bool) -> int:
+    """Return MiB for pieces that are read, maps of every class, and the file that they become."""
+    # As many images a class as in ImageNet's validation set; four maps a class.
+    classes = n_images // 50 + 1 if by_class else 1
+    layer = 4 * 8 * classes * shape.heads * shape.tokens
+    return _NUMPY_MB + 800 + int((3 * layer + 1.5 * shape.depth * layer) / 2**20)
+
+
+def attention_minutes(shape: Shape, n_images: int) -> int:
+    """Return minutes to read tokens and summaries, threefold for safety, and ten to start."""
+    # About four float32 maps and an aligned one a head, beside the tokens' channels.
+    numbers = shape.depth * shape.tokens * (shape.width + 8 * shape.heads)
+    return 10 + int(3 * n_images * numbers / _READ_NUMBERS / 60)
+
+
 def cka_memory_mb(n_images: int) -> int:
     """Return MiB for the blocks of rows of two files."""
     return _NUMPY_MB + 512 + int(64 * 8 * n_images / 2**20)
+
+
+def similarity_memory_mb(n_images: int, compared: int | None, layers: int) -> int:
+    """Return MiB for a layer of a file, and what measures keep of every layer while they compare.
+
+    ``compared`` is how many images are compared at most, ``layers`` those of both models together.
+    """
+    m = n_images if compared is None else min(n_images, compared)
+    return _NUMPY_MB + 200 + int((4 * n_images**2 + 8 * m**2 * (layers + 6)) / 2**20)
+
+
+def similarity_minutes(
+    n_images: int, compared: int | None, layers: tuple[int, int], resamples: int
+) -> int:
+    """Return minutes to compare layers of two models, threefold for safety, and ten to start.
+
+    ``compared`` is how many images are compared at most.
+    """
+    m = n_images if compared is None else min(n_images, compared)
+    a, b = layers
+    # Two decompositions of each layer, singular values and sums of each pair; ranks and neighbours
+    # of every half, which are not limited by arithmetic.
+    work = 2 * 25 * m**3 * (a + b) + (4 * m**3 + 2 * resamples * m**2) * a * b
+    moved = 12 * resamples * m**2 * (a + b)
+    return 10 + int(3 * (work / _CORE_FLOPS + moved / _READ_NUMBERS / 10) / 60)

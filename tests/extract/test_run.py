@@ -36,7 +36,8 @@ from vitfeat.extract.run import Settings, choose_device, extract
 from vitfeat.models.backbone import Backbone
 from vitfeat.models.entry import ModelEntry
 from vitfeat.models.loading import load_backbone
-from vitfeat.store.layout import SUMMARY_GROUP, TAPS
+from vitfeat.store.arrays import SUMMARY_GROUP
+from vitfeat.store.layout import TAPS
 from vitfeat.store.reader import open_store
 from vitfeat.store.verify import verify
 from vitfeat.store.writer import StoreWriter, partial_path
@@ -483,7 +484,9 @@ def test_a_disk_that_fills_up(
 
     def full(self: StoreWriter, block: int, *args: Any, **options: Any) -> None:
         if block == 1:
-            raise self._write_error(OSError(errno.ENOSPC, "No space left on device"), block)
+            raise self._write_error(
+                OSError(errno.ENOSPC, "No space left on device"), f"block {block}"
+            )
         write(self, block, *args, **options)
 
     with monkeypatch.context() as patch:

@@ -4,8 +4,10 @@ from itertools import pairwise
 
 import pytest
 
-from vitfeat.extract.pipeline import required_taps, schedule
-from vitfeat.store.layout import Geometry, Layout, plan_layout
+from vitfeat.extract.pipeline import schedule
+from vitfeat.extract.sink import required_taps
+from vitfeat.store.arrays import Geometry
+from vitfeat.store.layout import Layout, plan_layout
 
 GEOMETRY = Geometry((0, 1), 8, 2, (2, 2), has_cls=True, n_registers=1)
 
@@ -61,6 +63,10 @@ def test_on_a_cpu_a_unit_is_a_block_whatever_the_batch(batch_size: int) -> None:
         (("attention",), {"attention"}),
         (("attention_summary",), {"attention"}),
         (("cls", "attention_summary"), {"tokens", "attention"}),
+        (("attention_mean",), {"attention"}),
+        (("attn_branch",), {"attn_branch"}),
+        (("block_input", "mlp_branch"), {"block_input", "mlp_branch"}),
+        (("residual_norms",), {"block_input", "attn_branch", "mlp_branch"}),
     ],
 )
 def test_only_what_is_needed_is_tapped(taps: tuple[str, ...], raw: set[str]) -> None:

@@ -11,7 +11,8 @@ from torch import Tensor
 from tests.extract.reference_summary import reference_summary
 from vitfeat.extract.kernel import summarise_images
 from vitfeat.extract.summary import summarise
-from vitfeat.store.layout import SUMMARY_GROUP, Geometry, plan_layout
+from vitfeat.store.arrays import SUMMARY_GROUP, Geometry
+from vitfeat.store.layout import plan_layout
 
 Summarise = Callable[[Tensor, int, tuple[int, int]], dict[str, Tensor]]
 

@@ -25,7 +25,8 @@ from vitfeat.models.backbone import Backbone
 from vitfeat.models.entry import ModelEntry
 from vitfeat.models.loading import load_backbone
 from vitfeat.models.structure import from_open_clip, from_timm
-from vitfeat.models.taps import Taps, attention_parts, collect
+from vitfeat.models.attending import attention_parts
+from vitfeat.models.taps import Taps, collect
 
 N_IMAGES = 2
 
@@ -310,7 +311,7 @@ def test_attention_that_is_no_softmax_is_refused(kind: Architecture) -> None:
     backbone = build(kind)
     with pytest.raises(ModelError, match="difference of two softmaxes") as info:
         collect(backbone, noise(backbone, 1), ("attention",))
-    assert "leave out the taps attention and attention_summary" in str(info.value)
+    assert "leave out the taps attention, attention_summary and attention_mean" in str(info.value)
     assert "\n" not in str(info.value)
 
 

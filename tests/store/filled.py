@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vitfeat.store.layout import Geometry, Layout, plan_layout
+from vitfeat.store.arrays import Geometry
+from vitfeat.store.layout import Layout, plan_layout
 from vitfeat.store.writer import Rows, open_writer
 
 GEOMETRY = Geometry(layers=(1, 3, 4), width=8, heads=2, grid=(2, 3), has_cls=True, n_registers=2)
@@ -30,10 +31,11 @@ class Content:
     n_images: int = N_IMAGES
     block: int = BLOCK
     seed: int = 0
+    kept: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     @property
     def layout(self) -> Layout:
-        planned = plan_layout(self.geometry, self.taps, self.n_images, self.dtype)
+        planned = plan_layout(self.geometry, self.taps, self.n_images, self.dtype, self.kept)
         return replace(planned, block=self.block)
 
     @property
@@ -63,13 +65,30 @@ class Content:
             "taps": list(self.taps),
             "layers": list(self.geometry.layers),
             "seed": self.seed,
+            **(
+                {"limits": {t: list(map(str, r)) for t, r in self.kept.items()}}
+                if self.kept
+                else {}
+            ),
         }
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Make the numbers: the same ones every time."""
         generator = np.random.default_rng(self.seed)
         return {
-            a.name: generator.standard_normal((self.n_images, *a.shape)).astype(a.dtype)
+            a.name: generator.standard_normal(
+                (self.n_images if a.rows is None else len(a.rows), *a.shape)
+            ).astype(a.dtype)
+            for a in self.layout.arrays
+        }
+
+    def part(self, rows: range) -> dict[str, NDArray[Any]]:
+        """Return what the arrays hold of some consecutive rows."""
+        arrays = self.arrays()
+        return {
+            a.name: arrays[a.name][
+                [i for i, row in enumerate(a.rows or range(self.n_images)) if row in rows]
+            ]
             for a in self.layout.arrays
         }
 
@@ -82,15 +101,14 @@ class Content:
         replacing: bool = False,
     ) -> tuple[list[int], dict[str, Any] | None]:
         """Write the blocks that are missing, or some of them; tell which were missing."""
-        arrays, layout = self.arrays(), self.layout
+        layout = self.layout
         with open_writer(
             path, layout, self.geometry, self.rows, self.request, "m", replace=replacing
         ) as writer:
             missing = writer.missing_blocks()
             for block in missing if blocks is None else blocks:
                 rows = layout.rows(block)
-                part = {name: values[rows.start : rows.stop] for name, values in arrays.items()}
-                writer.write_block(block, part, forward_images=len(rows))
+                writer.write_block(block, self.part(rows), forward_images=len(rows))
             return missing, writer.seal() if seal else None
 
 

@@ -1,18 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from math import prod
 
 import numpy as np
 import pytest
 
-from vitfeat.store.layout import (
-    SUMMARY_GROUP,
-    TAPS,
-    Geometry,
-    Layout,
-    available_taps,
-    plan_layout,
-)
+from vitfeat.store.arrays import NORMS_GROUP, SUMMARY_GROUP, Geometry
+from vitfeat.store.layout import TAPS, Layout, available_taps, plan_layout
 
 S16 = Geometry(tuple(range(12)), 384, 6, (14, 14), has_cls=True, n_registers=0)
 GEOMETRIES = {
@@ -69,7 +64,7 @@ def test_vit_s16_by_hand() -> None:
     assert layout.shard_shape(spatial) == (32, 12, 14, 14, 384)
     assert layout.chunk_shape(cls) == (32, 1, 384)
     assert layout.n_bytes == 5000 * (9216 + 1_806_336)
-    assert layout.bytes_per_block == 32 * (9216 + 1_806_336)
+    assert layout.bytes_of(32) == 32 * (9216 + 1_806_336)
 
 
 def test_attention_of_vit_s16_by_hand() -> None:
@@ -82,18 +77,30 @@ def test_attention_of_vit_s16_by_hand() -> None:
     assert layout.chunk_shape(attention) == (8, 1, 6, 197, 197)
 
 
-def test_dimensions_and_summaries() -> None:
+def test_dimensions() -> None:
     geometry = Geometry((0, 1), 16, 3, (2, 5), has_cls=True, n_registers=4)
     layout = plan_layout(geometry, TAPS, 10, "float16")
     found = {a.name: (a.dims[2:], a.shape[1:], a.dtype) for a in layout.arrays}
     assert all(a.dims[:2] == ("image", "layer") for a in layout.arrays)
     assert all(a.shape[0] == 2 for a in layout.arrays)
     s = f"{SUMMARY_GROUP}/"
-    assert found == {
+    n = f"{NORMS_GROUP}/"
+    kinds = {
         "cls": (("channel",), (16,), "float16"),
         "registers": (("register", "channel"), (4, 16), "float16"),
         "spatial": (("y", "x", "channel"), (2, 5, 16), "float16"),
+    }
+    assert found == {
+        **kinds,
         "attention": (("head", "query", "key"), (3, 15, 15), "float16"),
+        "attention_mean": (("query", "key"), (15, 15), "float16"),
+        **{f"block_input/{kind}": facts for kind, facts in kinds.items()},
+        **{f"attn_branch/{kind}": facts for kind, facts in kinds.items()},
+        **{f"mlp_branch/{kind}": facts for kind, facts in kinds.items()},
+        **{
+            n + name: (("token",), (15,), "float32")
+            for name in ("attn_skip", "attn_branch", "mlp_skip", "mlp_branch")
+        },
         s + "prefix_query": (("head", "prefix", "key"), (3, 5, 15), "float32"),
         s + "spatial_query": (("head", "key"), (3, 15), "float32"),
         s + "spatial_query_renormalised": (("head", "y", "x"), (3, 2, 5), "float32"),
@@ -127,9 +134,13 @@ def test_summaries_that_are_not_defined_have_no_array(
 
 def test_taps_that_a_model_has() -> None:
     assert available_taps(GEOMETRIES["B/14 with registers"], reversed(TAPS)) == TAPS
-    assert available_taps(S16, TAPS) == ("cls", "spatial", "attention", "attention_summary")
+    assert available_taps(S16, TAPS) == ("cls", "spatial", *TAPS[3:])
     without = GEOMETRIES["L/16 without CLS"]
-    assert available_taps(without, TAPS) == ("spatial", "attention", "attention_summary")
+    assert available_taps(without, TAPS) == ("spatial", *TAPS[3:])
+    at_once = replace(S16, has_branches=False)
+    assert available_taps(at_once, TAPS) == ("cls", "spatial", *TAPS[3:6])
+    names = [a.name for a in plan_layout(without, ("mlp_branch",), 4, "float16").arrays]
+    assert names == ["mlp_branch/spatial"]
     assert available_taps(without, ("cls",)) == ()
 
 

@@ -16,8 +16,8 @@ import vitfeat
 from tests.store.filled import GEOMETRY, N_IMAGES, Content, files
 from vitfeat.errors import ConfigError, StoreError
 from vitfeat.store import codec
+from vitfeat.store.arrays import Geometry
 from vitfeat.store.info import describe
-from vitfeat.store.layout import Geometry
 from vitfeat.store.reader import open_store
 from vitfeat.store.verify import verify
 from vitfeat.store.writer import open_writer

@@ -17,7 +17,6 @@ import zarr
 
 from tests.store.filled import GEOMETRY, N_IMAGES, Content, files
 from vitfeat.errors import StoreError
-from vitfeat.store.layout import FORMAT_VERSION
 from vitfeat.store.reader import open_store
 from vitfeat.store.verify import verify
 from vitfeat.store.writer import open_writer, partial_path
@@ -99,12 +98,12 @@ def test_a_partial_store_with_damaged_metadata_starts_again(
     _same_files(path, written)
 
 
-def test_a_partial_store_of_another_format_starts_again(
-    written: Path, path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with monkeypatch.context() as patch:
-        patch.setattr("vitfeat.store.writer.FORMAT_VERSION", FORMAT_VERSION + 1)
-        CONTENT.write(path, [0, 1], seal=False)
+def test_a_partial_store_of_another_format_starts_again(written: Path, path: Path) -> None:
+    CONTENT.write(path, [0, 1], seal=False)
+    metadata = partial_path(path) / "zarr.json"
+    text = metadata.read_text()
+    assert '"format_version": 1' in text
+    metadata.write_text(text.replace('"format_version": 1', '"format_version": 3'))
     assert CONTENT.write(path)[0] == [0, 1, 2]
     _same_files(path, written)
 

@@ -23,6 +23,8 @@ Rule = Literal["absolute", "median", "mad"]
 PARAMETER: Mapping[Rule, float] = MappingProxyType({"absolute": 150.0, "median": 3.0, "mad": 10.0})
 """The rules by name, with the parameter of each unless another is given; see :func:`thresholds`."""
 
+_TOKENS = 64
+
 MAD_TO_SIGMA = 1.482602218505602
 """A normal variable's standard deviation over its median absolute deviation."""
 
@@ -46,7 +48,13 @@ def token_norms(features: NDArray[Any]) -> Floats:
     AnalysisError
         Values are not finite.
     """
-    norms = np.sqrt(np.einsum("...c,...c->...", features, features, dtype=np.float64))
+    tokens = features.reshape(-1, features.shape[-1])
+    squares = np.empty(len(tokens))
+    # A few tokens at a time: their float64 copies stay in the cache.
+    for start in range(0, len(tokens), _TOKENS):
+        some = tokens[start : start + _TOKENS].astype(np.float64)
+        squares[start : start + _TOKENS] = np.einsum("tc,tc->t", some, some)
+    norms = np.sqrt(squares.reshape(features.shape[:-1]))
     if not np.isfinite(norms).all():
         raise AnalysisError(
             "features hold values that are not finite, so that tokens have no norm: extract them "

@@ -5,7 +5,15 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from vitfeat.cli.arguments import AddCommand, count, layer, positive, weights_folder, workers
+from vitfeat.cli.arguments import (
+    AddCommand,
+    count,
+    from_json,
+    layer,
+    positive,
+    weights_folder,
+    workers,
+)
 from vitfeat.cli.models import read_entry
 from vitfeat.console import Console
 from vitfeat.store.layout import TAPS
@@ -40,6 +48,11 @@ def add(command: AddCommand) -> None:
     sub.add_argument("--root", type=Path, required=True, help="the dataset's folder")
     sub.add_argument("--out", type=Path, required=True, help="the store to write (.zarr)")
     sub.add_argument("--taps", nargs="+", default=["cls", "spatial"], choices=TAPS)
+    sub.add_argument(
+        "--limits",
+        help="taps that are kept for some images only, as JSON: "
+        '{"attention": 3, "block_input": ["a.png", "b.png"]}',
+    )
     sub.add_argument("--layers", nargs="+", type=layer, default=["all"])
     sub.add_argument("--dtype", default="float16", choices=["float16", "float32"])
     sub.add_argument("--precision", default="fp32", choices=["fp32", "tf32", "bf16", "fp16"])
@@ -101,6 +114,7 @@ def _extract(options: argparse.Namespace, console: Console) -> None:
             options.out,
             Settings(
                 taps=options.taps,
+                limits=_limits(options.limits),
                 layers=options.layers,
                 dtype=options.dtype,
                 precision=options.precision,
@@ -115,3 +129,26 @@ def _extract(options: argparse.Namespace, console: Console) -> None:
         )
     # Beside the store always: readers hold the two together.
     write_json(manifest_path(options.out), sealed)
+
+
+def _limits(text: str | None) -> dict[str, int | list[str]]:
+    """Read the limits of taps.
+
+    Raises
+    ------
+    ConfigError
+        It is no JSON, or no mapping from taps to numbers and lists of ids.
+    """
+    from vitfeat.errors import ConfigError
+
+    found = {} if text is None else from_json(text, "--limits")
+    if not isinstance(found, dict):
+        raise ConfigError(f'--limits: found {text}; allowed: a mapping, such as {{"attention": 3}}')
+    for tap, limit in found.items():
+        ids = isinstance(limit, list) and all(isinstance(name, str) for name in limit)
+        if not ids and (isinstance(limit, bool) or not isinstance(limit, int)):
+            raise ConfigError(
+                f"--limits: found {limit!r} for {tap}; allowed: a number of images, or a list of "
+                "their ids"
+            )
+    return found

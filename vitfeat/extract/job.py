@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import torch
 
 from vitfeat.models.backbone import Backbone
-from vitfeat.store.layout import Geometry, Layout
+from vitfeat.store.arrays import Geometry
+from vitfeat.store.layout import Layout
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,10 @@ import torch
 from torch import Tensor
 
 from vitfeat.data.tensors import normalise
-from vitfeat.extract.buffers import BatchSink, Unit, check_finite
+from vitfeat.extract.buffers import Unit, check_finite
 from vitfeat.extract.job import Job
 from vitfeat.extract.precision import autocast, matmul_precision
+from vitfeat.extract.sink import BatchSink, required_taps
 from vitfeat.models.taps import Taps
 from vitfeat.store.layout import Layout
 from vitfeat.store.writer import StoreWriter
@@ -76,14 +77,6 @@ def schedule(
     return Schedule(units, batches, min(rows, layout.n_images))
 
 
-def required_taps(layout: Layout) -> set[str]:
-    """Return the raw taps that a layout's arrays are made from."""
-    return {
-        "attention" if a.tap in ("attention", "attention_summary") else "tokens"
-        for a in layout.arrays
-    }
-
-
 class _Runner:
     """Pushes batches through a hooked model into units."""
 
@@ -93,7 +86,7 @@ class _Runner:
         self._pool = pool
 
     def push(self, images: Tensor, unit: Unit, start: int) -> None:
-        """Push uint8 images (n, height, width, 3) once; fill the unit's rows from `start` on."""
+        """Push uint8 images (n, height, width, 3) once; fill the store's rows from `start` on."""
         if self._pool is None:
             self._push_gpu(images, unit, start)
             return
@@ -104,30 +97,26 @@ class _Runner:
         for task in tasks:
             unit.peaks.append(task.result())
 
-    def _push_cpu(
-        self, images: Tensor, unit: Unit, start: int
-    ) -> tuple[int, int, dict[str, Tensor]]:
-        stop = start + len(images)
-        return start, stop, self._run(images, {n: t[start:stop] for n, t in unit.arrays.items()})
+    def _push_cpu(self, images: Tensor, unit: Unit, start: int) -> tuple[range, dict[str, Tensor]]:
+        rows = range(start, start + len(images))
+        return rows, self._run(images, rows, unit.views(rows))
 
     def _push_gpu(self, images: Tensor, unit: Unit, start: int) -> None:
-        stop = start + len(images)
+        rows = range(start, start + len(images))
         device = self._job.device
-        staged = {
-            n: torch.empty(t[start:stop].shape, dtype=t.dtype, device=device)
-            for n, t in unit.arrays.items()
-        }
-        peaks = self._run(images.to(device, non_blocking=True), staged)
+        views = unit.views(rows)
+        staged = {n: torch.empty_like(t, device=device) for n, t in views.items()}
+        peaks = self._run(images.to(device, non_blocking=True), rows, staged)
         for name, tensor in staged.items():
-            unit.arrays[name][start:stop].copy_(tensor, non_blocking=True)
-        unit.peaks.append((start, stop, peaks))
+            views[name].copy_(tensor, non_blocking=True)
+        unit.peaks.append((rows, peaks))
         event = torch.cuda.Event()  # type: ignore[no-untyped-call]
         event.record()
         unit.ready = event.synchronize
 
-    def _run(self, images: Tensor, arrays: dict[str, Tensor]) -> dict[str, Tensor]:
+    def _run(self, images: Tensor, rows: range, arrays: dict[str, Tensor]) -> dict[str, Tensor]:
         job = self._job
-        sink = BatchSink(arrays, job)
+        sink = BatchSink(arrays, rows, job)
         with torch.inference_mode(), autocast(job.precision, job.device):
             batch = normalise(images, job.backbone.mean, job.backbone.std)
             self._taps.run(batch, sink)
@@ -193,7 +182,7 @@ def run_pipeline(
                 before.result()
             unit.begin(rows)
             for batch in plan.batches[number]:
-                runner.push(next(batches), unit, batch.start - rows.start)
+                runner.push(next(batches), unit, batch.start)
                 on_images(len(batch))
             writing[number % 2] = background.submit(write, unit)
         for last in writing:

@@ -9,7 +9,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,18 +21,21 @@ from vitfeat.data.loader import load_batches
 from vitfeat.data.views import SquareView
 from vitfeat.errors import ConfigError, ModelError, StoreError
 from vitfeat.extract.job import Job
-from vitfeat.extract.pipeline import Schedule, required_taps, run_pipeline, schedule
-from vitfeat.extract.precision import autocast, matmul_precision
+from vitfeat.extract.pipeline import Schedule, run_pipeline, schedule
+from vitfeat.extract.probe import probe
 from vitfeat.models.backbone import Backbone
 from vitfeat.models.layers import select_layers
-from vitfeat.models.taps import collect
 from vitfeat.store import provenance
-from vitfeat.store.layout import Geometry, available_taps, plan_layout
+from vitfeat.store.arrays import NORMS_GROUP, RESIDUAL_TAPS, Geometry
+from vitfeat.store.layout import available_taps, plan_layout
+from vitfeat.store.limits import Limit, kept_rows
 from vitfeat.store.reader import is_store, open_store
 from vitfeat.store.writer import Rows, manifest, open_writer, partial_path
-from vitfeat.text import duration, plural, size
+from vitfeat.text import duration, nearest, plural, size
 
 Log = Callable[[str], None]
+
+_RESIDUAL = (*RESIDUAL_TAPS, NORMS_GROUP)
 
 # Bytes of image files that are decoded sooner than a process has started.
 _SMALL_DATASET = 8 * 2**20
@@ -46,6 +49,10 @@ class Settings:
     ----------
     taps
         What to store, out of :data:`vitfeat.store.layout.TAPS`.
+    limits
+        Taps that are kept for some images only: so many, spread over the dataset
+        (:func:`vitfeat.store.limits.spread`), or the images of these ids. Norms and summaries come
+        from the pass, whatever the limits of the tensors that they are made of.
     layers
         Layers by name or number (:func:`vitfeat.models.layers.select_layers`).
     dtype
@@ -65,6 +72,7 @@ class Settings:
     """
 
     taps: Sequence[str] = ("cls", "spatial")
+    limits: Mapping[str, Limit] = field(default_factory=dict)
     layers: str | int | Sequence[str | int] = "all"
     dtype: str = "float16"
     precision: str = "fp32"
@@ -105,14 +113,28 @@ def geometry_of(backbone: Backbone, layers: Sequence[int]) -> Geometry:
         grid=backbone.grid,
         has_cls=backbone.has_cls,
         n_registers=backbone.n_registers,
+        has_branches=backbone.has_branches,
     )
 
 
 def build_request(
-    backbone: Backbone, index: Index, view: SquareView, settings: Settings, geometry: Geometry
+    backbone: Backbone,
+    index: Index,
+    view: SquareView,
+    settings: Settings,
+    geometry: Geometry,
+    kept: Mapping[str, Sequence[int]],
 ) -> dict[str, Any]:
-    """Return everything that decides a store's numbers, as plain JSON."""
+    """Return everything that decides a store's numbers, as plain JSON.
+
+    Of the limits it has those that bind, so that a store without any is what it was before there
+    were limits. Ids stand in the order of the rows.
+    """
     entry = backbone.entry
+    limits = {
+        tap: limit if isinstance(limit := settings.limits[tap], int) else _ids(index, rows)
+        for tap, rows in kept.items()
+    }
     request = {
         "model": {
             "source": entry.source,
@@ -128,10 +150,15 @@ def build_request(
         "dtype": settings.dtype,
         "taps": list(available_taps(geometry, settings.taps)),
         "layers": list(geometry.layers),
+        **({"limits": limits} if limits else {}),
     }
     # Through JSON once, so that tuples and numbers compare as they will be read back.
     plain: dict[str, Any] = json.loads(json.dumps(request))
     return plain
+
+
+def _ids(index: Index, rows: Sequence[int]) -> list[str]:
+    return [index.image_id[row] for row in rows]
 
 
 def extract(
@@ -189,12 +216,19 @@ def extract(
         )
     if "cls" in settings.taps and "cls" not in taps:
         log(f"{backbone.entry.id} has no CLS token: the tap cls is left out")
+    if not geometry.has_branches and (lost := [t for t in settings.taps if t in _RESIDUAL]):
+        log(
+            f"{backbone.entry.id} has no blocks that add attention and MLP to skips of their own: "
+            f"left out are {', '.join(lost)}"
+        )
+    _check_limits(settings)
+    kept = kept_rows(settings.limits, taps, index.image_id)
     view = SquareView(backbone.image_size, backbone.entry.crop_fraction, backbone.interpolation)
-    request = build_request(backbone, index, view, settings, geometry)
+    request = build_request(backbone, index, view, settings, geometry, kept)
     if (finished := _finished(out, request, settings.replace, log)) is not None:
         return finished
 
-    layout = plan_layout(geometry, taps, len(index), settings.dtype)
+    layout = plan_layout(geometry, taps, len(index), settings.dtype, kept)
     backbone.module.to(device)
     job = Job(
         backbone=backbone,
@@ -206,7 +240,7 @@ def extract(
         threads=settings.threads or os.cpu_count() or 1,
         image_ids=index.image_id,
     )
-    _announce(job, out, request, _probe(job), log)
+    _announce(job, out, request, probe(job), log)
     rows = Rows(index.image_id, index.label, _classes(index), index.skipped)
     with open_writer(
         out,
@@ -242,6 +276,15 @@ def extract(
         f"{size(sum(a['bytes'] for a in sealed['arrays'].values()))}"
     )
     return sealed
+
+
+def _check_limits(settings: Settings) -> None:
+    for tap in settings.limits:
+        if tap not in settings.taps:
+            raise ConfigError(
+                f"limit of the tap {tap}: the tap is not asked for{nearest(tap, settings.taps)}; "
+                f"asked are {', '.join(settings.taps)}"
+            )
 
 
 def _finished(
@@ -290,53 +333,27 @@ def _classes(index: Index) -> dict[int, str]:
     return {label: names[label] for label in sorted(names) if label >= 0}
 
 
-def _probe(job: Job) -> float:
-    """Push two images of noise through the model, and return the seconds that an image takes.
-
-    Whatever the taps cannot do shows here, before anything is on disk.
-    """
-    generator = torch.Generator().manual_seed(0)
-    images = torch.randn(2, 3, *job.backbone.image_size, generator=generator).to(job.device)
-    with matmul_precision(job.precision, job.device), autocast(job.precision, job.device):
-        found = collect(
-            job.backbone, images, sorted(required_taps(job.layout)), job.geometry.layers
-        )
-        attention = found.get("attention")
-        # PyTorch's own module under autocast rounds its weights to 8 bits on a CPU.
-        if attention is not None and not torch.allclose(
-            attention.float().sum(-1),
-            torch.ones((), device=job.device),
-            atol=1e-3 if attention.dtype == torch.float32 else 2e-2,
-        ):
-            raise ModelError(
-                f"model {job.backbone.entry.id}: the rows of its attention do not sum to 1; leave "
-                "out the taps attention and attention_summary"
-            )
-        started = time.perf_counter()
-        with torch.inference_mode():
-            job.backbone.forward(images)
-        if job.on_gpu:
-            torch.cuda.synchronize(job.device)
-    return (time.perf_counter() - started) / len(images)
-
-
 def _announce(job: Job, out: Path, request: Mapping[str, Any], seconds: float, log: Log) -> None:
     """Say what is to come, and refuse what the disk cannot hold.
 
     The size is that of the uncompressed numbers: what compression saves is not known before.
     """
     layout = job.layout
+    kept = {a.tap: len(a.rows) for a in layout.arrays if a.rows is not None}
+    taps = [f"{t} (of {plural(kept[t], 'image')})" if t in kept else t for t in request["taps"]]
     log(
         f"{out}: {plural(layout.n_images, 'image')} x {len(job.geometry.layers)} layers, taps "
-        f"{', '.join(request['taps'])}, at most {size(layout.n_bytes)}, about "
+        f"{', '.join(taps)}, at most {size(layout.n_bytes)}, about "
         f"{duration(seconds * layout.n_images)} on {job.device}"
     )
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = partial_path(out)
     done = sum(f.stat().st_size for f in partial.rglob("*") if f.is_file())
     free = shutil.disk_usage(out.parent).free
-    if layout.n_bytes - done > free:
+    # What is kept of some images stands beside their blocks until it is put into shards.
+    needed = layout.n_bytes + layout.limited_bytes - done
+    if needed > free:
         raise StoreError(
-            f"{out}: the store needs up to {size(layout.n_bytes - done)}, the disk has "
+            f"{out}: the store needs up to {size(needed)}, the disk has "
             f"{size(free)} free; make room, or take fewer images, layers or taps"
         )

@@ -60,6 +60,8 @@ def write_residual(
 ) -> None:
     """Compare the skip inputs of a store's blocks with their branch outputs; write the tables.
 
+    Of a model whose blocks have no branches with skips of their own the tables have no rows.
+
     Parameters
     ----------
     store_path
@@ -90,6 +92,12 @@ def write_residual(
             "(--tokens, --cka), or none for the ratios of norms alone"
         )
     store = open_store(store_path)
+    if not store.has_branches:
+        log(f"{store.model} has no branches with skips of their own: left out")
+        write_table(norms_out, ResidualNormRow, ())
+        if cka_out is not None:
+            write_table(cka_out, ResidualCkaRow, ())
+        return
     kinds = _kinds(store, tokens, log)
     arrays = list(dict.fromkeys(a for made_of in kinds.values() for a in made_of))
     _check_taps(store, arrays)

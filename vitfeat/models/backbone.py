@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from vitfeat.models.entry import ModelEntry
+from vitfeat.models.residual import find_branches
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,11 @@ class Backbone:
     def depth(self) -> int:
         """Number of transformer blocks."""
         return len(self.blocks)
+
+    @property
+    def has_branches(self) -> bool:
+        """Whether every block adds its attention and its MLP to a skip of its own."""
+        return all(find_branches(block) is not None for block in self.blocks)
 
     @property
     def n_registers(self) -> int:

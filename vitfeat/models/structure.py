@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from vitfeat.errors import ModelError
+from vitfeat.models.attending import attention_parts
 from vitfeat.models.backbone import Backbone
 from vitfeat.models.entry import ModelEntry
-from vitfeat.models.taps import attention_parts
 from vitfeat.text import plural
 
 # Parameters (1, n, channel) that timm puts before the grid, in this order.

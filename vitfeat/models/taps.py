@@ -1,87 +1,52 @@
 """Taps: what a forward pass exposes, through hooks that belong to a context manager.
 
 A tap hands each tensor on as soon as it exists, so that nobody has to hold the attention of all
-blocks at once. The softmax of a fused kernel exists nowhere; so while attention is tapped, the call
-``scaled_dot_product_attention`` inside a block is answered by its definition, computed a few images
-at a time, which on a CPU keeps the matrices in the cache. PyTorch's own attention module is asked
-for its weights, and attention that is computed step by step is read where its dropout would see it.
-A block may attend in several modules side by side; their heads are then counted in one row. Leaving
-the context removes every hook and puts every setting back, also after an exception.
+blocks at once. How attention is read depends on its module: PyTorch's own is asked for its weights,
+calls of ``scaled_dot_product_attention`` are answered by its definition (``attending.py``), and
+attention that is computed step by step is read where its dropout would see it. A block may attend
+in several modules side by side; their heads are then counted in one row. Leaving the context
+removes every hook and puts every setting back, also after an exception.
 """
 
 from __future__ import annotations
 
-import math
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
-from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
 from vitfeat.errors import ModelError
+from vitfeat.models.attending import ExplicitAttention, Site, attention_parts, attention_switch
 from vitfeat.models.backbone import Backbone
+from vitfeat.models.residual import RESIDUAL_TAPS, find_branches
 
-#: What hooks can read: the block's output tokens, and the attention after its softmax.
-RAW_TAPS = ("tokens", "attention")
+#: What hooks can read: the block's output tokens, the attention after its softmax, the block's
+#: input, and what its attention and its MLP add.
+RAW_TAPS = ("tokens", "attention", *RESIDUAL_TAPS)
 
-# Attention matrices that are alive at once while attention is tapped: on a CPU what a core's cache
-# holds, on a GPU what is small beside its memory.
-_CPU_BYTES = 2**20
-_GPU_BYTES = 2**28
+#: What the user can do about a model that a tap is not made for.
+LEAVE_OUT_ATTENTION = "leave out the taps attention, attention_summary and attention_mean"
+LEAVE_OUT_RESIDUAL = (
+    f"leave out the taps {', '.join(RESIDUAL_TAPS)} and residual_norms (the analysis residual), or "
+    "the model"
+)
 
 
 class Sink(Protocol):
     """Receives tapped tensors.
 
     Called with the raw tap, the position among the asked layers, the first image that the tensor
-    belongs to, and the tensor on the model's device: ``tokens`` (image, token, channel) or
-    ``attention`` (image, head, query, key). The tensor must be used or copied at once.
+    belongs to, and the tensor on the model's device: ``attention`` (image, head, query, key), any
+    other (image, token, channel). The tensor must be used or copied at once.
     """
 
     def __call__(self, tap: str, position: int, start: int, tensor: Tensor, /) -> None:
         """Take one tensor."""
-
-
-def attention_parts(block: nn.Module) -> list[nn.Module]:
-    """Return the modules that a block attends in, in the order in which their heads are counted.
-
-    One module; or several whose outputs are added (`Touvron et al. 2022
-    <https://arxiv.org/abs/2203.09795>`_); or the block itself, where attention and MLP share their
-    projections (`Dehghani et al. 2023 <https://arxiv.org/abs/2302.05442>`_). None is known of any
-    other block.
-    """
-    single = getattr(block, "attn", None)
-    if isinstance(single, nn.Module):
-        return [single]
-    branches = getattr(block, "attns", None)
-    if isinstance(branches, nn.ModuleList):
-        found = [getattr(branch, "attn", None) for branch in branches]
-        return [part for part in found if isinstance(part, nn.Module)]
-    return [block] if _switch(block) else []
-
-
-def _switch(part: nn.Module) -> str | None:
-    """Return the name of the setting by which a module asks PyTorch for attention, if it has one.
-
-    timm and open_clip name it differently.
-    """
-    return next((name for name in ("fused_attn", "use_fsdpa") if hasattr(part, name)), None)
-
-
-@dataclass(frozen=True)
-class _Site:
-    """One attention module of a tapped block: module `part` of `parts`."""
-
-    position: int
-    part: int = 0
-    parts: int = 1
 
 
 class _Pass(threading.local):
@@ -90,12 +55,14 @@ class _Pass(threading.local):
     sink: Sink | None = None
     seen: Counter[tuple[str, int]] | None = None
     # The attention module that the pass is inside of, and whether it has attended already.
-    site: _Site | None = None
+    site: Site | None = None
     attended: bool = False
 
     def __init__(self) -> None:
         # Of a block of several modules, by module but the last: pieces of its attention.
         self.held: list[list[Tensor]] = []
+        # Of a branch of several modules: what those give that have run.
+        self.added: list[Tensor] = []
 
 
 class Taps:
@@ -133,6 +100,10 @@ class Taps:
         try:
             for position, layer in enumerate(self._layers):
                 block = self._backbone.blocks[layer]
+                if "block_input" in self._wanted:
+                    self._hook_input(block, position)
+                if self._wanted & {"attn_branch", "mlp_branch"}:
+                    self._hook_branches(block, position, layer)
                 if "tokens" in self._wanted:
                     self._hook_tokens(block, position)
                 if "attention" in self._wanted:
@@ -163,7 +134,8 @@ class Taps:
         images
             (n, 3, height, width) float32, normalised, on the model's device.
         sink
-            Called for every tap and layer, in the order of the layers; for ``attention`` possibly
+            Called for every tap and layer, in the order of the pass: of a layer ``block_input``,
+            ``attention``, ``attn_branch``, ``mlp_branch``, ``tokens``; for ``attention`` possibly
             several times, with some of the images each.
 
         Raises
@@ -176,14 +148,14 @@ class Taps:
         state.sink, state.seen = sink, Counter()
         try:
             if "attention" in self._wanted:
-                with _ExplicitAttention(self):
+                with ExplicitAttention(self):
                     self._backbone.forward(images)
             else:
                 self._backbone.forward(images)
             seen = state.seen
         finally:
             state.sink = state.seen = state.site = None
-            state.held = []
+            state.held, state.added = [], []
         for tap in sorted(self._wanted):
             wrong = {
                 self._layers[p]: seen[tap, p]
@@ -197,11 +169,11 @@ class Taps:
                     f"layers were read for: {wrong}"
                 )
 
-    def tapped_site(self) -> _Site | None:
+    def tapped_site(self) -> Site | None:
         """Return the tapped attention module that this thread is inside of, if any."""
         return self._pass.site
 
-    def begin_attention(self, site: _Site) -> None:
+    def begin_attention(self, site: Site) -> None:
         """Take note that a module attends, which it may do once.
 
         Raises
@@ -212,12 +184,11 @@ class Taps:
         if self._pass.attended:
             raise ModelError(
                 f"model {self._backbone.entry.id}: the attention of layer "
-                f"{self._layers[site.position]} takes more than one softmax; leave out the taps "
-                "attention and attention_summary"
+                f"{self._layers[site.position]} takes more than one softmax; {LEAVE_OUT_ATTENTION}"
             )
         self._pass.attended = True
 
-    def emit_attention(self, site: _Site, start: int, weights: Tensor) -> None:
+    def emit_attention(self, site: Site, start: int, weights: Tensor) -> None:
         """Hand on (image, head, query, key) of one module, as soon as its whole block's is there.
 
         Modules of a block run one after the other; they see the same images, but maybe not in the
@@ -240,9 +211,9 @@ class Taps:
         if state.sink is None or state.seen is None:
             return
         expected = (
-            (model.n_tokens, model.width)
-            if tap == "tokens"
-            else (model.heads, model.n_tokens, model.n_tokens)
+            (model.heads, model.n_tokens, model.n_tokens)
+            if tap == "attention"
+            else (model.n_tokens, model.width)
         )
         if tuple(tensor.shape[1:]) != expected:
             raise ModelError(
@@ -263,21 +234,54 @@ class Taps:
 
     def _hook_tokens(self, block: nn.Module, position: int) -> None:
         def after(_module: nn.Module, _args: Any, output: Any) -> None:
-            tokens = output[0] if isinstance(output, tuple) else output
-            first = self._backbone.batch_first
-            self.emit("tokens", position, 0, tokens if first else tokens.transpose(0, 1))
+            self._emit_tokens(
+                "tokens", position, output[0] if isinstance(output, tuple) else output
+            )
 
         self._add(block.register_forward_hook(after))
+
+    def _hook_input(self, block: nn.Module, position: int) -> None:
+        def before(_module: nn.Module, args: tuple[Tensor, ...]) -> None:
+            self._emit_tokens("block_input", position, args[0])
+
+        self._add(block.register_forward_pre_hook(before))
+
+    def _hook_branches(self, block: nn.Module, position: int, layer: int) -> None:
+        branches = find_branches(block)
+        if branches is None:
+            raise ModelError(
+                f"model {self._backbone.entry.id}: what attention alone adds in layer {layer} "
+                f"({type(block).__name__}) is nowhere to be read; {LEAVE_OUT_RESIDUAL}"
+            )
+        for tap, ends in (("attn_branch", branches.attn), ("mlp_branch", branches.mlp)):
+            if tap in self._wanted:
+                for number, end in enumerate(ends):
+                    self._hook_end(end, tap, position, number, len(ends))
+
+    def _hook_end(self, end: nn.Module, tap: str, position: int, number: int, count: int) -> None:
+        def after(_module: nn.Module, _args: Any, output: Tensor) -> None:
+            state = self._pass
+            # Modules side by side run one after the other; added up as the block does.
+            state.added = [*state.added, output] if number else [output]
+            if number == count - 1:
+                added, state.added = state.added, []
+                self._emit_tokens(tap, position, torch.stack(added).sum(0) if number else output)
+
+        self._add(end.register_forward_hook(after))
+
+    def _emit_tokens(self, tap: str, position: int, tokens: Tensor) -> None:
+        first = self._backbone.batch_first
+        self.emit(tap, position, 0, tokens if first else tokens.transpose(0, 1))
 
     def _hook_attention(self, block: nn.Module, position: int, layer: int) -> None:
         parts = attention_parts(block)
         if not parts:
             raise self._untappable(layer, block)
         for number, part in enumerate(parts):
-            self._hook_part(part, _Site(position, number, len(parts)), layer)
+            self._hook_part(part, Site(position, number, len(parts)), layer)
 
-    def _hook_part(self, part: nn.Module, site: _Site, layer: int) -> None:
-        switch = _switch(part)
+    def _hook_part(self, part: nn.Module, site: Site, layer: int) -> None:
+        switch = attention_switch(part)
         if hasattr(part, "lambda_init"):  # timm's differential attention
             raise self._untappable(
                 layer, part, ": it is a difference of two softmaxes, whose rows do not sum to 1"
@@ -319,72 +323,14 @@ class Taps:
     def _untappable(self, layer: int, module: nn.Module, reason: str = "") -> ModelError:
         return ModelError(
             f"model {self._backbone.entry.id}: the attention of layer {layer} "
-            f"({type(module).__name__}) cannot be tapped{reason}; leave out the taps attention and "
-            "attention_summary"
+            f"({type(module).__name__}) cannot be tapped{reason}; {LEAVE_OUT_ATTENTION}"
         )
-
-
-class _ExplicitAttention(TorchFunctionMode):
-    """Answers ``scaled_dot_product_attention`` by its definition inside tapped blocks."""
-
-    def __init__(self, taps: Taps) -> None:
-        super().__init__()
-        self._taps = taps
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        if func is functional.scaled_dot_product_attention:
-            site = self._taps.tapped_site()
-            if site is not None:
-                return self._attend(site, *args, **(kwargs or {}))
-        return func(*args, **(kwargs or {}))
-
-    def _attend(
-        self,
-        site: _Site,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        attn_mask: Tensor | None = None,
-        dropout_p: float = 0.0,
-        is_causal: bool = False,
-        scale: float | None = None,
-        enable_gqa: bool = False,
-    ) -> Tensor:
-        self._taps.begin_attention(site)
-        if is_causal:
-            raise ModelError("causal attention cannot be tapped: vitfeat is for image encoders")
-        if enable_gqa:  # neighbouring queries share a key and a value
-            group = query.shape[1] // key.shape[1]
-            key, value = (t.repeat_interleave(group, 1) for t in (key, value))
-        scale = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
-        per_image = query.shape[1] * query.shape[2] * key.shape[2] * 4
-        budget = _CPU_BYTES if query.device.type == "cpu" else _GPU_BYTES
-        step = max(1, budget // per_image)
-        output: list[Tensor] = []
-        for start in range(0, len(query), step):
-            rows = slice(start, start + step)
-            # Summed in float32 whatever autocast says, as fused kernels do: logits come to
-            # hundreds, where bfloat16 counts in steps of 2.
-            with torch.autocast(query.device.type, enabled=False):
-                weights = (query[rows].float() * scale) @ key[rows].float().transpose(-2, -1)
-            if attn_mask is not None:
-                mask = attn_mask[rows] if attn_mask.ndim == 4 and len(attn_mask) > 1 else attn_mask
-                if mask.dtype == torch.bool:
-                    weights = weights.masked_fill(~mask, -math.inf)
-                else:
-                    weights = weights + mask
-            weights = weights.softmax(-1)
-            self._taps.emit_attention(site, start, weights)
-            output.append(weights.to(value.dtype) @ value[rows])
-        return output[0] if len(output) == 1 else torch.cat(output)
 
 
 def collect(
     backbone: Backbone,
     images: Tensor,
-    taps: Iterable[str] = RAW_TAPS,
+    taps: Iterable[str] = ("tokens", "attention"),
     layers: Sequence[int] | None = None,
 ) -> dict[str, Tensor]:
     """Return the tapped tensors of a few images, stacked over layers: for looking and for tests.
@@ -396,14 +342,14 @@ def collect(
     images
         (n, 3, height, width) float32, normalised, on the model's device.
     taps
-        Raw taps.
+        Raw taps, out of :data:`RAW_TAPS`.
     layers
         Layers to read, counted from 0; all if not given.
 
     Returns
     -------
     dict
-        ``tokens`` (n, layer, token, channel), ``attention`` (n, layer, head, query, key).
+        ``attention`` (n, layer, head, query, key), any other (n, layer, token, channel).
     """
     depth = backbone.depth if layers is None else len(layers)
     parts: dict[str, list[list[Tensor]]] = {tap: [[] for _ in range(depth)] for tap in taps}

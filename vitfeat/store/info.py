@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from vitfeat.store.reader import FeatureStore
-from vitfeat.text import size
+from vitfeat.text import plural, size
 
 
 def describe(store: FeatureStore) -> Iterator[str]:
@@ -26,6 +26,10 @@ def describe(store: FeatureStore) -> Iterator[str]:
         yield f"skipped      {len(attributes['skipped'])}, first: {attributes['skipped'][0][0]}"
     yield f"view         {', '.join(f'{k} {v}' for k, v in request['view'].items())}"
     yield f"layers       {', '.join(map(str, store.layers))}"
+    for tap, limit in request.get("limits", {}).items():
+        which = "spread over the dataset" if isinstance(limit, int) else "named"
+        number = limit if isinstance(limit, int) else len(limit)
+        yield f"limited      {tap}: {plural(number, 'image')}, {which}"
     yield f"precision    {request['precision']}, stored as {request['dtype']}"
     yield f"passes       {attributes['forward_images']:,} images pushed through the model"
     yield f"fingerprint  {store.fingerprint}"

@@ -1,27 +1,37 @@
-"""The one place that knows a store's names, dimensions, chunks and shards.
+"""What a store can hold, and how its images are cut into blocks, chunks and shards.
 
-docs/store.md is the specification; a change here that alters what is on disk raises
-:data:`FORMAT_VERSION`.
+With ``arrays.py`` the one place that knows. docs/store.md is the specification; a change here that
+alters what is on disk adds to :data:`FORMAT_VERSIONS`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from math import prod
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
-import numpy as np
+from vitfeat.store.arrays import NORMS_GROUP, RESIDUAL_TAPS, ArraySpec, Geometry, arrays_of
 
-FORMAT_VERSION = 1
+#: Versions of the format that readers know. Arrays of some images only came with 2; a store without
+#: any is still of version 1, so that readers of that version are not misled by shorter arrays.
+FORMAT_VERSIONS = (1, 2)
 
 #: Attribute of the group under which everything of ours stands.
 ATTRIBUTE = "vitfeat"
 
-#: Subgroup of the attention summaries.
-SUMMARY_GROUP = "attention_summary"
-
 #: What a store can hold.
-TAPS = ("cls", "registers", "spatial", "attention", "attention_summary")
+TAPS = (
+    "cls",
+    "registers",
+    "spatial",
+    "attention",
+    "attention_summary",
+    "attention_mean",
+    "block_input",
+    "attn_branch",
+    "mlp_branch",
+    "residual_norms",
+)
 
 #: The arrays that make up each kind of tokens; a model may lack CLS or registers.
 TOKEN_ARRAYS = {
@@ -31,7 +41,7 @@ TOKEN_ARRAYS = {
     "all": ("cls", "registers", "spatial"),
 }
 
-#: Element types that features may be stored in. Summaries are always float32.
+#: Element types that features may be stored in. Summaries and norms are always float32.
 DTYPES = ("float16", "float32")
 
 # A block of images is one shard in every array; it stands in memory a few times while it is
@@ -39,78 +49,6 @@ DTYPES = ("float16", "float32")
 _SHARD_BYTES = 64 * 2**20
 _CHUNK_BYTES = 4 * 2**20
 _MAX_BLOCK = 512
-
-
-@dataclass(frozen=True)
-class Geometry:
-    """Sizes of a model's tensors: all that the layout must know of it.
-
-    Attributes
-    ----------
-    layers
-        Numbers of the stored layers, counted from 0.
-    width, heads
-        Channels of a token; attention heads of a layer.
-    grid
-        Rows and columns of the token grid.
-    has_cls, n_registers
-        The tokens that stand before the grid.
-    """
-
-    layers: tuple[int, ...]
-    width: int
-    heads: int
-    grid: tuple[int, int]
-    has_cls: bool
-    n_registers: int
-
-    @property
-    def n_prefix(self) -> int:
-        """Number of tokens before the grid."""
-        return int(self.has_cls) + self.n_registers
-
-    @property
-    def n_tokens(self) -> int:
-        """Number of all tokens of an image."""
-        return self.n_prefix + prod(self.grid)
-
-
-@dataclass(frozen=True)
-class ArraySpec:
-    """One array of a store: its first dimension is always ``image``.
-
-    Attributes
-    ----------
-    name
-        Path inside the group.
-    dims
-        Dimension names, ``image`` first.
-    shape
-        Shape of one image's part: everything but the first dimension.
-    dtype
-        NumPy's name of the element type.
-    tap
-        The tap that it belongs to.
-    description
-        One sentence for the array's attributes.
-    """
-
-    name: str
-    dims: tuple[str, ...]
-    shape: tuple[int, ...]
-    dtype: str
-    tap: str
-    description: str
-
-    @property
-    def bytes_per_image(self) -> int:
-        """Uncompressed bytes of one image."""
-        return prod(self.shape) * np.dtype(self.dtype).itemsize
-
-    @property
-    def has_layers(self) -> bool:
-        """Whether the second dimension is ``layer``."""
-        return len(self.dims) > 1 and self.dims[1] == "layer"
 
 
 @dataclass(frozen=True)
@@ -124,12 +62,17 @@ class Layout:
     n_images
         Number of rows.
     block
-        Images of a block: one shard in every array, the unit of writing and resuming.
+        Images of a block: one shard in every array of all images, the unit of writing and resuming.
     """
 
     arrays: tuple[ArraySpec, ...]
     n_images: int
     block: int
+
+    @property
+    def format_version(self) -> int:
+        """The first version of the format that knows such a store."""
+        return 2 if any(a.is_limited for a in self.arrays) else 1
 
     @property
     def n_blocks(self) -> int:
@@ -140,10 +83,37 @@ class Layout:
         """Return the rows of a block."""
         return range(block * self.block, min((block + 1) * self.block, self.n_images))
 
+    def length(self, array: ArraySpec) -> int:
+        """Return the number of images that an array holds."""
+        return self.n_images if array.rows is None else len(array.rows)
+
+    def entries(self, array: ArraySpec, rows: range) -> range:
+        """Return where in an array those of some consecutive rows stand that it holds."""
+        if array.rows is None:
+            return rows
+        return range(bisect_left(array.rows, rows.start), bisect_left(array.rows, rows.stop))
+
+    def most_entries(self, array: ArraySpec, n_rows: int) -> int:
+        """Return how many images at most an array holds of one run of rows, cut from row 0 on."""
+        if array.rows is None:
+            return min(n_rows, self.n_images)
+        runs = range(0, self.n_images, n_rows)
+        return max(len(self.entries(array, range(a, a + n_rows))) for a in runs)
+
+    def shard_rows(self, array: ArraySpec) -> int:
+        """Return how many images one shard of an array holds."""
+        if array.rows is None:
+            return self.block
+        return _power_of_two(array.bytes_per_image, len(array.rows))
+
+    def n_shards(self, array: ArraySpec) -> int:
+        """Return the number of shards of an array; the last may be short."""
+        return -(-self.length(array) // self.shard_rows(array))
+
     def chunk_rows(self, array: ArraySpec) -> int:
-        """Return how many images one chunk of an array holds: a power of two within the block."""
+        """Return how many images one chunk of an array holds: a power of two within the shard."""
         per_layer = array.bytes_per_image / (array.shape[0] if array.has_layers else 1)
-        rows = self.block
+        rows = self.shard_rows(array)
         while rows > 1 and rows * per_layer > _CHUNK_BYTES:
             rows //= 2
         return rows
@@ -154,26 +124,33 @@ class Layout:
         return (self.chunk_rows(array), *rest)
 
     def shard_shape(self, array: ArraySpec) -> tuple[int, ...]:
-        """Return a shard: all layers of one block."""
-        return (self.block, *array.shape)
+        """Return a shard: all layers of one block, or of as many images that are kept."""
+        return (self.shard_rows(array), *array.shape)
 
-    @property
-    def bytes_per_block(self) -> int:
-        """Uncompressed bytes of one block in all arrays."""
-        return self.block * sum(a.bytes_per_image for a in self.arrays)
+    def bytes_of(self, n_rows: int) -> int:
+        """Return the uncompressed bytes that a run of rows takes at most, cut from row 0 on."""
+        return sum(self.most_entries(a, n_rows) * a.bytes_per_image for a in self.arrays)
 
     @property
     def n_bytes(self) -> int:
         """Uncompressed bytes of all arrays."""
-        return self.n_images * sum(a.bytes_per_image for a in self.arrays)
+        return sum(self.length(a) * a.bytes_per_image for a in self.arrays)
+
+    @property
+    def limited_bytes(self) -> int:
+        """Uncompressed bytes of the arrays that hold some images only."""
+        return sum(self.length(a) * a.bytes_per_image for a in self.arrays if a.is_limited)
 
 
 def available_taps(geometry: Geometry, wanted: Iterable[str]) -> tuple[str, ...]:
     """Return the wanted taps that a model has, in the standard order.
 
-    A model without a CLS token has no ``cls``, one without registers no ``registers``.
+    A model without a CLS token has no ``cls``, one without registers no ``registers``, and one whose
+    blocks add attention and MLP at once, or nothing, none of the residual connections.
     """
     found = set(wanted)
+    if not geometry.has_branches:
+        found -= {*RESIDUAL_TAPS, NORMS_GROUP}
     if not geometry.has_cls:
         found.discard("cls")
     if not geometry.n_registers:
@@ -181,7 +158,13 @@ def available_taps(geometry: Geometry, wanted: Iterable[str]) -> tuple[str, ...]
     return tuple(t for t in TAPS if t in found)
 
 
-def plan_layout(geometry: Geometry, taps: Sequence[str], n_images: int, dtype: str) -> Layout:
+def plan_layout(
+    geometry: Geometry,
+    taps: Sequence[str],
+    n_images: int,
+    dtype: str,
+    kept: Mapping[str, Sequence[int]] | None = None,
+) -> Layout:
     """Lay out a store.
 
     Parameters
@@ -194,138 +177,29 @@ def plan_layout(geometry: Geometry, taps: Sequence[str], n_images: int, dtype: s
         Number of rows.
     dtype
         Element type of the features, out of :data:`DTYPES`.
+    kept
+        By tap that is kept for some images only: their rows, in order.
     """
-    arrays = tuple(a for tap in taps for a in _arrays(tap, geometry, dtype))
-    largest = max(a.bytes_per_image for a in arrays)
-    # A power of two, so that batches and chunks fit into it whatever their size.
-    block = _MAX_BLOCK
-    while block > 1 and (block * largest > _SHARD_BYTES or block >= 2 * n_images):
-        block //= 2
-    return Layout(arrays, n_images, block)
+    kept = kept or {}
+    arrays = tuple(
+        _limited(a, kept[tap]) if tap in kept else a
+        for tap in taps
+        for a in arrays_of(tap, geometry, dtype)
+    )
+    # What a row of the dataset takes on average: of arrays of a few images hardly anything.
+    largest = max(
+        a.bytes_per_image * (1 if a.rows is None else len(a.rows) / n_images) for a in arrays
+    )
+    return Layout(arrays, n_images, _power_of_two(largest, n_images))
 
 
-def _arrays(tap: str, g: Geometry, dtype: str) -> list[ArraySpec]:
-    layers, (rows, columns) = len(g.layers), g.grid
-    if tap == "cls":
-        return [
-            ArraySpec(
-                "cls",
-                ("image", "layer", "channel"),
-                (layers, g.width),
-                dtype,
-                tap,
-                "CLS token of each block's output, before the final norm",
-            )
-        ]
-    if tap == "registers":
-        return [
-            ArraySpec(
-                "registers",
-                ("image", "layer", "register", "channel"),
-                (layers, g.n_registers, g.width),
-                dtype,
-                tap,
-                "register tokens of each block's output, before the final norm",
-            )
-        ]
-    if tap == "spatial":
-        return [
-            ArraySpec(
-                "spatial",
-                ("image", "layer", "y", "x", "channel"),
-                (layers, rows, columns, g.width),
-                dtype,
-                tap,
-                "spatial tokens of each block's output, before the final norm",
-            )
-        ]
-    if tap == "attention":
-        return [
-            ArraySpec(
-                "attention",
-                ("image", "layer", "head", "query", "key"),
-                (layers, g.heads, g.n_tokens, g.n_tokens),
-                dtype,
-                tap,
-                "attention after the softmax; prefix tokens first, then the grid row by row",
-            )
-        ]
-    return _summary_arrays(g)
+def _limited(array: ArraySpec, rows: Sequence[int]) -> ArraySpec:
+    return replace(array, dims=(f"{array.tap}_image", *array.dims[1:]), rows=tuple(rows))
 
 
-def _summary_arrays(g: Geometry) -> list[ArraySpec]:
-    """Return the sufficient statistics of the attention metrics (docs/methods.md)."""
-    layers, heads, (rows, columns) = len(g.layers), g.heads, g.grid
-
-    def array(name: str, dims: str, shape: tuple[int, ...], description: str) -> ArraySpec:
-        return ArraySpec(
-            f"{SUMMARY_GROUP}/{name}",
-            ("image", "layer", *dims.split()),
-            (layers, *shape),
-            "float32",
-            "attention_summary",
-            description,
-        )
-
-    prefix = [
-        array(
-            "prefix_query",
-            "head prefix key",
-            (heads, g.n_prefix, g.n_tokens),
-            "attention rows of the prefix tokens (CLS, registers)",
-        )
-    ]
-    deviation_positions = [
-        array(
-            "deviation_positions",
-            "head",
-            (heads,),
-            "standard deviation over spatial queries (ddof 1), mean over spatial keys",
-        )
-    ]
-    deviation_heads = [
-        array(
-            "deviation_heads",
-            "",
-            (),
-            "standard deviation over heads (ddof 1), mean over queries and keys",
-        )
-    ]
-    return [
-        *(prefix if g.n_prefix else []),
-        array(
-            "spatial_query",
-            "head key",
-            (heads, g.n_tokens),
-            "mean over spatial queries of their attention rows",
-        ),
-        array(
-            "spatial_query_renormalised",
-            "head y x",
-            (heads, rows, columns),
-            "mean over spatial queries of their rows without prefix keys, each divided by what is "
-            "left; rows with nothing left count as zero",
-        ),
-        array(
-            "aligned",
-            "head dy dx",
-            (heads, 2 * rows - 1, 2 * columns - 1),
-            "mean over spatial queries of their renormalised maps, each shifted so that the query "
-            "stands in the centre",
-        ),
-        array(
-            "n_null",
-            "head",
-            (heads,),
-            "number of spatial queries that attend to prefix tokens alone",
-        ),
-        # Of one position or one head there is none.
-        *(deviation_positions if rows * columns > 1 else []),
-        *(deviation_heads if heads > 1 else []),
-        array(
-            "entropy",
-            "head",
-            (heads,),
-            "mean over spatial queries of the entropy of their rows, in nats",
-        ),
-    ]
+def _power_of_two(bytes_per_image: float, n_images: int) -> int:
+    """Return how many images share a shard: so that batches and chunks fit, whatever their size."""
+    rows = _MAX_BLOCK
+    while rows > 1 and (rows * bytes_per_image > _SHARD_BYTES or rows >= 2 * n_images):
+        rows //= 2
+    return rows

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from importlib.metadata import version
 from typing import Any
 
@@ -18,7 +18,8 @@ def fingerprint(request: Mapping[str, Any]) -> str:
     """Return the SHA-256 of a request: equal requests, equal tensors.
 
     A request holds everything that decides a store's numbers: the weights, the images, the view,
-    precision, element type, taps and layers. It is plain JSON.
+    precision, element type, taps and layers, and which taps are kept for some images only. It is
+    plain JSON.
     """
     canonical = json.dumps(request, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(canonical.encode()).hexdigest()
@@ -32,17 +33,27 @@ def versions() -> dict[str, str]:
 def differences(found: Mapping[str, Any], asked: Mapping[str, Any], *, exact: bool = False) -> str:
     """Say in words where two requests differ, or return an empty string.
 
-    More taps than asked for are no difference, as the asked ones are there, unless `exact`.
+    More than asked for is no difference, as what is asked is there, unless `exact`: more taps, and
+    taps of all images where some are asked. Of two limits neither covers the other: images that are
+    spread over a dataset are others for another number.
     """
     left, right = dict(_flatten(found)), dict(_flatten(asked))
     parts = []
     for key in sorted(left.keys() | right.keys()):
         a, b = left.get(key), right.get(key)
-        more = key == "taps" and set(b or ()) <= set(a or ())
-        if a == b or (more and not exact):
+        if a == b or (not exact and _covers(key, a, b, right.get("taps") or ())):
             continue
         parts.append(f"{key}: {_short(a)} in the store, {_short(b)} asked")
     return "; ".join(parts)
+
+
+def _covers(key: str, found: Any, asked: Any, taps: Collection[str]) -> bool:
+    """Return whether a store has what is asked in one respect, and more."""
+    if key == "taps":
+        return set(asked or ()) <= set(found or ())
+    if key.startswith("limits."):
+        return found is None or key.removeprefix("limits.") not in taps
+    return False
 
 
 def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from vitfeat.errors import StoreError
 from vitfeat.models.layers import select_layers
 from vitfeat.store import codec
-from vitfeat.store.layout import ATTRIBUTE, FORMAT_VERSION, SUMMARY_GROUP
+from vitfeat.store.arrays import SUMMARY_GROUP, group_of, rows_name
+from vitfeat.store.layout import ATTRIBUTE, FORMAT_VERSIONS
 from vitfeat.store.writer import partial_path
 from vitfeat.text import nearest
 
@@ -79,11 +80,84 @@ class FeatureStore:
 
     def model_has(self, name: str) -> bool:
         """Return whether the model has the tokens of an array at all, stored or not."""
-        if name == "cls":
+        tokens = name.rpartition("/")[2]
+        if tokens == "cls":
             return bool(self.attributes["has_cls"])
-        if name == "registers":
+        if tokens == "registers":
             return bool(self.attributes["n_registers"])
         return True
+
+    def is_limited(self, name: str) -> bool:
+        """Return whether an array holds some of the images only; :meth:`rows` says which."""
+        facts = self.attributes["sealed"]["arrays"].get(name)
+        return facts is not None and int(facts["shape"][0]) < self.n_images
+
+    def rows(self, name: str) -> NDArray[np.int64]:
+        """Return which rows of the store the entries of an array are of.
+
+        Parameters
+        ----------
+        name
+            The array, for example ``attention`` or ``block_input/cls``.
+
+        Returns
+        -------
+        numpy.ndarray
+            int64 (entry,), ascending: 0 ... N - 1 unless the tap was kept for some images only.
+
+        Raises
+        ------
+        StoreError
+            There is no such array, or its rows cannot be read.
+        """
+        array = self[name]
+        if not self.is_limited(name):
+            return np.arange(self.n_images, dtype=np.int64)
+        coordinate = rows_name(name)
+        try:
+            rows = np.asarray(self.array(coordinate)[:], dtype=np.int64)
+        except StoreError:
+            raise
+        except Exception as error:  # each codec raises its own class
+            raise StoreError(
+                f"{self.path}: {coordinate} cannot be decoded; remove the store and extract it "
+                "again"
+            ) from error
+        ascending = bool((np.diff(rows) > 0).all())
+        if len(rows) != array.shape[0] or not ascending or rows[0] < 0 or rows[-1] >= self.n_images:
+            raise StoreError(
+                f"{self.path}: {coordinate} does not say which rows {name} holds; remove the store "
+                "and extract it again"
+            )
+        return rows
+
+    @property
+    def has_branches(self) -> bool:
+        """Whether the model's blocks add attention and MLP to skips of their own.
+
+        True of stores of an earlier vitfeat, which do not say.
+        """
+        return bool(self.attributes.get("has_branches", True))
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of the token grid.
+
+        Raises
+        ------
+        StoreError
+            The store is of an earlier vitfeat and tells it nowhere.
+        """
+        if "grid" in self.attributes:
+            rows, columns = self.attributes["grid"]
+            return int(rows), int(columns)
+        for name, axis in (("spatial", 2), (f"{SUMMARY_GROUP}/spatial_query_renormalised", 3)):
+            if name in self:
+                rows, columns = self[name].shape[axis : axis + 2]
+                return rows, columns
+        raise StoreError(
+            f"{self.path}: does not tell the rows and columns of its token grid; extract it again"
+        )
 
     @property
     def n_images(self) -> int:
@@ -140,8 +214,10 @@ class FeatureStore:
     def to_xarray(self) -> xarray.Dataset:
         """Return everything as one lazy, labelled dataset.
 
-        Summaries keep their names behind ``attention_summary/``. A plain
-        ``xarray.open_zarr(path)`` opens the features just as well.
+        Arrays of a subgroup keep their names behind it, as ``attention_summary/entropy``. Arrays of
+        some images only have a dimension of their own for them, ``{tap}_image``, whose coordinate
+        is the row. A plain ``xarray.open_zarr(path)`` opens the features just as well, and with
+        ``group=`` a subgroup.
         """
         import xarray
 
@@ -152,10 +228,9 @@ class FeatureStore:
             return found
 
         dataset = opened(None)
-        if any(n.startswith(f"{SUMMARY_GROUP}/") for n in self.array_names):
-            summary = opened(SUMMARY_GROUP)
-            names = {str(n): f"{SUMMARY_GROUP}/{n}" for n in summary.data_vars}
-            dataset = dataset.merge(summary.rename(names))
+        for group in self._groups:
+            found = opened(group)
+            dataset = dataset.merge(found.rename({n: f"{group}/{n}" for n in found.data_vars}))
         labelled: xarray.Dataset = dataset.set_coords(["image_id", "label"])
         return labelled
 
@@ -169,7 +244,7 @@ class FeatureStore:
         Parameters
         ----------
         arrays
-            Names of arrays.
+            Names of arrays that hold all images.
         layers
             Layers by name or number.
 
@@ -178,6 +253,11 @@ class FeatureStore:
         StoreDataset
             Items are dicts: each array (layer, ...) as a tensor (no layer dimension when one layer
             was asked for by name or number), ``label`` and ``image_id``.
+
+        Raises
+        ------
+        StoreError
+            There is no such array, or it holds some of the images only.
         """
         from vitfeat.store.torch_dataset import StoreDataset
 
@@ -186,16 +266,24 @@ class FeatureStore:
     @property
     def coordinate_names(self) -> tuple[str, ...]:
         """Names of the arrays that label the features."""
-        summaries = any(n.startswith(f"{SUMMARY_GROUP}/") for n in self.array_names)
+        groups = self._groups
+        limited = dict.fromkeys(rows_name(n) for n in self.array_names if self.is_limited(n))
         return (
             "image_id",
             "label",
             "layer",
-            *(f"{SUMMARY_GROUP}/{n}" for n in ("layer", "dy", "dx") if summaries),
+            *(f"{group}/layer" for group in groups),
+            *(f"{SUMMARY_GROUP}/{n}" for n in ("dy", "dx") if SUMMARY_GROUP in groups),
+            *limited,
         )
 
+    @property
+    def _groups(self) -> tuple[str, ...]:
+        """Names of the subgroups that arrays stand in."""
+        return tuple(dict.fromkeys(g for n in self.array_names if (g := group_of(n))))
+
     def missing_shards(self) -> Iterator[tuple[str, int]]:
-        """Yield (array, block) of shards whose file is absent; all of an array without metadata."""
+        """Yield (array, shard) of shards whose file is absent; all of an array without metadata."""
         for name in self.coordinate_names:
             if not all((self.path / name / f).is_file() for f in ("zarr.json", "c/0")):
                 yield name, 0
@@ -205,9 +293,9 @@ class FeatureStore:
                 yield name, 0
                 continue
             rest = "/".join(["0"] * (len(facts["shape"]) - 1))
-            for block in range(facts["shards"]):
-                if not (folder / str(block) / rest).is_file():
-                    yield name, block
+            for shard in range(facts["shards"]):
+                if not (folder / str(shard) / rest).is_file():
+                    yield name, shard
 
 
 def open_store(path: str | Path, *, check_manifest: bool = True) -> FeatureStore:
@@ -248,10 +336,11 @@ def open_store(path: str | Path, *, check_manifest: bool = True) -> FeatureStore
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = str(error).split("\n")[0][:200]
         raise StoreError(f"{path}: not a feature store of vitfeat ({reason})") from error
-    if version != FORMAT_VERSION:
+    if version not in FORMAT_VERSIONS:
         raise StoreError(
-            f"{path}: format version {version}; this vitfeat reads {FORMAT_VERSION}: extract the "
-            "store again, or use the vitfeat that wrote it"
+            f"{path}: format version {version}; this vitfeat reads "
+            f"{' and '.join(map(str, FORMAT_VERSIONS))}: extract the store again, or use the "
+            "vitfeat that wrote it"
         )
     if "sealed" not in attributes:
         raise StoreError(f"{path}: the store was never sealed; remove it and extract again")

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from vitfeat.errors import StoreError
 from vitfeat.store import reader
 
 if TYPE_CHECKING:
@@ -36,7 +37,13 @@ class StoreDataset(Dataset[dict[str, Any]]):
         self._image_ids = store.image_ids
         self._store: FeatureStore | None = store
         for name in self._names:
-            store[name]  # an unknown name is told here, not in a worker
+            held = store[name].shape[0]  # an unknown name is told here, not in a worker
+            if store.is_limited(name):
+                raise StoreError(
+                    f"{store.path}: {name} holds {held} of {store.n_images} images, which is no "
+                    f"dataset of all; read it by store[{name!r}] and store.rows({name!r}), or "
+                    "extract it without a limit"
+                )
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_store": None}

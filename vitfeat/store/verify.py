@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from vitfeat.errors import StoreError
+from vitfeat.store.arrays import rows_name
 from vitfeat.store.reader import FeatureStore, open_store
 
 
@@ -38,17 +39,19 @@ def verify(path: str | Path) -> tuple[FeatureStore, list[Damage]]:
     Raises
     ------
     StoreError
-        When the store cannot be opened at all.
+        When the store cannot be opened at all, or its metadata contradict each other.
     """
     store = open_store(path)
     return store, list(_damages(store))
 
 
 def _damages(store: FeatureStore) -> Iterator[Damage]:
+    unreadable = set()
     for name in store.coordinate_names:
         try:
             store.array(name)[:]
         except Exception as error:  # each codec raises its own class
+            unreadable.add(name)
             yield Damage(name, 0, f"cannot be decoded ({_reason(error)})")
     for name, facts in store.attributes["sealed"]["arrays"].items():
         array = store[name]
@@ -57,6 +60,8 @@ def _damages(store: FeatureStore) -> Iterator[Damage]:
                 f"{store.path}: {name} is {array.dtype} {array.shape}, sealed as {facts['dtype']} "
                 f"{tuple(facts['shape'])}; extract the store again"
             )
+        if store.is_limited(name) and rows_name(name) not in unreadable:
+            store.rows(name)
         assert array.shards is not None
         rows = array.shards[0]
         for block in range(facts["shards"]):

@@ -3,6 +3,10 @@
 What stands under a store's own path is always whole. While it is written it stands under
 ``{path}.partial``; a block counts when all of its shards are on disk and its marker is written
 behind them, so that a killed job goes on at the first missing block.
+
+An array of some images only has few of them in every block, so that its shards reach over blocks.
+What a block has of it is kept beside the block's marker, and put into shards when the store is
+sealed: whole shards by one writer here, too.
 """
 
 from __future__ import annotations
@@ -24,7 +28,9 @@ from numpy.typing import NDArray
 
 from vitfeat.errors import StoreError
 from vitfeat.store import codec, provenance
-from vitfeat.store.layout import ATTRIBUTE, FORMAT_VERSION, SUMMARY_GROUP, Geometry, Layout
+from vitfeat.store.arrays import ArraySpec, Geometry
+from vitfeat.store.create import create
+from vitfeat.store.layout import ATTRIBUTE, FORMAT_VERSIONS, Layout
 from vitfeat.text import size
 
 _PROGRESS = ".progress"
@@ -80,7 +86,7 @@ class StoreWriter:
         block
             Number of the block.
         arrays
-            By array name: (rows of the block, ...), the store's element types.
+            By array name: (rows of the block that the array holds, ...), the store's element types.
         forward_images
             How many images were pushed through the model to make this block.
 
@@ -91,16 +97,18 @@ class StoreWriter:
         """
         rows = self._layout.rows(block)
         try:
-            for name, array in self._arrays.items():
-                # Zarr would read half a shard that a killed job left, to fill up a short block.
-                self._shard(name, block).unlink(missing_ok=True)
-                array[rows.start : rows.stop] = arrays[name]
+            for spec in self._layout.arrays:
+                if not spec.is_limited:
+                    self._write_shard(spec, block, rows, arrays[spec.name])
+                elif self._layout.entries(spec, rows):
+                    piece = np.ascontiguousarray(arrays[spec.name])
+                    self._piece(spec, block).write_bytes(piece.data)
             # Behind the shards, and at once: a full disk would leave an empty marker.
             marker = self._marker(block)
             marker.with_suffix(".tmp").write_text(str(forward_images))
             marker.with_suffix(".tmp").rename(marker)
         except (OSError, RuntimeError) as error:  # zarrs reports a full disk as a RuntimeError
-            raise self._write_error(error, block) from error
+            raise self._write_error(error, f"block {block}") from error
 
     def seal(self) -> dict[str, Any]:
         """Check that all is there, record it, and move the store to its place.
@@ -115,6 +123,7 @@ class StoreWriter:
                 f"{self._path}: {len(missing)} of {self._layout.n_blocks} blocks are not written; "
                 "run the extraction again to go on"
             )
+        self._write_limited()
         group = zarr.open_group(self._partial, mode="r+")
         attributes: Any = group.attrs.asdict()[ATTRIBUTE]
         attributes["forward_images"] = sum(
@@ -123,9 +132,9 @@ class StoreWriter:
         attributes["sealed"] = {
             "arrays": {
                 a.name: {
-                    "shape": [self._layout.n_images, *a.shape],
+                    "shape": [self._layout.length(a), *a.shape],
                     "dtype": a.dtype,
-                    "shards": self._layout.n_blocks,
+                    "shards": self._layout.n_shards(a),
                     "bytes": _stored_bytes(self._partial / a.name),
                 }
                 for a in self._layout.arrays
@@ -148,20 +157,54 @@ class StoreWriter:
         shutil.rmtree(replaced, ignore_errors=True)
         return manifest(self._path, attributes)
 
-    def _shard(self, name: str, block: int) -> Path:
-        rest = ["0"] * (self._arrays[name].ndim - 1)
-        return self._partial.joinpath(name, "c", str(block), *rest)
+    def _write_limited(self) -> None:
+        """Put what the blocks have of arrays of some images into shards."""
+        for spec in (a for a in self._layout.arrays if a.is_limited):
+            length, step = self._layout.length(spec), self._layout.shard_rows(spec)
+            try:
+                for shard in range(self._layout.n_shards(spec)):
+                    entries = range(shard * step, min((shard + 1) * step, length))
+                    self._write_shard(spec, shard, entries, self._gather(spec, entries))
+            except (OSError, RuntimeError) as error:
+                raise self._write_error(error, f"shard {shard} of {spec.name}") from error
+
+    def _gather(self, spec: ArraySpec, entries: range) -> NDArray[Any]:
+        """Return some entries of an array of some images, from what their blocks have of it."""
+        assert spec.rows is not None
+        first, last = (spec.rows[e] // self._layout.block for e in (entries[0], entries[-1]))
+        pieces = []
+        for block in range(first, last + 1):
+            held = self._layout.entries(spec, self._layout.rows(block))
+            start, stop = max(held.start, entries.start), min(held.stop, entries.stop)
+            if start < stop:
+                piece = np.memmap(
+                    self._piece(spec, block), spec.dtype, "r", shape=(len(held), *spec.shape)
+                )
+                pieces.append(piece[start - held.start : stop - held.start])
+        return np.concatenate(pieces)
+
+    def _write_shard(
+        self, spec: ArraySpec, shard: int, entries: range, values: NDArray[Any]
+    ) -> None:
+        array = self._arrays[spec.name]
+        # Zarr would read half a shard that a killed job left, to fill up a short one.
+        rest = ["0"] * (array.ndim - 1)
+        self._partial.joinpath(spec.name, "c", str(shard), *rest).unlink(missing_ok=True)
+        array[entries.start : entries.stop] = values
+
+    def _piece(self, spec: ArraySpec, block: int) -> Path:
+        return self._marker(block).with_suffix(f".{spec.name.replace('/', '.')}")
 
     def _marker(self, block: int) -> Path:
         return self._partial / _PROGRESS / f"{block:06d}"
 
-    def _write_error(self, error: BaseException, block: int) -> StoreError:
+    def _write_error(self, error: BaseException, place: str) -> StoreError:
         full = getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error)
         free = size(shutil.disk_usage(self._partial).free)
         what = f"no space left on the disk ({free} free)" if full else str(error)
         return StoreError(
-            f"{self._path}: block {block} could not be written: {what}; the blocks before it are "
-            "kept: make room and run the extraction again to go on"
+            f"{self._path}: {place} could not be written: {what}; the blocks before it are kept: "
+            "make room and run the extraction again to go on"
         )
 
 
@@ -215,7 +258,9 @@ def open_writer(
         if found is None:
             shutil.rmtree(partial, ignore_errors=True)
             try:
-                _create(partial, layout, geometry, rows, request, model, weights or {})
+                create(partial, layout, geometry, rows, request, model, weights or {})
+                # Last: without it the creation itself was interrupted.
+                (partial / _PROGRESS).mkdir()
             except BaseException as error:
                 shutil.rmtree(partial, ignore_errors=True)
                 if isinstance(error, OSError):
@@ -232,12 +277,11 @@ def partial_path(path: Path) -> Path:
 def unfinished_request(path: Path) -> dict[str, Any] | None:
     """Return the request of an interrupted store, or None where there is none to go on with."""
     partial = partial_path(path)
-    # The markers' folder is made last: without it the creation itself was interrupted.
     if not (partial / _PROGRESS).is_dir():
         return None
     try:
         attributes = json.loads((partial / "zarr.json").read_text("utf-8"))["attributes"]
-        if attributes[ATTRIBUTE]["format_version"] != FORMAT_VERSION:
+        if attributes[ATTRIBUTE]["format_version"] not in FORMAT_VERSIONS:
             return None
         request: dict[str, Any] = attributes[ATTRIBUTE]["request"]
     except (OSError, ValueError, KeyError, TypeError):
@@ -254,76 +298,6 @@ def manifest(path: Path, attributes: Mapping[str, Any]) -> dict[str, Any]:
         "forward_images": attributes["forward_images"],
         "arrays": attributes["sealed"]["arrays"],
     }
-
-
-def _create(
-    partial: Path,
-    layout: Layout,
-    geometry: Geometry,
-    rows: Rows,
-    request: Mapping[str, Any],
-    model: str,
-    weights: Mapping[str, Any],
-) -> None:
-    group = zarr.create_group(partial, zarr_format=3)
-    group.attrs[ATTRIBUTE] = {
-        "format_version": FORMAT_VERSION,
-        "fingerprint": provenance.fingerprint(request),
-        "request": dict(request),
-        "model": model,
-        "weights": dict(weights),
-        "has_cls": geometry.has_cls,
-        "n_registers": geometry.n_registers,
-        "classes": {str(label): name for label, name in rows.classes.items()},
-        "skipped": [list(s) for s in rows.skipped],
-        "versions": provenance.versions(),
-    }
-    layers = np.asarray(geometry.layers, dtype=np.int64)
-    _coordinate(
-        group, "image_id", "image", np.asarray(rows.image_id, dtype=np.dtypes.StringDType())
-    )
-    _coordinate(group, "label", "image", rows.label)
-    _coordinate(group, "layer", "layer", layers)
-    if any(a.name.startswith(f"{SUMMARY_GROUP}/") for a in layout.arrays):
-        summary = group.create_group(SUMMARY_GROUP)
-        _coordinate(summary, "layer", "layer", layers)
-        for name, n in zip(("dy", "dx"), geometry.grid, strict=True):
-            _coordinate(summary, name, name, np.arange(1 - n, n, dtype=np.int64))
-    for array in layout.arrays:
-        group.create_array(
-            array.name,
-            shape=(layout.n_images, *array.shape),
-            dtype=array.dtype,
-            chunks=layout.chunk_shape(array),
-            shards=layout.shard_shape(array),
-            serializer=codec.serializer(),
-            compressors=codec.compressors(array.dtype),
-            # A shard that is not there must not read as numbers.
-            fill_value=float("nan"),
-            dimension_names=array.dims,
-            attributes={
-                "description": array.description,
-                "tap": array.tap,
-                # xarray's way to say which arrays label the images; a subgroup has none.
-                **({} if "/" in array.name else {"coordinates": "image_id label"}),
-            },
-        )
-    (partial / _PROGRESS).mkdir()
-
-
-def _coordinate(group: zarr.Group, name: str, dim: str, values: NDArray[Any]) -> None:
-    text = values.dtype.kind == "T"
-    array = group.create_array(
-        name,
-        shape=values.shape,
-        dtype=str if text else values.dtype,
-        chunks=(max(1, len(values)),),
-        compressors=(codec.compressors("uint8") if text else codec.compressors(str(values.dtype))),
-        dimension_names=(dim,),
-        # Zarr leaves out a chunk of zeros, and an absent chunk reads as zeros.
-        config={"write_empty_chunks": True},
-    )
-    array[:] = values
 
 
 def _array(group: zarr.Group, name: str) -> zarr.Array[Any]:

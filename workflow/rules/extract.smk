@@ -54,11 +54,13 @@ rule extract:
         "../../environment.yml"
     threads: lambda wildcards: extraction_threads(CONFIG.model(wildcards.model))
     resources:
-        mem_mb=lambda wildcards: extraction_memory_mb(
+        mem_mb=lambda wildcards, input: extraction_memory_mb(
             guess_shape(CONFIG.model(wildcards.model)),
             CONFIG.extraction["batch_size"],
             CONFIG.taps(wildcards.dataset),
             CONFIG.extraction["dtype"],
+            limits=CONFIG.limits(wildcards.dataset),
+            n_images=n_images(input.index),
         ),
         runtime=lambda wildcards, input, threads: extraction_minutes(
             guess_shape(CONFIG.model(wildcards.model)), n_images(input.index), threads

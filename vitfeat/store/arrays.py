@@ -1,0 +1,267 @@
+"""The arrays that each tap is stored in: names, dimensions, shapes, element types."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+
+#: Subgroup of the attention summaries.
+SUMMARY_GROUP = "attention_summary"
+
+#: What a block gets, and what it adds to it: taps with a subgroup each, of all kinds of tokens.
+RESIDUAL_TAPS = ("block_input", "attn_branch", "mlp_branch")
+
+#: Subgroup of the norms of tokens along the residual connections.
+NORMS_GROUP = "residual_norms"
+
+_TOKENS_OF = {
+    "block_input": "what each block gets, the skip of its attention",
+    "attn_branch": "what attention adds to its skip",
+    "mlp_branch": "what the MLP adds to its skip",
+}
+
+_NORMS = {
+    "attn_skip": "what each block gets",
+    "attn_branch": "what attention adds to it",
+    "mlp_skip": "their sum, which the MLP adds to",
+    "mlp_branch": "what the MLP adds",
+}
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Sizes of a model's tensors: all that the layout must know of it.
+
+    Attributes
+    ----------
+    layers
+        Numbers of the stored layers, counted from 0.
+    width, heads
+        Channels of a token; attention heads of a layer.
+    grid
+        Rows and columns of the token grid.
+    has_cls, n_registers
+        The tokens that stand before the grid.
+    has_branches
+        Whether blocks add attention and MLP to skips of their own.
+    """
+
+    layers: tuple[int, ...]
+    width: int
+    heads: int
+    grid: tuple[int, int]
+    has_cls: bool
+    n_registers: int
+    has_branches: bool = True
+
+    @property
+    def n_prefix(self) -> int:
+        """Number of tokens before the grid."""
+        return int(self.has_cls) + self.n_registers
+
+    @property
+    def n_tokens(self) -> int:
+        """Number of all tokens of an image."""
+        return self.n_prefix + prod(self.grid)
+
+
+@dataclass(frozen=True)
+class ArraySpec:
+    """One array of a store: its first dimension counts images.
+
+    Attributes
+    ----------
+    name
+        Path inside the group.
+    dims
+        Dimension names: first ``image``, or ``{tap}_image`` where it holds some images only.
+    shape
+        Shape of one image's part: everything but the first dimension.
+    dtype
+        NumPy's name of the element type.
+    tap
+        The tap that it belongs to.
+    description
+        One sentence for the array's attributes.
+    rows
+        The store's rows that it holds, in order; None for all.
+    """
+
+    name: str
+    dims: tuple[str, ...]
+    shape: tuple[int, ...]
+    dtype: str
+    tap: str
+    description: str
+    rows: tuple[int, ...] | None = None
+
+    @property
+    def bytes_per_image(self) -> int:
+        """Uncompressed bytes of one image."""
+        return prod(self.shape) * np.dtype(self.dtype).itemsize
+
+    @property
+    def has_layers(self) -> bool:
+        """Whether the second dimension is ``layer``."""
+        return len(self.dims) > 1 and self.dims[1] == "layer"
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether it holds some images only."""
+        return self.rows is not None
+
+
+def group_of(name: str) -> str:
+    """Return the subgroup that an array stands in, ``""`` for the store's own."""
+    return name.rpartition("/")[0]
+
+
+def rows_name(name: str) -> str:
+    """Return the coordinate that says which rows an array of some images holds.
+
+    It is named as the dimension that it labels, and stands beside the array.
+    """
+    tap = name.partition("/")[0]
+    group = group_of(name)
+    return f"{group}/{tap}_image" if group else f"{tap}_image"
+
+
+def arrays_of(tap: str, geometry: Geometry, dtype: str) -> list[ArraySpec]:
+    """Return the arrays of one tap, as far as a model has them.
+
+    Parameters
+    ----------
+    tap
+        Out of :data:`vitfeat.store.layout.TAPS`.
+    geometry
+        The model's sizes.
+    dtype
+        Element type of features; summaries and norms are float32.
+    """
+    if tap == "attention_summary":
+        return list(_summaries(geometry))
+    if tap == NORMS_GROUP:
+        return list(_norms(geometry))
+    if tap in RESIDUAL_TAPS:
+        return list(_tokens(tap, geometry, dtype, f"{tap}/", _TOKENS_OF[tap]))
+    if tap in ("attention", "attention_mean"):
+        return [_attention(tap, geometry, dtype)]
+    output = "each block's output, before the final norm"
+    return [a for a in _tokens(tap, geometry, dtype, "", output) if a.name == tap]
+
+
+def _tokens(tap: str, g: Geometry, dtype: str, group: str, description: str) -> Iterator[ArraySpec]:
+    """Return an array for each kind of tokens that a model has."""
+    kinds: list[tuple[str, str, str, tuple[int, ...]]] = []
+    if g.has_cls:
+        kinds.append(("cls", "CLS token", "", ()))
+    if g.n_registers:
+        kinds.append(("registers", "register tokens", "register", (g.n_registers,)))
+    kinds.append(("spatial", "spatial tokens", "y x", g.grid))
+    for name, words, dims, shape in kinds:
+        yield ArraySpec(
+            f"{group}{name}",
+            ("image", "layer", *dims.split(), "channel"),
+            (len(g.layers), *shape, g.width),
+            dtype,
+            tap,
+            f"{words} of {description}",
+        )
+
+
+def _attention(tap: str, g: Geometry, dtype: str) -> ArraySpec:
+    each = tap == "attention"
+    words = "attention after the softmax" if each else "mean of attention over heads"
+    return ArraySpec(
+        tap,
+        ("image", "layer", *(("head",) if each else ()), "query", "key"),
+        (len(g.layers), *((g.heads,) if each else ()), g.n_tokens, g.n_tokens),
+        dtype,
+        tap,
+        f"{words}; prefix tokens first, then the grid row by row",
+    )
+
+
+def _norms(g: Geometry) -> Iterator[ArraySpec]:
+    for name, words in _NORMS.items():
+        yield ArraySpec(
+            f"{NORMS_GROUP}/{name}",
+            ("image", "layer", "token"),
+            (len(g.layers), g.n_tokens),
+            "float32",
+            NORMS_GROUP,
+            f"L2 norm of every token of {words}; prefix tokens first, then the grid row by row",
+        )
+
+
+def _summaries(g: Geometry) -> Iterator[ArraySpec]:
+    """Return the sufficient statistics of the attention metrics (docs/methods.md)."""
+    layers, heads, (rows, columns) = len(g.layers), g.heads, g.grid
+
+    def array(name: str, dims: str, shape: tuple[int, ...], description: str) -> ArraySpec:
+        return ArraySpec(
+            f"{SUMMARY_GROUP}/{name}",
+            ("image", "layer", *dims.split()),
+            (layers, *shape),
+            "float32",
+            "attention_summary",
+            description,
+        )
+
+    if g.n_prefix:
+        yield array(
+            "prefix_query",
+            "head prefix key",
+            (heads, g.n_prefix, g.n_tokens),
+            "attention rows of the prefix tokens (CLS, registers)",
+        )
+    yield array(
+        "spatial_query",
+        "head key",
+        (heads, g.n_tokens),
+        "mean over spatial queries of their attention rows",
+    )
+    yield array(
+        "spatial_query_renormalised",
+        "head y x",
+        (heads, rows, columns),
+        "mean over spatial queries of their rows without prefix keys, each divided by what is "
+        "left; rows with nothing left count as zero",
+    )
+    yield array(
+        "aligned",
+        "head dy dx",
+        (heads, 2 * rows - 1, 2 * columns - 1),
+        "mean over spatial queries of their renormalised maps, each shifted so that the query "
+        "stands in the centre",
+    )
+    yield array(
+        "n_null",
+        "head",
+        (heads,),
+        "number of spatial queries that attend to prefix tokens alone",
+    )
+    # Of one position or one head there is no deviation.
+    if rows * columns > 1:
+        yield array(
+            "deviation_positions",
+            "head",
+            (heads,),
+            "standard deviation over spatial queries (ddof 1), mean over spatial keys",
+        )
+    if heads > 1:
+        yield array(
+            "deviation_heads",
+            "",
+            (),
+            "standard deviation over heads (ddof 1), mean over queries and keys",
+        )
+    yield array(
+        "entropy",
+        "head",
+        (heads,),
+        "mean over spatial queries of the entropy of their rows, in nats",
+    )

@@ -1,0 +1,106 @@
+"""An empty store: its metadata, attributes and coordinates."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+
+from vitfeat.store import codec, provenance
+from vitfeat.store.arrays import SUMMARY_GROUP, ArraySpec, Geometry, group_of, rows_name
+from vitfeat.store.layout import ATTRIBUTE, Layout
+
+if TYPE_CHECKING:
+    from vitfeat.store.writer import Rows
+
+
+def create(
+    partial: Path,
+    layout: Layout,
+    geometry: Geometry,
+    rows: Rows,
+    request: Mapping[str, Any],
+    model: str,
+    weights: Mapping[str, Any],
+) -> None:
+    """Make a store's group, coordinates and arrays, whose shards are all absent.
+
+    Parameters
+    ----------
+    partial
+        Where it stands while it is written.
+    layout, geometry, rows, request, model, weights
+        As :func:`vitfeat.store.writer.open_writer` takes them.
+    """
+    group = zarr.create_group(partial, zarr_format=3)
+    group.attrs[ATTRIBUTE] = {
+        "format_version": layout.format_version,
+        "fingerprint": provenance.fingerprint(request),
+        "request": dict(request),
+        "model": model,
+        "weights": dict(weights),
+        "grid": list(geometry.grid),
+        "has_cls": geometry.has_cls,
+        "n_registers": geometry.n_registers,
+        "has_branches": geometry.has_branches,
+        "classes": {str(label): name for label, name in rows.classes.items()},
+        "skipped": [list(s) for s in rows.skipped],
+        "versions": provenance.versions(),
+    }
+    layers = np.asarray(geometry.layers, dtype=np.int64)
+    _coordinate(
+        group, "image_id", "image", np.asarray(rows.image_id, dtype=np.dtypes.StringDType())
+    )
+    _coordinate(group, "label", "image", rows.label)
+    _coordinate(group, "layer", "layer", layers)
+    for name in dict.fromkeys(group_of(a.name) for a in layout.arrays):
+        if name:
+            _coordinate(group.create_group(name), "layer", "layer", layers)
+        if name == SUMMARY_GROUP:
+            for axis, n in zip(("dy", "dx"), geometry.grid, strict=True):
+                _coordinate(group, f"{name}/{axis}", axis, np.arange(1 - n, n, dtype=np.int64))
+    kept = {rows_name(a.name): (a.dims[0], a.rows) for a in layout.arrays if a.rows is not None}
+    for name, (dim, numbers) in kept.items():
+        _coordinate(group, name, dim, np.asarray(numbers, dtype=np.int64))
+    for array in layout.arrays:
+        group.create_array(
+            array.name,
+            shape=(layout.length(array), *array.shape),
+            dtype=array.dtype,
+            chunks=layout.chunk_shape(array),
+            shards=layout.shard_shape(array),
+            serializer=codec.serializer(),
+            compressors=codec.compressors(array.dtype),
+            # A shard that is not there must not read as numbers.
+            fill_value=float("nan"),
+            dimension_names=array.dims,
+            attributes={
+                "description": array.description,
+                "tap": array.tap,
+                # xarray's way to say which arrays label the images; a subgroup has none.
+                **({"coordinates": "image_id label"} if _labelled(array) else {}),
+            },
+        )
+
+
+def _labelled(array: ArraySpec) -> bool:
+    return not group_of(array.name) and not array.is_limited
+
+
+def _coordinate(group: zarr.Group, name: str, dim: str, values: NDArray[Any]) -> None:
+    text = values.dtype.kind == "T"
+    array = group.create_array(
+        name,
+        shape=values.shape,
+        dtype=str if text else values.dtype,
+        chunks=(max(1, len(values)),),
+        compressors=(codec.compressors("uint8") if text else codec.compressors(str(values.dtype))),
+        dimension_names=(dim,),
+        # Zarr leaves out a chunk of zeros, and an absent chunk reads as zeros.
+        config={"write_empty_chunks": True},
+    )
+    array[:] = values
