@@ -53,6 +53,16 @@ def test_each_analysis_takes_what_it_is_made_from(
     assert config.taps("other") == []
 
 
+def test_what_stands_in_for_cls_is_extracted_for_similarity_too(schema: dict[str, Any]) -> None:
+    cka = {"datasets": ["other"], "tokens": ["mean"]}
+    similarity = {"tokens": ["cls"]}
+    for without_cls, taps in (("leave_out", ["cls"]), ("mean", ["cls", "spatial"])):
+        config = parsed(
+            schema, {"cka": cka | {"without_cls": without_cls}, "similarity": similarity}
+        )
+        assert config.taps("digits") == taps
+
+
 def test_taps_are_kept_for_no_more_images_than_asked(schema: dict[str, Any]) -> None:
     config = parsed(schema, {"attention_maps": {"images": 5}, "residual": {"images": 40}})
     branches = dict.fromkeys(("block_input", "attn_branch", "mlp_branch"), 40)

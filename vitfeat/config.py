@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +76,10 @@ class Config:
         for analysis in self.analyses.asked().values():
             if dataset in analysis.datasets:
                 taps.need(analysis.required_taps())
+        similarity = self.analyses.similarity
+        if similarity is not None and dataset in similarity.datasets and self.cka is not None:
+            # What stands in for an absent CLS token is said once, with CKA, and holds for both.
+            taps.need(replace(self.cka, tokens=similarity.tokens).required_taps())
         return taps.limits
 
 

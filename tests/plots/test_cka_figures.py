@@ -13,15 +13,18 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
-from matplotlib.text import Text
 from PIL import Image
 
+from tests.plots.legible import assert_nothing_is_cut_and_no_texts_overlap, texts
 from vitfeat.analysis.tables import PairTable, Row, write_csv
 from vitfeat.errors import AnalysisError
+from vitfeat.jobs.cka_figures import draw_cka, draw_cka_pair
 from vitfeat.plots import style
-from vitfeat.plots.cka import all_pairs, figures_from_csv, last_layer
+from vitfeat.plots.cka import all_pairs, last_layer
+from vitfeat.plots.cka_pair import pair
 from vitfeat.plots.models import Model
-from vitfeat.plots.similarity import Similarity, similarities
+from vitfeat.plots.similarity import DrawnCka, Similarity, similarities
+from vitfeat.tables import read_table
 
 MODELS = [
     Model("a", "Alpha S/16", "dino"),
@@ -62,10 +65,6 @@ def image_at(ax: Axes, x: float, y: float) -> AxesImage | None:
             found.append(image)
     assert len(found) <= 1
     return found[0] if found else None
-
-
-def texts(figure: Figure) -> list[Text]:
-    return [text for text in figure.findobj(Text) if text.get_text() and text.get_visible()]
 
 
 def pixels(figure: Figure) -> np.ndarray:
@@ -307,26 +306,6 @@ def many(count: int, label: str) -> tuple[list[Similarity], list[Model]]:
     return given, models
 
 
-def assert_nothing_is_cut_and_no_texts_overlap(figure: Figure) -> None:
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    renderer = canvas.get_renderer()
-    width, height = canvas.get_width_height()
-    boxes = []
-    for text in texts(figure):
-        box = text.get_window_extent(renderer)
-        assert box.x0 >= -1, text
-        assert box.y0 >= -1, text
-        assert box.x1 <= width + 1, text
-        assert box.y1 <= height + 1, text
-        # The boxes of slanted texts overlap where the texts do not.
-        if text.get_rotation() in (0, 90):
-            boxes.append((text.get_text(), box.padded(-1)))
-    for index, (one, box) in enumerate(boxes):
-        for other, another in boxes[index + 1 :]:
-            assert not box.overlaps(another), (one, other)
-
-
 @pytest.mark.parametrize(
     ("count", "label"),
     [(1, "M"), (2, "a model"), (7, "DINO ViT-B/16"), (26, "DINO"), (3, "vit_base_patch16." * 3)],
@@ -366,7 +345,6 @@ def test_remarks_fit_under_the_smallest_figures() -> None:
 
 
 def test_files_are_written_and_always_the_same(tmp_path: Path) -> None:
-    models = [{"id": m.id, "label": m.label, "family": m.family} for m in MODELS]
     tables: dict[str, list[PairTable]] = {"digits": [], "photos": []}
     for dataset, given in tables.items():
         for (a, b), values in similarity().values.items():
@@ -382,9 +360,9 @@ def test_files_are_written_and_always_the_same(tmp_path: Path) -> None:
     written = []
     for folder in (tmp_path / "one", tmp_path / "two"):
         folder.mkdir()
-        figures_from_csv(tables, models, folder / "all.png", folder / "last.png")
+        draw_cka(tables, MODELS, folder / "all.png", folder / "last.png")
         written.append({path.name: path.read_bytes() for path in folder.iterdir()})
-    assert set(written[0]) == {"all.png", "all.pdf", "last.png", "last.pdf"}
+    assert set(written[0]) == {f"{n}.{k}" for n in ("all", "last") for k in ("png", "pdf", "csv")}
     assert written[0] == written[1]
     assert style.mpl.rcParams == state
     for name in ("all", "last"):
@@ -401,10 +379,9 @@ def drawn_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, estimator: str |
     write_csv(tmp_path / "t.csv", rows)
     figures: list[Figure] = []
     monkeypatch.setattr(style, "save", lambda figure, _: figures.append(figure))
-    model = {"id": "a", "label": "A", "family": "dino"}
     out = tmp_path / "all.png", tmp_path / "last.png"
     tables = {"d": [PairTable("cls", "a", "a", tmp_path / "t.csv")]}
-    figures_from_csv(tables, [model], *out, estimator=estimator)
+    draw_cka(tables, [Model("a", "A", "dino")], *out, estimator=estimator)
     return " ".join(text.get_text() for text in texts(figures[1]))
 
 
@@ -433,8 +410,8 @@ def drawn_words(
         write_csv(tables[-1].path, rows)
     figures: list[Figure] = []
     monkeypatch.setattr(style, "save", lambda figure, _: figures.append(figure))
-    models = [{"id": name, "label": f"Label {name}", "family": "dino"} for name in "ab"]
-    figures_from_csv({"d": tables}, models, tmp_path / "all.png", tmp_path / "last.png")
+    models = [Model(name, f"Label {name}", "dino") for name in "ab"]
+    draw_cka({"d": tables}, models, tmp_path / "all.png", tmp_path / "last.png")
     every, last = ({text.get_text() for text in texts(figure)} for figure in figures)
     return every & last
 
@@ -475,6 +452,111 @@ def test_tables_tell_what_stands_in(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     words = drawn_words(tmp_path, monkeypatch, given)
     assert {"Label a", "Label b*"} <= words
     assert "* no CLS token: mean of spatial tokens in its place" in words
+
+
+def drawn_cells(figure: Figure, name: str) -> dict[tuple[str, str], np.ndarray]:
+    """Values of every image in a block, by the models at its place."""
+    found = {}
+    for image in blocks(figure)[name].get_images():
+        left, _, bottom, _ = image.get_extent()
+        found[MODELS[int(bottom)].id, MODELS[int(left)].id] = np.asarray(image.get_array())
+    return found
+
+
+def test_the_numbers_beside_a_figure_are_those_in_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tables = []
+    for (a, b), values in similarity().values.items():
+        tables.append(PairTable("cls", a, b, tmp_path / f"{a}.{b}.csv"))
+        cells = np.ndenumerate(values)
+        write_csv(tables[-1].path, [row(a, i, b, j, float(v)) for (i, j), v in cells])
+    figures: list[Figure] = []
+    monkeypatch.setattr(style, "save", lambda figure, _: figures.append(figure))
+    draw_cka({"digits": tables}, MODELS, tmp_path / "all.png", tmp_path / "last.png")
+    every = read_table(tmp_path / "all.csv", DrawnCka, "", "")
+    drawn = drawn_cells(figures[0], "digits/cls")
+    assert len(every) == 3 * 3 + 3 * 2 + 3 * 4 + 2 * 2 + 2 * 4 + 4 * 4
+    for one in every:
+        assert one[:4] == ("digits", "cls", "debiased", 12)
+        assert drawn[one.model_a, one.model_b][one.layer_a, one.layer_b] == one.cka
+    last = read_table(tmp_path / "last.csv", DrawnCka, "", "")
+    (image,) = blocks(figures[1])["digits/cls"].get_images()
+    assert len(last) == 6
+    for one in last:
+        place = "abc".index(one.model_a), "abc".index(one.model_b)
+        assert image.get_array()[place] == one.cka
+        assert (one.layer_a, one.layer_b) == (DEPTHS[one.model_a] - 1, DEPTHS[one.model_b] - 1)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_pair_in_large(turned: bool) -> None:
+    a, b = (MODELS[2], MODELS[0]) if turned else (MODELS[0], MODELS[2])
+    figure = pair(similarity(), a, b)
+    ax = blocks(figure)[f"{a.id}/{b.id}"]
+    (image,) = ax.get_images()
+    values = np.asarray(image.get_array())
+    for (i, j), value in np.ndenumerate(values):
+        assert value == cell(a.id, i, b.id, j)
+    assert values.shape == (DEPTHS[a.id], DEPTHS[b.id])
+    assert image.origin == "lower"
+    numbers = [str(i) for i in range(4)]
+    assert [t.get_text() for t in ax.get_yticklabels()] == numbers[: DEPTHS[a.id]]
+    assert [t.get_text() for t in ax.get_xticklabels()] == numbers[: DEPTHS[b.id]]
+    written = {t.get_position(): t.get_text() for t in ax.texts if "." in t.get_text()}
+    assert written == {(j, i): f"{v:.2f}" for (i, j), v in np.ndenumerate(values)}
+    names = {t.get_text(): t for t in ax.texts}
+    assert names[a.label].get_rotation() == 90
+    assert names[b.label].get_rotation() == 0
+    assert to_hex(names[b.label].get_color()) == style.family_colour(b.family).lower()
+    assert any("digits, 1,234 images" in t.get_text() for t in texts(figure))
+    assert_nothing_is_cut_and_no_texts_overlap(figure)
+
+
+@pytest.mark.parametrize(("depths", "label"), [((1, 1), "M"), ((24, 12), "DINO"), ((40, 48), "M")])
+@pytest.mark.parametrize("long", [False, True])
+def test_pairs_of_any_depth_are_legible(depths: tuple[int, int], label: str, long: bool) -> None:
+    a, b = (Model(i, label * (12 if long else 1) + i, "dino") for i in "ab")
+    layers = {"a": tuple(range(depths[0])), "b": tuple(range(depths[1]))}
+    values = {("a", "b"): np.full(depths, 0.5)}
+    values["a", "b"][0, 0] = np.nan
+    one = Similarity("photos", "cls", "debiased", 9, layers, values, frozenset("b"))
+    figure = pair(one, a, b)
+    words = [text.get_text() for text in texts(figure)]
+    assert f"{b.label}*" in words
+    assert "* no CLS token: mean of spatial tokens in its place" in " ".join(words)
+    assert "grey: no CKA (nan)" in words
+    assert ("0.50" in words) == (depths == (24, 12))
+    assert_nothing_is_cut_and_no_texts_overlap(figure)
+
+
+def test_a_pair_is_drawn_from_its_table(tmp_path: Path) -> None:
+    a, b = MODELS[:2]
+    table, out = tmp_path / "a--b.csv", tmp_path / "pairs" / "a--b.png"
+    rows = [row("a", i, "b", j, cell("a", i, "b", j)) for i in range(3) for j in range(2)]
+    rows += [r._replace(estimator="biased", cka=0.5) for r in rows]
+    write_csv(table, rows)
+    draw_cka_pair(table, "digits", b, a, out, estimator="biased")
+    assert out.stat().st_size > 5000
+    assert out.with_suffix(".pdf").stat().st_size > 3000
+    beside = read_table(out.with_suffix(".csv"), DrawnCka, "", "")
+    assert [one.cka for one in beside] == [0.5] * 6
+    draw_cka_pair(table, "digits", a, b, out)
+    beside = read_table(out.with_suffix(".csv"), DrawnCka, "", "")
+    assert [one.cka for one in beside] == [r.cka for r in rows[:6]]
+
+
+def test_a_pair_that_is_not_there(tmp_path: Path) -> None:
+    table, out = tmp_path / "a--b.csv", tmp_path / "a--b.png"
+    write_csv(table, [])
+    with pytest.raises(AnalysisError, match=r"no values of one token kind.*may lack the tokens"):
+        draw_cka_pair(table, "digits", *MODELS[:2], out)
+    write_csv(table, [row("a", 0, "b", 0)])
+    with pytest.raises(AnalysisError, match="no CKA values of a and c, only of a, b"):
+        draw_cka_pair(table, "digits", MODELS[0], MODELS[2], out)
+    with pytest.raises(AnalysisError, match="'paper', only debiased"):
+        draw_cka_pair(table, "digits", *MODELS[:2], out, estimator="paper")
+    assert not out.exists()
 
 
 def test_rows_become_panels() -> None:

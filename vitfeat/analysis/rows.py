@@ -49,6 +49,31 @@ class ClusteringRow(NamedTuple):
     value: float
 
 
+class SimilarityRow(NamedTuple):
+    """Similarity of a layer of one model and a layer of another by one measure.
+
+    ``measure`` is ``cka``, ``procrustes``, ``rsa``, ``mutual_knn`` or ``svcca``; ``setting`` the
+    neighbours of ``mutual_knn`` and the share of the variance of ``svcca``. ``tokens``,
+    ``made_from_a`` and ``made_from_b`` are as in CKA tables. ``low`` and ``high`` are the ends of
+    the interval of that ``confidence``, NaN where there is none.
+    """
+
+    model_a: str
+    layer_a: int
+    model_b: str
+    layer_b: int
+    measure: str
+    setting: float | None
+    tokens: str
+    made_from_a: str
+    made_from_b: str
+    n_images: int
+    value: float
+    low: float
+    high: float
+    confidence: float
+
+
 class ResidualCkaRow(NamedTuple):
     """Linear CKA (debiased) of the skip input of one block against the branch of another.
 
@@ -91,6 +116,11 @@ def read_attention(path: str | os.PathLike[str]) -> list[AttentionRow]:
 def read_clustering(path: str | os.PathLike[str]) -> list[ClusteringRow]:
     """Read a table of clustering scores."""
     return read_table(path, ClusteringRow, "clustering table", "vitfeat cluster")
+
+
+def read_similarity(path: str | os.PathLike[str]) -> list[SimilarityRow]:
+    """Read a table of similarities of two models."""
+    return read_table(path, SimilarityRow, "similarity table", "vitfeat similarity")
 
 
 def read_residual_cka(path: str | os.PathLike[str]) -> list[ResidualCkaRow]:

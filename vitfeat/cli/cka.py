@@ -7,6 +7,7 @@ from pathlib import Path
 
 from vitfeat.cli.arguments import AddCommand, count, from_json, positive
 from vitfeat.console import Console
+from vitfeat.errors import ConfigError
 from vitfeat.store.layout import TOKEN_ARRAYS
 
 
@@ -44,6 +45,13 @@ def add(command: AddCommand) -> None:
     sub.add_argument("--models", required=True, help="[{id, label, family}, ...] as JSON")
     sub.add_argument("--all", type=Path, required=True, dest="out_all")
     sub.add_argument("--last-layer", type=Path, required=True)
+
+    sub = command("plot-cka-pair", _plot_cka_pair, "draw the CKA of one pair of models in large")
+    sub.add_argument("table", type=Path, help="{a}--{b}.csv")
+    sub.add_argument("--dataset", required=True)
+    sub.add_argument("--models", required=True, help="[{id, label, family}, ...] as JSON: a and b")
+    sub.add_argument("--estimator", help="of those in the table, the one to draw")
+    sub.add_argument("--out", type=Path, required=True, help="the PNG to write")
 
 
 def _gram(options: argparse.Namespace, console: Console) -> None:
@@ -83,12 +91,28 @@ def _cka(options: argparse.Namespace, console: Console) -> None:
 
 
 def _plot_cka(options: argparse.Namespace, console: Console) -> None:
+    from vitfeat.jobs.cka_figures import draw_cka
     from vitfeat.plan import cka_tables
-    from vitfeat.plots.cka import figures_from_csv
+    from vitfeat.plots.models import models_from
 
-    models = from_json(options.models, "--models")
-    ids = [m["id"] for m in models]
+    models = models_from(from_json(options.models, "--models"))
+    ids = [model.id for model in models]
     tables = cka_tables(options.folder, options.datasets, options.tokens, ids)
-    figures_from_csv(
-        tables, models, options.out_all, options.last_layer, estimator=options.estimator
+    draw_cka(tables, models, options.out_all, options.last_layer, estimator=options.estimator)
+
+
+def _plot_cka_pair(options: argparse.Namespace, console: Console) -> None:
+    from vitfeat.jobs.cka_figures import draw_cka_pair
+    from vitfeat.plots.models import models_from
+
+    models = models_from(from_json(options.models, "--models"))
+    if not 1 <= len(models) <= 2:
+        raise ConfigError(f"--models takes the two models of the pair, found {len(models)}")
+    draw_cka_pair(
+        options.table,
+        options.dataset,
+        models[0],
+        models[-1],
+        options.out,
+        estimator=options.estimator,
     )

@@ -1,4 +1,4 @@
-"""The frame of the CKA figures: square blocks of models by models, a row per dataset.
+"""The frame of figures of similarity: square blocks of models by models in rows and columns.
 
 Sizes are in inches and follow from the number of models and the length of their labels, so that
 nothing is squeezed, cut or overlapping whatever is drawn.
@@ -18,12 +18,11 @@ from matplotlib.colors import Colormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.patches import Patch, Rectangle
-from matplotlib.textpath import TextPath
+from matplotlib.textpath import text_to_path
 from numpy.typing import NDArray
 
 from vitfeat.plots import style
 from vitfeat.plots.models import Model
-from vitfeat.plots.similarity import TOKEN_NAMES, Similarity
 
 SCALE = Normalize(0, 1)
 STRIP = 0.07
@@ -42,15 +41,33 @@ BAR_GAP, BAR_WIDTH, BAR_TEXT = 0.16, 0.13, 0.5
 
 
 @dataclass(frozen=True)
+class Place:
+    """Where a block stands, and what stands above it.
+
+    Attributes
+    ----------
+    row, column
+        Names of its row and column; blocks of one row or column share the name.
+    title, note
+        Above the block, the note small.
+    """
+
+    row: str
+    column: str
+    title: str
+    note: str
+
+
+@dataclass(frozen=True)
 class Frame:
-    """A figure with one axes per similarity, where model k covers k to k + 1 on both axes.
+    """A figure with one axes per block, where model k covers k to k + 1 on both axes.
 
     Attributes
     ----------
     figure
         The figure.
     axes
-        The similarities' axes, in the order that they were given.
+        The blocks' axes, in the order that they were given.
     left, below
         Axes of the first column, and the last of each column: where ticks belong.
     pitch
@@ -72,11 +89,15 @@ def colours() -> Colormap:
 def text_width(text: str, size: float, weight: str = "normal") -> float:
     """Width in inches of a text at a font size in points."""
     font = FontProperties(size=size, weight=weight)
-    return float(TextPath((0, 0), text, prop=font).get_extents().width) / 72 if text else 0.0
+    # From the letters' advances: the extents of their outlines cost twenty times as much.
+    width, _, _ = text_to_path.get_text_width_height_descent(text, font, ismath=False)
+    return float(width) / 72
 
 
 def frame(
-    similarities: Sequence[Similarity],
+    places: Sequence[Place],
+    rows: Sequence[str],
+    columns: Sequence[str],
     models: Sequence[Model],
     drawn: Collection[NDArray[np.float64] | np.float64 | None],
     *,
@@ -85,13 +106,17 @@ def frame(
     remarks: Sequence[str],
     pitch: float,
     ticks: float,
+    scale: str,
+    no_value: str = "no value (nan)",
 ) -> Frame:
     """Lay out blocks, titles, labels in family colours, legend and colour bar.
 
     Parameters
     ----------
-    similarities
-        What will be drawn, one block each.
+    places
+        Of the blocks.
+    rows, columns
+        Their names, from the top down and from left to right.
     models
         In this order from left to right and from the bottom up.
     drawn
@@ -104,10 +129,9 @@ def frame(
         Inches per model.
     ticks
         Inches to leave between blocks and colour strips for ticks.
+    scale, no_value
+        What the colours are of, and what no colour means.
     """
-    datasets = list(dict.fromkeys(one.dataset for one in similarities))
-    kinds = list(dict.fromkeys(one.tokens for one in similarities))
-    kinds.sort(key=lambda kind: [*TOKEN_NAMES, kind].index(kind))
     block = pitch * len(models)
     # Rotated text needs about its height per model.
     size = min(style.TEXT_SIZE, pitch * 72 * 0.75)
@@ -117,22 +141,22 @@ def frame(
     left = EDGE + label + PAD + STRIP + PAD + ticks
     # A slanted label of the first model may reach further left than any beside the block.
     left = max(left, EDGE + 0.71 * label) if angle == 45 else left
-    handles = _handles(models, drawn)
-    headed = [text_width(_images(one), style.SMALL_SIZE) for one in similarities]
-    headed += [text_width(_kind(one), style.TEXT_SIZE, "bold") for one in similarities]
+    handles = _handles(models, drawn, no_value)
+    headed = [text_width(one.note, style.SMALL_SIZE) for one in places]
+    headed += [text_width(one.title, style.TEXT_SIZE, "bold") for one in places]
     across = max(block, *headed)
-    inner = len(kinds) * across + (len(kinds) - 1) * GAP
+    inner = len(columns) * across + (len(columns) - 1) * GAP
     right = BAR_GAP + BAR_WIDTH + BAR_TEXT
     head = max(text_width(title, style.TITLE_SIZE, "bold"), text_width(note, style.SMALL_SIZE))
     width = max(left + inner + right, head + 2 * EDGE)
-    columns, lines = _legend_shape(handles, width)
+    per_line, lines = _legend_shape(handles, width)
     legend = 0.17 * lines + 0.1
     below = [line for one in remarks for line in _broken(one, width - 2 * EDGE)]
     foot = EDGE / 2 + REMARK * len(below)
     bottom = foot + EDGE / 2 + legend + PAD + label_below + 2 * PAD + STRIP + ticks
     top = EDGE + 0.34
-    height = bottom + len(datasets) * (block + BLOCK_TITLE) + top
-    height += (len(datasets) - 1) * (ticks + STRIP + PAD)
+    height = bottom + len(rows) * (block + BLOCK_TITLE) + top
+    height += (len(rows) - 1) * (ticks + STRIP + PAD)
     figure = Figure(figsize=(width, height))
     figure.text(
         EDGE / width, 1 - EDGE / height, title, va="top", size=style.TITLE_SIZE, weight="bold"
@@ -148,10 +172,10 @@ def frame(
     step = block + BLOCK_TITLE + ticks + STRIP + PAD
     axes, lefts = [], []
     belows: dict[int, tuple[int, Axes]] = {}
-    for one in similarities:
-        row, column = datasets.index(one.dataset), kinds.index(one.tokens)
+    for one in places:
+        row, column = rows.index(one.row), columns.index(one.column)
         x = left + column * (across + GAP)
-        y = bottom + (len(datasets) - 1 - row) * step
+        y = bottom + (len(rows) - 1 - row) * step
         ax = add(x, y, block, block)
         _prepare(ax, one, len(models))
         _strips(ax, models, block, ticks)
@@ -165,14 +189,14 @@ def frame(
         _labels(ax, models, size, -outer / block, None)
     for _, ax in belows.values():
         _labels(ax, models, size, -outer / block, angle)
-    bar = add(left + inner + BAR_GAP, bottom + (len(datasets) - 1) * step, BAR_WIDTH, block)
-    figure.colorbar(ScalarMappable(SCALE, colours()), cax=bar, label="linear CKA")
+    bar = add(left + inner + BAR_GAP, bottom + (len(rows) - 1) * step, BAR_WIDTH, block)
+    figure.colorbar(ScalarMappable(SCALE, colours()), cax=bar, label=scale)
     bar.tick_params(labelsize=style.SMALL_SIZE, width=0.6, length=2)
     figure.legend(
         handles=handles,
         loc="lower left",
         bbox_to_anchor=(EDGE / width, foot / height),
-        ncols=columns,
+        ncols=per_line,
         frameon=False,
         fontsize=style.SMALL_SIZE,
         borderaxespad=0,
@@ -184,13 +208,15 @@ def frame(
 
 
 def _handles(
-    models: Sequence[Model], drawn: Collection[NDArray[np.float64] | np.float64 | None]
+    models: Sequence[Model],
+    drawn: Collection[NDArray[np.float64] | np.float64 | None],
+    no_value: str,
 ) -> list[Patch]:
     """Legend: the families, and what stands for no value where there is some."""
     families = dict.fromkeys(model.family for model in models)
     handles = [Patch(facecolor=style.family_colour(name), label=name) for name in families]
     if any(panel is not None and np.isnan(panel).any() for panel in drawn):
-        handles.append(Patch(facecolor=style.NO_VALUE, label="no CKA (nan)"))
+        handles.append(Patch(facecolor=style.NO_VALUE, label=no_value))
     if any(panel is None for panel in drawn):
         handles.append(Patch(**ABSENT, label="not computed"))
     return handles
@@ -226,37 +252,30 @@ def absent(ax: Axes, column: int, row: int, gutter: float) -> None:
     ax.add_patch(Rectangle((column + gutter, row + gutter), side, side, **ABSENT))
 
 
-def _images(one: Similarity) -> str:
-    return f"{one.dataset}, {one.n_images:,} images"
-
-
-def _kind(one: Similarity) -> str:
-    return TOKEN_NAMES.get(one.tokens, one.tokens)
-
-
-def _prepare(ax: Axes, one: Similarity, count: int) -> None:
+def _prepare(ax: Axes, one: Place, count: int) -> None:
     ax.set_xlim(0, count)
     ax.set_ylim(0, count)
     ax.set_xticks([])
     ax.set_yticks([])
     ax.spines[:].set_visible(False)
-    ax.set_label(f"{one.dataset}/{one.tokens}")
-    ax.annotate(
-        _kind(one),
-        (0, 1),
-        (0, 15),
-        xycoords="axes fraction",
-        textcoords="offset points",
-        weight="bold",
-    )
-    ax.annotate(
-        _images(one),
-        (0, 1),
-        (0, 5),
-        xycoords="axes fraction",
-        textcoords="offset points",
-        size=style.SMALL_SIZE,
-    )
+    ax.set_label(f"{one.row}/{one.column}")
+    head(ax, one.title, one.note)
+
+
+def head(ax: Axes, title: str, note: str) -> None:
+    """Write a title and a small note above an axes, which :data:`BLOCK_TITLE` has room for."""
+    for text, above, more in (
+        (title, 15, {"weight": "bold"}),
+        (note, 5, {"size": style.SMALL_SIZE}),
+    ):
+        ax.annotate(
+            text,
+            (0, 1),
+            (0, above),
+            xycoords="axes fraction",
+            textcoords="offset points",
+            **more,
+        )
 
 
 def _strips(ax: Axes, models: Sequence[Model], block: float, ticks: float) -> None:

@@ -3,30 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from vitfeat.analysis.tables import PairTable, Row, read_csv
 from vitfeat.errors import AnalysisError
 from vitfeat.plots import style
-from vitfeat.plots.blocks import SCALE, Frame, absent, colours, frame, text_width
-from vitfeat.plots.models import Model, models_from
-from vitfeat.plots.similarity import Similarity, similarities
-
-MAX_WRITTEN = 12
-"""Values are written into the cells for no more models than this."""
+from vitfeat.plots.blocks import SCALE, Frame, Place, absent, colours, frame, text_width
+from vitfeat.plots.matrices import draw_matrix, value_size
+from vitfeat.plots.models import Model
+from vitfeat.plots.similarity import TOKEN_NAMES, Similarity
+from vitfeat.plots.stand_ins import marked, stand_in_remarks
+from vitfeat.text import plural
 
 GUTTER = 0.03
 """White on each side of a panel, of the panel's size, but at most :data:`MAX_GUTTER` inches."""
 
 MAX_GUTTER = 0.012
 
-MARK = "*"
-"""Behind the label of a model whose CLS token something else stands in for."""
+SCALE_NAME, NO_VALUE = "linear CKA", "no CKA (nan)"
 
 
 def all_pairs(
@@ -56,14 +52,15 @@ def all_pairs(
         Nothing to draw, several estimators, or a model without any value that is not left out.
     """
     _check(blocks, models, left_out)
-    remarks = _remarks(blocks, models, left_out)
-    models = _marked(blocks, models)
+    stand_ins = {name for one in blocks for name in one.stand_ins}
+    remarks = stand_in_remarks(stand_ins, models, left_out)
+    models = marked(models, stand_ins)
     pitch = float(np.clip(4.0 / len(models), 0.3, 1.6))
     size = float(np.clip(pitch * 72 / 6, 4.5, style.SMALL_SIZE))
     last = max(max(numbers) for one in blocks for numbers in one.layers.values())
     with style.settings():
         made = frame(
-            blocks,
+            *_places(blocks),
             models,
             [one.panel(a.id, b.id) for one in blocks for a in models for b in models],
             title="Linear CKA between all layers",
@@ -72,6 +69,8 @@ def all_pairs(
             remarks=remarks,
             pitch=pitch,
             ticks=text_width(str(last), size) + 0.06,
+            scale=SCALE_NAME,
+            no_value=NO_VALUE,
         )
         gutter = min(GUTTER, MAX_GUTTER / pitch)
         for ax, one in zip(made.axes, blocks, strict=True):
@@ -105,15 +104,14 @@ def last_layer(
         As :func:`all_pairs`.
     """
     _check(blocks, models, left_out)
-    remarks = _remarks(blocks, models, left_out)
-    models = _marked(blocks, models)
+    stand_ins = {name for one in blocks for name in one.stand_ins}
+    remarks = stand_in_remarks(stand_ins, models, left_out)
+    models = marked(models, stand_ins)
     pitch = float(np.clip(4.0 / len(models), 0.22, 0.9))
-    count = len(models)
-    size = min(style.TEXT_SIZE, pitch * 72 / 4.2)
     drawn = [[[_last(one, a, b) for b in models] for a in models] for one in blocks]
     with style.settings():
         made = frame(
-            blocks,
+            *_places(blocks),
             models,
             [value for matrix in drawn for row in matrix for value in row],
             title="Linear CKA between last layers",
@@ -121,101 +119,29 @@ def last_layer(
             remarks=remarks,
             pitch=pitch,
             ticks=0.0,
+            scale=SCALE_NAME,
+            no_value=NO_VALUE,
         )
         for ax, matrix in zip(made.axes, drawn, strict=True):
-            for row, column in np.ndindex(count, count):
-                value = matrix[row][column]
-                if value is None:
-                    absent(ax, column, row, 0)
-                elif count <= MAX_WRITTEN:
-                    _write(ax, row, column, value, size)
-            values = np.array(matrix, dtype=np.float64)
-            ax.imshow(
-                values,
-                origin="lower",
-                extent=(0, count, 0, count),
-                aspect="auto",
-                cmap=colours(),
-                norm=SCALE,
-            )
-            ax.hlines(range(1, count), 0, count, color="white", lw=0.8)
-            ax.vlines(range(1, count), 0, count, color="white", lw=0.8)
+            draw_matrix(ax, matrix, value_size(pitch))
     return made.figure
 
 
-def figures_from_csv(
-    tables: Mapping[str, Sequence[PairTable]],
-    models: Sequence[Mapping[str, str]],
-    out_all: Path,
-    out_last: Path,
-    *,
-    estimator: str | None = None,
-) -> None:
-    """Read CKA tables and write both figures, PNG and PDF each.
-
-    Parameters
-    ----------
-    tables
-        Of each dataset, the tables of its pairs, of each model with itself too; all token kinds
-        may be among them.
-    models
-        ``id``, ``label`` and ``family`` of each model, in the order of the figures.
-    out_all, out_last
-        The PNG files of :func:`all_pairs` and :func:`last_layer`.
-    estimator
-        The one to draw, where tables hold several; the first in the tables if none is named.
-
-    Raises
-    ------
-    AnalysisError
-        A table that cannot be read, an estimator that is in none, models without CLS token alone
-        and nothing in its place, or as :func:`all_pairs`.
-    """
-    known = models_from(models)
-    rows: dict[str, list[Row]] = {dataset: [] for dataset in tables}
-    left_out = set()
-    for dataset, some in tables.items():
-        for table in some:
-            found = read_csv(table.path)
-            rows[dataset] += found
-            if not found and table.tokens == "cls" and table.model_a == table.model_b:
-                left_out.add(table.model_a)
-    held = dict.fromkeys(row.estimator for given in rows.values() for row in given)
-    if left_out and not held:
-        raise AnalysisError(
-            f"no CKA values to draw: no CLS token in {', '.join(sorted(left_out))}; ask for other "
-            "tokens in analyses.cka.tokens, or set analyses.cka.without_cls to mean"
+def _places(blocks: Sequence[Similarity]) -> tuple[list[Place], list[str], list[str]]:
+    """Blocks, a row per dataset and a column per token kind."""
+    rows = list(dict.fromkeys(one.dataset for one in blocks))
+    columns = list(dict.fromkeys(one.tokens for one in blocks))
+    columns.sort(key=lambda kind: [*TOKEN_NAMES, kind].index(kind))
+    places = [
+        Place(
+            one.dataset,
+            one.tokens,
+            TOKEN_NAMES.get(one.tokens, one.tokens),
+            f"{one.dataset}, {plural(one.n_images, 'image')}",
         )
-    drawn = estimator or next(iter(held), None)
-    if held and drawn not in held:
-        raise AnalysisError(
-            f"no CKA table holds the estimator {drawn!r}, only {', '.join(held)}: draw one of "
-            "those, or compute it"
-        )
-    blocks = [
-        block
-        for dataset, given in rows.items()
-        for block in similarities(dataset, (row for row in given if row.estimator == drawn))
+        for one in blocks
     ]
-    style.save(all_pairs(blocks, known, left_out), out_all)
-    style.save(last_layer(blocks, known, left_out), out_last)
-
-
-def _remarks(
-    blocks: Sequence[Similarity], models: Sequence[Model], left_out: Collection[str]
-) -> list[str]:
-    """Say which models have no CLS token, and what that means for them."""
-    remarks = []
-    if any(one.stand_ins for one in blocks):
-        remarks.append(f"{MARK} no CLS token: mean of spatial tokens in its place")
-    if without := [model.label for model in models if model.id in left_out]:
-        remarks.append(f"no CLS token: {', '.join(without)}")
-    return remarks
-
-
-def _marked(blocks: Sequence[Similarity], models: Sequence[Model]) -> list[Model]:
-    marked = {name for one in blocks for name in one.stand_ins}
-    return [replace(m, label=f"{m.label}{MARK}") if m.id in marked else m for m in models]
+    return places, rows, columns
 
 
 def _check(
@@ -300,18 +226,3 @@ def _layer_ticks(
 def _within(at: float, length: float) -> float:
     """Move the middle of a text along a panel from 0 to 1 so that it does not stick out."""
     return min(max(at, length / 2), 1 - length / 2)
-
-
-def _write(ax: Axes, row: int, column: int, value: np.float64, size: float) -> None:
-    """Write a value into its cell, black or white, whichever stands out."""
-    red, green, blue, _ = colours()(SCALE(np.ma.masked_invalid([value])))[0]
-    dark = 0.2126 * red**2.2 + 0.7152 * green**2.2 + 0.0722 * blue**2.2 < 0.18
-    ax.text(
-        column + 0.5,
-        row + 0.5,
-        "nan" if np.isnan(value) else f"{max(value, 0):.2f}",
-        ha="center",
-        va="center",
-        size=size,
-        color="white" if dark else "black",
-    )

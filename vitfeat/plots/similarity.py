@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,6 +53,54 @@ class Similarity:
         if (a, b) in self.values:
             return self.values[a, b]
         return self.values[b, a].T if (b, a) in self.values else None
+
+
+class DrawnCka(NamedTuple):
+    """A value in a figure of CKA, as the table beside it has it."""
+
+    dataset: str
+    tokens: str
+    estimator: str
+    n_images: int
+    model_a: str
+    layer_a: int
+    model_b: str
+    layer_b: int
+    cka: float
+
+
+def drawn_rows(
+    blocks: Iterable[Similarity], models: Iterable[str], *, last: bool = False
+) -> Iterator[DrawnCka]:
+    """Return the values that a figure shows, each pair of models once.
+
+    Parameters
+    ----------
+    blocks
+        What is drawn.
+    models
+        Ids of the models in the figure.
+    last
+        Whether the figure shows the last layers alone.
+    """
+    shown = set(models)
+    for one in blocks:
+        for (a, b), values in one.values.items():
+            if not {a, b} <= shown:
+                continue
+            for (i, j), value in np.ndenumerate(values):
+                if not last or (i, j) == (values.shape[0] - 1, values.shape[1] - 1):
+                    yield DrawnCka(
+                        one.dataset,
+                        one.tokens,
+                        one.estimator,
+                        one.n_images,
+                        a,
+                        one.layers[a][i],
+                        b,
+                        one.layers[b][j],
+                        float(value),
+                    )
 
 
 def similarities(dataset: str, rows: Iterable[Row]) -> list[Similarity]:

@@ -1,19 +1,21 @@
 # Linear CKA: Gram matrices once per model and token kind, pairs from Gram matrices alone.
 
 
-def all_cka_tables():
+def all_cka_tables(ids=None):
+    """Return the tables of all pairs, of all models if not told which."""
     if CONFIG.cka is None:
         return []
-    ids = [m.id for m in CONFIG.models]
+    ids = ids or [m.id for m in CONFIG.models]
     tables = cka_tables(CONFIG.results / "cka", CONFIG.cka.datasets, CONFIG.cka.tokens, ids)
     return [table.path.as_posix() for some in tables.values() for table in some]
 
 
 def cka_targets():
-    """Return the figures of CKA."""
+    """Return the figures of CKA: of all models, and of each set."""
     if CONFIG.cka is None:
         return []
-    return [f"{RESULTS}/cka/all.png", f"{RESULTS}/cka/last_layer.png"]
+    folders = [f"{RESULTS}/cka", *(f"{RESULTS}/cka/sets/{chosen}" for chosen in CONFIG.sets)]
+    return [f"{folder}/{name}.png" for folder in folders for name in ("all", "last_layer")]
 
 
 TARGETS.append(cka_targets)
@@ -36,7 +38,7 @@ def pair_settings():
     }
 
 
-def figure_settings():
+def figure_settings(ids=None):
     """Return the settings of the CKA figures; the tables' content comes from their jobs."""
     if CONFIG.cka is None:
         return {}
@@ -44,8 +46,19 @@ def figure_settings():
         "datasets": CONFIG.cka.datasets,
         "tokens": CONFIG.cka.tokens,
         "estimator": CONFIG.cka.estimators[0],
-        "models": shown_models(),
+        "models": shown_models(ids),
     }
+
+
+def similarity_files(folder, names):
+    """Return the files of figures below a folder: PNG, PDF, and the numbers that they show."""
+    return [f"{folder}/{name}.{kind}" for name in names for kind in ("png", "pdf", "csv")]
+
+
+def shown_pair(a, b):
+    """Return two models as JSON, the one upwards first."""
+    shown = {model["id"]: model for model in json.loads(shown_models((a, b)))}
+    return json.dumps([shown[a], shown[b]])
 
 
 rule gram:
@@ -124,10 +137,7 @@ rule cka_figures:
     input:
         all_cka_tables(),
     output:
-        all=update(f"{RESULTS}/cka/all.png"),
-        all_pdf=update(f"{RESULTS}/cka/all.pdf"),
-        last_layer=update(f"{RESULTS}/cka/last_layer.png"),
-        last_layer_pdf=update(f"{RESULTS}/cka/last_layer.pdf"),
+        update(similarity_files(f"{RESULTS}/cka", ("all", "last_layer"))),
     log:
         f"{RESULTS}/logs/cka_figures.log",
     benchmark:
@@ -138,8 +148,55 @@ rule cka_figures:
         mem_mb=2000,
         runtime=30,
     params:
-        folder=lambda wildcards, output: Path(output.all).parent.as_posix(),
+        folder=lambda wildcards, input: Path(input[0]).parents[2].as_posix(),
+        out=lambda wildcards, output: Path(output[0]).parent.as_posix(),
         flags=flags(figure_settings()),
     shell:
-        "python -m vitfeat plot-cka {params.folder:q} {params.flags} --all {output.all:q} "
-        "--last-layer {output.last_layer:q} --log {log:q}"
+        "python -m vitfeat plot-cka {params.folder:q} {params.flags} --all {params.out:q}/all.png "
+        "--last-layer {params.out:q}/last_layer.png --log {log:q}"
+
+
+use rule cka_figures as cka_set_figures with:
+    input:
+        lambda wildcards: all_cka_tables(CONFIG.sets[wildcards.chosen]),
+    output:
+        update(similarity_files(f"{RESULTS}/cka/sets/{{chosen}}", ("all", "last_layer"))),
+    log:
+        f"{RESULTS}/logs/cka_figures/{{chosen}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/cka_figures/{{chosen}}.tsv"
+    params:
+        folder=lambda wildcards, input: Path(input[0]).parents[2].as_posix(),
+        out=lambda wildcards, output: Path(output[0]).parent.as_posix(),
+        flags=lambda wildcards: flags(figure_settings(CONFIG.sets[wildcards.chosen])),
+
+
+# Nothing asks for it: there are too many pairs. Name its output to have one.
+rule cka_pair_figure:
+    input:
+        f"{RESULTS}/cka/{{dataset}}/{{tokens}}/{{model_a}}--{{model_b}}.csv",
+    output:
+        update(
+            similarity_files(
+                f"{RESULTS}/similarity/{{dataset}}/{{tokens}}/pairs", ("{model_a}--{model_b}",)
+            )
+        ),
+    log:
+        f"{RESULTS}/logs/cka_pair_figure/{{dataset}}/{{tokens}}/{{model_a}}--{{model_b}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/cka_pair_figure/{{dataset}}/{{tokens}}/{{model_a}}--{{model_b}}.tsv"
+    wildcard_constraints:
+        model_a=MODEL_IDS,
+        model_b=MODEL_IDS,
+    conda:
+        "../../environment.yml"
+    resources:
+        mem_mb=1000,
+        runtime=15,
+    params:
+        out=lambda wildcards, output: output[0],
+        models=lambda wildcards: shown_pair(wildcards.model_a, wildcards.model_b),
+        estimator=CONFIG.cka.estimators[0] if CONFIG.cka else "debiased",
+    shell:
+        "python -m vitfeat plot-cka-pair {input:q} --dataset {wildcards.dataset} "
+        "--models {params.models:q} --estimator {params.estimator} --out {params.out:q} --log {log:q}"

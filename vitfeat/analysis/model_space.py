@@ -1,0 +1,134 @@
+"""Models among one another, from the similarity of every two: a tree, and a map."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Merge:
+    """Two branches of a tree that become one.
+
+    Attributes
+    ----------
+    left, right
+        Members of either branch, in the order of the tree's leaves.
+    similarity
+        Mean similarity of the members of the one with those of the other.
+    """
+
+    left: tuple[int, ...]
+    right: tuple[int, ...]
+    similarity: float
+
+
+@dataclass(frozen=True)
+class Tree:
+    """A dendrogram of n items.
+
+    Attributes
+    ----------
+    leaves
+        Items in an order in which branches do not cross.
+    merges
+        n - 1 of them; similarity never rises.
+    """
+
+    leaves: tuple[int, ...]
+    merges: tuple[Merge, ...]
+
+
+def tree(similarity: Floats) -> Tree:
+    r"""Hierarchical clustering by average linkage, with the leaves in their optimal order.
+
+    Two branches A, B that are merged have the greatest mean similarity of all,
+    :math:`\frac{1}{|A||B|} \sum_{a \\in A, b \in B} s_{ab}` (Sokal & Michener 1958, with the
+    distance 1 - s). Of the orders in which branches do not cross, the one whose neighbouring
+    leaves are most alike in sum (Bar-Joseph et al. 2001).
+
+    Parameters
+    ----------
+    similarity
+        Symmetric (n, n), at most 1, n at least 2.
+    """
+    # Here only: hundreds of jobs that compare models do without.
+    from scipy.cluster.hierarchy import leaves_list, linkage
+    from scipy.spatial.distance import squareform
+
+    distance = 1 - (similarity + similarity.T) / 2
+    np.fill_diagonal(distance, 0)
+    # Rounding may leave a distance of identical items below 0.
+    linked = linkage(
+        squareform(np.clip(distance, 0, None)), method="average", optimal_ordering=True
+    )
+    order = tuple(int(leaf) for leaf in leaves_list(linked))
+    place = {leaf: index for index, leaf in enumerate(order)}
+    branches: list[tuple[int, ...]] = [(item,) for item in range(len(similarity))]
+    merges = []
+    for first, second, height, _ in linked:
+        both = branches[int(first)], branches[int(second)]
+        left, right = sorted(both, key=lambda branch: place[branch[0]])
+        branches.append(left + right)
+        merges.append(Merge(left, right, float(1 - height)))
+    return Tree(order, tuple(merges))
+
+
+@dataclass(frozen=True)
+class Map:
+    """Items in the plane.
+
+    Attributes
+    ----------
+    places
+        (n, 2).
+    explained
+        Shares of the sum of squared distances that the two axes hold, (2,).
+    stress
+        Kruskal's stress-1 of the plane's distances: 0 where they are the given ones.
+    """
+
+    places: Floats
+    explained: Floats
+    stress: float
+
+
+def chords(cka: Floats) -> Floats:
+    r"""Distances :math:`\sqrt{2 - 2 s}` between unit vectors of which s is the cosine, (n, n).
+
+    Debiased CKA is the cosine of two U-centred Gram matrices (docs/methods.md), so that models are
+    points on a sphere, and this the straight line between them.
+    """
+    return np.asarray(np.sqrt(np.clip(2 - 2 * cka, 0, None)))
+
+
+def plane(distance: Floats) -> Map:
+    r"""Classical multidimensional scaling to two dimensions.
+
+    :math:`B = -\frac{1}{2} H D^2 H` holds the inner products of centred points with these
+    distances; its two leading eigenvectors times the roots of their eigenvalues are the places
+    (Torgerson 1952; Gower 1966). Axes point where their largest place is positive.
+
+    Parameters
+    ----------
+    distance
+        Symmetric (n, n), n at least 2.
+    """
+    squared = np.square(distance)
+    centred = squared - squared.mean(axis=0) - squared.mean(axis=1)[:, None] + squared.mean()
+    values, vectors = np.linalg.eigh(-centred / 2)
+    values, vectors = np.clip(values[::-1], 0, None), vectors[:, ::-1]
+    places = np.zeros((len(distance), 2))
+    places[:, :] = vectors[:, :2] * np.sqrt(values[:2])
+    largest = np.abs(places).argmax(axis=0)
+    places *= np.where(places[largest, [0, 1]] < 0, -1, 1)
+    total = float(values.sum())
+    explained = values[:2] / total if total else np.zeros(2)
+    drawn = np.linalg.norm(places[:, None] - places, axis=-1)
+    whole = float(squared.sum())
+    stress = np.sqrt(np.square(drawn - distance).sum() / whole) if whole else 0.0
+    return Map(places, explained, float(stress))
