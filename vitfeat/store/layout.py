@@ -145,8 +145,8 @@ class Layout:
 def available_taps(geometry: Geometry, wanted: Iterable[str]) -> tuple[str, ...]:
     """Return the wanted taps that a model has, in the standard order.
 
-    A model without a CLS token has no ``cls``, one without registers no ``registers``, and one whose
-    blocks add attention and MLP at once, or nothing, none of the residual connections.
+    A model without a CLS token has no ``cls``, one without registers no ``registers``, and one
+    whose blocks add attention and MLP at once, or nothing, none of the residual connections.
     """
     found = set(wanted)
     if not geometry.has_branches:
