@@ -8,7 +8,7 @@ import pytest
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
-from tests.plots.canvas import assert_readable, axes_named, lines, words
+from tests.plots.canvas import assert_readable, axes_named, lines, shown_texts, words
 from tests.plots.made_tables import DEMO, PAPER, Made, attention_rows, models
 from vitfeat.analysis.rows import AttentionRow
 from vitfeat.errors import AnalysisError
@@ -153,6 +153,33 @@ def test_every_head_is_a_dot() -> None:
         assert low < x.min() < x.max() < high
     scales = {ax.get_ylim() for ax in figure.axes if str(ax.get_label()).startswith("entropy")}
     assert len(scales) == 1
+
+
+def test_means_lie_over_the_dots_that_they_are_of() -> None:
+    ax = axes_named(drawn(DEMO, "breakout_figure"), "entropy/0")
+    bars = {str(b.get_label()): b for b in ax.collections if str(b.get_label()).startswith("means")}
+    assert set(bars) == {f"means {made.model.id}" for made in DEMO}
+    dots = [line.get_zorder() for line in lines(ax).values()]
+    assert max(dots) < min(bar.get_zorder() for bar in bars.values())
+
+
+@pytest.mark.parametrize(
+    ("draw", "name"), [("breakout_figure", "layer"), ("families_figure", "depth")]
+)
+def test_every_panel_says_what_goes_across(draw: str, name: str) -> None:
+    found = [text.get_text() for text in shown_texts(drawn(DEMO, draw))]
+    assert found.count(name) == len(DEMO)
+
+
+def test_lines_of_many_layers_have_few_markers() -> None:
+    figure = drawn(PAPER, "layers_figure")
+    steps = {
+        made.depth: lines(ax)[made.model.id].get_markevery()
+        for made in PAPER
+        for ax in figure.axes
+        if made.model.id in lines(ax)
+    }
+    assert steps == {12: 1, 24: 2, 32: 3}
 
 
 def test_averages_are_over_all_layers_and_heads() -> None:

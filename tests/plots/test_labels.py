@@ -45,6 +45,20 @@ def test_texts_are_broken_at_spaces_before_anything_else() -> None:
     assert wrapped("", 1) == []
 
 
+def test_units_in_brackets_stay_together_where_they_fit() -> None:
+    text = "Attention distance (image edges) of all (a, b)."
+    assert wrapped(text, 0.75) == ["Attention", "distance", "(image edges)", "of all (a, b)."]
+    assert "(image" in wrapped(text, 0.6)
+    assert wrapped("f(a b) (c", 0.35) == ["f(a b)", "(c"]
+
+
+def test_bold_texts_are_broken_by_their_own_width() -> None:
+    text = "Supervised S/32"
+    width = text_width(text, style.SMALL_SIZE, "bold")
+    assert wrapped(text, width) == [text]
+    assert wrapped(text, width, weight="bold") == ["Supervised", "S/32"]
+
+
 def test_wide_words_are_broken_where_they_may_be() -> None:
     assert wrapped("Spatial-to-register attention", 0.6) == ["Spatial-to-", "register", "attention"]
     lines = wrapped("abcdefghijklmnopqrstuvwxyz", 0.4)

@@ -158,6 +158,11 @@ def test_the_overview_says_what_each_part_is_of() -> None:
     assert "CKA" not in words(overview(DEMO, with_cka=False))
 
 
+def test_gaps_of_the_overview_are_explained() -> None:
+    assert "the CLS token that enters block 0" in words(overview(DEMO))
+    assert "the CLS token that enters block 0" not in words(overview(DEMO, with_cka=False))
+
+
 def test_models_without_cls_are_drawn_without_and_named() -> None:
     made = [*DEMO, NO_CLS]
     for figure in (norms(made), families(made), overview(made)):

@@ -156,6 +156,7 @@ def breakout(
             [Track(panel.name, panel.heading, _limits(panel)) for panel in panels],
             most=MOST,
             size=(min(1.5, max(0.78, 6.6 / max(len(drawn), 1))), cell_height(len(drawn), MOST)),
+            across="layer",
             title=title,
             note=note,
             remarks=remarks,
@@ -178,13 +179,14 @@ def breakout(
                     ms=1.9,
                     mew=0,
                     color=colour,
-                    alpha=0.4,
+                    alpha=0.35,
                     label=heads.model.id,
                 )
                 half = 0.42 / count
                 left, right = strips.x(cell, places - half), strips.x(cell, places + half)
                 means = heads.means
-                ax.hlines(means, left, right, color=colour, lw=1.1, label=f"means {heads.model.id}")
+                bars = ax.hlines(means, left, right, color=colour, lw=1.1, zorder=3)
+                bars.set_label(f"means {heads.model.id}")
     return strips.figure
 
 

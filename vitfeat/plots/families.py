@@ -71,6 +71,7 @@ def by_family(
                 min(1.5, max(0.9, 6.6 / max(len(families), 1))),
                 cell_height(len(families), MOST),
             ),
+            across="depth",
             title=title,
             note=note,
             legend=legend,

@@ -26,11 +26,13 @@ LEADER = 0.13
 """Inches from the panel to its labels."""
 
 
-def wrapped(text: str, width: float, size: float = style.SMALL_SIZE) -> list[str]:
+def wrapped(
+    text: str, width: float, size: float = style.SMALL_SIZE, weight: str = "normal"
+) -> list[str]:
     """Break a text so that no line is wider than so many inches.
 
-    It is broken at spaces; a word that is wider by itself behind hyphens, dots and the like, and
-    where that is not enough, anywhere.
+    It is broken at spaces, but not within brackets that fit on a line, as units do; a word that is
+    wider by itself behind hyphens, dots and the like, and where that is not enough, anywhere.
 
     Parameters
     ----------
@@ -38,15 +40,15 @@ def wrapped(text: str, width: float, size: float = style.SMALL_SIZE) -> list[str
         One paragraph.
     width
         Inches.
-    size
-        Of the font, in points.
+    size, weight
+        Of the font; its size in points.
     """
 
     def fits(text: str) -> bool:
-        return text_width(text, size) * HINTING <= width
+        return text_width(text, size, weight) * HINTING <= width
 
     lines: list[str] = []
-    for word in text.split():
+    for word in _words(text, fits):
         for place, part in enumerate(_parts(word, fits)):
             longer = f"{lines[-1]}{'' if place else ' '}{part}" if lines else part
             if lines and fits(longer):
@@ -54,6 +56,12 @@ def wrapped(text: str, width: float, size: float = style.SMALL_SIZE) -> list[str
             else:
                 lines.append(part)
     return lines
+
+
+def _words(text: str, fits: Callable[[str], bool]) -> list[str]:
+    """Split a text at spaces, except those within brackets that fit on a line."""
+    bracketed = re.findall(r"[^\s(]*\([^()]*\)\S*|\S+", text)
+    return [part for one in bracketed for part in ([one] if fits(one) else one.split())]
 
 
 def _parts(word: str, fits: Callable[[str], bool]) -> list[str]:

@@ -33,6 +33,10 @@ HEIGHT, HEIGHT_OF_MANY = 1.2, 0.9
 """Of panels, in inches: where each metric has one, and where it has a row of them."""
 
 TICKS_LEFT, TICKS_BELOW, NAME_BELOW, NAME_ABOVE = 0.38, 0.17, 0.14, 0.2
+
+MARKED = 12
+"""Markers on a line: with more, nothing could be seen of its style."""
+
 BAND = 0.13
 """Opacity of bands."""
 
@@ -224,7 +228,14 @@ def _draw(ax: Axes, place: _Place, look: dict[str, Look], direct: bool) -> None:
         ends.append(End(baselines[0].layers[-1], level, panel.baseline, grey.colour))
     for curve in sorted(curves, key=lambda c: c.model.family not in style.UNTRAINED_FAMILIES):
         one = look[curve.model.id]
-        ax.plot(curve.layers, curve.values, **one.drawn(), label=curve.model.id, zorder=3)
+        ax.plot(
+            curve.layers,
+            curve.values,
+            **one.drawn(),
+            markevery=-(-len(curve.layers) // MARKED),
+            label=curve.model.id,
+            zorder=3,
+        )
         if direct:
             banded = curve.high > curve.low
             if banded.any():

@@ -94,7 +94,8 @@ def cka_figure(dataset: str, rows: Sequence[ResidualCkaRow], models: Sequence[Mo
     blocks = {model.id: _blocks(rows, model) for model in drawn}
     legend: list[Artist] = []
     if any(np.isnan(matrix).any() for matrix in made.values()):
-        legend.append(Patch(facecolor=style.NO_VALUE, label="no CKA (nan)"))
+        why = "no CKA (nan): a side is the same for all images"
+        legend.append(Patch(facecolor=style.NO_VALUE, label=why))
     if len(made) < len(drawn) * len(tracks):
         legend.append(Patch(**ABSENT, label="no such tokens"))
     without = [model.label for model in models if model not in drawn]
@@ -114,6 +115,7 @@ def cka_figure(dataset: str, rows: Sequence[ResidualCkaRow], models: Sequence[Mo
             ticks=0.06,
             behind=0.6,
             inset=0,
+            across="block",
             title="Linear CKA of skip input and branch",
             note=f"{dataset}, {images}; debiased estimator. Upwards: block of the skip input; to "
             "the right: block of the branch. Numbers: first and last block.",

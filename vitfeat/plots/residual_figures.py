@@ -178,8 +178,19 @@ def overview(
         title="What skip connections carry beside the branches",
         note="Means over images; layers counted from 0.",
         band="Bands: one standard deviation over images either way (norms).",
-        remarks=missing(every, models),
+        remarks=[*_gaps(cka.values()), *missing(every, models)],
     )
+
+
+def _gaps(cka: Iterable[Sequence[Panel]]) -> list[str]:
+    """Say why curves of the overview have gaps, where some do."""
+    drawn = [panel for some in cka for panel in overview_drawn(some)]
+    gaps = any(np.isnan(curve.values).any() for panel in drawn for curve in panel.curves)
+    why = (
+        "Gaps: no CKA (nan) where a side is the same for all images, as the CLS token that enters "
+        "block 0 is."
+    )
+    return [why] if gaps else []
 
 
 def _norms(model: Model, rows: Sequence[ResidualNormRow]) -> Curve:

@@ -24,7 +24,7 @@ Floats = NDArray[np.float64]
 GAP = 0.09
 """Between cells, in inches."""
 
-BETWEEN, BELOW = 0.08, 0.2
+BETWEEN, BELOW = 0.1, 0.2
 """Below a row with another one of the same cells below it, and below the last, in inches."""
 
 INSET = 0.05
@@ -35,7 +35,7 @@ FRAME = "#8C8C8C"
 
 def cell_height(count: int, most: int) -> float:
     """Return the height of cells with curves or dots, in inches: less where they go on below."""
-    return 0.85 if count <= most else 0.66
+    return 0.85 if count <= most else 0.71
 
 
 @dataclass(frozen=True)
@@ -85,6 +85,8 @@ class Strips:
         Cells side by side.
     size
         Width and height of a cell, in inches.
+    across
+        What goes from the first to the last value: stands between their numbers.
     ticks
         Inches to leave for numbers beside each row.
     behind
@@ -107,6 +109,7 @@ class Strips:
         *,
         most: int,
         size: tuple[float, float],
+        across: str,
         title: str,
         note: str,
         ticks: float = 0.36,
@@ -119,7 +122,7 @@ class Strips:
         lines = -(-len(cells) // most)
         self._per_line = -(-len(cells) // lines)
         self._step = 1 + GAP / size[0]
-        titles = [wrapped(cell.title, size[0]) for cell in cells]
+        titles = [wrapped(cell.title, size[0] + GAP / 2, weight="bold") for cell in cells]
         headings = [wrapped(track.heading, size[1]) for track in tracks]
         above = 0.06 + LINE_HEIGHT * max(map(len, titles))
         beside = ticks + LINE_HEIGHT * max(map(len, headings))
@@ -156,7 +159,7 @@ class Strips:
                     multialignment="center",
                 )
             self._name(self._axes[line * len(tracks)], here, titles[line * self._per_line :])
-            self._number(self._axes[-1], here)
+            self._number(self._axes[-1], here, across)
 
     @property
     def figure(self) -> Figure:
@@ -206,10 +209,11 @@ class Strips:
                 linespacing=1.1,
             )
 
-    def _number(self, ax: Axes, cells: Sequence[Cell]) -> None:
-        """Write the numbers of the first and the last value, each within its cell."""
+    def _number(self, ax: Axes, cells: Sequence[Cell], across: str) -> None:
+        """Write below each cell the numbers of its first and last value, and of what they are."""
         for index, cell in enumerate(cells):
-            for text, at, side in zip(cell.ends, (0, 1), ("left", "right"), strict=True):
+            first, last = cell.ends
+            for text, at, side in ((first, 0, "left"), (across, 0.5, "center"), (last, 1, "right")):
                 if text:
                     ax.annotate(
                         text,
