@@ -105,6 +105,7 @@ def parse_config(raw: Mapping[str, Any], schema: Mapping[str, Any]) -> Config:
     ConfigError
         In one line: the key, what was found, what is allowed, and the nearest match.
     """
+    _check_names(raw)
     raw = _typed(raw, schema)
     error = best_match(Draft202012Validator(schema).iter_errors(raw), key=_severity)
     if error is not None:
@@ -132,7 +133,25 @@ def parse_config(raw: Mapping[str, Any], schema: Mapping[str, Any]) -> Config:
     )
 
 
+def _check_names(value: Any, where: str = "") -> None:
+    """Refuse names that YAML reads as numbers or truth values: nothing would find them again."""
+    if isinstance(value, list):
+        value = dict(zip(map(str, range(len(value))), value, strict=True))
+    for key, below in value.items() if isinstance(value, Mapping) else ():
+        if not isinstance(key, str):
+            raise ConfigError(
+                f"config: {where or 'top level'}: found {key!r} ({_kind(key)}) as a name; allowed: "
+                "a text: write it in quotes"
+            )
+        _check_names(below, f"{where}.{key}" if where else key)
+
+
 def _sets(sets: Mapping[str, Sequence[str]], models: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    if "all" in sets:
+        raise ConfigError(
+            "figures.sets.all: that is the name of the figures of all models, which are drawn "
+            "anyway; choose another"
+        )
     for name, chosen in sets.items():
         for model in chosen:
             if model not in models:

@@ -212,7 +212,7 @@ def _labels(path: str | os.PathLike[str], classes: Mapping[int, str]) -> NDArray
 
 
 def _long_name(name: str) -> str:
-    for ending, text in ((BY_CLASS, ", by class"), (CLASS_DEVIATION, ", deviation over classes")):
+    for ending, text in ((BY_CLASS, ", by class"), (CLASS_DEVIATION, ", standard deviation over classes (ddof 1)")):
         if name.endswith(ending):
             return _LONG_NAMES[name.removesuffix(ending)] + text
     return _LONG_NAMES[name]

@@ -54,7 +54,9 @@ def by_family(
     families: dict[str, list[Model]] = {}
     for model in drawn:
         families.setdefault(model.family, []).append(model)
-    legend: list[Artist] = list(size_handles(drawn))
+    sizes = size_handles(drawn)
+    # Of a single size there is nothing to tell apart.
+    legend: list[Artist] = list(sizes) if len(sizes) > 1 else []
     if len(families) > 1:
         legend.append(Line2D([], [], color=OTHERS, lw=0.8, label="other families"))
     for name in dict.fromkeys(panel.baseline for panel in panels if panel.baselines):
