@@ -19,9 +19,9 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from benchmarks.timing import in_turn, machine
-from vitfeat.analysis.attention_kernel import summarise
-from vitfeat.analysis.attention_stream import StreamingAttention
-from vitfeat.analysis.attention_summary import Tokens
+from vitfeat.analysis.attention.kernel import summarise
+from vitfeat.analysis.attention.stream import StreamingAttention
+from vitfeat.analysis.attention.summary import Tokens
 from vitfeat.jobs.attention import write_attention
 from vitfeat.jobs.attention_source import attention_of
 from vitfeat.store.arrays import SUMMARY_GROUP, Geometry

@@ -23,9 +23,9 @@ from safetensors.torch import save_file
 
 from benchmarks.timing import machine
 from tests.models import focus_weights
-from vitfeat.analysis.cka import cka
-from vitfeat.analysis.gram import gram
-from vitfeat.analysis.gramfile import GramFile, GramMeta, write_gram_file
+from vitfeat.analysis.cka.cka import cka
+from vitfeat.analysis.cka.gram import gram
+from vitfeat.analysis.cka.gramfile import GramFile, GramMeta, write_gram_file
 from vitfeat.data.index import Index, build_index
 from vitfeat.data.spec import DatasetSpec
 from vitfeat.errors import ModelError

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import xarray
 
-from vitfeat.analysis.attention_summary import Tokens
+from vitfeat.analysis.attention.summary import Tokens
 from vitfeat.errors import AnalysisError
 from vitfeat.maps import AttentionMaps, dimensions, open_maps, tokens_of, write_maps
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vitfeat.analysis.attention_summary import Tokens
+from vitfeat.analysis.attention.summary import Tokens
 from vitfeat.errors import AnalysisError
 from vitfeat.files import replacing
 
@@ -212,7 +212,10 @@ def _labels(path: str | os.PathLike[str], classes: Mapping[int, str]) -> NDArray
 
 
 def _long_name(name: str) -> str:
-    for ending, text in ((BY_CLASS, ", by class"), (CLASS_DEVIATION, ", standard deviation over classes (ddof 1)")):
+    for ending, text in (
+        (BY_CLASS, ", by class"),
+        (CLASS_DEVIATION, ", standard deviation over classes (ddof 1)"),
+    ):
         if name.endswith(ending):
             return _LONG_NAMES[name.removesuffix(ending)] + text
     return _LONG_NAMES[name]

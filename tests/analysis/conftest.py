@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vitfeat.analysis.gram import gram
-from vitfeat.analysis.gramfile import GramFile, GramMeta, write_gram_file
+from vitfeat.analysis.cka.gram import gram
+from vitfeat.analysis.cka.gramfile import GramFile, GramMeta, write_gram_file
 
 MakeFile = Callable[..., GramFile]
 

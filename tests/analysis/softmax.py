@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from vitfeat.analysis.attention_summary import Tokens
+from vitfeat.analysis.attention.summary import Tokens
 
 
 def attention(*shape: int, tokens: Tokens, seed: int = 0) -> np.ndarray:

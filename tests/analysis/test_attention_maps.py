@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 
 from tests.analysis.softmax import attention
-from vitfeat.analysis.attention_maps import (
+from vitfeat.analysis.attention.maps import (
     NAMES,
     Position,
     positions,
     query_maps,
     rollout_maps,
 )
-from vitfeat.analysis.attention_summary import Tokens
-from vitfeat.analysis.rollout import cls_rollout, rollout
+from vitfeat.analysis.attention.rollout import cls_rollout, rollout
+from vitfeat.analysis.attention.summary import Tokens
 from vitfeat.errors import AnalysisError
 
 

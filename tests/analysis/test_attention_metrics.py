@@ -9,7 +9,7 @@ import torch
 
 from tests.analysis.reference_attention import Reference
 from vitfeat.analysis.accumulate import StreamingMeans
-from vitfeat.analysis.attention import (
+from vitfeat.analysis.attention.metrics import (
     UNITS,
     cls_to_cls,
     cls_to_registers,
@@ -23,8 +23,8 @@ from vitfeat.analysis.attention import (
     spatial_to_cls,
     spatial_to_registers,
 )
-from vitfeat.analysis.attention_summary import NULLS, AttentionSummary, Tokens
-from vitfeat.analysis.attention_tokens import (
+from vitfeat.analysis.attention.summary import NULLS, AttentionSummary, Tokens
+from vitfeat.analysis.attention.tokens import (
     aligned_by_coverage,
     aligned_map,
     coverage,

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from tests.analysis.reference_attention import Reference, deviation
-from vitfeat.analysis.attention import metrics
-from vitfeat.analysis.attention_kernel import summarise
-from vitfeat.analysis.attention_stream import AttentionAverages, StreamingAttention
-from vitfeat.analysis.attention_summary import NULLS, AttentionSummary, Tokens
+from vitfeat.analysis.attention.kernel import summarise
+from vitfeat.analysis.attention.metrics import metrics
+from vitfeat.analysis.attention.stream import AttentionAverages, StreamingAttention
+from vitfeat.analysis.attention.summary import NULLS, AttentionSummary, Tokens
 from vitfeat.errors import AnalysisError
 
 IMAGES = 13

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from tests.analysis import reference_cka as reference
-from vitfeat.analysis.cka import ESTIMATORS, cka
-from vitfeat.analysis.gram import add
-from vitfeat.analysis.gramfile import GramFile, write_gram_file, write_left_out
+from vitfeat.analysis.cka.cka import ESTIMATORS, cka
+from vitfeat.analysis.cka.gram import add
+from vitfeat.analysis.cka.gramfile import GramFile, write_gram_file, write_left_out
 from vitfeat.errors import AnalysisError
 
 Make = Callable[..., GramFile]

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from tests.analysis import reference_cka as reference
-from vitfeat.analysis.cka import ESTIMATORS, cka
-from vitfeat.analysis.gramfile import GramFile
-from vitfeat.analysis.grams import GramSum
+from vitfeat.analysis.cka.cka import ESTIMATORS, cka
+from vitfeat.analysis.cka.gramfile import GramFile
+from vitfeat.analysis.cka.grams import GramSum
 from vitfeat.errors import AnalysisError
 
 Make = Callable[..., GramFile]

@@ -9,8 +9,14 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
-from vitfeat.analysis.gram import Gram, gram
-from vitfeat.analysis.gramfile import NOTHING, GramFile, GramMeta, write_gram_file, write_left_out
+from vitfeat.analysis.cka.gram import Gram, gram
+from vitfeat.analysis.cka.gramfile import (
+    NOTHING,
+    GramFile,
+    GramMeta,
+    write_gram_file,
+    write_left_out,
+)
 from vitfeat.errors import AnalysisError
 
 META = GramMeta("vit", "digits", "spatial", "images-1", "features-1")

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from vitfeat.analysis.half_samples import half_samples, interval, standard_error
-from vitfeat.analysis.similarity_layers import Layer
-from vitfeat.analysis.similarity_measures import measures
+from vitfeat.analysis.similarity.half_samples import half_samples, interval, standard_error
+from vitfeat.analysis.similarity.layers import Layer
+from vitfeat.analysis.similarity.measures import measures
 from vitfeat.errors import AnalysisError
 
 

@@ -6,9 +6,7 @@ import numpy as np
 import pytest
 
 from tests.analysis.softmax import attention
-from vitfeat.analysis.attention_maps import positions
-from vitfeat.analysis.attention_summary import Tokens
-from vitfeat.analysis.map_grids import (
+from vitfeat.analysis.attention.map_grids import (
     KINDS,
     Choice,
     Grid,
@@ -18,6 +16,8 @@ from vitfeat.analysis.map_grids import (
     one_map,
     table,
 )
+from vitfeat.analysis.attention.maps import positions
+from vitfeat.analysis.attention.summary import Tokens
 from vitfeat.errors import AnalysisError
 
 TOKENS = Tokens((2, 3), n_registers=1)

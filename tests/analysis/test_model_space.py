@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sklearn.decomposition import PCA
 
-from vitfeat.analysis.model_space import Tree, chords, plane, tree
+from vitfeat.analysis.similarity.model_space import Tree, chords, plane, tree
 
 
 def vectors(n: int, seed: int = 0) -> np.ndarray:

@@ -6,7 +6,7 @@ import statistics
 import numpy as np
 import pytest
 
-from vitfeat.analysis.norms import PARAMETER, high_norm, thresholds, token_norms
+from vitfeat.analysis.attention.norms import PARAMETER, high_norm, thresholds, token_norms
 from vitfeat.errors import AnalysisError
 
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from tests.analysis import reference_attention as reference
-from vitfeat.analysis.attention_summary import Tokens
-from vitfeat.analysis.rollout import cls_rollout, rollout, rollout_row
+from vitfeat.analysis.attention.rollout import cls_rollout, rollout, rollout_row
+from vitfeat.analysis.attention.summary import Tokens
 from vitfeat.errors import AnalysisError
 
 

@@ -10,11 +10,11 @@ import pytest
 
 from tests.analysis import reference_similarity as reference
 from tests.analysis.conftest import MakeFile
-from vitfeat.analysis.cka import cka
-from vitfeat.analysis.gramfile import GramFile, GramMeta, write_left_out
+from vitfeat.analysis.cka.cka import cka
+from vitfeat.analysis.cka.gramfile import GramFile, GramMeta, write_left_out
 from vitfeat.analysis.rows import SimilarityRow, read_similarity
-from vitfeat.analysis.similarity import similarity
-from vitfeat.analysis.similarity_measures import NAMES
+from vitfeat.analysis.similarity.compare import similarity
+from vitfeat.analysis.similarity.measures import NAMES
 from vitfeat.errors import AnalysisError
 from vitfeat.jobs.similarity import write_similarity
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from tests.analysis import reference_similarity as reference
-from vitfeat.analysis.gram import gram
-from vitfeat.analysis.half_samples import half_samples
-from vitfeat.analysis.similarity_layers import Layer, layer_of
-from vitfeat.analysis.similarity_measures import NAMES, measures
+from vitfeat.analysis.cka.gram import gram
+from vitfeat.analysis.similarity.half_samples import half_samples
+from vitfeat.analysis.similarity.layers import Layer, layer_of
+from vitfeat.analysis.similarity.measures import NAMES, measures
 from vitfeat.errors import AnalysisError
 
 Features = Callable[..., np.ndarray]

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vitfeat.analysis.gramfile import GramFile
-from vitfeat.analysis.tables import Row, read_csv, table, write_csv
+from vitfeat.analysis.cka.gramfile import GramFile
+from vitfeat.analysis.cka.tables import Row, read_csv, table, write_csv
 from vitfeat.errors import AnalysisError
 
 ROWS = [

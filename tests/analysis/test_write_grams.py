@@ -12,8 +12,8 @@ import pytest
 
 from tests.analysis import reference_cka
 from tests.store.filled import GEOMETRY, Content
-from vitfeat.analysis.gramfile import NOTHING, GramFile
-from vitfeat.analysis.tables import read_csv
+from vitfeat.analysis.cka.gramfile import NOTHING, GramFile
+from vitfeat.analysis.cka.tables import read_csv
 from vitfeat.cli import main
 from vitfeat.errors import AnalysisError
 from vitfeat.jobs.grams import write_grams

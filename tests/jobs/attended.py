@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from tests.store.filled import Content
-from vitfeat.analysis.attention_summary import Tokens
+from vitfeat.analysis.attention.summary import Tokens
 from vitfeat.extract.summary import summarise
 from vitfeat.store.arrays import SUMMARY_GROUP, Geometry
 from vitfeat.store.writer import Rows

@@ -12,8 +12,8 @@ import xarray
 
 from tests.analysis.reference_attention import Reference, deviation, rollout
 from tests.jobs.attended import PATCH, random_attention, write_attended
-from vitfeat.analysis.attention_summary import NULLS, Tokens
-from vitfeat.analysis.attention_table import UNITS
+from vitfeat.analysis.attention.summary import NULLS, Tokens
+from vitfeat.analysis.attention.table import UNITS
 from vitfeat.analysis.rows import AttentionRow, read_attention
 from vitfeat.cli import main
 from vitfeat.errors import AnalysisError, StoreError

@@ -16,7 +16,7 @@ from PIL import Image
 from torchvision import transforms
 from torchvision.transforms import functional
 
-from vitfeat.analysis.map_grids import KINDS, AttentionMapRow
+from vitfeat.analysis.attention.map_grids import KINDS, AttentionMapRow
 from vitfeat.cli import main
 from vitfeat.jobs.attention_maps import entries_of
 from vitfeat.jobs.map_files import caption, folder_name

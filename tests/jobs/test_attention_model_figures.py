@@ -12,13 +12,13 @@ from PIL import Image
 
 from tests.plots.made_maps import made_maps
 from tests.plots.made_tables import Made, attention_rows
-from vitfeat.analysis.attention_summary import Tokens
+from vitfeat.analysis.attention.summary import Tokens
 from vitfeat.analysis.rows import AttentionRow
 from vitfeat.cli import main
 from vitfeat.jobs.attention_model_figures import write_model_figures
 from vitfeat.maps import write_maps
+from vitfeat.plots.heads.token_maps import common_limit
 from vitfeat.plots.models import Model
-from vitfeat.plots.token_maps import common_limit
 from vitfeat.tables import write_table
 
 NAMES = ("by_layer", "heads_sorted", "heads", "metrics", "token_maps", "token_maps_common")

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from tests.analysis import reference_similarity as reference
-from vitfeat.analysis.gram import gram
-from vitfeat.analysis.gramfile import GramMeta, write_gram_file
+from vitfeat.analysis.cka.gram import gram
+from vitfeat.analysis.cka.gramfile import GramMeta, write_gram_file
 from vitfeat.analysis.rows import read_similarity
 from vitfeat.cli import main
 from vitfeat.plan import similarity_memory_mb, similarity_minutes

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from vitfeat.analysis.attention_summary import Tokens
+from vitfeat.analysis.attention.summary import Tokens
 from vitfeat.maps import CLASS_DEVIATION, TOKEN_MAPS, AttentionMaps
 
 

@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 
 from tests.plots.canvas import assert_readable, words
 from tests.plots.made_maps import made_maps
-from vitfeat.analysis.attention_summary import Tokens
+from vitfeat.analysis.attention.summary import Tokens
 from vitfeat.errors import AnalysisError
 from vitfeat.maps import OFFSET_MAPS, AttentionMaps
-from vitfeat.plots import map_rows, style
-from vitfeat.plots.aligned import aligned_figure, levels, mean_offsets
-from vitfeat.plots.map_rows import MEAN_OFFSET, offset_rows
+from vitfeat.plots import style
+from vitfeat.plots.heads import map_rows
+from vitfeat.plots.heads.aligned import aligned_figure, levels, mean_offsets
+from vitfeat.plots.heads.map_rows import MEAN_OFFSET, offset_rows
 from vitfeat.plots.models import Model
 
 MODEL = Model("m", "Model B/16", "dino")

@@ -12,11 +12,11 @@ from tests.plots.canvas import assert_readable, axes_named, lines, shown_texts, 
 from tests.plots.made_tables import DEMO, PAPER, Made, attention_rows, models
 from vitfeat.analysis.rows import AttentionRow
 from vitfeat.errors import AnalysisError
-from vitfeat.plots import attention_figures as figures
 from vitfeat.plots import style
-from vitfeat.plots.averages import average_rows
-from vitfeat.plots.breakout import head_rows
-from vitfeat.plots.curves import curve_rows
+from vitfeat.plots.across import attention as figures
+from vitfeat.plots.across.averages import average_rows
+from vitfeat.plots.across.breakout import head_rows
+from vitfeat.plots.across.curves import curve_rows
 from vitfeat.plots.models import Model
 
 NO_CLS = Made(Model("siglip", "SigLIP 2", "siglip2", "6x64/4@32"), has_cls=False)

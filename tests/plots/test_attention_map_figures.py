@@ -10,13 +10,14 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from tests.analysis.softmax import attention
-from vitfeat.analysis.attention_maps import positions
-from vitfeat.analysis.attention_summary import Tokens
-from vitfeat.analysis.map_grids import KINDS, Choice, ImageMaps, grid, image_maps
+from vitfeat.analysis.attention.map_grids import KINDS, Choice, ImageMaps, grid, image_maps
+from vitfeat.analysis.attention.maps import positions
+from vitfeat.analysis.attention.summary import Tokens
 from vitfeat.errors import AnalysisError
-from vitfeat.plots import overlay, style
-from vitfeat.plots.attention_maps import CELL, COMMON, figure
-from vitfeat.plots.map_blocks import BAR, BAR_GAP, GAP, LEAD_GAP, Shown, block, single
+from vitfeat.plots import style
+from vitfeat.plots.images import overlay
+from vitfeat.plots.images.map_blocks import BAR, BAR_GAP, GAP, LEAD_GAP, Shown, block, single
+from vitfeat.plots.images.sheets import CELL, COMMON, figure
 
 NAMES = ("cls", "top", "1,1", "mean")
 

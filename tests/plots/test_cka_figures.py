@@ -16,14 +16,14 @@ from matplotlib.image import AxesImage
 from PIL import Image
 
 from tests.plots.legible import assert_nothing_is_cut_and_no_texts_overlap, texts
-from vitfeat.analysis.tables import PairTable, Row, write_csv
+from vitfeat.analysis.cka.tables import PairTable, Row, write_csv
 from vitfeat.errors import AnalysisError
 from vitfeat.jobs.cka_figures import draw_cka, draw_cka_pair
 from vitfeat.plots import style
-from vitfeat.plots.cka import all_pairs, last_layer
-from vitfeat.plots.cka_pair import pair
 from vitfeat.plots.models import Model
-from vitfeat.plots.similarity import DrawnCka, Similarity, similarities
+from vitfeat.plots.similarity.cka import all_pairs, last_layer
+from vitfeat.plots.similarity.cka_pair import pair
+from vitfeat.plots.similarity.values import DrawnCka, Similarity, similarities
 from vitfeat.tables import read_table
 
 MODELS = [
@@ -603,6 +603,6 @@ def test_what_cannot_be_drawn_fails() -> None:
 
 
 def test_pyplot_is_left_alone() -> None:
-    code = "import sys, vitfeat.plots.cka; print('matplotlib.pyplot' in sys.modules)"
+    code = "import sys, vitfeat.plots.similarity.cka; print('matplotlib.pyplot' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert done.stdout.strip() == "False"

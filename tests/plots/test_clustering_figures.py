@@ -10,10 +10,10 @@ from tests.plots.canvas import assert_readable, axes_named, lines, words
 from tests.plots.made_tables import DEMO, PAPER, Made, clustering_rows, models
 from vitfeat.analysis.rows import ClusteringRow
 from vitfeat.errors import AnalysisError
-from vitfeat.plots import clustering_figures as figures
 from vitfeat.plots import style
-from vitfeat.plots.best import best_layers, best_rows
-from vitfeat.plots.curves import curve_rows
+from vitfeat.plots.across import clustering as figures
+from vitfeat.plots.across.best import best_layers, best_rows
+from vitfeat.plots.across.curves import curve_rows
 from vitfeat.plots.models import Model
 
 NO_CLS = Made(Model("siglip", "SigLIP 2", "siglip2", "6x64/4@32"), has_cls=False)

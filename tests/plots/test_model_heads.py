@@ -13,17 +13,17 @@ from tests.plots.canvas import assert_readable, words
 from tests.plots.made_tables import DEMO, PAPER, Made, attention_rows, models
 from vitfeat.analysis.rows import AttentionRow
 from vitfeat.errors import AnalysisError
-from vitfeat.plots.attention_figures import OF_HEADS, panels
-from vitfeat.plots.breakout import HeadPanel
-from vitfeat.plots.head_lines import (
+from vitfeat.plots.across.attention import OF_HEADS, panels
+from vitfeat.plots.across.breakout import HeadPanel
+from vitfeat.plots.heads.heat_maps import common_scale, heads_figure, heat_rows, ranked
+from vitfeat.plots.heads.lines import (
     by_layer_figure,
     layer_rows,
     sorted_figure,
     sorted_rows,
 )
-from vitfeat.plots.heads import common_scale, heads_figure, heat_rows, ranked
+from vitfeat.plots.heads.pairs import METRICS, pair_rows, pairs_figure
 from vitfeat.plots.models import Model
-from vitfeat.plots.pairs import METRICS, pair_rows, pairs_figure
 
 MODELS = models(DEMO)
 DINO = MODELS[2]

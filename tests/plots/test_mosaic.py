@@ -8,8 +8,18 @@ from matplotlib.colors import to_rgb
 from numpy.typing import NDArray
 
 from tests.plots.canvas import assert_readable
-from vitfeat.plots import overlay, style
-from vitfeat.plots.mosaic import HIGH, WIDE, Titled, arranged, colour_bar, extent, mosaic, sheet_of
+from vitfeat.plots import style
+from vitfeat.plots.heads.mosaic import (
+    HIGH,
+    WIDE,
+    Titled,
+    arranged,
+    colour_bar,
+    extent,
+    mosaic,
+    sheet_of,
+)
+from vitfeat.plots.images import overlay
 
 
 def colour(level: float) -> tuple[int, ...]:

@@ -5,8 +5,8 @@ import pytest
 from matplotlib import colormaps
 from PIL import Image
 
-from vitfeat.plots import overlay
-from vitfeat.plots.overlay import Patches, drawn_size, mark, resized, share_bar
+from vitfeat.plots.images import overlay
+from vitfeat.plots.images.overlay import Patches, drawn_size, mark, resized, share_bar
 
 
 def picture(height: int, width: int, seed: int = 0) -> np.ndarray:

@@ -12,10 +12,10 @@ from tests.plots.canvas import assert_readable, axes_named, lines, words
 from tests.plots.made_tables import DEMO, PAPER, Made, cka_rows, models, norm_rows
 from vitfeat.analysis.rows import ResidualCkaRow, ResidualNormRow
 from vitfeat.errors import AnalysisError
-from vitfeat.plots import residual_figures as figures
-from vitfeat.plots.curves import curve_rows
+from vitfeat.plots.across import residual as figures
+from vitfeat.plots.across.curves import curve_rows
+from vitfeat.plots.across.residual_cka import cka_figure
 from vitfeat.plots.models import Model
-from vitfeat.plots.residual_cka import cka_figure
 
 NO_CLS = Made(Model("siglip", "SigLIP 2", "siglip2", "6x64/4@32"), has_cls=False)
 

@@ -14,19 +14,19 @@ from matplotlib.figure import Figure
 
 from tests.plots.canvas import assert_readable, axes_named, lines, shown_texts, words
 from tests.plots.legible import assert_nothing_is_cut_and_no_texts_overlap
-from vitfeat.analysis.model_space import chords, plane, tree
+from vitfeat.analysis.cka.tables import PairTable
 from vitfeat.analysis.rows import SimilarityRow
-from vitfeat.analysis.similarity_measures import NAMES
-from vitfeat.analysis.tables import PairTable
+from vitfeat.analysis.similarity.measures import NAMES
+from vitfeat.analysis.similarity.model_space import chords, plane, tree
 from vitfeat.errors import AnalysisError
 from vitfeat.jobs.similarity_figures import draw_similarity
 from vitfeat.plots import style
-from vitfeat.plots.compared import Compared, DrawnSimilarity, compared
-from vitfeat.plots.intervals import groups, intervals
-from vitfeat.plots.measure_matrices import measure_matrices
-from vitfeat.plots.model_maps import DrawnPlace, model_maps
 from vitfeat.plots.models import Model
-from vitfeat.plots.trees import DrawnMerge, trees
+from vitfeat.plots.similarity.compared import Compared, DrawnSimilarity, compared
+from vitfeat.plots.similarity.intervals import groups, intervals
+from vitfeat.plots.similarity.measure_matrices import measure_matrices
+from vitfeat.plots.similarity.model_maps import DrawnPlace, model_maps
+from vitfeat.plots.similarity.trees import DrawnMerge, trees
 from vitfeat.tables import read_table, write_table
 
 MODELS = [

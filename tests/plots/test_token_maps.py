@@ -10,19 +10,20 @@ from matplotlib.figure import Figure
 
 from tests.plots.canvas import assert_readable, words
 from tests.plots.made_maps import made_maps
-from vitfeat.analysis.attention_summary import Tokens
+from vitfeat.analysis.attention.summary import Tokens
 from vitfeat.errors import AnalysisError
 from vitfeat.maps import CLASS_DEVIATION, TOKEN_MAPS, AttentionMaps
-from vitfeat.plots import map_rows, overlay
-from vitfeat.plots.map_rows import TokenRow, token_rows
-from vitfeat.plots.models import Model
-from vitfeat.plots.token_maps import (
+from vitfeat.plots.heads import map_rows
+from vitfeat.plots.heads.map_rows import TokenRow, token_rows
+from vitfeat.plots.heads.token_maps import (
     class_deviation,
     common_limit,
     common_scale,
     own_scale,
     token_panels,
 )
+from vitfeat.plots.images import overlay
+from vitfeat.plots.models import Model
 
 MODEL = Model("m", "Model B/16", "dino")
 KINDS = [Tokens((2, 3)), Tokens((3, 2), True, 4), Tokens((2, 2), False), Tokens((1, 5), False, 2)]

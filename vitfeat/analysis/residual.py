@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vitfeat.analysis.gram import Read
+from vitfeat.analysis.cka.gram import Read
 from vitfeat.analysis.moments import StreamingMoments
 from vitfeat.analysis.rows import ResidualCkaRow, ResidualNormRow
 from vitfeat.errors import AnalysisError
@@ -141,7 +141,7 @@ def norm_rows(
 
 
 def summed(parts: Sequence[Read]) -> Read:
-    """Give a reader of the sum of features, for :func:`~vitfeat.analysis.gram.gram`.
+    """Give a reader of the sum of features, for :func:`~vitfeat.analysis.cka.gram.gram`.
 
     The skip input of an MLP is the sum of its block's input and the attention branch.
 

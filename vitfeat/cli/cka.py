@@ -70,9 +70,9 @@ def _gram(options: argparse.Namespace, console: Console) -> None:
 
 
 def _cka(options: argparse.Namespace, console: Console) -> None:
-    from vitfeat.analysis.cka import cka
-    from vitfeat.analysis.gramfile import GramFile
-    from vitfeat.analysis.tables import Row, table, write_csv
+    from vitfeat.analysis.cka.cka import cka
+    from vitfeat.analysis.cka.gramfile import GramFile
+    from vitfeat.analysis.cka.tables import Row, table, write_csv
 
     a = GramFile(options.gram_a)
     b = a if options.gram_a == options.gram_b else GramFile(options.gram_b)

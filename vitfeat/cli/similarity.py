@@ -53,7 +53,7 @@ def _confidence(text: str) -> float:
 
 
 def _similarity(options: argparse.Namespace, console: Console) -> None:
-    from vitfeat.analysis.similarity_measures import NAMES
+    from vitfeat.analysis.similarity.measures import NAMES
     from vitfeat.jobs.similarity import write_similarity
 
     write_similarity(

@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitfeat.analysis.accumulate import StreamingMeans
-from vitfeat.analysis.attention_stream import AttentionAverages, StreamingAttention
-from vitfeat.analysis.attention_summary import Null, Tokens
-from vitfeat.analysis.attention_table import Source, attention_rows
+from vitfeat.analysis.attention.norms import Rule, high_norm, token_norms
+from vitfeat.analysis.attention.rollout import cls_rollout, rollout_row
+from vitfeat.analysis.attention.stream import AttentionAverages, StreamingAttention
+from vitfeat.analysis.attention.summary import Null, Tokens
+from vitfeat.analysis.attention.table import Source, attention_rows
 from vitfeat.analysis.moments import StreamingMoments
-from vitfeat.analysis.norms import Rule, high_norm, token_norms
-from vitfeat.analysis.rollout import cls_rollout, rollout_row
 from vitfeat.analysis.rows import AttentionRow
 from vitfeat.errors import AnalysisError
 from vitfeat.jobs.attention_source import attention_of

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import torch
 
-from vitfeat.analysis.attention_maps import positions
-from vitfeat.analysis.attention_summary import Tokens
-from vitfeat.analysis.map_grids import image_maps
+from vitfeat.analysis.attention.map_grids import image_maps
+from vitfeat.analysis.attention.maps import positions
+from vitfeat.analysis.attention.summary import Tokens
 from vitfeat.data.images import open_rgb
 from vitfeat.data.tensors import normalise
 from vitfeat.data.views import SquareView
@@ -54,7 +54,7 @@ def write_attention_grid(
     looks
         Which maps are drawn and how.
     kinds
-        Out of :data:`vitfeat.analysis.map_grids.KINDS`.
+        Out of :data:`vitfeat.analysis.attention.map_grids.KINDS`.
     layer
         Of the grid head x position, by name or number.
     maps

@@ -8,9 +8,9 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from vitfeat.analysis.attention_maps import Position, positions
-from vitfeat.analysis.attention_summary import Tokens
-from vitfeat.analysis.map_grids import KINDS, image_maps
+from vitfeat.analysis.attention.map_grids import KINDS, image_maps
+from vitfeat.analysis.attention.maps import Position, positions
+from vitfeat.analysis.attention.summary import Tokens
 from vitfeat.data.index import Index
 from vitfeat.data.indexed import indexed_image, view_of
 from vitfeat.data.views import view_from

@@ -17,9 +17,10 @@ from vitfeat.maps import (
     tokens_of,
 )
 from vitfeat.plots import style
-from vitfeat.plots.aligned import aligned_figure
-from vitfeat.plots.attention_figures import OF_HEADS, panels
-from vitfeat.plots.head_lines import (
+from vitfeat.plots.across.attention import OF_HEADS, panels
+from vitfeat.plots.heads.aligned import aligned_figure
+from vitfeat.plots.heads.heat_maps import HeatRow, heads_figure, heat_rows
+from vitfeat.plots.heads.lines import (
     LayerRow,
     SortedRow,
     by_layer_figure,
@@ -27,11 +28,10 @@ from vitfeat.plots.head_lines import (
     sorted_figure,
     sorted_rows,
 )
-from vitfeat.plots.heads import HeatRow, heads_figure, heat_rows
-from vitfeat.plots.map_rows import OffsetRow, TokenRow, offset_rows, token_rows
+from vitfeat.plots.heads.map_rows import OffsetRow, TokenRow, offset_rows, token_rows
+from vitfeat.plots.heads.pairs import PairRow, pair_rows, pairs_figure
+from vitfeat.plots.heads.token_maps import class_deviation, common_limit, common_scale, own_scale
 from vitfeat.plots.models import models_from
-from vitfeat.plots.pairs import PairRow, pair_rows, pairs_figure
-from vitfeat.plots.token_maps import class_deviation, common_limit, common_scale, own_scale
 from vitfeat.tables import write_table
 
 if TYPE_CHECKING:

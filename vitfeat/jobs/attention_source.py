@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vitfeat.analysis.attention_summary import AttentionSummary, Tokens
+from vitfeat.analysis.attention.summary import AttentionSummary, Tokens
 from vitfeat.errors import AnalysisError
 from vitfeat.jobs.reading import read_rows, slices, whole_chunks
 from vitfeat.store.arrays import SUMMARY_GROUP

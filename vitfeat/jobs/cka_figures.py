@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from vitfeat.analysis.tables import PairTable, Row, read_csv
+from vitfeat.analysis.cka.tables import PairTable, Row, read_csv
 from vitfeat.errors import AnalysisError
 from vitfeat.plots import style
-from vitfeat.plots.cka import all_pairs, last_layer
-from vitfeat.plots.cka_pair import pair
 from vitfeat.plots.models import Model
-from vitfeat.plots.similarity import DrawnCka, drawn_rows, similarities
+from vitfeat.plots.similarity.cka import all_pairs, last_layer
+from vitfeat.plots.similarity.cka_pair import pair
+from vitfeat.plots.similarity.values import DrawnCka, drawn_rows, similarities
 from vitfeat.tables import write_table
 
 
@@ -41,7 +41,7 @@ def draw_cka(
     ------
     AnalysisError
         A table that cannot be read, an estimator that is in none, models without CLS token alone
-        and nothing in its place, or as :func:`vitfeat.plots.cka.all_pairs`.
+        and nothing in its place, or as :func:`vitfeat.plots.similarity.cka.all_pairs`.
     """
     rows: dict[str, list[Row]] = {dataset: [] for dataset in tables}
     left_out = set()

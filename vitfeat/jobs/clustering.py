@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitfeat.analysis.agreement import scores, shuffled
+from vitfeat.analysis.cka.gram import token_means
 from vitfeat.analysis.clustering import Assignment, k_means
-from vitfeat.analysis.gram import token_means
 from vitfeat.analysis.rows import ClusteringRow
 from vitfeat.errors import AnalysisError
 from vitfeat.jobs.reading import reader, rows_that_fit, slices

@@ -19,14 +19,12 @@ from vitfeat.analysis.rows import (
     read_residual_norms,
 )
 from vitfeat.errors import AnalysisError
-from vitfeat.plots import attention_figures as attention
-from vitfeat.plots import clustering_figures as clustering
-from vitfeat.plots import residual_cka, style
-from vitfeat.plots import residual_figures as residual
-from vitfeat.plots.averages import AverageRow, average_rows
-from vitfeat.plots.best import BestRow, best_layers, best_rows
-from vitfeat.plots.breakout import HeadRow, head_rows
-from vitfeat.plots.curves import CurveRow, Panel, curve_rows
+from vitfeat.plots import style
+from vitfeat.plots.across import attention, clustering, residual, residual_cka
+from vitfeat.plots.across.averages import AverageRow, average_rows
+from vitfeat.plots.across.best import BestRow, best_layers, best_rows
+from vitfeat.plots.across.breakout import HeadRow, head_rows
+from vitfeat.plots.across.curves import CurveRow, Panel, curve_rows
 from vitfeat.plots.models import Model
 from vitfeat.tables import write_table
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from vitfeat.analysis.gram import Gram, Read, add, gram, token_means
-from vitfeat.analysis.gramfile import (
+from vitfeat.analysis.cka.gram import Gram, Read, add, gram, token_means
+from vitfeat.analysis.cka.gramfile import (
     NOTHING,
     GramFile,
     GramMeta,

@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from vitfeat.analysis.attention_summary import Tokens
-from vitfeat.analysis.map_grids import (
+from vitfeat.analysis.attention.map_grids import (
     AttentionMapRow,
     Choice,
     ImageMaps,
@@ -20,11 +19,12 @@ from vitfeat.analysis.map_grids import (
     one_map,
     table,
 )
+from vitfeat.analysis.attention.summary import Tokens
 from vitfeat.data.images import printable
 from vitfeat.files import replacing
 from vitfeat.plots import style
-from vitfeat.plots.attention_maps import figure
-from vitfeat.plots.map_blocks import Shown, single
+from vitfeat.plots.images.map_blocks import Shown, single
+from vitfeat.plots.images.sheets import figure
 from vitfeat.tables import write_table
 
 Log = Callable[[str], None]
@@ -114,7 +114,7 @@ def write_grid(
     path
         The PNG; PDF and CSV stand beside it under the same name.
     kind
-        Out of :data:`vitfeat.analysis.map_grids.KINDS`.
+        Out of :data:`vitfeat.analysis.attention.map_grids.KINDS`.
     seen
         The images.
     looks

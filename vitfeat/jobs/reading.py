@@ -12,7 +12,7 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from vitfeat.analysis.gram import Read
+from vitfeat.analysis.cka.gram import Read
 from vitfeat.errors import StoreError
 from vitfeat.store.reader import FeatureStore
 

@@ -8,10 +8,10 @@ from math import prod
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from vitfeat.analysis.cka import MIN_IMAGES, cka
-from vitfeat.analysis.gram import Gram, gram
-from vitfeat.analysis.gramfile import GramFile, GramMeta, write_gram_file
-from vitfeat.analysis.grams import GramSum
+from vitfeat.analysis.cka.cka import MIN_IMAGES, cka
+from vitfeat.analysis.cka.gram import Gram, gram
+from vitfeat.analysis.cka.gramfile import GramFile, GramMeta, write_gram_file
+from vitfeat.analysis.cka.grams import GramSum
 from vitfeat.analysis.moments import StreamingMoments
 from vitfeat.analysis.residual import BRANCHES, cka_rows, norm_ratios, norm_rows, summed
 from vitfeat.analysis.rows import ResidualCkaRow, ResidualNormRow

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from vitfeat.analysis.gramfile import GramFile
+from vitfeat.analysis.cka.gramfile import GramFile
 from vitfeat.analysis.rows import SimilarityRow
-from vitfeat.analysis.similarity import similarity
-from vitfeat.analysis.similarity_measures import NAMES
+from vitfeat.analysis.similarity.compare import similarity
+from vitfeat.analysis.similarity.measures import NAMES
 from vitfeat.store.limits import spread
 from vitfeat.tables import write_table
 
@@ -42,7 +42,7 @@ def write_similarity(
         How many are compared, spread evenly over the dataset; all where there are no more, or if
         not given.
     names, layers, neighbours, variance, resamples, confidence, seed, log
-        As in :func:`vitfeat.analysis.similarity.similarity`.
+        As in :func:`vitfeat.analysis.similarity.compare.similarity`.
 
     Raises
     ------

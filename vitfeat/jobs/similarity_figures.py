@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from vitfeat.analysis.cka.tables import PairTable
 from vitfeat.analysis.rows import SimilarityRow, read_similarity
-from vitfeat.analysis.tables import PairTable
 from vitfeat.errors import AnalysisError
 from vitfeat.plots import style
-from vitfeat.plots.compared import DrawnSimilarity, compared
-from vitfeat.plots.intervals import interval_rows, intervals
-from vitfeat.plots.measure_matrices import measure_matrices
-from vitfeat.plots.model_maps import DrawnPlace, model_maps, place_rows
 from vitfeat.plots.models import Model
-from vitfeat.plots.trees import DrawnMerge, merge_rows, trees
+from vitfeat.plots.similarity.compared import DrawnSimilarity, compared
+from vitfeat.plots.similarity.intervals import interval_rows, intervals
+from vitfeat.plots.similarity.measure_matrices import measure_matrices
+from vitfeat.plots.similarity.model_maps import DrawnPlace, model_maps, place_rows
+from vitfeat.plots.similarity.trees import DrawnMerge, merge_rows, trees
 from vitfeat.tables import write_table
 
 

@@ -12,7 +12,7 @@ from matplotlib.collections import LineCollection
 from numpy.typing import NDArray
 
 from vitfeat.plots import style
-from vitfeat.plots.blocks import text_width
+from vitfeat.plots.similarity.blocks import text_width
 
 Floats = NDArray[np.float64]
 

@@ -15,8 +15,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from vitfeat.plots import style
-from vitfeat.plots.blocks import text_width
 from vitfeat.plots.labels import wrapped
+from vitfeat.plots.similarity.blocks import text_width
 
 EDGE = 0.12
 TITLE_HEIGHT = 0.22

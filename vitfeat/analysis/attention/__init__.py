@@ -1,0 +1,1 @@
+"""Attention: summaries, metrics and maps of them, and of single images."""

@@ -1,0 +1,1 @@
+"""Figures of one model's attention, averaged over images."""

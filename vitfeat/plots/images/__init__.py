@@ -1,0 +1,1 @@
+"""Attention maps over the images that models saw."""

@@ -1,0 +1,1 @@
+"""Figures of how alike models are."""

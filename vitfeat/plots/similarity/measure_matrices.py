@@ -1,0 +1,74 @@
+"""Figure of all measures of similarity: a matrix of models by models for each."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from vitfeat.analysis.similarity.measures import NAMES
+from vitfeat.errors import AnalysisError
+from vitfeat.plots import style
+from vitfeat.plots.models import Model
+from vitfeat.plots.similarity.blocks import Place, frame
+from vitfeat.plots.similarity.compared import Compared
+from vitfeat.plots.similarity.matrices import draw_matrix, value_size
+from vitfeat.plots.similarity.stand_ins import marked, stand_in_remarks
+
+
+def measure_matrices(
+    blocks: Sequence[Compared], models: Sequence[Model], left_out: Collection[str] = ()
+) -> Figure:
+    """Draw the similarity of the last layers of all models by every measure.
+
+    A row of blocks per dataset and token kind, a column per measure, all on one scale from 0 to 1.
+    Values below 0 are shown as 0, NaN is grey, and a pair that was not computed is hatched.
+
+    Parameters
+    ----------
+    blocks
+        What to draw.
+    models
+        Order, labels and colours: from left to right and from the bottom up.
+    left_out
+        Ids of models without CLS token for which nothing stands in: a remark names them.
+
+    Raises
+    ------
+    AnalysisError
+        Nothing to draw.
+    """
+    if not blocks or not models:
+        raise AnalysisError("no similarities to draw: compute some tables first")
+    stand_ins = {name for one in blocks for name in one.stand_ins}
+    remarks = stand_in_remarks(stand_ins, models, left_out)
+    chance = {
+        f"{one.setting / (one.n_images - 1):.3f} ({one.dataset})": None
+        for one in blocks
+        if one.measure == "mutual_knn" and one.setting is not None
+    }
+    if chance:
+        remarks.insert(0, f"mutual k-NN of unrelated features: {', '.join(chance)}")
+    shown = marked(models, stand_ins)
+    pitch = float(np.clip(2.7 / len(models), 0.13, 0.5))
+    drawn = [[[one.value(a.id, b.id) for b in models] for a in models] for one in blocks]
+    with style.settings():
+        made = frame(
+            [Place(f"{o.dataset}/{o.tokens}", o.measure, o.title, o.note) for o in blocks],
+            list(dict.fromkeys(f"{one.dataset}/{one.tokens}" for one in blocks)),
+            [name for name in NAMES if any(one.measure == name for one in blocks)],
+            shown,
+            [value for matrix in drawn for row in matrix for value in row],
+            title="Similarity of last layers by several measures",
+            note="CKA: linear, debiased; Procrustes: orthogonal; RSA: Spearman's correlation of "
+            "Euclidean distances; mutual k-NN: shared neighbours by cosine; SVCCA: mean canonical "
+            "correlation",
+            remarks=remarks,
+            pitch=pitch,
+            ticks=0.0,
+            scale="similarity",
+        )
+        for ax, matrix in zip(made.axes, drawn, strict=True):
+            draw_matrix(ax, matrix, value_size(pitch))
+    return made.figure
