@@ -212,6 +212,124 @@ def _labels(path: str | os.PathLike[str], classes: Mapping[int, str]) -> NDArray
 
 
 def _long_name(name: str) -> str:
+    spread = ", standard deviation over classes (ddof 1)"
+    for ending, text in ((BY_CLASS, ", by class"), (CLASS_DEVIATION, spread)):
+        if name.endswith(ending):
+            return (*first, "layer", "head", *TOKEN_MAPS[name.removesuffix(ending)])
+    return ("layer", "head", *{**TOKEN_MAPS, **OFFSET_MAPS}[name])
+
+
+def write_maps(path: str | os.PathLike[str], maps: AttentionMaps) -> None:
+    """Write maps as float32; equal maps become equal bytes.
+
+    Parameters
+    ----------
+    path
+        The file; its folder is made when absent.
+    maps
+        What to write.
+    """
+    import xarray
+
+    rows, columns = maps.tokens.grid
+    heads = next(a.shape[dimensions(n).index("head")] for n, a in maps.arrays.items())
+    coordinates: dict[str, Any] = {
+        "layer": np.asarray(maps.layers, dtype=np.int32),
+        "head": np.arange(heads, dtype=np.int32),
+        "dy": ("dy", np.arange(1 - rows, rows, dtype=np.int32), {"units": "patches"}),
+        "dx": ("dx", np.arange(1 - columns, columns, dtype=np.int32), {"units": "patches"}),
+    }
+    if maps.classes:
+        coordinates["class"] = _labels(path, maps.classes)
+        coordinates["class_name"] = ("class", np.array(list(maps.classes.values()), dtype=object))
+    dataset = xarray.Dataset(
+        {
+            name: (
+                dimensions(name),
+                np.asarray(values, dtype=np.float32),
+                {"long_name": _long_name(name), "units": "share of attention"},
+            )
+            for name, values in maps.arrays.items()
+        },
+        coordinates,
+        {
+            "model": maps.model,
+            "dataset": maps.dataset,
+            "n_images": maps.n_images,
+            "n_registers": maps.tokens.n_registers,
+            "has_cls": int(maps.tokens.has_cls),
+            "grid_rows": rows,
+            "grid_columns": columns,
+            "null_rows": maps.null_rows,
+            **({"n_images_rollout": maps.n_images_rollout} if ROLLOUT in maps.arrays else {}),
+        },
+    )
+    with replacing(path) as partial:
+        # NaN is written as it is; nothing else stands for a value that is not there.
+        encoding = {str(name): {"_FillValue": None} for name in dataset.variables}
+        dataset.to_netcdf(partial, engine="scipy", format="NETCDF3_64BIT", encoding=encoding)
+
+
+def open_maps(path: str | os.PathLike[str]) -> xarray.Dataset:
+    """Open a file by :func:`write_maps`.
+
+    Parameters
+    ----------
+    path
+        The file.
+
+    Returns
+    -------
+    xarray.Dataset
+        Variables are read when their values are taken. It is to be closed, or used in ``with``.
+
+    Raises
+    ------
+    AnalysisError
+        The file is absent, or none of attention maps.
+    """
+    import xarray
+
+    try:
+        dataset: xarray.Dataset = xarray.open_dataset(Path(path), engine="scipy")
+    except FileNotFoundError as error:
+        raise AnalysisError(
+            f"no attention maps {path}; compute them first (vitfeat attention)"
+        ) from error
+    except Exception as error:  # a damaged header ends in whatever scipy stumbles over
+        raise AnalysisError(
+            f"{path} is no whole NetCDF file of attention maps; compute it anew (vitfeat attention)"
+        ) from error
+    if absent := [n for n in ("spatial_queries", "aligned", "layer") if n not in dataset.variables]:
+        dataset.close()
+        raise AnalysisError(
+            f"{path} is no file of attention maps: it has no {' and no '.join(absent)}; compute it "
+            "anew (vitfeat attention)"
+        )
+    return dataset
+
+
+def tokens_of(maps: xarray.Dataset) -> Tokens:
+    """Return how the tokens of opened maps are ordered."""
+    about = maps.attrs
+    return Tokens(
+        (int(about["grid_rows"]), int(about["grid_columns"])),
+        bool(about["has_cls"]),
+        int(about["n_registers"]),
+    )
+
+
+def _labels(path: str | os.PathLike[str], classes: Mapping[int, str]) -> NDArray[np.int32]:
+    labels = np.array(list(classes), dtype=np.int64)
+    if labels.max() > np.iinfo(np.int32).max:
+        raise AnalysisError(
+            f"{path}: label {labels.max()} does not fit a NetCDF 3 file; use labels below 2^31, "
+            "or leave out the averages by class"
+        )
+    return labels.astype(np.int32)
+
+
+def _long_name(name: str) -> str:
     for ending, text in (
         (BY_CLASS, ", by class"),
         (CLASS_DEVIATION, ", standard deviation over classes (ddof 1)"),
