@@ -30,8 +30,8 @@ class AttentionAverages:
         Number of images.
     means, deviations
         Of each metric of :func:`~vitfeat.analysis.attention.metrics.metrics` over images, the
-        deviation with ddof 1 (NaN for fewer than two). ``offset_length`` is there too: the length of the
-        mean vector :math:`(\bar x, \bar y)`, and :math:`\sqrt{s_x^2 + s_y^2}`.
+        deviation with ddof 1 (NaN for fewer than two). ``offset_length`` is there too: the length
+        of the mean vector :math:`(\bar x, \bar y)`, and :math:`\sqrt{s_x^2 + s_y^2}`.
     counts
         Number of images that each has a value for.
     maps
