@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from benchmarks import cka, extraction, memory, precision
+from benchmarks import attention, cka, extraction, memory, precision
 
-for module in (extraction, cka, memory, precision):
+for module in (extraction, cka, attention, memory, precision):
     print(f"\n## {module.__name__}\n", flush=True)
     module.main()
