@@ -67,6 +67,9 @@ def _set(*path: Any) -> Change:
         (_set("analyses", "cka", "batch_size", 3), ["analyses.cka.batch_size", "found 3"]),
         (_set("catalog", "m", {"source": "timn", "name": "x"}), ["'timn'", "'timm'"]),
         (_set("catalog", "a--b", {"source": "timm", "name": "x"}), ["a--b", "'--'"]),
+        (_set("figures", "sets", {"all": ["demo-dino"]}), ["figures.sets.all", "choose another"]),
+        (_set("figures", "sets", {16: ["demo-dino"]}), ["figures.sets", "16", "in quotes"]),
+        (_set("datasets", {2024: {"layout": "digits"}}), ["datasets", "2024", "in quotes"]),
         (
             _set("catalog", "m", {"source": "timm", "name": "x", "normalisation": "imagnet"}),
             ["'imagnet'", "'imagenet'"],

@@ -126,6 +126,11 @@ def test_files_that_are_none(tmp_path: Path) -> None:
     xarray.Dataset({"aligned": ("x", [1.0])}).to_netcdf(path, engine="scipy")
     with pytest.raises(AnalysisError, match="no spatial_queries and no layer"):
         open_maps(path)
+    with xarray.open_dataset(io.BytesIO(whole), engine="scipy") as other:
+        del other.attrs["grid_rows"]
+        other.to_netcdf(path, engine="scipy")
+    with pytest.raises(AnalysisError, match="it has no grid_rows; compute it anew"):
+        open_maps(path)
 
 
 def test_a_label_that_does_not_fit(tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ def test_the_header_is_the_fields(tmp_path: Path) -> None:
         ("name,layer\na,1\n", ["no table of lines", "make lines"]),
         ("name,layer,head,value,low\na,1,2,x,\n", ["line 2", "'x'"]),
         ("name,layer,head,value,low\na,1,2,0.5,\nb,1.5,,0,\n", ["line 3", "'1.5'"]),
-        ("name,layer,head,value,low\na,1,2\n", ["line 2", "table of lines"]),
+        ("name,layer,head,value,low\na,1,2\n", ["line 2", "found 3 cells, not 5", "make lines"]),
         ("name,layer,head,value,low\na,,2,0.5,\n", ["line 2"]),
     ],
 )
@@ -65,7 +65,7 @@ def test_what_is_no_table_is_told_in_one_line(tmp_path: Path, text: str, words: 
     assert all(word in str(caught.value) for word in [str(path), *words])
 
 
-@pytest.mark.parametrize("content", [None, b"\xff\xfe\x00"])
+@pytest.mark.parametrize("content", [None, b"\xff\xfe\x00", b"name,layer,head,value,low\n" + b"a" * 2**18])
 def test_what_cannot_be_read_is_told_in_one_line(tmp_path: Path, content: bytes | None) -> None:
     if content is not None:
         (tmp_path / "t.csv").write_bytes(content)

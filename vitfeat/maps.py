@@ -42,6 +42,13 @@ ROLLOUT = "cls_rollout"
 BY_CLASS, CLASS_DEVIATION = "_by_class", "_class_deviation"
 """What follows a token map's name: means of each class, and their deviation over classes."""
 
+# What readers of a file rely on: variables, and attributes of the file.
+_NEEDED = (
+    *("spatial_queries", "aligned", "layer"),
+    *("model", "dataset", "n_images", "n_registers", "has_cls"),
+    *("grid_rows", "grid_columns", "null_rows"),
+)
+
 _LONG_NAMES = {
     "all_queries": "attention on each token, mean over all queries",
     "cls_query": "attention of the CLS token on each token",
@@ -182,7 +189,8 @@ def open_maps(path: str | os.PathLike[str]) -> xarray.Dataset:
         raise AnalysisError(
             f"{path} is no whole NetCDF file of attention maps; compute it anew (vitfeat attention)"
         ) from error
-    if absent := [n for n in ("spatial_queries", "aligned", "layer") if n not in dataset.variables]:
+    there = {*dataset.variables, *dataset.attrs}
+    if absent := [name for name in _NEEDED if name not in there]:
         dataset.close()
         raise AnalysisError(
             f"{path} is no file of attention maps: it has no {' and no '.join(absent)}; compute it "

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, TypeVar, get_args, get_type_hints
 
 from vitfeat.errors import AnalysisError
 from vitfeat.files import replacing
+from vitfeat.text import plural
 
 Row = TypeVar("Row", bound=NamedTuple)
 
@@ -69,15 +70,19 @@ def read_table(path: str | os.PathLike[str], kind: type[Row], what: str, how: st
                 )
             rows = []
             for line in reader:
+                where = f"{path}, line {reader.line_num}, is no row of this {what}"
+                if len(line) != len(casts):
+                    raise AnalysisError(
+                        f"{where}: found {plural(len(line), 'cell')}, not {len(casts)}; compute it "
+                        f"anew ({how})"
+                    )
                 try:
                     values = [cast(cell) for cast, cell in zip(casts, line, strict=True)]
                 except ValueError as error:
-                    raise AnalysisError(
-                        f"{path}, line {reader.line_num}, is no row of a {what}: {error}"
-                    ) from error
+                    raise AnalysisError(f"{where}: {error}; compute it anew ({how})") from error
                 rows.append(kind._make(values))
             return rows
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise AnalysisError(f"cannot read {what} {path} ({error})") from error
 
 

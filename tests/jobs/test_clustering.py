@@ -251,7 +251,7 @@ def test_equal_images_are_noted(cluster: Cluster, recwarn: pytest.WarningsRecord
     ("content", "options", "words"),
     [
         (replace(CONTENT, labels=(-1,) * 60), {}, "none of 60 images has a label"),
-        (replace(CONTENT, labels=(4,) * 60), {}, "60 images with cls and a label, of 'class 4'"),
+        (replace(CONTENT, labels=(4,) * 60), {}, "cls and a label, of 'class 4'; .*per_class"),
         (CONTENT, {"clusters": 61}, "60 images with cls and a label, fewer than the 61 clusters"),
         (
             replace(CONTENT, patterns_of=(0, 5)),

@@ -70,3 +70,28 @@ def from_json(text: str, flag: str) -> Any:
         return json.loads(text)
     except ValueError as error:
         raise ConfigError(f"{flag}: not JSON ({error}): {text[:80]}") from error
+
+
+def models_json(text: str) -> list[dict[str, str]]:
+    """Read what ``--models`` gives to figures.
+
+    Raises
+    ------
+    ConfigError
+        It is no JSON, or no list of models.
+    """
+    found = from_json(text, "--models")
+    if not isinstance(found, list) or not all(map(_is_model, found)):
+        raise ConfigError(
+            f"--models: found {text[:80]}; allowed: a list of mappings with id, label, family and "
+            "maybe size, all of them texts"
+        )
+    return found
+
+
+def _is_model(found: Any) -> bool:
+    return (
+        isinstance(found, dict)
+        and {"id", "label", "family"} <= found.keys()
+        and all(isinstance(value, str) for value in found.values())
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from vitfeat.cli.arguments import AddCommand, from_json
+from vitfeat.cli.arguments import AddCommand, models_json
 from vitfeat.cli.figures import add_figures
 from vitfeat.console import Console
 
@@ -65,7 +65,7 @@ def _plot_model(options: argparse.Namespace, console: Console) -> None:
     write_model_figures(
         options.folder,
         options.model,
-        from_json(options.models, "--models"),
+        models_json(options.models),
         options.out,
         by_class=options.by_class,
     )

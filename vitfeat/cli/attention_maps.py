@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vitfeat.cli.arguments import AddCommand, count, layer, positive, weights_folder
+from vitfeat.cli.arguments import AddCommand, layer, positive, weights_folder
 from vitfeat.cli.models import read_entry
 from vitfeat.console import Console
 
@@ -69,7 +69,9 @@ def _add_looks(sub: argparse.ArgumentParser) -> None:
 
 def _head(text: str) -> int | None:
     """Read a head; None is the mean over heads."""
-    return None if text == "mean" else count(text)
+    if text != "mean" and not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"found {text!r}; allowed: mean, or a number from 0")
+    return None if text == "mean" else int(text)
 
 
 def _looks(options: argparse.Namespace) -> Looks:

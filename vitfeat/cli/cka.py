@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from vitfeat.cli.arguments import AddCommand, count, from_json, positive
+from vitfeat.cli.arguments import AddCommand, count, models_json, positive
 from vitfeat.console import Console
 from vitfeat.errors import ConfigError
 from vitfeat.store.layout import TOKEN_ARRAYS
@@ -95,7 +95,7 @@ def _plot_cka(options: argparse.Namespace, console: Console) -> None:
     from vitfeat.plan import cka_tables
     from vitfeat.plots.models import models_from
 
-    models = models_from(from_json(options.models, "--models"))
+    models = models_from(models_json(options.models))
     ids = [model.id for model in models]
     tables = cka_tables(options.folder, options.datasets, options.tokens, ids)
     draw_cka(tables, models, options.out_all, options.last_layer, estimator=options.estimator)
@@ -105,7 +105,7 @@ def _plot_cka_pair(options: argparse.Namespace, console: Console) -> None:
     from vitfeat.jobs.cka_figures import draw_cka_pair
     from vitfeat.plots.models import models_from
 
-    models = models_from(from_json(options.models, "--models"))
+    models = models_from(models_json(options.models))
     if not 1 <= len(models) <= 2:
         raise ConfigError(f"--models takes the two models of the pair, found {len(models)}")
     draw_cka_pair(

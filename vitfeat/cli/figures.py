@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from vitfeat.cli.arguments import AddCommand, from_json
+from vitfeat.cli.arguments import AddCommand, models_json
 from vitfeat.console import Console
 from vitfeat.errors import ConfigError
 
@@ -38,7 +38,7 @@ def _draw(options: argparse.Namespace, console: Console) -> None:
     from vitfeat.jobs.figures import OVERVIEWS, SETS
     from vitfeat.plots.models import models_from
 
-    models = models_from(from_json(options.models, "--models"))
+    models = models_from(models_json(options.models))
     more = {"cka": options.with_cka} if options.analysis == "residual" else {}
     if options.overview is not None:
         draw = OVERVIEWS[options.analysis]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from vitfeat.cli.arguments import AddCommand, count, from_json, positive
+from vitfeat.cli.arguments import AddCommand, count, models_json, positive
 from vitfeat.console import Console
 
 
@@ -77,7 +77,7 @@ def _plot_similarity(options: argparse.Namespace, console: Console) -> None:
     from vitfeat.plan import cka_tables
     from vitfeat.plots.models import models_from
 
-    models = models_from(from_json(options.models, "--models"))
+    models = models_from(models_json(options.models))
     ids = [model.id for model in models]
     tables = cka_tables(options.folder, options.datasets, options.tokens, ids)
     draw_similarity(tables, models, options.out)

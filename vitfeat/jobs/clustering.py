@@ -191,7 +191,8 @@ def _check_images(
         names = ", ".join(repr(store.classes.get(int(label), str(label))) for label in found)
         raise AnalysisError(
             f"{store.path}: {which}, of {names or 'no class'}; clusters are scored against "
-            "classes, and that needs two or more"
+            "classes, and that needs two or more: a dataset's limit takes the first images, its "
+            "per_class some of each class"
         )
     if len(labels) < n_clusters:
         raise AnalysisError(

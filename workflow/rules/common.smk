@@ -171,7 +171,11 @@ def extraction_settings(wildcards):
     shown = ("id", "label") if from_file else ("id", "family", "label")
     used = {k: v for k, v in model.to_mapping().items() if k not in shown and v not in (None, {})}
     keys = ("layers", "dtype", "precision")
-    limits = CONFIG.limits(wildcards.dataset)
+    # In which order images are named is for the figures.
+    limits = {
+        tap: limit if isinstance(limit, int) else sorted(limit)
+        for tap, limit in CONFIG.limits(wildcards.dataset).items()
+    }
     return {
         "entry": json.dumps(used, sort_keys=True),
         "root": CONFIG.datasets[wildcards.dataset].root.as_posix(),

@@ -21,12 +21,10 @@ def residual_outputs():
     return {kind: update(f"{RESULTS}/residual/{{dataset}}/{{model}}.{kind}.csv") for kind in kinds}
 
 
-def residual_flags(output):
-    """Return the flags of the CKA, if there is one."""
+def residual_settings():
+    """Return the settings of the CKA, if there is one."""
     settings = CONFIG.analyses.residual
-    if settings is None or not settings.tokens:
-        return ""
-    return flags({"tokens": settings.tokens, "cka": output.cka})
+    return {"tokens": settings.tokens} if settings and settings.tokens else {}
 
 
 def residual_targets():
@@ -56,10 +54,12 @@ rule residual:
         runtime=120,
     params:
         store=f"{RESULTS}/features/{{dataset}}/{{model}}.zarr",
-        flags=lambda wildcards, output: residual_flags(output),
+        # Apart from the paths: Snakemake does not see changes of params that are made from outputs.
+        flags=flags(residual_settings()),
+        cka=lambda wildcards, output: flags({"cka": output.get("cka")}),
     shell:
-        "python -m vitfeat residual {params.store:q} {params.flags} --norms {output.norms:q} "
-        "--device $VITFEAT_DEVICE --log {log:q}"
+        "python -m vitfeat residual {params.store:q} {params.flags} {params.cka} "
+        "--norms {output.norms:q} --device $VITFEAT_DEVICE --log {log:q}"
 
 
 # Figures across models.
