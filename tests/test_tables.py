@@ -65,7 +65,9 @@ def test_what_is_no_table_is_told_in_one_line(tmp_path: Path, text: str, words: 
     assert all(word in str(caught.value) for word in [str(path), *words])
 
 
-@pytest.mark.parametrize("content", [None, b"\xff\xfe\x00", b"name,layer,head,value,low\n" + b"a" * 2**18])
+@pytest.mark.parametrize(
+    "content", [None, b"\xff\xfe\x00", b"name,layer,head,value,low\n" + b"a" * 2**18]
+)
 def test_what_cannot_be_read_is_told_in_one_line(tmp_path: Path, content: bytes | None) -> None:
     if content is not None:
         (tmp_path / "t.csv").write_bytes(content)

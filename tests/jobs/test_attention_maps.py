@@ -221,6 +221,14 @@ def test_every_map_as_a_file_of_its_own(photos: Path) -> None:
     with Image.open(folder / "02-01-0_2.png") as image:
         assert image.size == (5 * WIDTH, 5 * HEIGHT)
 
+    # Those of other images and positions go; what is not ours stays.
+    own = folder / "00-notes.txt"
+    own.write_text("look at head 1")
+    asked = ["--ids", "cat/b.png", "--positions", "diagonal", "--single-maps"]
+    assert run(*map_command(store, photos, out, *asked)) == 0
+    assert {p.name for p in (out / "maps").iterdir()} == {"0-cat_b", "1-dog_f"}
+    assert list(folder.iterdir()) == [own]
+
 
 @pytest.mark.parametrize(
     ("image", "name"),

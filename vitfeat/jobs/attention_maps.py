@@ -21,6 +21,7 @@ from vitfeat.jobs.map_files import (
     Seen,
     caption,
     folder_name,
+    remove_single_maps,
     usable,
     write_grid,
     write_single_maps,
@@ -109,6 +110,7 @@ def write_attention_maps(
             note=f"{store_path.parent.name}, {len(seen)} of {plural(store.n_images, 'image')}",
         )
     if single_maps:
+        remove_single_maps(out / "maps")
         count = sum(
             write_single_maps(out / "maps" / folder_name(place, one.maps.image), one, looks)
             for place, one in enumerate(seen)

@@ -32,6 +32,8 @@ Log = Callable[[str], None]
 # Letters of an image's id in the name of its folder.
 _NAME_LENGTH = 50
 
+_SINGLE_MAP = re.compile(r"\d{2,}-(mean|\d{2,})-\w+\.(png|npy)")
+
 # Of a caption: longer ids are cut at their front.
 _CAPTION_LENGTH = 70
 
@@ -153,6 +155,19 @@ def folder_name(place: int, image: str) -> str:
     """
     stem = str(PurePosixPath(image).with_suffix(""))
     return f"{place}-{re.sub(r'[^A-Za-z0-9.-]+', '_', stem)[-_NAME_LENGTH:].strip('.')}"
+
+
+def remove_single_maps(folder: Path) -> None:
+    """Remove what :func:`write_single_maps` wrote below a folder, and nothing else.
+
+    Maps of other images, positions or heads would stand among new ones.
+    """
+    for one in folder.glob("[0-9]*-*"):
+        for path in one.glob("[0-9][0-9]*-*-*"):
+            if _SINGLE_MAP.fullmatch(path.name):
+                path.unlink()
+        if one.is_dir() and not any(one.iterdir()):
+            one.rmdir()
 
 
 def write_single_maps(folder: Path, one: Seen, looks: Looks) -> int:

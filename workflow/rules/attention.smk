@@ -114,7 +114,7 @@ rule attention_overview:
         runtime=30,
     params:
         tables=lambda wildcards, output: Path(output[0]).parent.as_posix(),
-        flags=flags(overview_settings("attention")),
+        flags=lambda wildcards: flags(overview_settings("attention")),
     shell:
         "python -m vitfeat plot-attention {params.tables:q} {params.flags} "
         "--overview {output.png:q} --log {log:q}"
@@ -175,11 +175,8 @@ rule attention_model:
     params:
         folder=lambda wildcards, input: Path(input[0]).parent.as_posix(),
         out=lambda wildcards, output: Path(output[0]).parent.as_posix(),
-        flags=flags(
-            {
-                "models": shown_models(),
-                "by_class": bool(CONFIG.analyses.attention and CONFIG.analyses.attention.by_class),
-            }
+        flags=lambda wildcards: flags(
+            {"models": shown_models(), "by_class": CONFIG.analyses.attention.by_class}
         ),
     shell:
         "python -m vitfeat plot-attention-model {params.folder:q} --model {wildcards.model} "

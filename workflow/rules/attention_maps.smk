@@ -60,7 +60,6 @@ rule attention_maps:
         folder=lambda wildcards, output: Path(output[0]).parent.as_posix(),
         root=lambda wildcards: CONFIG.datasets[wildcards.dataset].root.as_posix(),
         label=lambda wildcards: CONFIG.model(wildcards.model).label,
-        # A function: in plain text Snakemake would take braces of an id for a wildcard.
         flags=lambda wildcards: flags(map_settings()),
     shell:
         "python -m vitfeat attention-maps {params.store:q} --index {input.index:q} --root {params.root:q} "

@@ -127,7 +127,7 @@ rule clustering_overview:
         runtime=30,
     params:
         tables=lambda wildcards, output: Path(output.png).parent.as_posix(),
-        flags=flags(overview_settings("clustering")),
+        flags=lambda wildcards: flags(overview_settings("clustering")),
     shell:
         "python -m vitfeat plot-clustering {params.tables:q} {params.flags} "
         "--overview {output.png:q} --log {log:q}"

@@ -42,7 +42,11 @@ WEIGHTS = CONFIG.weights.as_posix()
 
 
 def flags(settings):
-    """Turn settings into the flags of a command; what is not set is left to its default."""
+    """Turn settings into the flags of a command; what is not set is left to its default.
+
+    A rule calls it in a function if ids of images or labels of models are among them: in plain text
+    Snakemake takes braces for wildcards.
+    """
     words = []
     for key, value in settings.items():
         if value is None or value is False:

@@ -118,7 +118,7 @@ rule residual_overview:
         runtime=30,
     params:
         tables=lambda wildcards, output: Path(output.png).parent.as_posix(),
-        flags=flags(overview_settings("residual")),
+        flags=lambda wildcards: flags(overview_settings("residual")),
         cka="--with-cka" if RESIDUAL_CKA else "",
     shell:
         "python -m vitfeat plot-residual {params.tables:q} {params.flags} {params.cka} "

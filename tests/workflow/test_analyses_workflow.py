@@ -1,0 +1,90 @@
+"""What a change of an analysis' settings runs, and names that Snakemake could misread."""
+
+from __future__ import annotations
+
+import csv
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.workflow.harness import Workflow
+
+pytestmark = pytest.mark.xdist_group("workflow")
+
+CONFIG: dict[str, Any] = {
+    "models": ["demo-dino"],
+    "datasets": {"digits": {"layout": "digits", "split": "test", "per_class": 2}},
+    "analyses": {
+        "attention": {"datasets": ["digits"]},
+        "attention_maps": {"datasets": ["digits"], "images": 2, "positions": ["cls"]},
+        "clustering": {"datasets": ["digits"], "n_init": 1, "seeds": 1},
+        "residual": {"datasets": ["digits"], "tokens": ["cls"], "images": 8},
+    },
+}
+
+
+def tables(workflow: Workflow) -> list[str]:
+    """Return what of each analysis is made first; figures across models are left out."""
+    names = (
+        "attention/digits/demo-dino.csv",
+        "attention_maps/digits/demo-dino/head_layer.png",
+        "clustering/digits/demo-dino.csv",
+        "residual/digits/demo-dino.norms.csv",
+    )
+    return [str(workflow.results / name) for name in names]
+
+
+@pytest.fixture(scope="module")
+def analysed(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Workflow:
+    """The tables, made once; tests may only plan on them."""
+    workflow = Workflow(root, tmp_path_factory.mktemp("analyses"), CONFIG)
+    done = workflow.run(*tables(workflow))
+    assert done.returncode == 0, done.stdout + done.stderr
+    return workflow
+
+
+@pytest.mark.parametrize(
+    ("analysis", "key", "value", "rules"),
+    [
+        ("attention", "null_rows", "exclude", {"attention"}),
+        ("attention", "by_class", False, {"attention"}),
+        ("attention", "high_norm", None, {"attention"}),
+        ("attention_maps", "positions", ["diagonal"], {"attention_maps"}),
+        ("attention_maps", "head", 1, {"attention_maps"}),
+        ("clustering", "seed", 1, {"clustering"}),
+        ("clustering", "features", ["cls"], {"clustering"}),
+        # No feature that is asked for uses it.
+        ("clustering", "pattern_layers", "last", set()),
+        ("residual", "tokens", ["cls", "spatial"], {"residual"}),
+    ],
+)
+def test_a_setting_touches_its_own_analysis(
+    analysed: Workflow, analysis: str, key: str, value: object, rules: set[str]
+) -> None:
+    config = deepcopy(analysed.config)
+    config["analyses"][analysis][key] = value
+    changed = Workflow(analysed.root, analysed.folder, config)
+    assert set(changed.planned(*tables(changed))) == rules
+
+
+def test_ids_with_braces_and_spaces(root: Path, tmp_path: Path, photos: Path) -> None:
+    ids = ["cat/a.png", "dog/{model} d'é.png", "dog/{e} $x.png"]
+    (photos / "dog/d.png").rename(photos / ids[1])
+    (photos / "dog/e.png").rename(photos / ids[2])
+    settings = {"datasets": ["photos"], "images": ids, "positions": ["cls"]}
+    config = {
+        "models": ["demo-dino"],
+        "datasets": {"photos": {"layout": "folder", "root": str(photos)}},
+        "analyses": {"attention_maps": settings},
+    }
+    workflow = Workflow(root, tmp_path, config)
+    done = workflow.run()
+    assert done.returncode == 0, done.stdout + done.stderr
+    path = workflow.results / "attention_maps/photos/demo-dino/head_layer.csv"
+    with path.open(newline="", encoding="utf-8") as file:
+        assert list(dict.fromkeys(row["image"] for row in csv.DictReader(file))) == ids
+    # The store does not depend on the order.
+    settings["images"] = ids[::-1]
+    assert workflow.planned() == {"attention_maps": 1, "all": 1}
