@@ -11,6 +11,13 @@ if not workflow.overwrite_configfiles:
 
 
 include: "workflow/rules/common.smk"
+include: "workflow/functions/extract.smk"
+include: "workflow/functions/cka.smk"
+include: "workflow/functions/similarity.smk"
+include: "workflow/functions/attention.smk"
+include: "workflow/functions/attention_maps.smk"
+include: "workflow/functions/clustering.smk"
+include: "workflow/functions/residual.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/extract.smk"
 include: "workflow/rules/cka.smk"

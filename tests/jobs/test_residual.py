@@ -306,6 +306,23 @@ def test_without_a_cls_token_it_is_left_out(run: Run, n_registers: int) -> None:
     assert_norms(found, content)
 
 
+@pytest.mark.parametrize(
+    ("dtype", "scale", "noted"),
+    [("float16", 1e-5, True), ("float32", 1e-5, False), ("float16", 1, False)],
+)
+def test_branches_that_float16_cannot_hold_are_named(
+    run: Run, dtype: str, scale: float, noted: bool
+) -> None:
+    content = Blocks(dtype=dtype)
+    # As LayerScale starts, in all layers but the first.
+    content.tokens["attn_branch"][:, 1:] *= np.asarray(scale, dtype)
+    notes = run(content, tokens=("cls", "spatial")).notes
+    assert [note.split(" are about ")[0] for note in notes] == (
+        ["m: attn branches of cls", "m: attn branches of spatial"] if noted else []
+    )
+    assert all("in 2 layers, where float16 has few digits" in note for note in notes)
+
+
 def test_with_cls_alone_and_no_cls_token_the_table_is_empty(run: Run) -> None:
     content = replace(EVERY, geometry=replace(GEOMETRY, has_cls=False), seed=1)
     assert run(content, tokens=("cls",)).cka == []

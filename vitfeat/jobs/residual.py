@@ -7,6 +7,10 @@ from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import zarr
 
 from vitfeat.analysis.cka.cka import MIN_IMAGES, cka
 from vitfeat.analysis.cka.gram import Gram, gram
@@ -48,6 +52,10 @@ TAPS = ("block_input", "attn_branch", "mlp_branch")
 _NORM_BYTES = 2 * 4 + 2 * 8 + 3 * 8
 
 
+# Images that tell how large branches are.
+_SAMPLE = 64
+
+
 def write_residual(
     store_path: Path,
     norms_out: Path,
@@ -79,7 +87,8 @@ def write_residual(
     device
         Where products are computed; ``auto`` takes a GPU where there is one.
     log
-        Called with a line for what is left out, and for a layer without CKA.
+        Called with a line for what is left out, for a layer without CKA, and for branches that
+        float16 cannot hold.
 
     Raises
     ------
@@ -103,6 +112,7 @@ def write_residual(
     _check_taps(store, arrays)
     write_table(norms_out, ResidualNormRow, _norm_rows(store, max_bytes))
     if cka_out is not None:
+        _note_rounding(store, arrays, max_bytes, log)
         rows = _cka_rows(store, kinds, arrays, cka_out.parent, max_bytes, device, log)
         write_table(cka_out, ResidualCkaRow, rows)
 
@@ -139,13 +149,16 @@ def _taps(arrays: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(name.partition("/")[0] for name in arrays))
 
 
+def _rows_of_norms(array: zarr.Array[Any], max_bytes: int) -> int:
+    return whole_chunks(array, max(1, max_bytes // (_NORM_BYTES * prod(array.shape[1:]))))
+
+
 def _norm_rows(store: FeatureStore, max_bytes: int) -> Iterator[ResidualNormRow]:
     moments = {branch: StreamingMoments() for branch in BRANCHES}
     for branch, over_images in moments.items():
         names = _norm_names(branch)
         array = store[names[0]]
-        fit = max(1, max_bytes // (_NORM_BYTES * prod(array.shape[1:])))
-        for start, stop in slices(array.shape[0], whole_chunks(array, fit)):
+        for start, stop in slices(array.shape[0], _rows_of_norms(array, max_bytes)):
             skip, added = (read_rows(store, name, start, stop) for name in names)
             ratios = norm_ratios(
                 skip,
@@ -157,6 +170,32 @@ def _norm_rows(store: FeatureStore, max_bytes: int) -> Iterator[ResidualNormRow]
     return norm_rows(
         moments, model=store.model, dataset=store.path.parent.name, layers=store.layers
     )
+
+
+def _note_rounding(store: FeatureStore, arrays: Sequence[str], max_bytes: int, log: Log) -> None:
+    """Say which branches are too small for float16, by the norms of tokens before rounding."""
+    first = int(store.model_has("cls"))
+    prefix = first + int(store.attributes["n_registers"])
+    tokens = {
+        "cls": slice(first),
+        "registers": slice(first, prefix),
+        "spatial": slice(prefix, None),
+    }
+    for branch in BRANCHES:
+        name = _norm_names(branch)[1]
+        norms = read_rows(store, name, 0, min(_SAMPLE, _rows_of_norms(store[name], max_bytes)))
+        for array in arrays:
+            stored = store[f"{branch}_branch/{array}"]
+            if stored.dtype != np.float16:
+                continue
+            size = norms[..., tokens[array]].mean(axis=(0, 2)) / stored.shape[-1] ** 0.5
+            small = (size > 0) & (size < np.finfo(np.float16).smallest_normal)
+            if small.any():
+                log(
+                    f"{store.model}: {branch} branches of {array} are about {size[small].min():.0e}"
+                    f" in {plural(int(small.sum()), 'layer')}, where float16 has few digits or "
+                    "none: do not trust their CKA; set extraction.dtype to float32"
+                )
 
 
 def _cka_rows(

@@ -1,42 +1,5 @@
 # Attention maps of chosen images, over the image that the model saw.
 
-MAP_KINDS = ("position_layer", "head_position", "head_layer")
-
-
-def attention_map_targets():
-    """Return the figures of every model, one of each kind: the images stand in it together."""
-    settings = CONFIG.analyses.attention_maps
-    if settings is None:
-        return []
-    return [
-        f"{RESULTS}/attention_maps/{dataset}/{model.id}/{kind}.png"
-        for dataset in settings.datasets
-        for model in CONFIG.models
-        for kind in MAP_KINDS
-    ]
-
-
-TARGETS.append(attention_map_targets)
-
-
-def map_settings():
-    """Return which maps are drawn and how."""
-    settings = CONFIG.analyses.attention_maps
-    if settings is None:
-        return {}
-    listed = not isinstance(settings.images, int)
-    keys = ("positions", "layer", "head", "renormalised", "scale", "smooth", "single_maps")
-    return {
-        "ids" if listed else "images": settings.images,
-        **{key: getattr(settings, key) for key in keys},
-    }
-
-
-def map_files(suffix):
-    """Return the files of one model, one of each kind."""
-    folder = f"{RESULTS}/attention_maps/{{dataset}}/{{model}}"
-    return [update(f"{folder}/{kind}{suffix}") for kind in MAP_KINDS]
-
 
 rule attention_maps:
     input:

@@ -1,66 +1,6 @@
 # Linear CKA: Gram matrices once per model and token kind, pairs from Gram matrices alone.
 
 
-def all_cka_tables(ids=None):
-    """Return the tables of all pairs, of all models if not told which."""
-    if CONFIG.cka is None:
-        return []
-    ids = ids or [m.id for m in CONFIG.models]
-    tables = cka_tables(CONFIG.results / "cka", CONFIG.cka.datasets, CONFIG.cka.tokens, ids)
-    return [table.path.as_posix() for some in tables.values() for table in some]
-
-
-def cka_targets():
-    """Return the figures of CKA: of all models, and of each set."""
-    if CONFIG.cka is None:
-        return []
-    folders = [f"{RESULTS}/cka", *(f"{RESULTS}/cka/sets/{chosen}" for chosen in CONFIG.sets)]
-    return [f"{folder}/{name}.png" for folder in folders for name in ("all", "last_layer")]
-
-
-TARGETS.append(cka_targets)
-
-
-def gram_settings(tokens):
-    """Return the settings of a Gram matrix; what stands in for CLS touches that of CLS alone."""
-    return {"without_cls": CONFIG.cka.without_cls} if CONFIG.cka and tokens == "cls" else {}
-
-
-def pair_settings():
-    """Return the settings of a pair; a batch's size and order only where an estimator has batches."""
-    if CONFIG.cka is None:
-        return {}
-    batched = {"minibatch", "paper"} & set(CONFIG.cka.estimators)
-    return {
-        "estimators": CONFIG.cka.estimators,
-        "batch_size": CONFIG.cka.batch_size if batched else None,
-        "seed": CONFIG.cka.seed if batched else None,
-    }
-
-
-def figure_settings(ids=None):
-    """Return the settings of the CKA figures; the tables' content comes from their jobs."""
-    if CONFIG.cka is None:
-        return {}
-    return {
-        "datasets": CONFIG.cka.datasets,
-        "tokens": CONFIG.cka.tokens,
-        "estimator": CONFIG.cka.estimators[0],
-        "models": shown_models(ids),
-    }
-
-
-def similarity_files(folder, names):
-    """Return the files of figures below a folder: PNG, PDF, and the numbers that they show."""
-    return [f"{folder}/{name}.{kind}" for name in names for kind in ("png", "pdf", "csv")]
-
-
-def shown_pair(a, b):
-    """Return two models as JSON, the one upwards first."""
-    shown = {model["id"]: model for model in json.loads(shown_models((a, b)))}
-    return json.dumps([shown[a], shown[b]])
-
-
 rule gram:
     input:
         f"{RESULTS}/features/{{dataset}}/{{model}}.json",
@@ -150,7 +90,7 @@ rule cka_figures:
     params:
         folder=lambda wildcards, input: Path(input[0]).parents[2].as_posix(),
         out=lambda wildcards, output: Path(output[0]).parent.as_posix(),
-        flags=flags(figure_settings()),
+        flags=lambda wildcards: flags(figure_settings()),
     shell:
         "python -m vitfeat plot-cka {params.folder:q} {params.flags} --all {params.out:q}/all.png "
         "--last-layer {params.out:q}/last_layer.png --log {log:q}"

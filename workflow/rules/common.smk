@@ -44,8 +44,8 @@ WEIGHTS = CONFIG.weights.as_posix()
 def flags(settings):
     """Turn settings into the flags of a command; what is not set is left to its default.
 
-    A rule calls it in a function if ids of images or labels of models are among them: in plain text
-    Snakemake takes braces for wildcards.
+    Call it in a function where ids of images or labels of models are among them, since Snakemake
+    takes braces in plain text for wildcards.
     """
     words = []
     for key, value in settings.items():
@@ -82,7 +82,7 @@ wildcard_constraints:
     chosen="[A-Za-z0-9][A-Za-z0-9._-]*",
 
 
-# Functions that return what the config asks for, one of each stage; rule files add theirs.
+# Functions that return what the config asks for, one of each stage, which adds its own.
 TARGETS = []
 
 

@@ -1,19 +1,6 @@
 # One pass of every image through every model.
 
 
-def extract_targets():
-    """Return the manifests of the stores that are asked for."""
-    return [
-        f"{RESULTS}/features/{dataset}/{model.id}.json"
-        for dataset in CONFIG.datasets
-        if CONFIG.taps(dataset)
-        for model in CONFIG.models
-    ]
-
-
-TARGETS.append(extract_targets)
-
-
 rule fetch_weights:
     output:
         # The record says what was fetched and pins it; it outlives a failed job.
