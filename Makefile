@@ -12,7 +12,7 @@ demo: $(VENV)/installed
 	$(BIN)/snakemake --cores $(CORES) --quiet rules progress
 	@echo
 	@echo "The figures:"
-	@ls results/cka/*.png results/cka/*.pdf
+	@ls results/*/all.png; echo "and further ones beside them: docs/gallery.md says how to read each"
 
 test: $(VENV)/installed
 	$(BIN)/python -m pytest -n $(CORES) --dist loadgroup
