@@ -9,7 +9,7 @@ import pytest
 
 from tests.workflow.harness import Workflow
 
-pytestmark = pytest.mark.xdist_group("workflow")
+pytestmark = pytest.mark.xdist_group("analyses")
 
 CONFIG: dict[str, Any] = {
     "models": ["demo-dino", "demo-mae"],
