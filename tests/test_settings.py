@@ -8,7 +8,7 @@ import pytest
 
 from vitfeat.config import parse_config
 from vitfeat.errors import ConfigError
-from vitfeat.settings import KINDS
+from vitfeat.settings import KINDS, Limit, Taps
 
 
 def parsed(schema: dict[str, Any], analyses: dict[str, Any], **more: Any) -> Any:
@@ -96,3 +96,23 @@ def test_sets_of_figures_hold_models_of_the_config(schema: dict[str, Any]) -> No
     assert config.sets == {"one": ("demo-mae",)}
     with pytest.raises(ConfigError, match=r"figures\.sets\.one.*'demo-mea'.*'demo-mae'"):
         parsed(schema, {}, figures={"sets": {"one": ["demo-mea"]}})
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "both"),
+    [
+        (3, 8, 8),
+        (8, 3, 8),
+        (3, None, None),
+        (None, 3, None),
+        (("a", "b"), ("a", "b"), ("a", "b")),
+        # Which images cover both cannot be said without the dataset.
+        (("a",), ("b",), None),
+        (3, ("a",), None),
+    ],
+)
+def test_more_images_win_over_fewer(first: Limit, second: Limit, both: Limit) -> None:
+    taps = Taps()
+    taps.need({"attention": first, "cls": None})
+    taps.need({"attention": second})
+    assert taps.limits == {"attention": both, "cls": None}

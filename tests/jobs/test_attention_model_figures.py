@@ -105,7 +105,7 @@ def test_the_scale_of_maps_is_that_of_all_models(
         return common_limit(models)  # type: ignore[arg-type]
 
     monkeypatch.setattr("vitfeat.jobs.attention_model_figures.common_limit", limit)
-    monkeypatch.setattr("vitfeat.jobs.attention_model_figures._write", lambda *_: None)
+    monkeypatch.setattr("vitfeat.jobs.attention_model_figures.save_with_numbers", lambda *_: None)
     for model in ("a", "b"):
         write_model_figures(folder, model, MODELS, folder / model)
     assert limits == [["a", "b"], ["a", "b"]]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from vitfeat.analysis.rows import read_attention
 from vitfeat.errors import AnalysisError
+from vitfeat.jobs.figure_files import save_with_numbers
 from vitfeat.maps import (
     CLASS_DEVIATION,
     OFFSET_MAPS,
@@ -16,7 +17,6 @@ from vitfeat.maps import (
     open_maps,
     tokens_of,
 )
-from vitfeat.plots import style
 from vitfeat.plots.across.attention import OF_HEADS, panels
 from vitfeat.plots.heads.aligned import aligned_figure
 from vitfeat.plots.heads.heat_maps import HeatRow, heads_figure, heat_rows
@@ -32,13 +32,9 @@ from vitfeat.plots.heads.map_rows import OffsetRow, TokenRow, offset_rows, token
 from vitfeat.plots.heads.pairs import PairRow, pair_rows, pairs_figure
 from vitfeat.plots.heads.token_maps import class_deviation, common_limit, common_scale, own_scale
 from vitfeat.plots.models import models_from
-from vitfeat.tables import write_table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     import xarray
-    from matplotlib.figure import Figure
 
 
 def write_model_figures(
@@ -82,24 +78,32 @@ def write_model_figures(
     averages = {name: _read_maps(folder, name, whole=name == model) for name in known}
     every = panels(folder.name, rows, list(known.values()))
     of_heads = [panel for panel in every if panel.name in OF_HEADS]
-    _write(out / "by_layer.png", by_layer_figure(every, drawn), LayerRow, layer_rows(every, drawn))
+    save_with_numbers(
+        by_layer_figure(every, drawn), out / "by_layer.png", LayerRow, layer_rows(every, drawn)
+    )
     for name, figure, kind, found in (
         ("heads_sorted", sorted_figure, SortedRow, sorted_rows),
         ("heads", heads_figure, HeatRow, heat_rows),
         ("metrics", pairs_figure, PairRow, pair_rows),
     ):
-        _write(out / f"{name}.png", figure(of_heads, drawn), kind, found(of_heads, drawn))
+        save_with_numbers(
+            figure(of_heads, drawn), out / f"{name}.png", kind, found(of_heads, drawn)
+        )
     maps = averages[model]
     limit = common_limit(list(averages.values()))
     for name, token_figure in (
         ("token_maps", own_scale(maps, drawn)),
         ("token_maps_common", common_scale(maps, drawn, limit, len(known))),
     ):
-        _write(out / f"{name}.png", token_figure, TokenRow, token_rows(maps))
+        save_with_numbers(token_figure, out / f"{name}.png", TokenRow, token_rows(maps))
     if by_class:
         deviations = token_rows(maps, CLASS_DEVIATION)
-        _write(out / "token_map_classes.png", class_deviation(maps, drawn), TokenRow, deviations)
-    _write(out / "aligned.png", aligned_figure(maps, drawn), OffsetRow, offset_rows(maps))
+        save_with_numbers(
+            class_deviation(maps, drawn), out / "token_map_classes.png", TokenRow, deviations
+        )
+    save_with_numbers(
+        aligned_figure(maps, drawn), out / "aligned.png", OffsetRow, offset_rows(maps)
+    )
 
 
 def _read_maps(folder: Path, model: str, *, whole: bool) -> AttentionMaps:
@@ -114,11 +118,6 @@ def _read_maps(folder: Path, model: str, *, whole: bool) -> AttentionMaps:
             f"{folder.name}: compute it again (vitfeat attention)"
         )
     return maps
-
-
-def _write(path: Path, figure: Figure, kind: type[NamedTuple], rows: Iterable[NamedTuple]) -> None:
-    write_table(path.with_suffix(".csv"), kind, rows)
-    style.save(figure, path)
 
 
 def _averages(opened: xarray.Dataset, names: Sequence[str]) -> AttentionMaps:

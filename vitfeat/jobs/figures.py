@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
-
-from matplotlib.figure import Figure
+from typing import TypeVar
 
 from vitfeat.analysis.rows import (
     AttentionRow,
@@ -19,14 +17,13 @@ from vitfeat.analysis.rows import (
     read_residual_norms,
 )
 from vitfeat.errors import AnalysisError
-from vitfeat.plots import style
+from vitfeat.jobs.figure_files import save_with_numbers
 from vitfeat.plots.across import attention, clustering, residual, residual_cka
 from vitfeat.plots.across.averages import AverageRow, average_rows
 from vitfeat.plots.across.best import BestRow, best_layers, best_rows
 from vitfeat.plots.across.breakout import HeadRow, head_rows
 from vitfeat.plots.across.curves import CurveRow, Panel, curve_rows
 from vitfeat.plots.models import Model
-from vitfeat.tables import write_table
 
 TableRow = TypeVar("TableRow", AttentionRow, ClusteringRow, ResidualCkaRow, ResidualNormRow)
 
@@ -53,14 +50,20 @@ def attention_set(folder: Path, dataset: str, models: Sequence[Model], out: Path
     rows = _read(folder, dataset, models, ".csv", read_attention)
     heads = attention.panels(dataset, rows, models)
     panels = [panel.averaged() for panel in heads]
-    _save(attention.layers_figure(panels, models), out / "by_layer.png", CurveRow, _curves(panels))
-    _save(
+    save_with_numbers(
+        attention.layers_figure(panels, models), out / "by_layer.png", CurveRow, _curves(panels)
+    )
+    save_with_numbers(
         attention.families_figure(panels, models), out / "families.png", CurveRow, _curves(panels)
     )
     drawn = attention.heads_drawn(heads)
-    _save(attention.breakout_figure(heads, models), out / "breakout.png", HeadRow, head_rows(drawn))
+    save_with_numbers(
+        attention.breakout_figure(heads, models), out / "breakout.png", HeadRow, head_rows(drawn)
+    )
     averages = average_rows(attention.averages_drawn(panels))
-    _save(attention.averages_figure(panels, models), out / "averages.png", AverageRow, averages)
+    save_with_numbers(
+        attention.averages_figure(panels, models), out / "averages.png", AverageRow, averages
+    )
 
 
 def attention_overview(
@@ -87,7 +90,7 @@ def attention_overview(
         rows = _read(folder, dataset, models, ".csv", read_attention)
         panels[dataset] = [p.averaged() for p in attention.panels(dataset, rows, models)]
     drawn = [panel for some in panels.values() for panel in attention.overview_drawn(some)]
-    _save(attention.overview(panels, models), out, CurveRow, _curves(drawn))
+    save_with_numbers(attention.overview(panels, models), out, CurveRow, _curves(drawn))
 
 
 def clustering_set(folder: Path, dataset: str, models: Sequence[Model], out: Path) -> None:
@@ -101,9 +104,13 @@ def clustering_set(folder: Path, dataset: str, models: Sequence[Model], out: Pat
         ("by_layer", clustering.layers_figure),
         ("families", clustering.families_figure),
     ):
-        _save(draw(panels, models, rows), out / f"{name}.png", CurveRow, _curves(panels))
+        save_with_numbers(
+            draw(panels, models, rows), out / f"{name}.png", CurveRow, _curves(panels)
+        )
     best = best_rows(best_layers(panels))
-    _save(clustering.best_layers_figure(panels, models, rows), out / "best.png", BestRow, best)
+    save_with_numbers(
+        clustering.best_layers_figure(panels, models, rows), out / "best.png", BestRow, best
+    )
 
 
 def clustering_overview(
@@ -116,7 +123,7 @@ def clustering_overview(
     rows = {d: _read(folder, d, models, ".csv", read_clustering) for d in datasets}
     panels = {d: clustering.panels(d, given, models) for d, given in rows.items()}
     drawn = [panel for some in panels.values() for panel in clustering.overview_drawn(some)]
-    _save(clustering.overview(panels, models, rows), out, CurveRow, _curves(drawn))
+    save_with_numbers(clustering.overview(panels, models, rows), out, CurveRow, _curves(drawn))
 
 
 def residual_set(
@@ -129,12 +136,16 @@ def residual_set(
     """
     norms = _read(folder, dataset, models, ".norms.csv", read_residual_norms)
     panels = residual.norm_panels(dataset, norms, models)
-    _save(residual.norms_figure(panels, models), out / "norms.png", CurveRow, _curves(panels))
-    _save(residual.families_figure(panels, models), out / "families.png", CurveRow, _curves(panels))
+    save_with_numbers(
+        residual.norms_figure(panels, models), out / "norms.png", CurveRow, _curves(panels)
+    )
+    save_with_numbers(
+        residual.families_figure(panels, models), out / "families.png", CurveRow, _curves(panels)
+    )
     if cka:
         rows = _read(folder, dataset, models, ".cka.csv", read_residual_cka)
         figure = residual_cka.cka_figure(dataset, rows, models)
-        _save(figure, out / "cka.png", ResidualCkaRow, rows)
+        save_with_numbers(figure, out / "cka.png", ResidualCkaRow, rows)
 
 
 def residual_overview(
@@ -160,7 +171,7 @@ def residual_overview(
             same[dataset] = residual.cka_panels(dataset, rows, models)
     every = [panel for some in (*norms.values(), *same.values()) for panel in some]
     drawn = residual.overview_drawn(every)
-    _save(residual.overview(norms, same, models), out, CurveRow, _curves(drawn))
+    save_with_numbers(residual.overview(norms, same, models), out, CurveRow, _curves(drawn))
 
 
 SETS: Mapping[str, Callable[..., None]] = {
@@ -208,9 +219,3 @@ def _read(
 
 def _curves(panels: Iterable[Panel]) -> Iterable[CurveRow]:
     return curve_rows(panels)
-
-
-def _save(figure: Figure, png: Path, kind: type[NamedTuple], rows: Iterable[Any]) -> None:
-    """Write a figure, and its numbers beside it."""
-    style.save(figure, png)
-    write_table(png.with_suffix(".csv"), kind, rows)

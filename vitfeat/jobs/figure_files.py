@@ -1,0 +1,30 @@
+"""A figure's files: PNG, PDF, and the numbers that it shows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from matplotlib.figure import Figure
+
+from vitfeat.plots import style
+from vitfeat.tables import write_table
+
+
+def save_with_numbers(
+    figure: Figure, png: Path, kind: type[NamedTuple], rows: Iterable[Any]
+) -> None:
+    """Write a figure as PNG and PDF, and its numbers as CSV of the same name.
+
+    Parameters
+    ----------
+    figure
+        Made within the style's settings.
+    png
+        The PNG; the others stand beside it.
+    kind, rows
+        As :func:`vitfeat.tables.write_table` takes them.
+    """
+    style.save(figure, png)
+    write_table(png.with_suffix(".csv"), kind, rows)
