@@ -108,6 +108,28 @@ class ResidualNormRow(NamedTuple):
     deviation: float
 
 
+class TaskRow(NamedTuple):
+    """A score of one layer in a task; all tasks have tables of this form.
+
+    ``features`` says what of the layer was used (``cls``, ``mean``, ``spatial``, ``regions``,
+    ``attention``), ``variant`` the task's own settings behind the value (``k=20``, ``medium``,
+    ``0.1``, ...; empty where there are none), ``score`` what the value is. ``group`` is empty for
+    the dataset as a whole, else the category, object or head that the value is of. ``n`` counts
+    what the value is an average over. docs/tasks/ says of each task which rows there are.
+    """
+
+    task: str
+    model: str
+    dataset: str
+    layer: int
+    features: str
+    variant: str
+    score: str
+    group: str
+    n: int
+    value: float
+
+
 def read_attention(path: str | os.PathLike[str]) -> list[AttentionRow]:
     """Read a table of attention metrics."""
     return read_table(path, AttentionRow, "attention table", "vitfeat attention")
@@ -131,3 +153,8 @@ def read_residual_cka(path: str | os.PathLike[str]) -> list[ResidualCkaRow]:
 def read_residual_norms(path: str | os.PathLike[str]) -> list[ResidualNormRow]:
     """Read a table of norm ratios of skips and branches."""
     return read_table(path, ResidualNormRow, "residual norm table", "vitfeat residual")
+
+
+def read_task(path: str | os.PathLike[str]) -> list[TaskRow]:
+    """Read a table of a task."""
+    return read_table(path, TaskRow, "table of a task", "snakemake")

@@ -16,12 +16,19 @@ from vitfeat.cli import (
     attention,
     attention_maps,
     cka,
+    classification,
     clustering,
+    datasets,
     demo,
+    keypoints,
     models,
+    regions,
     residual,
+    retrieval,
     similarity,
     stores,
+    tasks,
+    video,
 )
 from vitfeat.cli.arguments import Handler
 from vitfeat.console import Console
@@ -76,6 +83,7 @@ def _parser() -> argparse.ArgumentParser:
 
     groups = (
         models,
+        datasets,
         stores,
         cka,
         similarity,
@@ -83,6 +91,12 @@ def _parser() -> argparse.ArgumentParser:
         attention_maps,
         clustering,
         residual,
+        regions,
+        classification,
+        retrieval,
+        video,
+        keypoints,
+        tasks,
         demo,
     )
     for group in groups:

@@ -27,20 +27,6 @@ def add(command: AddCommand) -> None:
     sub = command("verify", _verify, "read a feature store whole and check every checksum")
     sub.add_argument("store", type=Path)
 
-    sub = command("index", _index, "list a dataset's images, with their checksums")
-    sub.add_argument("name", help="name of the dataset")
-    sub.add_argument("--layout", required=True, help="folder, flat, list, imagenet50 or digits")
-    sub.add_argument("--root", required=True, help="the dataset's folder")
-    sub.add_argument("--split", help="first-level folder to use")
-    sub.add_argument("--list", help="text file that lists the images (layout list)")
-    sub.add_argument("--per-class", type=int, help="first so many valid images of each class")
-    sub.add_argument("--limit", type=int, help="first so many valid images")
-    sub.add_argument("--on-error", help="stop (default) at a broken image, or skip it")
-    sub.add_argument("--min-side", type=int, help="smallest side of an image in pixels")
-    sub.add_argument("--max-megapixels", type=float, help="largest image")
-    sub.add_argument("--workers", type=positive, default=1, help="processes that read")
-    sub.add_argument("--out", type=Path, required=True, help="the index to write (CSV)")
-
     sub = command("extract", _extract, "push a dataset through a model once, into a feature store")
     sub.add_argument("model", help="id of the model")
     sub.add_argument("--entry", help="the model's fields as JSON, in the place of the catalogue's")
@@ -83,17 +69,6 @@ def _verify(options: argparse.Namespace, console: Console) -> None:
             f"{options.store}: damaged at {damages[0]}{more}; remove the store and extract it again"
         )
     console.print(f"{options.store}: whole, {store.n_images} images, every checksum right")
-
-
-def _index(options: argparse.Namespace, console: Console) -> None:
-    from vitfeat.data.index import build_index
-    from vitfeat.data.spec import DatasetSpec
-
-    keys = ("layout", "root", "split", "list", "per_class", "limit", "on_error", "min_side")
-    given = {k: getattr(options, k) for k in (*keys, "max_megapixels")}
-    spec = DatasetSpec.from_config(options.name, given)
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    build_index(spec, workers=options.workers, log=console.log).write(options.out)
 
 
 def _extract(options: argparse.Namespace, console: Console) -> None:

@@ -6,14 +6,17 @@ sorted by the parts of their paths, lazily: only the folders that are needed are
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple
+import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-from vitfeat.data.folders import Folder, Tally, images_below
-from vitfeat.data.images import image_extensions, printable
+from vitfeat.data import coco, davis, partimagenet, revisited, spair
+from vitfeat.data.companions import Companion, FrameRow, PointRow, RegionRow, RelevanceRow
+from vitfeat.data.folders import Tally, images_below
+from vitfeat.data.images import printable
 from vitfeat.data.listfile import read_list
+from vitfeat.data.listing import Candidate, Layout, Listing, no_images, start_of, where
+from vitfeat.data.views.settings import ViewSettings
 from vitfeat.errors import DataError
 
 if TYPE_CHECKING:
@@ -32,66 +35,6 @@ IMAGENET50 = (
 """The 50 synsets of the layout ``imagenet50``, sorted."""
 
 
-class Candidate(NamedTuple):
-    """An image that a layout found; whether it can be used is not known yet."""
-
-    image_id: str
-    """POSIX path relative to the dataset's root."""
-    label: int
-    """-1 without labels."""
-    class_name: str
-    """Empty without labels."""
-
-
-@dataclass(frozen=True)
-class Listing:
-    """What a layout found."""
-
-    candidates: Iterator[Candidate]
-    has_labels: bool
-
-
-@dataclass(frozen=True)
-class Layout:
-    """A way to lay out a dataset, and the settings that it takes."""
-
-    find: Callable[[DatasetSpec, Tally], Listing]
-    split: Literal["never", "optional", "always"] = "never"
-    reads_list: bool = False
-
-
-def _start(spec: DatasetSpec) -> tuple[str, Folder]:
-    """Read the folder that the layout starts from: the root, or the split within it."""
-    if not spec.root.is_dir():
-        what = "is no folder" if spec.root.exists() else "does not exist"
-        raise DataError(
-            f"dataset {spec.name}: the folder {printable(str(spec.root))} {what}; "
-            f"set datasets.{spec.name}.root"
-        )
-    top = Folder.read(spec.root)
-    if spec.split is None:
-        return ".", top
-    if spec.split not in top.folders:
-        found = ", ".join(map(printable, top.folders[:10])) or "no folders"
-        raise DataError(
-            f"dataset {spec.name}: no split {spec.split} in {printable(str(spec.root))}, "
-            f"which holds {found}; set datasets.{spec.name}.split"
-        )
-    return spec.split, Folder.read(spec.root / spec.split)
-
-
-def _where(spec: DatasetSpec) -> Path:
-    return spec.root / (spec.split or "")
-
-
-def _no_images(spec: DatasetSpec, expected: str) -> DataError:
-    return DataError(
-        f"dataset {spec.name}: no images in {printable(str(_where(spec)))}; {expected}, "
-        f"looked for files that end in {' '.join(sorted(image_extensions()))}; "
-        f"set datasets.{spec.name}.root"
-    )
-
-
 def _members(
     spec: DatasetSpec, start: str, classes: list[str], tally: Tally
 ) -> Iterator[Candidate]:
@@ -105,51 +48,51 @@ def _members(
         if empty:
             tally.empty_classes.append(class_name)
     if len(tally.empty_classes) == len(classes):
-        raise _no_images(spec, f"its {len(classes)} subfolders are the classes")
+        raise no_images(spec, f"its {len(classes)} subfolders are the classes")
 
 
 def _folder(spec: DatasetSpec, tally: Tally) -> Listing:
-    start, top = _start(spec)
+    start, top = start_of(spec)
     if not top.folders and top.images:
         raise DataError(
-            f"dataset {spec.name}: {printable(str(_where(spec)))} holds images but no subfolders, "
+            f"dataset {spec.name}: {printable(str(where(spec)))} holds images but no subfolders, "
             "and the layout folder takes one subfolder a class; for images without classes set "
             f"datasets.{spec.name}.layout: flat"
         )
     if not top.folders:
-        raise _no_images(spec, "expected one subfolder a class")
+        raise no_images(spec, "expected one subfolder a class")
     tally.beside_classes = len(top.images)
     tally.ignored_files += top.others
     return Listing(_members(spec, start, top.folders, tally), has_labels=True)
 
 
 def _flat(spec: DatasetSpec, tally: Tally) -> Listing:
-    start, _ = _start(spec)
+    start, _ = start_of(spec)
 
     def candidates() -> Iterator[Candidate]:
         image_id = None
         for image_id in images_below(spec.root, start, tally):
             yield Candidate(image_id, -1, "")
         if image_id is None:
-            raise _no_images(spec, "expected images in it or below")
+            raise no_images(spec, "expected images in it or below")
 
     return Listing(candidates(), has_labels=False)
 
 
 def _list(spec: DatasetSpec, tally: Tally) -> Listing:
-    _start(spec)
+    start_of(spec)
     assert spec.list is not None, "DatasetSpec requires it"
     rows = read_list(spec.list, spec.root)
     return Listing(iter([Candidate(*row) for row in rows]), has_labels=rows[0][1] >= 0)
 
 
 def _imagenet50(spec: DatasetSpec, tally: Tally) -> Listing:
-    start, top = _start(spec)
+    start, top = start_of(spec)
     missing = sorted(set(IMAGENET50) - set(top.folders))
     if missing:
         raise DataError(
             f"dataset {spec.name}: {len(missing)} of the 50 class folders are missing in "
-            f"{printable(str(_where(spec)))}: {', '.join(missing)}; set datasets.{spec.name}.root"
+            f"{printable(str(where(spec)))}: {', '.join(missing)}; set datasets.{spec.name}.root"
         )
 
     def candidates() -> Iterator[Candidate]:
@@ -160,18 +103,65 @@ def _imagenet50(spec: DatasetSpec, tally: Tally) -> Listing:
         if tally.empty_classes:
             raise DataError(
                 f"dataset {spec.name}: class folder {tally.empty_classes[0]} in "
-                f"{printable(str(_where(spec)))} holds no images; imagenet50 needs all 50 classes"
+                f"{printable(str(where(spec)))} holds no images; imagenet50 needs all 50 classes"
             )
 
     return Listing(candidates(), has_labels=True)
+
+
+_SYNSET = re.compile("n[0-9]{8}")
+
+
+def _imagenet(spec: DatasetSpec, tally: Tally) -> Listing:
+    start, top = start_of(spec)
+    classes = [name for name in top.folders if _SYNSET.fullmatch(name)]
+    if not classes:
+        hint = (
+            "; the official validation images come in one folder and must be sorted into synsets"
+            if top.images
+            else ""
+        )
+        raise DataError(
+            f"dataset {spec.name}: no class folders such as n01440764 in "
+            f"{printable(str(where(spec)))}{hint}; set datasets.{spec.name}.root"
+        )
+    return Listing(_members(spec, start, classes, tally), has_labels=True)
 
 
 LAYOUTS: dict[str, Layout] = {
     "folder": Layout(_folder, split="optional"),
     "flat": Layout(_flat),
     "list": Layout(_list, reads_list=True),
+    "imagenet": Layout(_imagenet, split="always"),
     "imagenet50": Layout(_imagenet50, split="optional"),
     # The embedded dataset is written as {train,test}/{class}/{index}.png.
     "digits": Layout(_folder, split="always"),
+    "coco": Layout(
+        coco.find, split="always", companion=Companion("regions", RegionRow, coco.regions)
+    ),
+    "partimagenet": Layout(
+        partimagenet.find,
+        split="always",
+        companion=Companion("regions", RegionRow, partimagenet.regions),
+        settings=("per_superclass",),
+    ),
+    "revisited": Layout(
+        revisited.find,
+        companion=Companion("relevance", RelevanceRow, revisited.relevance),
+        settings=("query_crop",),
+        view=ViewSettings("dense", long_side=512, passes="one"),
+    ),
+    "davis": Layout(
+        davis.find,
+        split="always",
+        companion=Companion("frames", FrameRow, davis.frames),
+        view=ViewSettings("dense"),
+    ),
+    "spair": Layout(
+        spair.find,
+        split="always",
+        companion=Companion("points", PointRow, spair.points),
+        view=ViewSettings("padded"),
+    ),
 }
 """Every layout by the name that ``datasets.NAME.layout`` takes."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from vitfeat.data.layouts import LAYOUTS
+from vitfeat.data.views.settings import ViewSettings
 from vitfeat.errors import ConfigError
 from vitfeat.text import nearest
 
@@ -32,6 +33,13 @@ class DatasetSpec:
         Use the first so many valid images of each class.
     limit
         Use the first so many valid images of all.
+    per_superclass
+        PartImageNet: use so many images of each superclass, taken evenly over its classes.
+    query_crop
+        Revisited Oxford and Paris: whether of queries the ``box`` around the landmark is used, as
+        officially, or the ``whole`` image.
+    view
+        How images become inputs; the layout's usual view if not given.
     on_error
         What an unusable image does: ``"stop"`` or ``"skip"``.
     min_side
@@ -53,6 +61,9 @@ class DatasetSpec:
     list: Path | None = None
     per_class: int | None = None
     limit: int | None = None
+    per_superclass: int | None = None
+    query_crop: Literal["box", "whole"] = "box"
+    view: ViewSettings | None = None
     on_error: Literal["stop", "skip"] = "stop"
     min_side: int = 8
     max_megapixels: float = 80.0
@@ -74,7 +85,13 @@ class DatasetSpec:
             raise self.error("list", f"the layout {self.layout} reads no list; use layout: list")
         if self.list is None and layout.reads_list:
             raise self.error("list", f"missing; the layout {self.layout} needs a list file")
-        for key in ("per_class", "limit", "min_side"):
+        if self.query_crop not in ("box", "whole"):
+            raise self.error("query_crop", f"{self.query_crop!r} is not one of box, whole")
+        given = {"per_superclass": self.per_superclass is not None, "query_crop": self.whole_query}
+        for key, is_given in given.items():
+            if is_given and key not in layout.settings:
+                raise self.error(key, f"the layout {self.layout} does not know it; remove it")
+        for key in ("per_class", "per_superclass", "limit", "min_side"):
             value = getattr(self, key)
             if value is not None and value < 1:
                 raise self.error(key, f"{value} is below 1")
@@ -82,6 +99,11 @@ class DatasetSpec:
             raise self.error("on_error", f"{self.on_error!r} is not one of stop, skip")
         if not 0 < self.max_megapixels < float("inf"):
             raise self.error("max_megapixels", f"{self.max_megapixels} is not a number above 0")
+
+    @property
+    def whole_query(self) -> bool:
+        """Whether queries are used as whole images."""
+        return self.query_crop == "whole"
 
     def error(self, key: str, problem: str) -> ConfigError:
         """Make the error that blames one of the settings."""
@@ -124,6 +146,8 @@ class DatasetSpec:
         for key in ("root", "list"):
             if key in given:
                 given[key] = Path(given[key]).expanduser()
+        if "view" in given:
+            given["view"] = ViewSettings.from_config(f"{where}.view", given["view"])
         return cls(name=name, **given)
 
 
@@ -134,6 +158,9 @@ _TYPES: dict[str, tuple[tuple[type, ...], str]] = {
     "list": ((str, Path), "a path"),
     "per_class": ((int,), "a whole number"),
     "limit": ((int,), "a whole number"),
+    "per_superclass": ((int,), "a whole number"),
+    "query_crop": ((str,), "a text"),
+    "view": ((Mapping,), "a mapping"),
     "on_error": ((str,), "a text"),
     "min_side": ((int,), "a whole number"),
     "max_megapixels": ((int, float), "a number"),

@@ -1,22 +1,15 @@
-"""Views: how an image becomes the array that a model sees."""
+"""The view that published ViTs are evaluated with: resized, its centre cut out."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from vitfeat.errors import DataError
-
-_FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
-
-# A strip of 8 x 1 000 000 pixels passes as an image, but with its short side at 224 it would take
-# 19 GB. Photographs and panoramas stay far below this many pixels.
-_MAX_RESIZED_PIXELS = 2**28
+from vitfeat.data.views.base import Interpolation, check_filter, resize
 
 
 @dataclass(frozen=True)
@@ -50,7 +43,7 @@ class SquareView:
 
     size: tuple[int, int]
     crop_fraction: float = 0.875
-    interpolation: Literal["bicubic", "bilinear"] = "bicubic"
+    interpolation: Interpolation = "bicubic"
 
     def __post_init__(self) -> None:
         if min(self.size) < 1:
@@ -58,10 +51,7 @@ class SquareView:
         # Beyond 1 the resized image would not cover the crop.
         if not 0 < self.crop_fraction <= 1:
             raise ValueError(f"crop_fraction {self.crop_fraction}: must be above 0 and at most 1")
-        if self.interpolation not in _FILTERS:
-            raise ValueError(
-                f"interpolation {self.interpolation!r}: must be one of {', '.join(_FILTERS)}"
-            )
+        check_filter(self.interpolation)
 
     @property
     def covered(self) -> tuple[int, int]:
@@ -85,6 +75,10 @@ class SquareView:
     def _corner(self, width: int, height: int) -> tuple[int, int]:
         """Left and top of the crop within the resized image; rounds halves to even."""
         return round((width - self.size[1]) / 2), round((height - self.size[0]) / 2)
+
+    def size_of(self, width: int, height: int) -> tuple[int, int]:
+        """Return :attr:`size`, whatever the image."""
+        return self.size
 
     def box(self, width: int, height: int) -> tuple[float, float, float, float]:
         """Find the crop's rectangle in the original image.
@@ -130,17 +124,10 @@ class SquareView:
         ValueError
             If the image is not RGB.
         """
-        if image.mode != "RGB":
-            raise ValueError(f"the view takes RGB images, not {image.mode}")
         new_width, new_height = self.resized(*image.size)
-        if new_width * new_height > _MAX_RESIZED_PIXELS:
-            raise DataError(
-                f"{image.width} x {image.height} pixels is too elongated: it would be resized to "
-                f"{new_width} x {new_height}; remove it or crop it"
-            )
+        resized = resize(image, new_width, new_height, self.interpolation)
         left, top = self._corner(new_width, new_height)
         height, width = self.size
-        resized = image.resize((new_width, new_height), _FILTERS[self.interpolation])
         return np.array(resized.crop((left, top, left + width, top + height)))
 
     def describe(self) -> dict[str, Any]:
@@ -152,21 +139,3 @@ class SquareView:
             "crop_fraction": self.crop_fraction,
             "interpolation": self.interpolation,
         }
-
-
-def view_from(description: Mapping[str, Any]) -> SquareView:
-    """Make the view that a store was extracted with from its :meth:`~SquareView.describe`.
-
-    Raises
-    ------
-    DataError
-        It is of a kind that is not known.
-    """
-    if description.get("kind") != "square":
-        raise DataError(
-            f"view {description.get('kind')!r}: unknown, this vitfeat knows 'square'; use the one "
-            "that made the store"
-        )
-    height, width = description["size"]
-    interpolation: Literal["bicubic", "bilinear"] = description["interpolation"]
-    return SquareView((height, width), description["crop_fraction"], interpolation)

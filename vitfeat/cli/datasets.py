@@ -1,0 +1,95 @@
+"""Commands about datasets: which images, what is annotated, and the embedded ones."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from vitfeat.cli.arguments import AddCommand, positive
+from vitfeat.console import Console
+
+
+def add(command: AddCommand) -> None:
+    """Add the commands."""
+    sub = command("index", _index, "list a dataset's images, with their checksums")
+    _dataset(sub)
+    sub.add_argument("--workers", type=positive, default=1, help="processes that read")
+    sub.add_argument("--out", type=Path, required=True, help="the index to write (CSV)")
+
+    text = "write what a dataset annotates beside its images as one table"
+    sub = command("annotations", _annotations, text)
+    _dataset(sub)
+    sub.add_argument("--index", type=Path, required=True, help="the dataset's index")
+    sub.add_argument("--out", type=Path, required=True, help="the table to write (CSV)")
+
+    sub = command("demo-data", _demo_data, "write an embedded dataset in an official layout")
+    sub.add_argument("name", help="coco, partimagenet, revisited, davis or spair")
+    sub.add_argument("--out", type=Path, required=True)
+
+
+def _dataset(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("name", help="name of the dataset")
+    sub.add_argument(
+        "--layout",
+        required=True,
+        help="folder, flat, list, imagenet, imagenet50, digits, coco, partimagenet, revisited, "
+        "davis or spair",
+    )
+    sub.add_argument("--root", required=True, help="the dataset's folder")
+    sub.add_argument("--split", help="first-level folder, or split of the layout, to use")
+    sub.add_argument("--list", help="text file that lists the images (layout list)")
+    sub.add_argument("--per-class", type=int, help="first so many valid images of each class")
+    sub.add_argument("--limit", type=int, help="first so many valid images")
+    sub.add_argument("--per-superclass", type=int, help="images a superclass (partimagenet)")
+    sub.add_argument("--query-crop", help="box (default) or whole (revisited)")
+    sub.add_argument("--on-error", help="stop (default) at a broken image, or skip it")
+    sub.add_argument("--min-side", type=int, help="smallest side of an image in pixels")
+    sub.add_argument("--max-megapixels", type=float, help="largest image")
+
+
+_KEYS = (
+    *("layout", "root", "split", "list", "per_class", "limit", "per_superclass", "query_crop"),
+    *("on_error", "min_side", "max_megapixels"),
+)
+
+
+def _index(options: argparse.Namespace, console: Console) -> None:
+    from vitfeat.data.index import build_index
+    from vitfeat.data.spec import DatasetSpec
+
+    spec = DatasetSpec.from_config(options.name, {k: getattr(options, k) for k in _KEYS})
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    build_index(spec, workers=options.workers, log=console.log).write(options.out)
+
+
+def _annotations(options: argparse.Namespace, console: Console) -> None:
+    from vitfeat.data.index import Index
+    from vitfeat.data.layouts import LAYOUTS
+    from vitfeat.data.spec import DatasetSpec
+    from vitfeat.errors import ConfigError
+    from vitfeat.tables import write_table
+
+    spec = DatasetSpec.from_config(options.name, {k: getattr(options, k) for k in _KEYS})
+    companion = LAYOUTS[spec.layout].companion
+    if companion is None:
+        annotated = [name for name, layout in LAYOUTS.items() if layout.companion]
+        raise ConfigError(
+            f"dataset {spec.name}: the layout {spec.layout} annotates nothing beside its images; "
+            f"those that do are {', '.join(annotated)}"
+        )
+    rows = companion.read(spec, Index.read(options.index))
+    write_table(options.out, companion.row, rows)
+    console.log(f"dataset {spec.name}: {len(rows):,} rows of {companion.kind}")
+
+
+def _demo_data(options: argparse.Namespace, console: Console) -> None:
+    from vitfeat.demo.datasets import NAMES, write
+    from vitfeat.errors import ConfigError
+    from vitfeat.text import nearest
+
+    if options.name not in NAMES:
+        raise ConfigError(
+            f"no embedded dataset {options.name!r}{nearest(options.name, NAMES)}; there are "
+            f"{', '.join(NAMES)}"
+        )
+    write(options.name, options.out)

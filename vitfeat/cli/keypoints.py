@@ -1,0 +1,9 @@
+"""Commands: keypoints found in other images."""
+
+from __future__ import annotations
+
+from vitfeat.cli.arguments import AddCommand
+
+
+def add(command: AddCommand) -> None:
+    """Add the commands."""

@@ -1,0 +1,36 @@
+"""Views: how an image becomes the array that a model sees."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from vitfeat.data.views.base import View
+from vitfeat.data.views.dense import DenseView
+from vitfeat.data.views.padded import PaddedView
+from vitfeat.data.views.settings import ViewSettings
+from vitfeat.data.views.square import SquareView
+from vitfeat.errors import DataError
+
+__all__ = ["DenseView", "PaddedView", "SquareView", "View", "ViewSettings", "view_from"]
+
+
+def view_from(description: Mapping[str, Any]) -> View:
+    """Make the view that a store was extracted with from its ``describe()``.
+
+    Raises
+    ------
+    DataError
+        It is of a kind that is not known.
+    """
+    found = {k: tuple(v) if isinstance(v, list) else v for k, v in description.items()}
+    kind = found.pop("kind", None)
+    # What follows from the others is told for readers only.
+    found.pop("resize_to", None)
+    for known, view in (("square", SquareView), ("padded", PaddedView), ("dense", DenseView)):
+        if kind == known:
+            return view(**found)
+    raise DataError(
+        f"view {kind!r}: unknown, this vitfeat knows square, padded and dense; use the one that "
+        "made the store"
+    )

@@ -1,0 +1,27 @@
+"""The embedded datasets: made from scikit-learn's digits in the official layouts of real ones."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+
+NAMES = ("coco", "partimagenet", "revisited", "davis", "spair")
+"""Layouts that have an embedded dataset beside the digits themselves."""
+
+
+def write(name: str, root: Path) -> None:
+    """Write an embedded dataset; the bytes depend on nothing but the libraries' versions.
+
+    Parameters
+    ----------
+    name
+        Out of :data:`NAMES`.
+    root
+        Folder to write into; made if absent.
+
+    Raises
+    ------
+    DataError
+        If a file or folder cannot be written.
+    """
+    import_module(f"vitfeat.demo.datasets.{name}").write(root)

@@ -1,0 +1,10 @@
+"""The embedded dataset in the layout coco."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def write(root: Path) -> None:
+    """Write it."""
+    raise NotImplementedError

@@ -1,0 +1,1 @@
+"""Jobs of the tasks: stores and annotations in, tables and predictions out."""

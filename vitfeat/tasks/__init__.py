@@ -1,0 +1,1 @@
+"""Tasks: arrays to predictions and scores."""

@@ -1,0 +1,1 @@
+# Settings, targets and needs: keypoints found in other images.

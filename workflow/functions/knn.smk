@@ -1,0 +1,1 @@
+# Settings, targets and needs: classes by the votes of nearest training images.

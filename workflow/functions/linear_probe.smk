@@ -1,0 +1,1 @@
+# Settings, targets and needs: logistic regression on the features of every layer.

@@ -1,0 +1,1 @@
+# Settings, targets and needs: annotated regions: k-means of their features.

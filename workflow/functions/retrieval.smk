@@ -1,0 +1,1 @@
+# Settings, targets and needs: retrieval of images of the same landmark.

@@ -1,0 +1,1 @@
+# Settings, targets and needs: the most attended tokens against annotated masks.

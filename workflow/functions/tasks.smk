@@ -1,0 +1,1 @@
+# Settings, targets and needs: all tasks together: one table, and figures.

@@ -1,0 +1,1 @@
+# Settings, targets and needs: objects followed through videos.

@@ -1,0 +1,1 @@
+# Keypoints found in other images.

@@ -1,0 +1,1 @@
+# Classes by the votes of nearest training images.

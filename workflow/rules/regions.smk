@@ -1,0 +1,1 @@
+# Annotated regions: k-means of their features.

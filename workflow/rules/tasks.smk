@@ -1,0 +1,1 @@
+# All tasks together: one table, and figures.
