@@ -16,10 +16,13 @@ import yaml
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError, best_match
 
+from vitfeat.data.layouts import LAYOUTS
 from vitfeat.data.spec import DatasetSpec
+from vitfeat.data.views.settings import ViewSettings
+from vitfeat.demo import datasets as demo
 from vitfeat.errors import ConfigError
 from vitfeat.models.entry import ModelEntry, find_entry, read_catalog
-from vitfeat.settings import KINDS, Analyses, CkaSettings, Limit, Taps
+from vitfeat.settings import KINDS, Analyses, CkaSettings, Limit, Taps, sources
 from vitfeat.text import nearest
 
 
@@ -66,6 +69,16 @@ class Config:
         """Return all taps that a dataset's stores need: one pass serves every analysis."""
         return sorted(self._taps(dataset))
 
+    def view(self, dataset: str) -> ViewSettings:
+        """Return how a dataset's images become inputs."""
+        spec = self.datasets[dataset]
+        return spec.view or LAYOUTS[spec.layout].view
+
+    def companion(self, dataset: str) -> str | None:
+        """Return the kind of what is annotated beside a dataset's images, if anything is."""
+        found = LAYOUTS[self.datasets[dataset].layout].companion
+        return found.kind if found else None
+
     def limits(self, dataset: str) -> dict[str, int | tuple[str, ...]]:
         """Return the taps that are kept for some images only: how many, or which ids."""
         return {tap: limit for tap, limit in self._taps(dataset).items() if limit is not None}
@@ -74,7 +87,7 @@ class Config:
         taps = Taps()
         taps.need(dict.fromkeys(self.extraction["taps"]))
         for analysis in self.analyses.asked().values():
-            if dataset in analysis.datasets:
+            if dataset in sources(analysis):
                 taps.need(analysis.required_taps())
         similarity = self.analyses.similarity
         if similarity is not None and dataset in similarity.datasets and self.cka is not None:
@@ -84,10 +97,19 @@ class Config:
 
 
 #: Analyses that need a label for every image.
-NEEDS_LABELS: frozenset[str] = frozenset({"clustering"})
+NEEDS_LABELS: frozenset[str] = frozenset({"clustering", "knn", "linear_probe"})
+
+#: Analyses that need what a dataset annotates beside its images, and what that is.
+NEEDS_ANNOTATIONS: Mapping[str, str] = {
+    "regions": "regions",
+    "saliency": "regions",
+    "retrieval": "relevance",
+    "video": "frames",
+    "keypoints": "points",
+}
 
 # Layouts whose images never have labels; a list may or may not.
-_UNLABELLED = {"flat"}
+_UNLABELLED = {"flat", "coco", "revisited"}
 
 
 def parse_config(raw: Mapping[str, Any], schema: Mapping[str, Any]) -> Config:
@@ -115,7 +137,9 @@ def parse_config(raw: Mapping[str, Any], schema: Mapping[str, Any]) -> Config:
     catalog = read_catalog(config["catalog"])
     datasets = {n: _dataset(n, d, results) for n, d in config["datasets"].items()}
     for name, settings in config["analyses"].items():
-        _check_datasets(name, settings["datasets"], datasets)
+        _check_datasets(name, "datasets", settings["datasets"], datasets)
+        if "train" in settings:
+            _check_train(name, settings, datasets)
     models = tuple(find_entry(m, catalog) for m in config["models"])
     return Config(
         results=results,
@@ -204,22 +228,56 @@ def _frozen(value: Any) -> Any:
 
 
 def _dataset(name: str, mapping: Mapping[str, Any], results: Path) -> DatasetSpec:
-    if mapping["layout"] == "digits":
+    layout = mapping["layout"]
+    if mapping.get("root") == EMBEDDED:
+        if layout not in demo.NAMES:
+            raise ConfigError(
+                f"datasets.{name}.root: no small dataset of the layout {layout!r} is embedded; "
+                f"those that are: digits, {', '.join(demo.NAMES)}"
+            )
+        mapping = {**mapping, "root": str(embedded_root(results, layout))}
+    elif layout == "digits":
         # Written by the rule demo_digits; nobody has to say where.
-        mapping = {"root": str(digits_root(results)), **mapping}
+        mapping = {"root": str(embedded_root(results, layout)), **mapping}
     return DatasetSpec.from_config(name, mapping)
 
 
-def digits_root(results: Path) -> Path:
-    """Return where the embedded dataset's images are written."""
-    return results / "demo" / "digits"
+#: What `root` says to take the small dataset that is made from the digits.
+EMBEDDED = "embedded"
+
+
+def embedded_root(results: Path, layout: str) -> Path:
+    """Return where the embedded dataset of a layout is written."""
+    return results / "demo" / layout
+
+
+def _check_train(
+    analysis: str, settings: Mapping[str, Any], datasets: Mapping[str, DatasetSpec]
+) -> None:
+    """Hold every dataset to one that it is learnt from."""
+    train, where = settings["train"], f"analyses.{analysis}.train"
+    for name in settings["datasets"]:
+        if name not in train:
+            raise ConfigError(
+                f"{where}: names no dataset that {name!r} is classified from; add one: "
+                f"{{{name}: ...}}"
+            )
+    for name, source in train.items():
+        if name not in settings["datasets"]:
+            raise ConfigError(
+                f"{where}.{name}: is not among analyses.{analysis}.datasets, which has: "
+                f"{', '.join(settings['datasets'])}"
+            )
+        if name == source:
+            raise ConfigError(f"{where}.{name}: a dataset cannot be classified from itself")
+    _check_datasets(analysis, "train", list(train.values()), datasets)
 
 
 def _check_datasets(
-    analysis: str, names: Sequence[str], datasets: Mapping[str, DatasetSpec]
+    analysis: str, key: str, names: Sequence[str], datasets: Mapping[str, DatasetSpec]
 ) -> None:
     for name in names:
-        where = f"analyses.{analysis}.datasets"
+        where = f"analyses.{analysis}.{key}"
         if name not in datasets:
             raise ConfigError(
                 f"{where}: unknown dataset {name!r}{nearest(name, datasets)}; the config's "
@@ -231,6 +289,14 @@ def _check_datasets(
             raise ConfigError(
                 f"{where}: {analysis} needs a label for every image, and the layout {layout!r} of "
                 f"dataset {name!r} has none; datasets with labels: {', '.join(labelled) or 'none'}"
+            )
+        needed = NEEDS_ANNOTATIONS.get(analysis)
+        found = LAYOUTS[layout].companion
+        if needed is not None and (found is None or found.kind != needed):
+            layouts = [n for n, x in LAYOUTS.items() if x.companion and x.companion.kind == needed]
+            raise ConfigError(
+                f"{where}: {analysis} needs a dataset of the layout {' or '.join(layouts)}, and "
+                f"{name!r} is of {layout}"
             )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vitfeat.cli.arguments import (
     AddCommand,
@@ -17,6 +18,9 @@ from vitfeat.cli.arguments import (
 from vitfeat.cli.models import read_entry
 from vitfeat.console import Console
 from vitfeat.store.layout import TAPS
+
+if TYPE_CHECKING:
+    from vitfeat.data.views.settings import ViewSettings
 
 
 def add(command: AddCommand) -> None:
@@ -39,6 +43,9 @@ def add(command: AddCommand) -> None:
         help="taps that are kept for some images only, as JSON: "
         '{"attention": 3, "block_input": ["a.png", "b.png"]}',
     )
+    sub.add_argument("--view", help='how images become inputs, as JSON: {"kind": "padded"}')
+    sub.add_argument("--regions", type=Path, help="the dataset's table of regions (tap regions)")
+    sub.add_argument("--masks", default="coverage", choices=["coverage", "paper"])
     sub.add_argument("--layers", nargs="+", type=layer, default=["all"])
     sub.add_argument("--dtype", default="float16", choices=["float16", "float32"])
     sub.add_argument("--precision", default="fp32", choices=["fp32", "tf32", "bf16", "fp16"])
@@ -72,6 +79,7 @@ def _verify(options: argparse.Namespace, console: Console) -> None:
 
 
 def _extract(options: argparse.Namespace, console: Console) -> None:
+    from vitfeat.data.companions import read_regions
     from vitfeat.data.index import Index
     from vitfeat.extract.run import Settings, extract
     from vitfeat.files import write_json
@@ -98,7 +106,10 @@ def _extract(options: argparse.Namespace, console: Console) -> None:
                 threads=options.threads,
                 workers=options.workers,
                 replace=options.replace,
+                view=_view(options.view),
+                masks=options.masks,
             ),
+            annotated=None if options.regions is None else read_regions(options.regions),
             log=console.log,
             on_images=advance,
         )
@@ -127,3 +138,20 @@ def _limits(text: str | None) -> dict[str, int | list[str]]:
                 "their ids"
             )
     return found
+
+
+def _view(text: str | None) -> ViewSettings:
+    """Read the settings of a view.
+
+    Raises
+    ------
+    ConfigError
+        It is no JSON, or no mapping of a view's settings.
+    """
+    from vitfeat.data.views.settings import ViewSettings
+    from vitfeat.errors import ConfigError
+
+    found = {} if text is None else from_json(text, "--view")
+    if not isinstance(found, dict):
+        raise ConfigError(f'--view: found {text}; allowed: a mapping, such as {{"kind": "padded"}}')
+    return ViewSettings.from_config("--view", found)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -18,13 +19,14 @@ from numpy.typing import NDArray
 from vitfeat.data.folders import Tally
 from vitfeat.data.images import printable
 from vitfeat.data.layouts import LAYOUTS
+from vitfeat.data.listing import Box, Candidate
 from vitfeat.data.scan import Contents, examine
 from vitfeat.data.spec import DatasetSpec
 from vitfeat.data.table import damaged, read_table, write_table
 from vitfeat.errors import DataError
 from vitfeat.text import plural
 
-_COLUMNS = ("image_id", "label", "class_name", "width", "height", "n_bytes", "sha256")
+_COLUMNS = ("image_id", "label", "class_name", "width", "height", "n_bytes", "sha256", "crop")
 _SKIPPED_COLUMNS = ("image_id", "reason")
 
 # At most 18 digits, which int64 holds.
@@ -53,6 +55,8 @@ class Index:
         Of the file's contents, in lower-case hexadecimal.
     skipped
         Image id and reason of every image that was left out as unusable.
+    crop
+        The part of each image that is used, in its pixels; None, the usual, for all of it.
     """
 
     image_id: list[str]
@@ -63,6 +67,11 @@ class Index:
     n_bytes: NDArray[np.int64]
     sha256: list[str]
     skipped: list[tuple[str, str]] = field(default_factory=list)
+    crop: list[Box | None] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if not self.crop:
+            object.__setattr__(self, "crop", [None] * len(self.image_id))
 
     def __len__(self) -> int:
         return len(self.image_id)
@@ -77,11 +86,18 @@ class Index:
         """How many different labels there are, 0 without labels; they need not be consecutive."""
         return len(np.unique(self.label)) if self.has_labels else 0
 
+    def seen_size(self, row: int) -> tuple[int, int]:
+        """Return width and height of the part of an image that a view is applied to."""
+        return size_of_part(int(self.width[row]), int(self.height[row]), self.crop[row])
+
     @functools.cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over every row's image id, label and contents; independent of the location."""
+        """SHA-256 over every row's image id, label, contents and crop, wherever the files are."""
         digest = hashlib.sha256()
-        for row in zip(self.image_id, self.label.tolist(), self.sha256, strict=True):
+        rows = zip(self.image_id, self.label.tolist(), self.sha256, self.crop, strict=True)
+        for *row, crop in rows:
+            if crop is not None:
+                row.append(crop)
             # JSON, as it marks where a field ends whatever stands in it.
             digest.update(json.dumps(row).encode("ascii") + b"\n")
         return digest.hexdigest()
@@ -92,8 +108,9 @@ class Index:
         Each file appears whole or not at all, the index last.
         """
         write_table(_skipped_path(csv_path), _SKIPPED_COLUMNS, self.skipped)
-        columns = [getattr(self, name) for name in _COLUMNS]
-        write_table(csv_path, _COLUMNS, zip(*columns, strict=True))
+        columns = [getattr(self, name) for name in _COLUMNS[:-1]]
+        crops = ["" if c is None else " ".join(map(repr, c)) for c in self.crop]
+        write_table(csv_path, _COLUMNS, zip(*columns, crops, strict=True))
 
     @staticmethod
     def read(csv_path: Path) -> Index:
@@ -129,15 +146,47 @@ class _Row(NamedTuple):
     height: int
     n_bytes: int
     sha256: str
+    crop: Box | None = None
 
     @staticmethod
     def parse(fields: list[str]) -> _Row | None:
         """Read a row's fields; None if one of them cannot be."""
-        image_id, label, class_name, width, height, n_bytes, sha256 = fields
+        image_id, label, class_name, width, height, n_bytes, sha256, crop = fields
         counts = all(_POSITIVE.fullmatch(text) for text in (width, height, n_bytes))
         if not (image_id and _LABEL.fullmatch(label) and counts and _SHA256.fullmatch(sha256)):
             return None
-        return _Row(image_id, int(label), class_name, int(width), int(height), int(n_bytes), sha256)
+        row = _Row(image_id, int(label), class_name, int(width), int(height), int(n_bytes), sha256)
+        if not crop:
+            return row
+        box = _parse_crop(crop, row.width, row.height)
+        return None if box is None else row._replace(crop=box)
+
+
+def _parse_crop(text: str, width: int, height: int) -> Box | None:
+    """Read a box that holds a pixel and lies within the image; None if it cannot be."""
+    try:
+        left, top, right, bottom = map(float, text.split(" "))
+    except ValueError:
+        return None
+    # NaN compares false.
+    if not (0 <= left < right <= width and 0 <= top < bottom <= height):
+        return None
+    x0, y0, x1, y1 = pixels_of((left, top, right, bottom))
+    return (left, top, right, bottom) if x0 < x1 and y0 < y1 else None
+
+
+def pixels_of(crop: Box) -> tuple[int, int, int, int]:
+    """Round a box to whole pixels, halves to even, as Pillow crops."""
+    left, top, right, bottom = map(round, crop)
+    return left, top, right, bottom
+
+
+def size_of_part(width: int, height: int, crop: Box | None) -> tuple[int, int]:
+    """Return width and height in pixels of a part of an image, None being all of it."""
+    if crop is None:
+        return width, height
+    left, top, right, bottom = pixels_of(crop)
+    return right - left, bottom - top
 
 
 def _skipped_path(csv_path: Path) -> Path:
@@ -157,6 +206,7 @@ def _from_rows(rows: list[_Row], skipped: list[tuple[str, str]]) -> Index:
         n_bytes=numbers(5),
         sha256=[row.sha256 for row in rows],
         skipped=skipped,
+        crop=[row.crop for row in rows],
     )
 
 
@@ -205,6 +255,7 @@ def build_index(spec: DatasetSpec, *, workers: int = 1, log: Callable[[str], Non
                     height=result.height,
                     n_bytes=result.n_bytes,
                     sha256=result.sha256,
+                    crop=_within(candidate, result),
                 )
             )
         elif spec.on_error == "stop":
@@ -226,6 +277,32 @@ def build_index(spec: DatasetSpec, *, workers: int = 1, log: Callable[[str], Non
     for line in tally.notes():
         log(f"dataset {spec.name}: {line}")
     return index
+
+
+def _within(candidate: Candidate, contents: Contents) -> Box | None:
+    """Return the part of an image that is used, as far as it lies within the image.
+
+    Raises
+    ------
+    DataError
+        No pixel of it does.
+    """
+    if candidate.crop is None:
+        return None
+    left, top, right, bottom = candidate.crop
+    box = (
+        max(0.0, float(left)),
+        max(0.0, float(top)),
+        min(float(contents.width), float(right)),
+        min(float(contents.height), float(bottom)),
+    )
+    x0, y0, x1, y1 = pixels_of(box) if all(map(math.isfinite, box)) else (0, 0, 0, 0)
+    if not (x0 < x1 and y0 < y1):
+        raise DataError(
+            f"{printable(candidate.image_id)}: the box {candidate.crop} holds no pixel of the "
+            f"image of {contents.width} x {contents.height}; correct the annotation"
+        )
+    return box
 
 
 def _report(spec: DatasetSpec, index: Index) -> Iterator[str]:

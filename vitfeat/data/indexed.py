@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitfeat.data.images import ImageError, read_bytes, rgb_from_bytes
-from vitfeat.data.index import Index
-from vitfeat.data.views import SquareView
+from vitfeat.data.index import Index, pixels_of, size_of_part
+from vitfeat.data.listing import Box
+from vitfeat.data.views import View
 from vitfeat.errors import DataError
 
 
@@ -23,6 +24,12 @@ class IndexedImage(NamedTuple):
     height: int
     n_bytes: int
     sha256: str
+    crop: Box | None = None
+
+    @property
+    def seen_size(self) -> tuple[int, int]:
+        """Width and height of the part of it that a view is applied to."""
+        return size_of_part(self.width, self.height, self.crop)
 
 
 def indexed_image(index: Index, row: int) -> IndexedImage:
@@ -33,11 +40,12 @@ def indexed_image(index: Index, row: int) -> IndexedImage:
         int(index.height[row]),
         int(index.n_bytes[row]),
         index.sha256[row],
+        index.crop[row],
     )
 
 
-def view_of(image: IndexedImage, root: Path, view: SquareView) -> NDArray[np.uint8]:
-    """Read, check and decode an image, and apply a view.
+def view_of(image: IndexedImage, root: Path, view: View) -> NDArray[np.uint8]:
+    """Read, check and decode an image, and apply a view to the part of it that is used.
 
     Parameters
     ----------
@@ -69,6 +77,8 @@ def view_of(image: IndexedImage, root: Path, view: SquareView) -> NDArray[np.uin
     # The index has vouched for the size, under the dataset's limits.
     megapixels = image.width * image.height / 1e6
     rgb = rgb_from_bytes(data, name, min_side=1, max_megapixels=megapixels)
+    if image.crop is not None:
+        rgb = rgb.crop(pixels_of(image.crop))
     try:
         return view(rgb)
     except DataError as error:

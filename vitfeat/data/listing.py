@@ -1,4 +1,4 @@
-"""What a layout gives: the images of a dataset's folder, with labels; and what helps to find them."""
+"""What a layout gives: the images of a dataset, with labels; and what helps to find them."""
 
 from __future__ import annotations
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 from collections.abc import Iterator, Sequence
+from itertools import groupby
 from pathlib import Path
 
 import torch
@@ -11,29 +12,36 @@ from torch.utils.data import DataLoader, Dataset
 
 from vitfeat.data.index import Index
 from vitfeat.data.indexed import IndexedImage, indexed_image, view_of
-from vitfeat.data.views import SquareView
+from vitfeat.data.views import View
 from vitfeat.errors import DataError
 
 
-class _Batches(Dataset[torch.Tensor | DataError]):
+class _Batches(Dataset[list[torch.Tensor] | DataError]):
     """Makes the batch for a list of images, in whatever process it is asked."""
 
-    def __init__(self, root: Path, view: SquareView) -> None:
+    def __init__(self, root: Path, view: View) -> None:
         self._root = root
         self._view = view
 
-    def __getitem__(self, images: list[IndexedImage]) -> torch.Tensor | DataError:
-        """Give uint8 (B, H, W, 3), or the error.
+    def __getitem__(self, images: list[IndexedImage]) -> list[torch.Tensor] | DataError:
+        """Give uint8 (n, H, W, 3) of every run of images of one size, or the error.
 
         The error is returned because DataLoader would rewrite what a worker raises.
         """
-        batch = torch.empty((len(images), *self._view.size, 3), dtype=torch.uint8)
+        groups = []
         try:
-            for place, image in enumerate(images):
-                batch[place] = torch.from_numpy(view_of(image, self._root, self._view))
+            for size, some in groupby(images, self._size):
+                run = list(some)
+                group = torch.empty((len(run), *size, 3), dtype=torch.uint8)
+                for place, image in enumerate(run):
+                    group[place] = torch.from_numpy(view_of(image, self._root, self._view))
+                groups.append(group)
         except DataError as error:
             return error
-        return batch
+        return groups
+
+    def _size(self, image: IndexedImage) -> tuple[int, int]:
+        return self._view.size_of(*image.seen_size)
 
 
 class _Requests:
@@ -59,13 +67,13 @@ def _one_thread(_worker: int) -> None:
 def load_batches(
     index: Index,
     root: Path,
-    view: SquareView,
+    view: View,
     batches: Sequence[range],
     *,
     workers: int,
     prefetch: int = 2,
     pin: bool = False,
-) -> Iterator[torch.Tensor]:
+) -> Iterator[list[torch.Tensor]]:
     """Read, check, decode and view images, batch by batch.
 
     Parameters
@@ -87,8 +95,9 @@ def load_batches(
 
     Yields
     ------
-    torch.Tensor
-        uint8, shape (B, H, W, 3); one for each of ``batches``, in their order.
+    list of torch.Tensor
+        For each of ``batches``, in their order: uint8 (n, H, W, 3) of every run of images whose
+        views have one size, which most views have for all.
 
     Raises
     ------

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple, ParamSpec, TypeVar
 
 from vitfeat.data.images import ImageError, image_size, read_bytes, rgb_from_bytes
-from vitfeat.data.layouts import Candidate
+from vitfeat.data.listing import Candidate
 from vitfeat.data.spec import DatasetSpec
 from vitfeat.errors import DataError
 

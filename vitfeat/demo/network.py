@@ -53,13 +53,16 @@ def build(seed: int) -> VisionTransformer:
         ).eval()
 
 
-def load(name: str) -> VisionTransformer:
+def load(name: str, size: tuple[int, int] | None = None) -> VisionTransformer:
     """Load a shipped model, or build the untrained one.
 
     Parameters
     ----------
     name
         One of :data:`NAMES`.
+    size
+        Height and width of its input in pixels, 32 x 32 if not given. Positions are fitted to
+        another, by bicubic interpolation with antialiasing.
 
     Returns
     -------
@@ -75,7 +78,7 @@ def load(name: str) -> VisionTransformer:
         raise ModelError(f"no demo model {name!r}: use one of {', '.join(NAMES)}")
     network = build(UNTRAINED_SEED)
     if name == "random":
-        return network
+        return _resized(network, size)
     path = WEIGHTS / f"{name}.safetensors"
     try:
         network.load_state_dict(load_file(path), strict=True)
@@ -84,4 +87,10 @@ def load(name: str) -> VisionTransformer:
         raise ModelError(
             f"cannot load the demo model {name!r} from {path}: {error}: reinstall vitfeat"
         ) from error
+    return _resized(network, size)
+
+
+def _resized(network: VisionTransformer, size: tuple[int, int] | None) -> VisionTransformer:
+    if size is not None:
+        network.set_input_size(img_size=size)
     return network

@@ -19,7 +19,10 @@ from vitfeat.store.layout import Layout
 _OVERFLOW = {"float16": 65520.0, "float32": math.inf}
 
 # The taps that a tensor's bad number is looked for in; any other is its own.
-_TAPS_OF = {"tokens": ("cls", "registers", "spatial"), "attention": ("attention", "attention_mean")}
+_TAPS_OF = {
+    "tokens": ("cls", "registers", "spatial", "regions"),
+    "attention": ("attention", "attention_mean", "attention_centre"),
+}
 
 
 @dataclass
@@ -118,7 +121,7 @@ def _bad_number(
         bad = (~torch.isfinite(values).all(1)).nonzero()
         if len(bad):
             entry = unit.layout.entries(spec, rows)[int(bad[0])]
-            first = last = entry if spec.rows is None else spec.rows[entry]
+            first = last = spec.row_of(entry)
             tap, found = spec.tap, True
             break
     ids = [job.image_ids[row] for row in sorted({first, last})]

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 import torch
 
+from vitfeat.data.views import DenseView, View
+from vitfeat.extract.regions import Regions
+from vitfeat.extract.tiling import Tiling
 from vitfeat.models.backbone import Backbone
 from vitfeat.store.arrays import Geometry
 from vitfeat.store.layout import Layout
@@ -32,6 +35,10 @@ class Job:
         CPU threads of the forward pass.
     image_ids
         Names of the rows, for messages.
+    view
+        How images become inputs.
+    regions
+        What the tap ``regions`` pools features under, where it is asked for.
     """
 
     backbone: Backbone
@@ -42,8 +49,17 @@ class Job:
     precision: str
     threads: int
     image_ids: Sequence[str]
+    view: View
+    regions: Regions | None = None
 
     @property
     def on_gpu(self) -> bool:
         """Whether the device has a memory of its own."""
         return self.device.type != "cpu"
+
+    def tiling(self, size: tuple[int, int]) -> Tiling | None:
+        """Return how inputs of a (height, width) are cut into windows; None for one pass."""
+        if not isinstance(self.view, DenseView) or self.view.window is None:
+            return None
+        (height, width), (down, across) = size, self.view.patch
+        return Tiling((height // down, width // across), self.backbone.grid, self.view.patch)

@@ -19,10 +19,12 @@ import torch
 from torch import Tensor
 
 from vitfeat.data.tensors import normalise
+from vitfeat.errors import ModelError
 from vitfeat.extract.buffers import Unit, check_finite
 from vitfeat.extract.job import Job
 from vitfeat.extract.precision import autocast, matmul_precision
 from vitfeat.extract.sink import BatchSink, required_taps
+from vitfeat.extract.tiling import Tiling
 from vitfeat.models.taps import Taps
 from vitfeat.store.layout import Layout
 from vitfeat.store.writer import StoreWriter
@@ -80,33 +82,48 @@ def schedule(
 class _Runner:
     """Pushes batches through a hooked model into units."""
 
-    def __init__(self, job: Job, taps: Taps, pool: ThreadPoolExecutor | None) -> None:
+    def __init__(self, job: Job, models: _HookedModels, pool: ThreadPoolExecutor | None) -> None:
         self._job = job
-        self._taps = taps
+        self._models = models
         self._pool = pool
 
-    def push(self, images: Tensor, unit: Unit, start: int) -> None:
-        """Push uint8 images (n, height, width, 3) once; fill the store's rows from `start` on."""
-        if self._pool is None:
-            self._push_gpu(images, unit, start)
-            return
-        tasks = [
-            self._pool.submit(self._push_cpu, images[a : a + _CPU_IMAGES], unit, start + a)
-            for a in range(0, len(images), _CPU_IMAGES)
-        ]
+    def push(self, groups: Sequence[Tensor], unit: Unit, start: int) -> None:
+        """Push uint8 images (n, height, width, 3) of every group once; fill rows from `start` on.
+
+        Images of a group are of one size.
+        """
+        tasks = []
+        for images in groups:
+            size = (images.shape[1], images.shape[2])
+            tiling = self._job.tiling(size)
+            taps = self._models.taps(size if tiling is None else self._job.backbone.image_size)
+            if self._pool is None:
+                self._push_gpu(images, unit, start, taps, tiling)
+            else:
+                step = 1 if self._job.geometry.ragged else _CPU_IMAGES
+                for a in range(0, len(images), step):
+                    some = images[a : a + step]
+                    tasks.append(
+                        self._pool.submit(self._push_cpu, some, unit, start + a, taps, tiling)
+                    )
+            start += len(images)
         for task in tasks:
             unit.peaks.append(task.result())
 
-    def _push_cpu(self, images: Tensor, unit: Unit, start: int) -> tuple[range, dict[str, Tensor]]:
+    def _push_cpu(
+        self, images: Tensor, unit: Unit, start: int, taps: Taps, tiling: Tiling | None
+    ) -> tuple[range, dict[str, Tensor]]:
         rows = range(start, start + len(images))
-        return rows, self._run(images, rows, unit.views(rows))
+        return rows, self._run(images, rows, unit.views(rows), taps, tiling)
 
-    def _push_gpu(self, images: Tensor, unit: Unit, start: int) -> None:
+    def _push_gpu(
+        self, images: Tensor, unit: Unit, start: int, taps: Taps, tiling: Tiling | None
+    ) -> None:
         rows = range(start, start + len(images))
         device = self._job.device
         views = unit.views(rows)
         staged = {n: torch.empty_like(t, device=device) for n, t in views.items()}
-        peaks = self._run(images.to(device, non_blocking=True), rows, staged)
+        peaks = self._run(images.to(device, non_blocking=True), rows, staged, taps, tiling)
         for name, tensor in staged.items():
             views[name].copy_(tensor, non_blocking=True)
         unit.peaks.append((rows, peaks))
@@ -114,13 +131,45 @@ class _Runner:
         event.record()
         unit.ready = event.synchronize
 
-    def _run(self, images: Tensor, rows: range, arrays: dict[str, Tensor]) -> dict[str, Tensor]:
+    def _run(
+        self,
+        images: Tensor,
+        rows: range,
+        arrays: dict[str, Tensor],
+        taps: Taps,
+        tiling: Tiling | None,
+    ) -> dict[str, Tensor]:
         job = self._job
-        sink = BatchSink(arrays, rows, job)
+        sink = BatchSink(arrays, rows, job, tiling)
         with torch.inference_mode(), autocast(job.precision, job.device):
-            batch = normalise(images, job.backbone.mean, job.backbone.std)
-            self._taps.run(batch, sink)
+            windows = images if tiling is None else tiling.cut(images)
+            taps.run(normalise(windows, job.backbone.mean, job.backbone.std), sink)
         return sink.peaks
+
+
+class _HookedModels:
+    """The model with its taps, and the same model for other sizes of input, loaded once each."""
+
+    def __init__(self, job: Job, stack: ExitStack) -> None:
+        self._job = job
+        self._stack = stack
+        self._taps: dict[tuple[int, int], Taps] = {}
+
+    def taps(self, size: tuple[int, int]) -> Taps:
+        """Return the taps of the model for inputs of a (height, width)."""
+        if size not in self._taps:
+            job = self._job
+            backbone = job.backbone
+            if size != backbone.image_size:
+                if backbone.at_size is None:
+                    raise ModelError(
+                        f"model {backbone.entry.id}: cannot be loaded for images of {size[0]} x "
+                        f"{size[1]} pixels; set passes: tiled"
+                    )
+                backbone = backbone.at_size(size)
+            taps = Taps(backbone, required_taps(job.layout), job.geometry.layers)
+            self._taps[size] = self._stack.enter_context(taps)
+        return self._taps[size]
 
 
 @contextmanager
@@ -136,17 +185,14 @@ def _open_runner(job: Job) -> Iterator[_Runner]:
             pool = stack.enter_context(
                 ThreadPoolExecutor(job.threads, initializer=torch.set_num_threads, initargs=(1,))
             )
-        taps = stack.enter_context(
-            Taps(job.backbone, required_taps(job.layout), job.geometry.layers)
-        )
-        yield _Runner(job, taps, pool)
+        yield _Runner(job, _HookedModels(job, stack), pool)
 
 
 def run_pipeline(
     job: Job,
     writer: StoreWriter,
     plan: Schedule,
-    batches: Iterator[Tensor],
+    batches: Iterator[Sequence[Tensor]],
     on_images: Callable[[int], None],
 ) -> None:
     """Push every batch of a plan once and write every missing block.
@@ -156,7 +202,7 @@ def run_pipeline(
     job, writer, plan
         The model, the store, and what to push.
     batches
-        uint8 (n, height, width, 3), one for each batch of the plan.
+        For each batch of the plan, uint8 (n, height, width, 3) of every run of images of one size.
     on_images
         Called with the number of images of every finished batch.
     """

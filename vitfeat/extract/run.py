@@ -10,24 +10,30 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from math import prod
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from vitfeat.data.companions import RegionRow
 from vitfeat.data.index import Index
 from vitfeat.data.loader import load_batches
-from vitfeat.data.views import SquareView
+from vitfeat.data.views import DenseView, View, ViewSettings
 from vitfeat.errors import ConfigError, ModelError, StoreError
+from vitfeat.extract.inputs import grid_shapes, view_for
 from vitfeat.extract.job import Job
 from vitfeat.extract.pipeline import Schedule, run_pipeline, schedule
 from vitfeat.extract.probe import probe
+from vitfeat.extract.regions import Regions, load_regions
 from vitfeat.models.backbone import Backbone
 from vitfeat.models.layers import select_layers
 from vitfeat.store import provenance
 from vitfeat.store.arrays import NORMS_GROUP, RESIDUAL_TAPS, Geometry
-from vitfeat.store.layout import available_taps, plan_layout
+from vitfeat.store.layout import RAGGED_TAPS, available_taps, plan_layout
 from vitfeat.store.limits import Limit, kept_rows
 from vitfeat.store.reader import is_store, open_store
 from vitfeat.store.writer import Rows, manifest, open_writer, partial_path
@@ -69,6 +75,11 @@ class Settings:
         Processes that decode; 0 decodes between the passes, None fits them to the work.
     replace
         Whether a store from other settings under the same path may be replaced.
+    view
+        How images become inputs.
+    masks
+        How masks weigh tokens, for the tap ``regions``
+        (:func:`vitfeat.extract.regions.load_regions`).
     """
 
     taps: Sequence[str] = ("cls", "spatial")
@@ -81,6 +92,8 @@ class Settings:
     threads: int = 0
     workers: int | None = None
     replace: bool = False
+    view: ViewSettings = field(default_factory=ViewSettings)
+    masks: str = "coverage"
 
 
 def choose_device(name: str) -> torch.device:
@@ -104,7 +117,7 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def geometry_of(backbone: Backbone, layers: Sequence[int]) -> Geometry:
+def geometry_of(backbone: Backbone, layers: Sequence[int], view: View | None = None) -> Geometry:
     """Return the sizes that a store's layout needs."""
     return Geometry(
         layers=tuple(layers),
@@ -114,16 +127,18 @@ def geometry_of(backbone: Backbone, layers: Sequence[int]) -> Geometry:
         has_cls=backbone.has_cls,
         n_registers=backbone.n_registers,
         has_branches=backbone.has_branches,
+        ragged=isinstance(view, DenseView),
     )
 
 
 def build_request(
     backbone: Backbone,
     index: Index,
-    view: SquareView,
+    view: View,
     settings: Settings,
     geometry: Geometry,
     kept: Mapping[str, Sequence[int]],
+    regions: Regions | None = None,
 ) -> dict[str, Any]:
     """Return everything that decides a store's numbers, as plain JSON.
 
@@ -152,6 +167,8 @@ def build_request(
         "layers": list(geometry.layers),
         **({"limits": limits} if limits else {}),
     }
+    if regions is not None:
+        request["regions"] = {"fingerprint": regions.fingerprint, "masks": regions.masks}
     # Through JSON once, so that tuples and numbers compare as they will be read back.
     plain: dict[str, Any] = json.loads(json.dumps(request))
     return plain
@@ -171,6 +188,7 @@ def extract(
     log: Log = lambda _: None,
     on_images: Callable[[int], None] = lambda _: None,
     batches: Callable[[Schedule], Iterator[Tensor]] | None = None,
+    annotated: Sequence[RegionRow] | None = None,
 ) -> dict[str, Any]:
     """Push every image through the model once and store what the taps give.
 
@@ -193,6 +211,8 @@ def extract(
         store holds already.
     batches
         Gives uint8 batches (n, height, width, 3) in the place of decoding the files.
+    annotated
+        The dataset's table of regions, for the tap ``regions``.
 
     Returns
     -------
@@ -207,7 +227,9 @@ def extract(
     started = time.monotonic()
     device = choose_device(settings.device)
     layers = select_layers(backbone.depth, settings.layers)
-    geometry = geometry_of(backbone, layers)
+    view = view_for(backbone, settings.view)
+    geometry = geometry_of(backbone, layers, view)
+    _check_view(backbone, view, settings)
     taps = available_taps(geometry, settings.taps)
     if not taps:
         raise ModelError(
@@ -223,12 +245,20 @@ def extract(
         )
     _check_limits(settings)
     kept = kept_rows(settings.limits, taps, index.image_id)
-    view = SquareView(backbone.image_size, backbone.entry.crop_fraction, backbone.interpolation)
-    request = build_request(backbone, index, view, settings, geometry, kept)
+    grids = grid_shapes(view, index) if isinstance(view, DenseView) else None
+    regions = None
+    if "regions" in taps:
+        regions = _regions(backbone, index, view, grids, settings.masks, annotated, log)
+    request = build_request(backbone, index, view, settings, geometry, kept, regions)
     if (finished := _finished(out, request, settings.replace, log)) is not None:
         return finished
 
-    layout = plan_layout(geometry, taps, len(index), settings.dtype, kept)
+    starts: dict[str, Sequence[int]] = {}
+    if grids is not None:
+        starts["spatial"] = [0, *np.cumsum(grids.prod(1)).tolist()]
+    if regions is not None:
+        starts["regions"] = regions.starts.tolist()
+    layout = plan_layout(geometry, taps, len(index), settings.dtype, kept, starts)
     backbone.module.to(device)
     job = Job(
         backbone=backbone,
@@ -239,9 +269,19 @@ def extract(
         precision=settings.precision,
         threads=settings.threads or os.cpu_count() or 1,
         image_ids=index.image_id,
+        view=view,
+        regions=regions,
     )
-    _announce(job, out, request, probe(job), log)
-    rows = Rows(index.image_id, index.label, _classes(index), index.skipped)
+    tokens = 1.0 if grids is None else float(grids.prod(1).mean()) / prod(geometry.grid)
+    _announce(job, out, request, tokens * probe(job), log)
+    rows = Rows(
+        index.image_id,
+        index.label,
+        _classes(index),
+        index.skipped,
+        grids,
+        None if regions is None else regions.numbers,
+    )
     with open_writer(
         out,
         layout,
@@ -250,6 +290,7 @@ def extract(
         request,
         backbone.entry.id,
         weights=backbone.weights,
+        final_norm=backbone.final_norm,
         replace=settings.replace,
     ) as writer:
         missing = writer.missing_blocks()
@@ -258,7 +299,7 @@ def extract(
             on_images(len(index) - sum(len(layout.rows(block)) for block in missing))
         plan = schedule(layout, missing, settings.batch_size, on_gpu=job.on_gpu)
         if batches is None:
-            source: Iterator[Tensor] = load_batches(
+            source: Iterator[Sequence[Tensor]] = load_batches(
                 index,
                 root,
                 view,
@@ -267,7 +308,7 @@ def extract(
                 pin=job.on_gpu,
             )
         else:
-            source = batches(plan)
+            source = ([batch] for batch in batches(plan))
         with closing(source):  # type: ignore[type-var]
             run_pipeline(job, writer, plan, source, on_images)
         sealed = writer.seal()
@@ -276,6 +317,52 @@ def extract(
         f"{size(sum(a['bytes'] for a in sealed['arrays'].values()))}"
     )
     return sealed
+
+
+def _check_view(backbone: Backbone, view: View, settings: Settings) -> None:
+    """Refuse taps that a view has not."""
+    if not isinstance(view, DenseView):
+        return
+    model = backbone.entry.id
+    if lost := [tap for tap in settings.taps if tap not in RAGGED_TAPS]:
+        raise ConfigError(
+            f"model {model}: the view dense has no {', '.join(lost)}; it has "
+            f"{', '.join(RAGGED_TAPS)}: leave out the analyses that need others, or take the view "
+            "square"
+        )
+    if view.window and (lost := [tap for tap in settings.taps if tap in ("cls", "registers")]):
+        raise ConfigError(
+            f"model {model}: {lost[0]} of images in windows: every window has its own; set the "
+            "view's passes to one, or leave it out"
+        )
+    if settings.limits:
+        raise ConfigError(
+            f"limit of the tap {next(iter(settings.limits))}: the view dense keeps all images"
+        )
+
+
+def _regions(
+    backbone: Backbone,
+    index: Index,
+    view: View,
+    grids: NDArray[np.int64] | None,
+    masks: str,
+    annotated: Sequence[RegionRow] | None,
+    log: Log,
+) -> Regions:
+    if annotated is None:
+        raise ConfigError(
+            "the tap regions needs the dataset's table of regions: give --regions, made by "
+            "vitfeat annotations"
+        )
+    if grids is None:
+        grids = np.tile(np.array(backbone.grid, dtype=np.int64), (len(index), 1))
+    regions = load_regions(annotated, index, view, grids, masks)
+    log(
+        f"{plural(len(regions.numbers), 'region')}; left out are {regions.n_crowd} as crowds and "
+        f"{regions.n_uncovered} without a token under them"
+    )
+    return regions
 
 
 def _check_limits(settings: Settings) -> None:
@@ -339,7 +426,7 @@ def _announce(job: Job, out: Path, request: Mapping[str, Any], seconds: float, l
     The size is that of the uncompressed numbers: what compression saves is not known before.
     """
     layout = job.layout
-    kept = {a.tap: len(a.rows) for a in layout.arrays if a.rows is not None}
+    kept = {a.tap: layout.length(a) for a in layout.arrays if a.dims[0].endswith("_image")}
     taps = [f"{t} (of {plural(kept[t], 'image')})" if t in kept else t for t in request["taps"]]
     log(
         f"{out}: {plural(layout.n_images, 'image')} x {len(job.geometry.layers)} layers, taps "
@@ -350,8 +437,8 @@ def _announce(job: Job, out: Path, request: Mapping[str, Any], seconds: float, l
     partial = partial_path(out)
     done = sum(f.stat().st_size for f in partial.rglob("*") if f.is_file())
     free = shutil.disk_usage(out.parent).free
-    # What is kept of some images stands beside their blocks until it is put into shards.
-    needed = layout.n_bytes + layout.limited_bytes - done
+    # What is gathered stands beside their blocks until it is put into shards.
+    needed = layout.n_bytes + layout.gathered_bytes - done
     if needed > free:
         raise StoreError(
             f"{out}: the store needs up to {size(needed)}, the disk has "

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from vitfeat.extract.job import Job
 from vitfeat.extract.summary import summarise
+from vitfeat.extract.tiling import Tiling
 from vitfeat.store.arrays import NORMS_GROUP, RESIDUAL_TAPS, SUMMARY_GROUP
 from vitfeat.store.layout import Layout
 
@@ -18,8 +19,10 @@ _MADE_OF = {
     "cls": ("tokens",),
     "registers": ("tokens",),
     "spatial": ("tokens",),
+    "regions": ("tokens",),
     SUMMARY_GROUP: ("attention",),
     "attention_mean": ("attention",),
+    "attention_centre": ("attention",),
     NORMS_GROUP: RESIDUAL_TAPS,
 }
 
@@ -43,6 +46,8 @@ class BatchSink:
         Which rows of the store the batch is.
     job
         The model's sizes and device, and the store's arrays.
+    tiling
+        The windows that the batch's images are pushed through the model in; None for whole images.
 
     Attributes
     ----------
@@ -51,15 +56,26 @@ class BatchSink:
         value of the images that something is stored of.
     """
 
-    def __init__(self, arrays: Mapping[str, Tensor], rows: range, job: Job) -> None:
+    def __init__(
+        self,
+        arrays: Mapping[str, Tensor],
+        rows: range,
+        job: Job,
+        tiling: Tiling | None = None,
+    ) -> None:
         self._arrays = arrays
         self._geometry = job.geometry
         self._on_gpu = job.on_gpu
+        self._tiling = tiling
+        self._weights = []
+        if job.regions is not None:
+            weights = (torch.from_numpy(job.regions.weights[row]) for row in rows)
+            self._weights = [w.to(job.device, non_blocking=True) for w in weights]
         # By tap of some images: where in the batch these stand.
         self._kept = {
-            a.tap: [a.rows[e] - rows.start for e in job.layout.entries(a, rows)]
+            a.tap: [a.row_of(e) - rows.start for e in job.layout.entries(a, rows)]
             for a in job.layout.arrays
-            if a.rows is not None
+            if a.dims[0].endswith("_image")
         }
         taps = {a.tap for a in job.layout.arrays}
         self._norms = NORMS_GROUP in taps
@@ -79,6 +95,9 @@ class BatchSink:
 
     def __call__(self, tap: str, position: int, start: int, tensor: Tensor, /) -> None:
         """Copy, cast and summarise one tensor; remember its extremes."""
+        if tap == "tokens" and self._tiling is not None:
+            # A window's prefix tokens are of the window, and belong to no image.
+            tensor = self._tiling.join(tensor[:, self._geometry.n_prefix :])
         if tap in self._looked_at:
             self._look(tap, position, start, tensor)
         if tap == "attention":
@@ -113,9 +132,17 @@ class BatchSink:
         if f"{group}registers" in self._arrays:
             registers = tokens[:, int(g.has_cls) : g.n_prefix]
             self._put(f"{group}registers", start, position, registers)
+        spatial = tokens if self._tiling is not None else tokens[:, g.n_prefix :]
         if f"{group}spatial" in self._arrays:
-            spatial = tokens[:, g.n_prefix :].view(len(tokens), *g.grid, g.width)
-            self._put(f"{group}spatial", start, position, spatial)
+            if g.ragged:
+                # The images of a batch are of one size, and all of them are kept.
+                self._arrays["spatial"][:, position] = spatial.flatten(0, 1)
+            else:
+                grid = spatial.reshape(len(spatial), *g.grid, g.width)
+                self._put(f"{group}spatial", start, position, grid)
+        if not group and "regions" in self._arrays:
+            pooled = [w @ t.float() for w, t in zip(self._weights, spatial, strict=True)]
+            self._arrays["regions"][:, position] = torch.cat(pooled)
 
     def _attention(self, start: int, position: int, attention: Tensor) -> None:
         if "attention" in self._arrays:
@@ -125,6 +152,10 @@ class BatchSink:
             if len(chosen):
                 mean = chosen.mean(1, dtype=torch.float32)
                 self._arrays["attention_mean"][rows, position] = mean
+        if "attention_centre" in self._arrays:
+            (rows_of_grid, columns), n_prefix = self._geometry.grid, self._geometry.n_prefix
+            centre = n_prefix + rows_of_grid // 2 * columns + columns // 2
+            self._put("attention_centre", start, position, attention[:, :, centre])
         rows, chosen = _chosen(self._kept.get(SUMMARY_GROUP), start, attention)
         out = {
             name.removeprefix(f"{SUMMARY_GROUP}/"): tensor[rows, position]

@@ -99,6 +99,36 @@ def read_rows(
         ) from error
 
 
+def image_tokens(
+    store: FeatureStore, row: int, position: int, name: str = "spatial"
+) -> NDArray[Any]:
+    """Read the spatial tokens of one image and layer, whatever the store's grids.
+
+    Parameters
+    ----------
+    store, row, position
+        The image, and where the layer stands in the array.
+    name
+        An array of spatial tokens of all images.
+
+    Returns
+    -------
+    NDArray
+        (Y, X, channel), in the stored type.
+
+    Raises
+    ------
+    StoreError
+        There is no such array, or a chunk is damaged.
+    """
+    if not store.is_ragged:
+        return np.asarray(read_rows(store, name, row, row + 1, position)[0])
+    start, stop = (int(place) for place in store.token_start[row : row + 2])
+    tokens = read_rows(store, name, start, stop, position)
+    rows, columns = (int(side) for side in store.grid_shapes[row])
+    return np.reshape(tokens, (rows, columns, tokens.shape[-1]))
+
+
 def rows_that_fit(array: zarr.Array[Any], max_bytes: int, extra: int = 0) -> int:
     """Return how many images of one layer fit into a bound: whole chunks, or less than one.
 

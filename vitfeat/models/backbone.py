@@ -10,6 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from vitfeat.final_norm import FinalNorm
 from vitfeat.models.entry import ModelEntry
 from vitfeat.models.residual import find_branches
 
@@ -46,6 +47,12 @@ class Backbone:
     weights
         Where the weights came from: ``file``, ``sha256``, and of fetched ones ``repository`` and
         ``revision``, or ``url``. Empty for a network that was not loaded from a file.
+    final_norm
+        The norm behind the last block, which taps are before; None where there is none.
+    at_size
+        Loads the same network for inputs of another (height, width), its positions fitted from
+        those that were published; weights that do not depend on the size are shared. None for a
+        network that was not loaded by :mod:`vitfeat.models.loading`.
     """
 
     entry: ModelEntry
@@ -64,6 +71,8 @@ class Backbone:
     interpolation: Literal["bicubic", "bilinear"] = "bicubic"
     batch_first: bool = True
     weights: Mapping[str, Any] = field(default_factory=dict)
+    final_norm: FinalNorm | None = None
+    at_size: Callable[[tuple[int, int]], Backbone] | None = field(default=None, repr=False)
 
     @property
     def depth(self) -> int:

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -81,13 +82,31 @@ def load_backbone(
         entry = find_entry(entry)
     backbone = _LOADERS[entry.source](entry, folder, log)
     backbone.module.eval().requires_grad_(False)
-    return backbone
+    return replace(backbone, at_size=partial(_at_size, backbone, folder))
+
+
+def _at_size(backbone: Backbone, folder: Path, size: tuple[int, int]) -> Backbone:
+    """Load the entry anew for another input size, and share what does not depend on it."""
+    entry = replace(backbone.entry, image_size=size)
+    resized = _LOADERS[entry.source](entry, folder, lambda _: None)
+    module = resized.module.eval().requires_grad_(False)
+    if resized.image_size != size:
+        raise ModelError(
+            f"model {entry.id}: takes images of {resized.image_size[0]} x {resized.image_size[1]} "
+            f"pixels, not of {size[0]} x {size[1]}; set passes: tiled"
+        )
+    own = dict(backbone.module.named_parameters())
+    for name, parameter in module.named_parameters():
+        # Equal and not just alike: positions of a grid and of its transpose have one shape.
+        if name in own and torch.equal(own[name].cpu(), parameter):
+            parameter.data = own[name].data
+    return replace(resized, module=module.to(next(iter(own.values()), torch.empty(0)).device))
 
 
 def _load_demo(entry: ModelEntry, folder: Path, log: Log) -> Backbone:
     from vitfeat.demo import network
 
-    model = network.load(entry.name)
+    model = network.load(entry.name, entry.input_size)
     return from_timm(entry, model, mean=network.MEAN, std=network.STD, interpolation="bicubic")
 
 

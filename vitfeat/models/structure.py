@@ -17,6 +17,7 @@ from vitfeat.errors import ModelError
 from vitfeat.models.attending import attention_parts
 from vitfeat.models.backbone import Backbone
 from vitfeat.models.entry import ModelEntry
+from vitfeat.models.norm import find_final_norm
 from vitfeat.text import plural
 
 # Parameters (1, n, channel) that timm puts before the grid, in this order.
@@ -79,6 +80,7 @@ def from_timm(
             std=tuple(std),
             # "random" is timm's word for training-time augmentation, not an evaluation setting.
             interpolation="bilinear" if interpolation == "bilinear" else "bicubic",
+            final_norm=find_final_norm(trunk),
         )
         # Behind convolutions a token answers to pixels far from its patch, too.
         _check_tokens(backbone, local=not hasattr(embedding, "backbone"))
@@ -121,6 +123,7 @@ def from_open_clip(entry: ModelEntry, visual: Any) -> Backbone:
             mean=tuple(mean),
             std=tuple(std),
             batch_first=bool(transformer.batch_first),
+            final_norm=find_final_norm(visual),
         )
         _check_tokens(backbone, local=True)
     except _NotPlainError as reason:

@@ -100,6 +100,7 @@ class VideoSettings:
     neighbourhood: int
     top: int
     temperature: float
+    normalise: str
     masks: str
 
     def required_taps(self) -> Mapping[str, Limit]:

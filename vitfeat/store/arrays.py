@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -16,6 +17,9 @@ RESIDUAL_TAPS = ("block_input", "attn_branch", "mlp_branch")
 
 #: Subgroup of the norms of tokens along the residual connections.
 NORMS_GROUP = "residual_norms"
+
+#: Subgroup of the model's final norm, which tokens are stored without.
+FINAL_NORM_GROUP = "final_norm"
 
 _TOKENS_OF = {
     "block_input": "what each block gets, the skip of its attention",
@@ -47,6 +51,8 @@ class Geometry:
         The tokens that stand before the grid.
     has_branches
         Whether blocks add attention and MLP to skips of their own.
+    ragged
+        Whether the images have grids of their own; `grid` is then the model's usual one.
     """
 
     layers: tuple[int, ...]
@@ -56,6 +62,7 @@ class Geometry:
     has_cls: bool
     n_registers: int
     has_branches: bool = True
+    ragged: bool = False
 
     @property
     def n_prefix(self) -> int:
@@ -70,24 +77,25 @@ class Geometry:
 
 @dataclass(frozen=True)
 class ArraySpec:
-    """One array of a store: its first dimension counts images.
+    """One array of a store: its first dimension counts images, or entries that images have.
 
     Attributes
     ----------
     name
         Path inside the group.
     dims
-        Dimension names: first ``image``, or ``{tap}_image`` where it holds some images only.
+        Dimension names: first ``image``, or another where images have no or several entries.
     shape
-        Shape of one image's part: everything but the first dimension.
+        Shape of one entry: everything but the first dimension.
     dtype
         NumPy's name of the element type.
     tap
         The tap that it belongs to.
     description
         One sentence for the array's attributes.
-    rows
-        The store's rows that it holds, in order; None for all.
+    starts
+        Where the entries of each image start, and behind them their number; entries stand in the
+        order of the images. None for one entry an image.
     """
 
     name: str
@@ -96,11 +104,11 @@ class ArraySpec:
     dtype: str
     tap: str
     description: str
-    rows: tuple[int, ...] | None = None
+    starts: tuple[int, ...] | None = None
 
     @property
-    def bytes_per_image(self) -> int:
-        """Uncompressed bytes of one image."""
+    def bytes_per_entry(self) -> int:
+        """Uncompressed bytes of one entry: of an image, of most arrays."""
         return prod(self.shape) * np.dtype(self.dtype).itemsize
 
     @property
@@ -109,9 +117,21 @@ class ArraySpec:
         return len(self.dims) > 1 and self.dims[1] == "layer"
 
     @property
-    def is_limited(self) -> bool:
-        """Whether it holds some images only."""
-        return self.rows is not None
+    def rows(self) -> tuple[int, ...] | None:
+        """The row of the store that each entry is of; None for one entry an image."""
+        if self.starts is None:
+            return None
+        counts = np.diff(np.asarray(self.starts))
+        return tuple(np.repeat(np.arange(len(counts)), counts).tolist())
+
+    def row_of(self, entry: int) -> int:
+        """Return the row of the store that an entry is of."""
+        return entry if self.starts is None else bisect_right(self.starts, entry) - 1
+
+
+def starts_of(rows: Sequence[int], n_images: int) -> tuple[int, ...]:
+    """Return where the entries of each image start among entries of ascending rows."""
+    return tuple(np.searchsorted(rows, np.arange(n_images + 1)).tolist())
 
 
 def group_of(name: str) -> str:
@@ -120,11 +140,17 @@ def group_of(name: str) -> str:
 
 
 def rows_name(name: str) -> str:
-    """Return the coordinate that says which rows an array of some images holds.
+    """Return the coordinate that says which rows an array's entries are of.
 
-    It is named as the dimension that it labels, and stands beside the array.
+    It stands beside the array: ``{tap}_image`` of arrays of some images, named as the dimension
+    that it labels; ``region_image`` of regions; and of the tokens of grids of different sizes
+    ``token_start``, which says where those of each image start.
     """
     tap = name.partition("/")[0]
+    if tap == "regions":
+        return "region_image"
+    if tap == "spatial":
+        return "token_start"
     group = group_of(name)
     return f"{group}/{tap}_image" if group else f"{tap}_image"
 
@@ -149,6 +175,10 @@ def arrays_of(tap: str, geometry: Geometry, dtype: str) -> list[ArraySpec]:
         return list(_tokens(tap, geometry, dtype, f"{tap}/", _TOKENS_OF[tap]))
     if tap in ("attention", "attention_mean"):
         return [_attention(tap, geometry, dtype)]
+    if tap == "attention_centre":
+        return [_centre(geometry)]
+    if tap == "regions":
+        return [_regions(geometry, dtype)]
     output = "each block's output, before the final norm"
     return [a for a in _tokens(tap, geometry, dtype, "", output) if a.name == tap]
 
@@ -160,7 +190,10 @@ def _tokens(tap: str, g: Geometry, dtype: str, group: str, description: str) -> 
         kinds.append(("cls", "CLS token", "", ()))
     if g.n_registers:
         kinds.append(("registers", "register tokens", "register", (g.n_registers,)))
-    kinds.append(("spatial", "spatial tokens", "y x", g.grid))
+    if g.ragged:
+        kinds.append(("spatial", "spatial tokens, image by image and row by row,", "", ()))
+    else:
+        kinds.append(("spatial", "spatial tokens", "y x", g.grid))
     for name, words, dims, shape in kinds:
         yield ArraySpec(
             f"{group}{name}",
@@ -182,6 +215,28 @@ def _attention(tap: str, g: Geometry, dtype: str) -> ArraySpec:
         dtype,
         tap,
         f"{words}; prefix tokens first, then the grid row by row",
+    )
+
+
+def _centre(g: Geometry) -> ArraySpec:
+    return ArraySpec(
+        "attention_centre",
+        ("image", "layer", "head", "key"),
+        (len(g.layers), g.heads, g.n_tokens),
+        "float32",
+        "attention_centre",
+        "attention row of the centre token (row Y // 2, column X // 2 of the grid)",
+    )
+
+
+def _regions(g: Geometry, dtype: str) -> ArraySpec:
+    return ArraySpec(
+        "regions",
+        ("region", "layer", "channel"),
+        (len(g.layers), g.width),
+        dtype,
+        "regions",
+        "mean of the spatial tokens of each block's output under an annotated mask, weighted by it",
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,8 +10,16 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
+from vitfeat.final_norm import FinalNorm
 from vitfeat.store import codec, provenance
-from vitfeat.store.arrays import SUMMARY_GROUP, ArraySpec, Geometry, group_of, rows_name
+from vitfeat.store.arrays import (
+    FINAL_NORM_GROUP,
+    SUMMARY_GROUP,
+    ArraySpec,
+    Geometry,
+    group_of,
+    rows_name,
+)
 from vitfeat.store.layout import ATTRIBUTE, Layout
 
 if TYPE_CHECKING:
@@ -26,6 +34,7 @@ def create(
     request: Mapping[str, Any],
     model: str,
     weights: Mapping[str, Any],
+    final_norm: FinalNorm | None,
 ) -> None:
     """Make a store's group, coordinates and arrays, whose shards are all absent.
 
@@ -33,7 +42,7 @@ def create(
     ----------
     partial
         Where it stands while it is written.
-    layout, geometry, rows, request, model, weights
+    layout, geometry, rows, request, model, weights, final_norm
         As :func:`vitfeat.store.writer.open_writer` takes them.
     """
     group = zarr.create_group(partial, zarr_format=3)
@@ -43,10 +52,12 @@ def create(
         "request": dict(request),
         "model": model,
         "weights": dict(weights),
-        "grid": list(geometry.grid),
+        # Grids of different sizes stand in a coordinate.
+        **({} if geometry.ragged else {"grid": list(geometry.grid)}),
         "has_cls": geometry.has_cls,
         "n_registers": geometry.n_registers,
         "has_branches": geometry.has_branches,
+        **({"final_norm": _described(final_norm)} if final_norm is not None else {}),
         "classes": {str(label): name for label, name in rows.classes.items()},
         "skipped": [list(s) for s in rows.skipped],
         "versions": provenance.versions(),
@@ -63,9 +74,12 @@ def create(
         if name == SUMMARY_GROUP:
             for axis, n in zip(("dy", "dx"), geometry.grid, strict=True):
                 _coordinate(group, f"{name}/{axis}", axis, np.arange(1 - n, n, dtype=np.int64))
-    kept = {rows_name(a.name): (a.dims[0], a.rows) for a in layout.arrays if a.rows is not None}
-    for name, (dim, numbers) in kept.items():
-        _coordinate(group, name, dim, np.asarray(numbers, dtype=np.int64))
+    for name, dims, numbers in _entries(layout, rows):
+        _coordinate(group, name, dims, numbers)
+    if final_norm is not None:
+        group.create_group(FINAL_NORM_GROUP)
+        for name, channels in (("scale", final_norm.scale), ("shift", final_norm.shift)):
+            _coordinate(group, f"{FINAL_NORM_GROUP}/{name}", "channel", channels)
     for array in layout.arrays:
         group.create_array(
             array.name,
@@ -87,19 +101,37 @@ def create(
         )
 
 
+def _described(norm: FinalNorm) -> dict[str, Any]:
+    return {"kind": norm.kind, "eps": norm.eps, "pooled": norm.pooled}
+
+
 def _labelled(array: ArraySpec) -> bool:
-    return not group_of(array.name) and not array.is_limited
+    return not group_of(array.name) and array.starts is None
 
 
-def _coordinate(group: zarr.Group, name: str, dim: str, values: NDArray[Any]) -> None:
+def _entries(layout: Layout, rows: Rows) -> Iterator[tuple[str, str, NDArray[np.int64]]]:
+    """Yield coordinates of arrays that have not one entry an image: name, dimensions, values."""
+    found = {rows_name(a.name): a for a in layout.arrays if a.starts is not None}
+    for name, array in found.items():
+        if array.dims[0] == "token":
+            yield name, "image_bound", np.asarray(array.starts, dtype=np.int64)
+        else:
+            yield name, array.dims[0], np.asarray(array.rows, dtype=np.int64)
+    if rows.grid_shapes is not None:
+        yield "grid_shape", "image axis", rows.grid_shapes
+    if rows.regions is not None:
+        yield "region", "region", rows.regions
+
+
+def _coordinate(group: zarr.Group, name: str, dims: str, values: NDArray[Any]) -> None:
     text = values.dtype.kind == "T"
     array = group.create_array(
         name,
         shape=values.shape,
         dtype=str if text else values.dtype,
-        chunks=(max(1, len(values)),),
+        chunks=tuple(max(1, n) for n in values.shape),
         compressors=(codec.compressors("uint8") if text else codec.compressors(str(values.dtype))),
-        dimension_names=(dim,),
+        dimension_names=dims.split(),
         # Zarr leaves out a chunk of zeros, and an absent chunk reads as zeros.
         config={"write_empty_chunks": True},
     )

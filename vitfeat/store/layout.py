@@ -6,15 +6,22 @@ alters what is on disk adds to :data:`FORMAT_VERSIONS`.
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from vitfeat.store.arrays import NORMS_GROUP, RESIDUAL_TAPS, ArraySpec, Geometry, arrays_of
+from vitfeat.store.arrays import (
+    NORMS_GROUP,
+    RESIDUAL_TAPS,
+    ArraySpec,
+    Geometry,
+    arrays_of,
+    starts_of,
+)
 
-#: Versions of the format that readers know. Arrays of some images only came with 2; a store without
-#: any is still of version 1, so that readers of that version are not misled by shorter arrays.
-FORMAT_VERSIONS = (1, 2)
+#: Versions of the format that readers know. Arrays of some images only came with 2, arrays of
+#: several entries an image with 3; a store without any is still of version 1, so that readers of
+#: that version are not misled by shorter or longer arrays.
+FORMAT_VERSIONS = (1, 2, 3)
 
 #: Attribute of the group under which everything of ours stands.
 ATTRIBUTE = "vitfeat"
@@ -27,11 +34,16 @@ TAPS = (
     "attention",
     "attention_summary",
     "attention_mean",
+    "attention_centre",
     "block_input",
     "attn_branch",
     "mlp_branch",
     "residual_norms",
+    "regions",
 )
+
+#: What a store of grids of different sizes can hold.
+RAGGED_TAPS = ("cls", "registers", "spatial", "regions")
 
 #: The arrays that make up each kind of tokens; a model may lack CLS or registers.
 TOKEN_ARRAYS = {
@@ -49,6 +61,9 @@ DTYPES = ("float16", "float32")
 _SHARD_BYTES = 64 * 2**20
 _CHUNK_BYTES = 4 * 2**20
 _MAX_BLOCK = 512
+
+# Tokens and regions are many times as many as images, and small.
+_MAX_ENTRIES = 2**16
 
 
 @dataclass(frozen=True)
@@ -72,7 +87,9 @@ class Layout:
     @property
     def format_version(self) -> int:
         """The first version of the format that knows such a store."""
-        return 2 if any(a.is_limited for a in self.arrays) else 1
+        if any(a.dims[0] in ("token", "region") for a in self.arrays):
+            return 3
+        return 2 if any(a.starts is not None for a in self.arrays) else 1
 
     @property
     def n_blocks(self) -> int:
@@ -84,35 +101,34 @@ class Layout:
         return range(block * self.block, min((block + 1) * self.block, self.n_images))
 
     def length(self, array: ArraySpec) -> int:
-        """Return the number of images that an array holds."""
-        return self.n_images if array.rows is None else len(array.rows)
+        """Return the number of entries that an array holds."""
+        return self.n_images if array.starts is None else array.starts[-1]
 
     def entries(self, array: ArraySpec, rows: range) -> range:
-        """Return where in an array those of some consecutive rows stand that it holds."""
-        if array.rows is None:
+        """Return where in an array the entries of some consecutive rows stand."""
+        if array.starts is None:
             return rows
-        return range(bisect_left(array.rows, rows.start), bisect_left(array.rows, rows.stop))
+        return range(array.starts[rows.start], array.starts[rows.stop])
 
     def most_entries(self, array: ArraySpec, n_rows: int) -> int:
-        """Return how many images at most an array holds of one run of rows, cut from row 0 on."""
-        if array.rows is None:
-            return min(n_rows, self.n_images)
+        """Return how many entries at most an array holds of one run of rows, cut from row 0 on."""
         runs = range(0, self.n_images, n_rows)
-        return max(len(self.entries(array, range(a, a + n_rows))) for a in runs)
+        return max(len(self.entries(array, range(a, min(a + n_rows, self.n_images)))) for a in runs)
 
     def shard_rows(self, array: ArraySpec) -> int:
-        """Return how many images one shard of an array holds."""
-        if array.rows is None:
+        """Return how many entries one shard of an array holds."""
+        if array.starts is None:
             return self.block
-        return _power_of_two(array.bytes_per_image, len(array.rows))
+        most = _MAX_BLOCK if array.dims[0].endswith("_image") else _MAX_ENTRIES
+        return _power_of_two(array.bytes_per_entry, self.length(array), most)
 
     def n_shards(self, array: ArraySpec) -> int:
         """Return the number of shards of an array; the last may be short."""
         return -(-self.length(array) // self.shard_rows(array))
 
     def chunk_rows(self, array: ArraySpec) -> int:
-        """Return how many images one chunk of an array holds: a power of two within the shard."""
-        per_layer = array.bytes_per_image / (array.shape[0] if array.has_layers else 1)
+        """Return how many entries one chunk of an array holds: a power of two within the shard."""
+        per_layer = array.bytes_per_entry / (array.shape[0] if array.has_layers else 1)
         rows = self.shard_rows(array)
         while rows > 1 and rows * per_layer > _CHUNK_BYTES:
             rows //= 2
@@ -129,17 +145,18 @@ class Layout:
 
     def bytes_of(self, n_rows: int) -> int:
         """Return the uncompressed bytes that a run of rows takes at most, cut from row 0 on."""
-        return sum(self.most_entries(a, n_rows) * a.bytes_per_image for a in self.arrays)
+        return sum(self.most_entries(a, n_rows) * a.bytes_per_entry for a in self.arrays)
 
     @property
     def n_bytes(self) -> int:
         """Uncompressed bytes of all arrays."""
-        return sum(self.length(a) * a.bytes_per_image for a in self.arrays)
+        return sum(self.length(a) * a.bytes_per_entry for a in self.arrays)
 
     @property
-    def limited_bytes(self) -> int:
-        """Uncompressed bytes of the arrays that hold some images only."""
-        return sum(self.length(a) * a.bytes_per_image for a in self.arrays if a.is_limited)
+    def gathered_bytes(self) -> int:
+        """Uncompressed bytes of the arrays whose shards reach over blocks."""
+        some = (a for a in self.arrays if a.starts is not None)
+        return sum(self.length(a) * a.bytes_per_entry for a in some)
 
 
 def available_taps(geometry: Geometry, wanted: Iterable[str]) -> tuple[str, ...]:
@@ -164,6 +181,7 @@ def plan_layout(
     n_images: int,
     dtype: str,
     kept: Mapping[str, Sequence[int]] | None = None,
+    starts: Mapping[str, Sequence[int]] | None = None,
 ) -> Layout:
     """Lay out a store.
 
@@ -179,27 +197,41 @@ def plan_layout(
         Element type of the features, out of :data:`DTYPES`.
     kept
         By tap that is kept for some images only: their rows, in order.
+    starts
+        By tap of several entries an image, ``regions`` or the ``spatial`` tokens of grids of
+        different sizes: where those of each image start, and behind them their number.
+
+    Raises
+    ------
+    ValueError
+        A tap of which there is no entry.
     """
-    kept = kept or {}
-    arrays = tuple(
-        _limited(a, kept[tap]) if tap in kept else a
-        for tap in taps
-        for a in arrays_of(tap, geometry, dtype)
-    )
+    kept, starts = kept or {}, starts or {}
+    arrays = []
+    for tap in taps:
+        for array in arrays_of(tap, geometry, dtype):
+            if tap in starts:
+                if not starts[tap][-1]:
+                    raise ValueError(f"tap {tap}: no image has any")
+                dims = ("token", *array.dims[1:]) if tap == "spatial" else array.dims
+                array = replace(array, dims=dims, starts=tuple(map(int, starts[tap])))
+            elif tap in kept:
+                array = _limited(array, starts_of(kept[tap], n_images))
+            arrays.append(array)
     # What a row of the dataset takes on average: of arrays of a few images hardly anything.
     largest = max(
-        a.bytes_per_image * (1 if a.rows is None else len(a.rows) / n_images) for a in arrays
+        a.bytes_per_entry * (1 if a.starts is None else a.starts[-1] / n_images) for a in arrays
     )
-    return Layout(arrays, n_images, _power_of_two(largest, n_images))
+    return Layout(tuple(arrays), n_images, _power_of_two(largest, n_images, _MAX_BLOCK))
 
 
-def _limited(array: ArraySpec, rows: Sequence[int]) -> ArraySpec:
-    return replace(array, dims=(f"{array.tap}_image", *array.dims[1:]), rows=tuple(rows))
+def _limited(array: ArraySpec, starts: tuple[int, ...]) -> ArraySpec:
+    return replace(array, dims=(f"{array.tap}_image", *array.dims[1:]), starts=starts)
 
 
-def _power_of_two(bytes_per_image: float, n_images: int) -> int:
-    """Return how many images share a shard: so that batches and chunks fit, whatever their size."""
-    rows = _MAX_BLOCK
-    while rows > 1 and (rows * bytes_per_image > _SHARD_BYTES or rows >= 2 * n_images):
+def _power_of_two(bytes_per_entry: float, n_entries: int, most: int) -> int:
+    """Return how many entries share a shard: so that batches and chunks fit."""
+    rows = most
+    while rows > 1 and (rows * bytes_per_entry > _SHARD_BYTES or rows >= 2 * n_entries):
         rows //= 2
     return rows

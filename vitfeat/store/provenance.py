@@ -51,6 +51,8 @@ def _covers(key: str, found: Any, asked: Any, taps: Collection[str]) -> bool:
     """Return whether a store has what is asked in one respect, and more."""
     if key == "taps":
         return set(asked or ()) <= set(found or ())
+    if key.startswith("regions."):
+        return asked is None
     if key.startswith("limits."):
         return found is None or key.removeprefix("limits.") not in taps
     return False

@@ -12,10 +12,12 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
+from vitfeat.data.views import View, view_from
 from vitfeat.errors import StoreError
+from vitfeat.final_norm import FinalNorm
 from vitfeat.models.layers import select_layers
 from vitfeat.store import codec
-from vitfeat.store.arrays import SUMMARY_GROUP, group_of, rows_name
+from vitfeat.store.arrays import FINAL_NORM_GROUP, SUMMARY_GROUP, group_of, rows_name
 from vitfeat.store.layout import ATTRIBUTE, FORMAT_VERSIONS
 from vitfeat.store.writer import partial_path
 from vitfeat.text import nearest
@@ -88,9 +90,11 @@ class FeatureStore:
         return True
 
     def is_limited(self, name: str) -> bool:
-        """Return whether an array holds some of the images only; :meth:`rows` says which."""
-        facts = self.attributes["sealed"]["arrays"].get(name)
-        return facts is not None and int(facts["shape"][0]) < self.n_images
+        """Return whether an array has not one entry an image; :meth:`rows` says whose they are."""
+        if name not in self.array_names:
+            return False
+        metadata: Any = self.array(name).metadata
+        return bool(metadata.dimension_names[0] != "image")
 
     def rows(self, name: str) -> NDArray[np.int64]:
         """Return which rows of the store the entries of an array are of.
@@ -103,7 +107,7 @@ class FeatureStore:
         Returns
         -------
         numpy.ndarray
-            int64 (entry,), ascending: 0 ... N - 1 unless the tap was kept for some images only.
+            int64 (entry,), ascending: 0 ... N - 1 unless images have no or several entries.
 
         Raises
         ------
@@ -114,22 +118,71 @@ class FeatureStore:
         if not self.is_limited(name):
             return np.arange(self.n_images, dtype=np.int64)
         coordinate = rows_name(name)
-        try:
-            rows = np.asarray(self.array(coordinate)[:], dtype=np.int64)
-        except StoreError:
-            raise
-        except Exception as error:  # each codec raises its own class
-            raise StoreError(
-                f"{self.path}: {coordinate} cannot be decoded; remove the store and extract it "
-                "again"
-            ) from error
-        ascending = bool((np.diff(rows) > 0).all())
+        if coordinate == "token_start":
+            return np.repeat(np.arange(self.n_images), np.diff(self.token_start))
+        rows = self._coordinate(coordinate)
+        # Several regions may be of one image.
+        step = 0 if coordinate == "region_image" else 1
+        ascending = bool((np.diff(rows) >= step).all())
         if len(rows) != array.shape[0] or not ascending or rows[0] < 0 or rows[-1] >= self.n_images:
             raise StoreError(
                 f"{self.path}: {coordinate} does not say which rows {name} holds; remove the store "
                 "and extract it again"
             )
         return rows
+
+    def _coordinate(self, name: str) -> NDArray[np.int64]:
+        try:
+            return np.asarray(self.array(name)[:], dtype=np.int64)
+        except StoreError:
+            raise
+        except Exception as error:  # each codec raises its own class
+            raise StoreError(
+                f"{self.path}: {name} cannot be decoded; remove the store and extract it again"
+            ) from error
+
+    @property
+    def is_ragged(self) -> bool:
+        """Whether images have token grids of their own."""
+        return "grid" not in self.attributes and self.attributes["request"]["view"]["kind"] == (
+            "dense"
+        )
+
+    @cached_property
+    def grid_shapes(self) -> NDArray[np.int64]:
+        """int64 (image, 2): rows and columns of every image's token grid."""
+        if not self.is_ragged:
+            return np.tile(np.array(self.grid, dtype=np.int64), (self.n_images, 1))
+        return self._coordinate("grid_shape")
+
+    @cached_property
+    def token_start(self) -> NDArray[np.int64]:
+        """int64 (image + 1,): where the spatial tokens of each image start, image by image."""
+        return np.concatenate([[0], np.cumsum(self.grid_shapes.prod(1))])
+
+    @cached_property
+    def region_numbers(self) -> NDArray[np.int64]:
+        """int64 (region,): which of the dataset's regions the entries of ``regions`` are."""
+        return self._coordinate("region")
+
+    @cached_property
+    def view(self) -> View:
+        """How images became inputs: what rectangle of an image its tokens show."""
+        return view_from(self.attributes["request"]["view"])
+
+    @cached_property
+    def final_norm(self) -> FinalNorm | None:
+        """The norm behind the model's last block; None where it has none, or is not stored."""
+        described = self.attributes.get("final_norm")
+        if described is None:
+            return None
+        scale, shift = (
+            np.asarray(self.array(f"{FINAL_NORM_GROUP}/{name}")[:], dtype=np.float32)
+            for name in ("scale", "shift")
+        )
+        return FinalNorm(
+            described["kind"], scale, shift, described["eps"], bool(described["pooled"])
+        )
 
     @property
     def has_branches(self) -> bool:
@@ -148,6 +201,11 @@ class FeatureStore:
         StoreError
             The store is of an earlier vitfeat and tells it nowhere.
         """
+        if self.is_ragged:
+            raise StoreError(
+                f"{self.path}: its images have token grids of different sizes; use grid_shapes, or "
+                "extract the dataset in the view square or padded"
+            )
         if "grid" in self.attributes:
             rows, columns = self.attributes["grid"]
             return int(rows), int(columns)
@@ -275,6 +333,13 @@ class FeatureStore:
             *(f"{group}/layer" for group in groups),
             *(f"{SUMMARY_GROUP}/{n}" for n in ("dy", "dx") if SUMMARY_GROUP in groups),
             *limited,
+            *(("grid_shape",) if self.is_ragged else ()),
+            *(("region",) if "regions" in self else ()),
+            *(
+                (f"{FINAL_NORM_GROUP}/scale", f"{FINAL_NORM_GROUP}/shift")
+                if "final_norm" in self.attributes
+                else ()
+            ),
         )
 
     @property
@@ -285,7 +350,8 @@ class FeatureStore:
     def missing_shards(self) -> Iterator[tuple[str, int]]:
         """Yield (array, shard) of shards whose file is absent; all of an array without metadata."""
         for name in self.coordinate_names:
-            if not all((self.path / name / f).is_file() for f in ("zarr.json", "c/0")):
+            first = "c/0/0" if name == "grid_shape" else "c/0"
+            if not all((self.path / name / f).is_file() for f in ("zarr.json", first)):
                 yield name, 0
         for name, facts in self.attributes["sealed"]["arrays"].items():
             folder = self.path / name / "c"

@@ -4,9 +4,9 @@ What stands under a store's own path is always whole. While it is written it sta
 ``{path}.partial``; a block counts when all of its shards are on disk and its marker is written
 behind them, so that a killed job goes on at the first missing block.
 
-An array of some images only has few of them in every block, so that its shards reach over blocks.
-What a block has of it is kept beside the block's marker, and put into shards when the store is
-sealed: whole shards by one writer here, too.
+Arrays of some images only, of regions, or of grids of different sizes have other numbers of entries
+in every block, so that their shards reach over blocks. What a block has of them is kept beside the
+block's marker, and put into shards when the store is sealed: whole shards by one writer here, too.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ import zarr
 from numpy.typing import NDArray
 
 from vitfeat.errors import StoreError
+from vitfeat.final_norm import FinalNorm
 from vitfeat.store import codec, provenance
 from vitfeat.store.arrays import ArraySpec, Geometry
 from vitfeat.store.create import create
@@ -50,12 +51,19 @@ class Rows:
         Name of each label that is there.
     skipped
         (image id, reason) of images that were left out.
+    grid_shapes
+        int64 (image, 2): rows and columns of each image's token grid, where they differ.
+    regions
+        int64 (region,): which of the dataset's regions the entries of ``regions`` are, where there
+        are some.
     """
 
     image_id: Sequence[str]
     label: NDArray[np.int64]
     classes: Mapping[int, str]
     skipped: Sequence[tuple[str, str]]
+    grid_shapes: NDArray[np.int64] | None = None
+    regions: NDArray[np.int64] | None = None
 
 
 class StoreWriter:
@@ -98,7 +106,7 @@ class StoreWriter:
         rows = self._layout.rows(block)
         try:
             for spec in self._layout.arrays:
-                if not spec.is_limited:
+                if spec.starts is None:
                     self._write_shard(spec, block, rows, arrays[spec.name])
                 elif self._layout.entries(spec, rows):
                     piece = np.ascontiguousarray(arrays[spec.name])
@@ -123,7 +131,7 @@ class StoreWriter:
                 f"{self._path}: {len(missing)} of {self._layout.n_blocks} blocks are not written; "
                 "run the extraction again to go on"
             )
-        self._write_limited()
+        self._write_gathered()
         group = zarr.open_group(self._partial, mode="r+")
         attributes: Any = group.attrs.asdict()[ATTRIBUTE]
         attributes["forward_images"] = sum(
@@ -157,9 +165,9 @@ class StoreWriter:
         shutil.rmtree(replaced, ignore_errors=True)
         return manifest(self._path, attributes)
 
-    def _write_limited(self) -> None:
-        """Put what the blocks have of arrays of some images into shards."""
-        for spec in (a for a in self._layout.arrays if a.is_limited):
+    def _write_gathered(self) -> None:
+        """Put what the blocks have of arrays whose shards reach over blocks into shards."""
+        for spec in (a for a in self._layout.arrays if a.starts is not None):
             length, step = self._layout.length(spec), self._layout.shard_rows(spec)
             try:
                 for shard in range(self._layout.n_shards(spec)):
@@ -169,9 +177,8 @@ class StoreWriter:
                 raise self._write_error(error, f"shard {shard} of {spec.name}") from error
 
     def _gather(self, spec: ArraySpec, entries: range) -> NDArray[Any]:
-        """Return some entries of an array of some images, from what their blocks have of it."""
-        assert spec.rows is not None
-        first, last = (spec.rows[e] // self._layout.block for e in (entries[0], entries[-1]))
+        """Return some entries of an array, from what their blocks have of it."""
+        first, last = (spec.row_of(e) // self._layout.block for e in (entries[0], entries[-1]))
         pieces = []
         for block in range(first, last + 1):
             held = self._layout.entries(spec, self._layout.rows(block))
@@ -218,6 +225,7 @@ def open_writer(
     model: str,
     *,
     weights: Mapping[str, Any] | None = None,
+    final_norm: FinalNorm | None = None,
     replace: bool = False,
 ) -> Iterator[StoreWriter]:
     """Lock a store for writing; create it, or go on with an interrupted one.
@@ -234,6 +242,8 @@ def open_writer(
         The model's id. Recorded, not compared: the weights' fingerprint is.
     weights
         Where the weights came from: file, SHA-256, repository, revision. Recorded, not compared.
+    final_norm
+        The norm behind the model's last block. Recorded, not compared.
     replace
         Whether an unfinished or finished store from another request may be replaced. The finished
         one is kept until the new one is sealed.
@@ -258,7 +268,7 @@ def open_writer(
         if found is None:
             shutil.rmtree(partial, ignore_errors=True)
             try:
-                create(partial, layout, geometry, rows, request, model, weights or {})
+                create(partial, layout, geometry, rows, request, model, weights or {}, final_norm)
                 # Last: without it the creation itself was interrupted.
                 (partial / _PROGRESS).mkdir()
             except BaseException as error:

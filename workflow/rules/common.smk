@@ -8,7 +8,8 @@ from pathlib import Path
 
 import yaml
 
-from vitfeat.config import digits_root, parse_config
+from vitfeat.config import embedded_root, parse_config
+from vitfeat.demo.datasets import NAMES as EMBEDDED_LAYOUTS
 from vitfeat.errors import VitfeatError
 from vitfeat.models.shapes import guess_shape, size_name
 from vitfeat.plan import (
@@ -154,7 +155,7 @@ def dataset_size(dataset):
 def dataset_folders(spec):
     """Return a dataset's folder and all below it, as far as they exist: the job says what is
     missing."""
-    if spec.layout == "digits":
+    if spec.root == embedded_root(CONFIG.results, spec.layout):
         return [spec.root.as_posix()]
     top = spec.root / spec.split if spec.split else spec.root
     lists = [spec.list.as_posix()] if spec.list and spec.list.is_file() else []
@@ -163,8 +164,38 @@ def dataset_folders(spec):
 
 
 def index_settings(spec):
-    keys = ("layout", "root", "split", "list", "per_class", "limit", "on_error")
-    return {k: getattr(spec, k) for k in (*keys, "min_side", "max_megapixels")}
+    keys = ("layout", "root", "split", "list", "per_class", "limit", "per_superclass", "on_error")
+    settings = {k: getattr(spec, k) for k in (*keys, "min_side", "max_megapixels")}
+    # Only where it is not the usual: what no flag says is no param that a change could touch.
+    return settings | ({"query_crop": "whole"} if spec.whole_query else {})
+
+
+def annotations(dataset):
+    """Return the table of what is annotated beside a dataset's images."""
+    return f"{RESULTS}/datasets/{CONFIG.companion(dataset)}/{dataset}.csv"
+
+
+def annotation_files(spec):
+    """Return the files of a dataset that hold its annotations, as far as they exist."""
+    found = ("json", "pkl", "txt")
+    return [p for f in dataset_folders(spec) for kind in found for p in sorted(map(str, Path(f).glob(f"*.{kind}")))]
+
+
+def region_table(dataset):
+    """Return the table of regions where a dataset's stores hold features of them."""
+    return [annotations(dataset)] if "regions" in CONFIG.taps(dataset) else []
+
+
+def extraction_view(dataset):
+    """Return how images become inputs, as JSON; None for the usual way."""
+    view = CONFIG.view(dataset).to_mapping()
+    return None if view == {"kind": "square"} else json.dumps(view, sort_keys=True)
+
+
+def extraction_regions(dataset):
+    """Return what features are pooled under, and how, where they are."""
+    table = region_table(dataset)
+    return {"regions": table[0], "masks": CONFIG.analyses.regions.masks} if table else {}
 
 
 def extraction_settings(wildcards):
@@ -185,6 +216,8 @@ def extraction_settings(wildcards):
         "root": CONFIG.datasets[wildcards.dataset].root.as_posix(),
         "taps": CONFIG.taps(wildcards.dataset),
         "limits": json.dumps(limits, sort_keys=True) if limits else None,
+        "view": extraction_view(wildcards.dataset),
+        **extraction_regions(wildcards.dataset),
         **{k: CONFIG.extraction[k] for k in keys},
     }
 

@@ -3,7 +3,7 @@
 
 rule demo_digits:
     output:
-        directory(digits_root(CONFIG.results).as_posix()),
+        directory(embedded_root(CONFIG.results, "digits").as_posix()),
     log:
         f"{RESULTS}/logs/demo_digits.log",
     benchmark:
@@ -15,6 +15,24 @@ rule demo_digits:
         runtime=5,
     shell:
         "python -m vitfeat demo-digits --out {output:q} --log {log:q}"
+
+
+rule demo_data:
+    output:
+        directory(embedded_root(CONFIG.results, "{layout}").as_posix()),
+    log:
+        f"{RESULTS}/logs/demo_data/{{layout}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/demo_data/{{layout}}.tsv"
+    wildcard_constraints:
+        layout="|".join(EMBEDDED_LAYOUTS),
+    conda:
+        "../../environment.yml"
+    resources:
+        mem_mb=500,
+        runtime=5,
+    shell:
+        "python -m vitfeat demo-data {wildcards.layout} --out {output:q} --log {log:q}"
 
 
 rule index:
@@ -40,3 +58,28 @@ rule index:
     shell:
         "python -m vitfeat index {wildcards.dataset} {params.flags} --workers {threads} "
         "--out {output.index:q} --log {log:q}"
+
+
+rule annotations:
+    input:
+        index=f"{RESULTS}/datasets/{{dataset}}.csv",
+        files=lambda wildcards: annotation_files(CONFIG.datasets[wildcards.dataset]),
+    output:
+        update(f"{RESULTS}/datasets/{{kind}}/{{dataset}}.csv"),
+    log:
+        f"{RESULTS}/logs/annotations/{{kind}}/{{dataset}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/annotations/{{kind}}/{{dataset}}.tsv"
+    wildcard_constraints:
+        kind="regions|relevance|frames|points",
+    conda:
+        "../../environment.yml"
+    resources:
+        # The annotations of COCO's training images take 4 GB when they are read.
+        mem_mb=6000,
+        runtime=60,
+    params:
+        flags=lambda wildcards: flags(index_settings(CONFIG.datasets[wildcards.dataset])),
+    shell:
+        "python -m vitfeat annotations {wildcards.dataset} {params.flags} --index {input.index:q} "
+        "--out {output:q} --log {log:q}"

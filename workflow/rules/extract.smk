@@ -28,6 +28,7 @@ rule extract:
     input:
         index=f"{RESULTS}/datasets/{{dataset}}.csv",
         weights=lambda wildcards: weight_files(CONFIG.model(wildcards.model)),
+        regions=lambda wildcards: region_table(wildcards.dataset),
     output:
         # Kept while the job runs, and when it fails (`update`).
         # The sealed store's manifest, not the store: Snakemake deletes the outputs of a failed job,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from vitfeat.data.views.base import View
@@ -27,9 +27,13 @@ def view_from(description: Mapping[str, Any]) -> View:
     kind = found.pop("kind", None)
     # What follows from the others is told for readers only.
     found.pop("resize_to", None)
-    for known, view in (("square", SquareView), ("padded", PaddedView), ("dense", DenseView)):
-        if kind == known:
-            return view(**found)
+    kinds: dict[Any, Callable[..., View]] = {
+        "square": SquareView,
+        "padded": PaddedView,
+        "dense": DenseView,
+    }
+    if kind in kinds:
+        return kinds[kind](**found)
     raise DataError(
         f"view {kind!r}: unknown, this vitfeat knows square, padded and dense; use the one that "
         "made the store"

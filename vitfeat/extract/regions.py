@@ -1,0 +1,117 @@
+"""Regions that features are pooled under: which of a dataset's, and how they weigh tokens."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vitfeat.analysis.coverage import token_weights
+from vitfeat.data.companions import RegionRow
+from vitfeat.data.images import printable
+from vitfeat.data.index import Index
+from vitfeat.data.regions import mask_of
+from vitfeat.data.views import View
+from vitfeat.errors import DataError
+
+
+@dataclass(frozen=True, eq=False)
+class Regions:
+    """The regions of a dataset's images that have tokens.
+
+    Attributes
+    ----------
+    numbers
+        int64 (region,): rows of the dataset's table of regions.
+    starts
+        int64 (image + 1,): where the regions of each image start.
+    weights
+        By image: float32 (region, token), each region's sum 1.
+    n_crowd, n_uncovered
+        How many were left out as crowds, and for want of any token under them.
+    masks
+        How a mask weighs tokens.
+    fingerprint
+        SHA-256 of the table.
+    """
+
+    numbers: NDArray[np.int64]
+    starts: NDArray[np.int64]
+    weights: list[NDArray[np.float32]]
+    n_crowd: int
+    n_uncovered: int
+    masks: str
+    fingerprint: str
+
+
+def load_regions(
+    rows: Sequence[RegionRow],
+    index: Index,
+    view: View,
+    grids: NDArray[np.int64],
+    masks: str = "coverage",
+) -> Regions:
+    """Find the tokens of every region of a dataset.
+
+    Parameters
+    ----------
+    rows
+        The dataset's table of regions, in the order of the index's images.
+    index, view
+        The images, and how they become inputs.
+    grids
+        int64 (image, 2): rows and columns of every image's grid.
+    masks
+        ``coverage``: a token weighs by the share of its area under the mask, crowds are left out.
+        ``paper``: every token that the mask touches weighs alike, crowds are regions.
+
+    Raises
+    ------
+    DataError
+        The table is of other images, or no region has tokens.
+    """
+    places = {image_id: row for row, image_id in enumerate(index.image_id)}
+    numbers: list[int] = []
+    counts = np.zeros(len(index), dtype=np.int64)
+    weights = [np.zeros((0, int(y * x)), dtype=np.float32) for y, x in grids]
+    n_crowd, before = 0, -1
+    for image_id, some in groupby(enumerate(rows), key=lambda pair: pair[1].image_id):
+        image = places.get(image_id, -1)
+        if image <= before:
+            raise DataError(
+                f"the table of regions names {printable(image_id)}, which the index has not, or "
+                "has elsewhere; make the table anew (vitfeat annotations)"
+            )
+        before = image
+        box = view.box(*index.seen_size(image))
+        found = []
+        for number, row in some:
+            if row.crowd and masks != "paper":
+                n_crowd += 1
+                continue
+            weight = token_weights(mask_of(row), box, tuple(grids[image].tolist()), masks).ravel()
+            if (total := weight.sum()) > 0:
+                found.append((weight / total).astype(np.float32))
+                numbers.append(number)
+        if found:
+            weights[image] = np.stack(found)
+        counts[image] = len(found)
+    if not numbers:
+        raise DataError(
+            f"none of {len(rows):,} annotated regions has a token of the images as the model sees "
+            "them; check the dataset's annotations, or leave the tap regions out"
+        )
+    return Regions(
+        np.array(numbers, dtype=np.int64),
+        np.concatenate([[0], np.cumsum(counts)]),
+        weights,
+        n_crowd,
+        len(rows) - n_crowd - len(numbers),
+        masks,
+        hashlib.sha256(json.dumps(rows).encode()).hexdigest(),
+    )
