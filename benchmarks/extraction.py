@@ -72,7 +72,8 @@ def main() -> None:
         rows = [range(a, min(a + BATCH, len(index))) for a in range(0, len(index), BATCH)]
 
         def decoded(workers: int) -> Iterator[Tensor]:
-            return load_batches(index, folder, view, rows, workers=workers)
+            groups = load_batches(index, folder, view, rows, workers=workers)
+            return (batch for (batch,) in groups)
 
         memory = torch.cat(list(decoded(1)))
 

@@ -53,8 +53,12 @@ def extraction_memory_mb(
     dtype: str,
     limits: Mapping[str, Limit] | None = None,
     n_images: int = 2**20,
+    enlarged: float = 1.0,
 ) -> int:
-    """Return MiB for weights, two units of rows in memory, and activations."""
+    """Return MiB for weights, two units of rows in memory, and activations.
+
+    ``enlarged`` is how many tokens images have over those of the model's own size.
+    """
     side = shape.image_size // shape.patch
     geometry = Geometry(
         layers=tuple(range(shape.depth)),
@@ -70,17 +74,19 @@ def extraction_memory_mb(
         count = limit if isinstance(limit, int) else len(limit)
         if count < n_images:
             kept[tap] = spread(count, n_images) if isinstance(limit, int) else range(count)
-    layout = plan_layout(geometry, available_taps(geometry, taps), n_images, dtype, kept)
+    # What is pooled under regions is little beside what it is pooled from.
+    stored = available_taps(geometry, [t for t in taps if t != "regions"]) or ("cls",)
+    layout = plan_layout(geometry, stored, n_images, dtype, kept)
     weights = shape.parameters * 4
     # On a GPU a unit holds a batch where that is larger than a block.
-    unit = layout.bytes_of(layout.block * max(1, batch_size // layout.block))
-    activations = batch_size * shape.tokens * shape.width * 4 * 12
+    unit = enlarged * layout.bytes_of(layout.block * max(1, batch_size // layout.block))
+    activations = enlarged * batch_size * shape.tokens * shape.width * 4 * 12
     return _TORCH_MB + int((2 * weights + 3 * unit + activations) / 2**20)
 
 
-def extraction_minutes(shape: Shape, n_images: int, threads: int) -> int:
+def extraction_minutes(shape: Shape, n_images: int, threads: int, enlarged: float = 1.0) -> int:
     """Return minutes on a CPU, threefold for safety, and ten to start."""
-    seconds = n_images * shape.flops_per_image / (_CORE_FLOPS * threads)
+    seconds = enlarged * n_images * shape.flops_per_image / (_CORE_FLOPS * threads)
     return 10 + int(3 * seconds / 60)
 
 

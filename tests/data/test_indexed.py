@@ -23,7 +23,9 @@ def test_a_view_comes_back_from_its_description(view: SquareView) -> None:
 
 
 def test_a_view_of_another_kind() -> None:
-    with pytest.raises(DataError, match="view 'video': unknown, this vitfeat knows 'square'"):
+    with pytest.raises(
+        DataError, match="view 'video': unknown, this vitfeat knows square, padded and dense"
+    ):
         view_from({"kind": "video"})
 
 
@@ -32,7 +34,7 @@ def test_one_image_is_what_the_extraction_gets(photos: Path) -> None:
         DatasetSpec(name="photos", layout="folder", root=photos), log=lambda _: None
     )
     view = SquareView((16, 24))
-    (batch,) = load_batches(index, photos, view, [range(6)], workers=0)
+    ((batch,),) = load_batches(index, photos, view, [range(6)], workers=0)
     for row in range(6):
         one = view_of(indexed_image(index, row), photos, view)
         np.testing.assert_array_equal(one, batch[row].numpy())

@@ -60,11 +60,11 @@ def test_batches_come_in_the_asked_order(tree: MakeTree, workers: int) -> None:
     batches = [range(8, 12), range(0, 8), range(19, 20), range(3, 3), range(12, 19)]
     state = torch.random.get_rng_state()
     found = list(load_batches(index, root, VIEW, batches, workers=workers))
-    assert [len(batch) for batch in found] == [4, 8, 1, 0, 7]
-    for batch, rows in zip(found, batches, strict=True):
-        assert batch.dtype == torch.uint8
-        assert batch.shape[1:] == (16, 16, 3)
-        if len(rows):
+    assert [[len(group) for group in groups] for groups in found] == [[4], [8], [1], [], [7]]
+    for groups, rows in zip(found, batches, strict=True):
+        for batch in groups:
+            assert batch.dtype == torch.uint8
+            assert batch.shape[1:] == (16, 16, 3)
             np.testing.assert_array_equal(batch.numpy(), expected(index, root, rows))
     assert torch.equal(torch.random.get_rng_state(), state), "the global generator is left alone"
 
@@ -103,7 +103,7 @@ def test_errors_keep_their_type_and_their_one_line(tree: MakeTree, workers: int)
         batches = load_batches(
             index, root, VIEW, [range(0, 2), range(row, row + 1), range(0, 1)], workers=workers
         )
-        assert len(next(batches)) == 2
+        assert len(next(batches)[0]) == 2
         with pytest.raises(DataError, match=message) as caught:
             next(batches)
         assert "Traceback" not in str(caught.value)
@@ -121,7 +121,7 @@ def test_sizes_that_the_index_allowed_pass(tree: MakeTree) -> None:
     root = tree(contents={"thin.png": encode(noise(1, 30, 3))})
     spec = DatasetSpec("d", "flat", root, min_side=1)
     index = build_index(spec, log=lambda _: None)
-    assert len(next(load_batches(index, root, VIEW, [range(0, 1)], workers=0))) == 1
+    assert len(next(load_batches(index, root, VIEW, [range(0, 1)], workers=0))[0]) == 1
 
 
 def test_workers_go_when_the_consumer_stops(tree: MakeTree) -> None:
@@ -154,7 +154,7 @@ def test_a_killed_worker_is_an_error_not_a_hang(tree: MakeTree, killed: int, wai
 
 def test_pin_is_off_unless_asked(tree: MakeTree) -> None:
     root = tree("0.png")
-    batch = next(load_batches(indexed(root), root, VIEW, [range(0, 1)], workers=0))
+    (batch,) = next(load_batches(indexed(root), root, VIEW, [range(0, 1)], workers=0))
     assert not batch.is_pinned()
 
 

@@ -17,8 +17,11 @@ from vitfeat.data.index import Index, build_index
 from vitfeat.data.spec import DatasetSpec
 from vitfeat.models.backbone import Backbone
 from vitfeat.models.loading import load_backbone
+from vitfeat.store.layout import TAPS
 
 N_IMAGES = 22
+#: Taps that need nothing but the images.
+UNANNOTATED = tuple(tap for tap in TAPS if tap != "regions")
 #: Black all over, so that a hook can tell it from the others.
 BLACK = 13
 

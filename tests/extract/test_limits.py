@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from torch import Tensor
 
-from tests.extract.pictures_folder import N_IMAGES, Watch
+from tests.extract.pictures_folder import N_IMAGES, UNANNOTATED, Watch
 from tests.store.filled import files
 from vitfeat.cli import main
 from vitfeat.data.index import Index
@@ -21,14 +21,13 @@ from vitfeat.extract.buffers import Unit
 from vitfeat.extract.pipeline import schedule
 from vitfeat.extract.run import Settings, extract
 from vitfeat.models.backbone import Backbone
-from vitfeat.store.layout import TAPS
 from vitfeat.store.limits import Limit, spread
 from vitfeat.store.reader import open_store
 from vitfeat.store.verify import verify
 from vitfeat.store.writer import partial_path
 
 LIMITS: Mapping[str, Limit] = {"attention": 3, "block_input": 7, "attn_branch": 7, "mlp_branch": 21}
-EVERY = Settings(taps=TAPS, batch_size=5, device="cpu", threads=2, workers=0)
+EVERY = Settings(taps=UNANNOTATED, batch_size=5, device="cpu", threads=2, workers=0)
 SOME = replace(EVERY, limits=LIMITS)
 
 

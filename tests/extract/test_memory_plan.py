@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import pytest
 
+from tests.extract.pictures_folder import UNANNOTATED
 from vitfeat.models.shapes import Shape
 from vitfeat.plan import extraction_memory_mb
 from vitfeat.store.arrays import Geometry
-from vitfeat.store.layout import TAPS, available_taps, plan_layout
+from vitfeat.store.layout import available_taps, plan_layout
 from vitfeat.store.limits import Limit, kept_rows
 
+TAPS = UNANNOTATED
 SHAPE = Shape(depth=12, width=768, heads=12, patch=16, image_size=224)
 GEOMETRY = Geometry(tuple(range(12)), 768, 12, (14, 14), has_cls=True, n_registers=0)
 N_IMAGES = 3000

@@ -17,6 +17,7 @@ from torch import Tensor
 from tests.extract.pictures_folder import (
     BLACK,
     N_IMAGES,
+    UNANNOTATED,
     Watch,
     make_backbone,
     make_index,
@@ -37,12 +38,11 @@ from vitfeat.models.backbone import Backbone
 from vitfeat.models.entry import ModelEntry
 from vitfeat.models.loading import load_backbone
 from vitfeat.store.arrays import SUMMARY_GROUP
-from vitfeat.store.layout import TAPS
 from vitfeat.store.reader import open_store
 from vitfeat.store.verify import verify
 from vitfeat.store.writer import StoreWriter, partial_path
 
-ALL = Settings(taps=TAPS, batch_size=5, device="cpu", threads=2, workers=0)
+ALL = Settings(taps=UNANNOTATED, batch_size=5, device="cpu", threads=2, workers=0)
 
 
 class Extract:

@@ -12,11 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitfeat.store.arrays import Geometry
+from vitfeat.store.layout import TAPS as EVERY_TAP
 from vitfeat.store.layout import Layout, plan_layout
 from vitfeat.store.writer import Rows, open_writer
 
 GEOMETRY = Geometry(layers=(1, 3, 4), width=8, heads=2, grid=(2, 3), has_cls=True, n_registers=2)
 TAPS = ("cls", "registers", "spatial", "attention", "attention_summary")
+#: Taps of one entry an image, or of none of some images.
+ONE_AN_IMAGE = tuple(tap for tap in EVERY_TAP if tap != "regions")
 N_IMAGES = 22
 BLOCK = 8
 
@@ -32,10 +35,15 @@ class Content:
     block: int = BLOCK
     seed: int = 0
     kept: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    starts: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    grid_shapes: NDArray[np.int64] | None = None
+    regions: NDArray[np.int64] | None = None
 
     @property
     def layout(self) -> Layout:
-        planned = plan_layout(self.geometry, self.taps, self.n_images, self.dtype, self.kept)
+        planned = plan_layout(
+            self.geometry, self.taps, self.n_images, self.dtype, self.kept, self.starts
+        )
         return replace(planned, block=self.block)
 
     @property
@@ -45,6 +53,8 @@ class Content:
             label=np.arange(self.n_images, dtype=np.int64) % 3 - 1,
             classes={0: "class 0", 1: "class 1"},
             skipped=[("broken.png", "no image")],
+            grid_shapes=self.grid_shapes,
+            regions=self.regions,
         )
 
     @property
@@ -59,7 +69,7 @@ class Content:
                 "std": [0.5, 0.5, 0.5],
             },
             "data": {"fingerprint": "cd" * 32, "n_images": self.n_images},
-            "view": {"kind": "square", "size": [32, 32], "crop_fraction": 0.875},
+            "view": self.view,
             "precision": "fp32",
             "dtype": self.dtype,
             "taps": list(self.taps),
@@ -72,13 +82,17 @@ class Content:
             ),
         }
 
+    @property
+    def view(self) -> dict[str, Any]:
+        if self.geometry.ragged:
+            return {"kind": "dense", "side": "short", "pixels": 32, "patch": [4, 4], "window": None}
+        return {"kind": "square", "size": [32, 32], "crop_fraction": 0.875}
+
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Make the numbers: the same ones every time."""
         generator = np.random.default_rng(self.seed)
         return {
-            a.name: generator.standard_normal(
-                (self.n_images if a.rows is None else len(a.rows), *a.shape)
-            ).astype(a.dtype)
+            a.name: generator.standard_normal((self.layout.length(a), *a.shape)).astype(a.dtype)
             for a in self.layout.arrays
         }
 

@@ -6,6 +6,7 @@ from math import prod
 import numpy as np
 import pytest
 
+from tests.store.filled import ONE_AN_IMAGE
 from vitfeat.store.arrays import NORMS_GROUP, SUMMARY_GROUP, Geometry
 from vitfeat.store.layout import TAPS, Layout, available_taps, plan_layout
 
@@ -22,7 +23,7 @@ GEOMETRIES = {
 @pytest.mark.parametrize("name", list(GEOMETRIES))
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
 @pytest.mark.parametrize("n_images", [1, 7, 100, 5000])
-@pytest.mark.parametrize("taps", [("cls",), ("cls", "spatial"), TAPS])
+@pytest.mark.parametrize("taps", [("cls",), ("cls", "spatial"), ONE_AN_IMAGE])
 def test_invariants(name: str, dtype: str, n_images: int, taps: tuple[str, ...]) -> None:
     geometry = GEOMETRIES[name]
     found = available_taps(geometry, taps)
@@ -43,19 +44,19 @@ def test_invariants(name: str, dtype: str, n_images: int, taps: tuple[str, ...])
         assert chunk[1] == 1
         assert chunk[2:] == array.shape[1:]
         size = np.dtype(array.dtype).itemsize
-        assert array.bytes_per_image == prod(array.shape) * size
+        assert array.bytes_per_entry == prod(array.shape) * size
         # One image may be larger than the bounds; several may not.
         assert prod(chunk) * size <= 4 * 2**20 or chunk[0] == 1
         assert prod(shard) * size <= 64 * 2**20 or layout.block == 1
-    assert layout.n_bytes == sum(n_images * a.bytes_per_image for a in layout.arrays)
+    assert layout.n_bytes == sum(n_images * a.bytes_per_entry for a in layout.arrays)
 
 
 def test_vit_s16_by_hand() -> None:
     layout = plan_layout(S16, ("cls", "spatial"), 5000, "float16")
     cls, spatial = layout.arrays
     # 12 layers x 384 channels x 2 bytes, and 196 times that.
-    assert cls.bytes_per_image == 9216
-    assert spatial.bytes_per_image == 1_806_336
+    assert cls.bytes_per_entry == 9216
+    assert spatial.bytes_per_entry == 1_806_336
     # 64 MiB hold 37 images of all layers: blocks of 32. 5000 / 32 = 156.25.
     assert (layout.block, layout.n_blocks) == (32, 157)
     assert layout.rows(156) == range(4992, 5000)
@@ -79,7 +80,7 @@ def test_attention_of_vit_s16_by_hand() -> None:
 
 def test_dimensions() -> None:
     geometry = Geometry((0, 1), 16, 3, (2, 5), has_cls=True, n_registers=4)
-    layout = plan_layout(geometry, TAPS, 10, "float16")
+    layout = plan_layout(geometry, ONE_AN_IMAGE, 10, "float16")
     found = {a.name: (a.dims[2:], a.shape[1:], a.dtype) for a in layout.arrays}
     assert all(a.dims[:2] == ("image", "layer") for a in layout.arrays)
     assert all(a.shape[0] == 2 for a in layout.arrays)
@@ -94,6 +95,7 @@ def test_dimensions() -> None:
         **kinds,
         "attention": (("head", "query", "key"), (3, 15, 15), "float16"),
         "attention_mean": (("query", "key"), (15, 15), "float16"),
+        "attention_centre": (("head", "key"), (3, 15), "float32"),
         **{f"block_input/{kind}": facts for kind, facts in kinds.items()},
         **{f"attn_branch/{kind}": facts for kind, facts in kinds.items()},
         **{f"mlp_branch/{kind}": facts for kind, facts in kinds.items()},
@@ -138,7 +140,7 @@ def test_taps_that_a_model_has() -> None:
     without = GEOMETRIES["L/16 without CLS"]
     assert available_taps(without, TAPS) == ("spatial", *TAPS[3:])
     at_once = replace(S16, has_branches=False)
-    assert available_taps(at_once, TAPS) == ("cls", "spatial", *TAPS[3:6])
+    assert available_taps(at_once, TAPS) == ("cls", "spatial", *TAPS[3:7], "regions")
     names = [a.name for a in plan_layout(without, ("mlp_branch",), 4, "float16").arrays]
     assert names == ["mlp_branch/spatial"]
     assert available_taps(without, ("cls",)) == ()

@@ -15,10 +15,10 @@ import pytest
 import xarray
 import zarr
 
-from tests.store.filled import Content, copied, files
+from tests.store.filled import ONE_AN_IMAGE, Content, copied, files
 from vitfeat.errors import StoreError
 from vitfeat.store.info import describe
-from vitfeat.store.layout import ATTRIBUTE, TAPS
+from vitfeat.store.layout import ATTRIBUTE
 from vitfeat.store.reader import FeatureStore, open_store
 from vitfeat.store.verify import verify
 from vitfeat.store.writer import open_writer, partial_path
@@ -31,7 +31,7 @@ KEPT = {
     "attn_branch": tuple(range(1, 22)),
     "mlp_branch": (0, 21),
 }
-CONTENT = Content(taps=TAPS, kept=KEPT)
+CONTENT = Content(taps=ONE_AN_IMAGE, kept=KEPT)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -245,7 +245,8 @@ def test_plain_xarray_opens_root_and_groups_without_a_warning(whole: Path) -> No
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         with xarray.open_zarr(whole) as dataset:
-            names = {"cls", "registers", "spatial", "attention", "attention_mean"}
+            names = {"cls", "registers", "spatial", "attention"}
+            names |= {"attention_mean", "attention_centre"}
             assert set(dataset.data_vars) == names
             assert dataset["attention_image"].values.tolist() == [9]
             assert {"image_id", "label"} <= set(dataset["cls"].coords)

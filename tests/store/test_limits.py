@@ -90,8 +90,8 @@ def test_arrays_of_some_images_do_not_make_blocks_smaller() -> None:
     # Its shards are its own: four images fit into one, and four of a layer into a chunk.
     assert (some.shard_rows(attention), some.n_shards(attention)) == (4, 1)
     assert some.chunk_shape(attention) == (4, 1, 12, 197, 197)
-    assert some.n_bytes == 5000 * 12 * 768 * 2 + 3 * attention.bytes_per_image
-    assert some.limited_bytes == 3 * attention.bytes_per_image
+    assert some.n_bytes == 5000 * 12 * 768 * 2 + 3 * attention.bytes_per_entry
+    assert some.gathered_bytes == 3 * attention.bytes_per_entry
 
 
 def test_many_of_few_images_are_bounded_as_all_are() -> None:

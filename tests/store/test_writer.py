@@ -103,7 +103,7 @@ def test_a_partial_store_of_another_format_starts_again(written: Path, path: Pat
     metadata = partial_path(path) / "zarr.json"
     text = metadata.read_text()
     assert '"format_version": 1' in text
-    metadata.write_text(text.replace('"format_version": 1', '"format_version": 3'))
+    metadata.write_text(text.replace('"format_version": 1', '"format_version": 4'))
     assert CONTENT.write(path)[0] == [0, 1, 2]
     _same_files(path, written)
 

@@ -68,7 +68,7 @@ def load_regions(
         int64 (image, 2): rows and columns of every image's grid.
     masks
         ``coverage``: a token weighs by the share of its area under the mask, crowds are left out.
-        ``paper``: every token that the mask touches weighs alike, crowds are regions.
+        ``paper``: by the mask resized as the research code does, and crowds are regions.
 
     Raises
     ------

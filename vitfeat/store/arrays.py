@@ -139,20 +139,21 @@ def group_of(name: str) -> str:
     return name.rpartition("/")[0]
 
 
-def rows_name(name: str) -> str:
+def rows_name(name: str, dim: str) -> str:
     """Return the coordinate that says which rows an array's entries are of.
 
-    It stands beside the array: ``{tap}_image`` of arrays of some images, named as the dimension
-    that it labels; ``region_image`` of regions; and of the tokens of grids of different sizes
-    ``token_start``, which says where those of each image start.
+    It stands beside the array: ``region_image`` of regions; ``token_start`` of the tokens of grids
+    of different sizes, which says where those of each image start; and of arrays of some images
+    ``{tap}_image``, named as the dimension that it labels.
+
+    Parameters
+    ----------
+    name, dim
+        The array, and its first dimension.
     """
-    tap = name.partition("/")[0]
-    if tap == "regions":
-        return "region_image"
-    if tap == "spatial":
-        return "token_start"
+    own = {"region": "region_image", "token": "token_start"}.get(dim, dim)
     group = group_of(name)
-    return f"{group}/{tap}_image" if group else f"{tap}_image"
+    return f"{group}/{own}" if group else own
 
 
 def arrays_of(tap: str, geometry: Geometry, dtype: str) -> list[ArraySpec]:

@@ -111,7 +111,7 @@ def _labelled(array: ArraySpec) -> bool:
 
 def _entries(layout: Layout, rows: Rows) -> Iterator[tuple[str, str, NDArray[np.int64]]]:
     """Yield coordinates of arrays that have not one entry an image: name, dimensions, values."""
-    found = {rows_name(a.name): a for a in layout.arrays if a.starts is not None}
+    found = {rows_name(a.name, a.dims[0]): a for a in layout.arrays if a.starts is not None}
     for name, array in found.items():
         if array.dims[0] == "token":
             yield name, "image_bound", np.asarray(array.starts, dtype=np.int64)

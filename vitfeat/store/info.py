@@ -25,6 +25,12 @@ def describe(store: FeatureStore) -> Iterator[str]:
     if attributes["skipped"]:
         yield f"skipped      {len(attributes['skipped'])}, first: {attributes['skipped'][0][0]}"
     yield f"view         {', '.join(f'{k} {v}' for k, v in request['view'].items())}"
+    if store.is_ragged:
+        least, most = store.grid_shapes.min(0), store.grid_shapes.max(0)
+        yield (
+            f"grids        {least[0]} x {least[1]} to {most[0]} x {most[1]} tokens, an own one for "
+            "each image"
+        )
     yield f"layers       {', '.join(map(str, store.layers))}"
     for tap, limit in request.get("limits", {}).items():
         which = "spread over the dataset" if isinstance(limit, int) else "named"

@@ -91,10 +91,20 @@ class FeatureStore:
 
     def is_limited(self, name: str) -> bool:
         """Return whether an array has not one entry an image; :meth:`rows` says whose they are."""
-        if name not in self.array_names:
-            return False
-        metadata: Any = self.array(name).metadata
-        return bool(metadata.dimension_names[0] != "image")
+        return name in self and self._entry_dim(name) != "image"
+
+    def _entry_dim(self, name: str) -> str:
+        """Return the first dimension of an array."""
+        if name == "regions":
+            return "region"
+        if name == "spatial" and self.is_ragged:
+            return "token"
+        shape = self.attributes["sealed"]["arrays"][name]["shape"]
+        return "image" if int(shape[0]) == self.n_images else f"{name.partition('/')[0]}_image"
+
+    def rows_name(self, name: str) -> str:
+        """Return the coordinate that says which rows an array's entries are of."""
+        return rows_name(name, self._entry_dim(name))
 
     def rows(self, name: str) -> NDArray[np.int64]:
         """Return which rows of the store the entries of an array are of.
@@ -117,7 +127,7 @@ class FeatureStore:
         array = self[name]
         if not self.is_limited(name):
             return np.arange(self.n_images, dtype=np.int64)
-        coordinate = rows_name(name)
+        coordinate = self.rows_name(name)
         if coordinate == "token_start":
             return np.repeat(np.arange(self.n_images), np.diff(self.token_start))
         rows = self._coordinate(coordinate)
@@ -325,7 +335,7 @@ class FeatureStore:
     def coordinate_names(self) -> tuple[str, ...]:
         """Names of the arrays that label the features."""
         groups = self._groups
-        limited = dict.fromkeys(rows_name(n) for n in self.array_names if self.is_limited(n))
+        limited = dict.fromkeys(self.rows_name(n) for n in self.array_names if self.is_limited(n))
         return (
             "image_id",
             "label",
@@ -405,7 +415,8 @@ def open_store(path: str | Path, *, check_manifest: bool = True) -> FeatureStore
     if version not in FORMAT_VERSIONS:
         raise StoreError(
             f"{path}: format version {version}; this vitfeat reads "
-            f"{' and '.join(map(str, FORMAT_VERSIONS))}: extract the store again, or use the "
+            f"{', '.join(map(str, FORMAT_VERSIONS[:-1]))} and {FORMAT_VERSIONS[-1]}: extract the "
+            "store again, or use the "
             "vitfeat that wrote it"
         )
     if "sealed" not in attributes:

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 
 from vitfeat.errors import StoreError
-from vitfeat.store.arrays import rows_name
 from vitfeat.store.reader import FeatureStore, open_store
 
 
@@ -60,7 +59,7 @@ def _damages(store: FeatureStore) -> Iterator[Damage]:
                 f"{store.path}: {name} is {array.dtype} {array.shape}, sealed as {facts['dtype']} "
                 f"{tuple(facts['shape'])}; extract the store again"
             )
-        if store.is_limited(name) and rows_name(name) not in unreadable:
+        if store.is_limited(name) and store.rows_name(name) not in unreadable:
             store.rows(name)
         assert array.shards is not None
         rows = array.shards[0]

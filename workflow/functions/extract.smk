@@ -12,3 +12,14 @@ def extract_targets():
 
 
 TARGETS.append(extract_targets)
+
+
+def enlarged(wildcards):
+    """Return how many tokens images have over those of the model's own size: for schedulers."""
+    view = CONFIG.view(wildcards.dataset)
+    if view.kind != "dense":
+        return 1.0
+    side, pixels = view.side
+    # Photographs are up to twice as long as they are high.
+    aspect = 2.0 if side == "short" else 1.0
+    return aspect * (pixels / guess_shape(CONFIG.model(wildcards.model)).image_size) ** 2

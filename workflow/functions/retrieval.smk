@@ -1,1 +1,41 @@
 # Settings, targets and needs: retrieval of images of the same landmark.
+from vitfeat.plan_tasks import retrieval_memory_mb, retrieval_minutes
+
+
+def retrieval_targets():
+    """Return the table and the figure of each dataset and model."""
+    if CONFIG.analyses.retrieval is None:
+        return []
+    return [
+        f"{RESULTS}/retrieval/{dataset}/{model.id}{end}"
+        for dataset in CONFIG.analyses.retrieval.datasets
+        for model in CONFIG.models
+        for end in (".csv", "/ranking.png")
+    ]
+
+
+TARGETS.append(retrieval_targets)
+
+
+def retrieval_settings(*keys):
+    settings = CONFIG.analyses.retrieval
+    return {} if settings is None else {key: getattr(settings, key) for key in keys}
+
+
+def ranking_settings():
+    """Return what the figure shows: the first of the descriptors."""
+    settings = retrieval_settings("features", "final_norm")
+    return settings | {"features": settings["features"][0]} if settings else {}
+
+
+def retrieval_memory(wildcards):
+    return retrieval_memory_mb(dataset_size(wildcards.dataset))
+
+
+def retrieval_runtime(wildcards):
+    return retrieval_minutes(
+        guess_shape(CONFIG.model(wildcards.model)),
+        enlarged(wildcards),
+        dataset_size(wildcards.dataset),
+        CONFIG.analyses.retrieval.features,
+    )

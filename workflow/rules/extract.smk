@@ -49,9 +49,13 @@ rule extract:
             CONFIG.extraction["dtype"],
             limits=CONFIG.limits(wildcards.dataset),
             n_images=n_images(input.index),
+            enlarged=enlarged(wildcards),
         ),
         runtime=lambda wildcards, input, threads: extraction_minutes(
-            guess_shape(CONFIG.model(wildcards.model)), n_images(input.index), threads
+            guess_shape(CONFIG.model(wildcards.model)),
+            n_images(input.index),
+            threads,
+            enlarged(wildcards),
         ),
     params:
         store=f"{RESULTS}/features/{{dataset}}/{{model}}.zarr",

@@ -1,1 +1,34 @@
 # Keypoints found in other images.
+
+
+rule keypoints:
+    input:
+        manifest=f"{RESULTS}/features/{{dataset}}/{{model}}.json",
+        index=f"{RESULTS}/datasets/{{dataset}}.csv",
+        points=f"{RESULTS}/datasets/points/{{dataset}}.csv",
+    output:
+        table=update(f"{RESULTS}/keypoints/{{dataset}}/{{model}}.csv"),
+        png=update(f"{RESULTS}/keypoints/{{dataset}}/{{model}}/matches.png"),
+        pdf=update(f"{RESULTS}/keypoints/{{dataset}}/{{model}}/matches.pdf"),
+        numbers=update(f"{RESULTS}/keypoints/{{dataset}}/{{model}}/matches.csv"),
+    log:
+        f"{RESULTS}/logs/keypoints/{{dataset}}/{{model}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/keypoints/{{dataset}}/{{model}}.tsv"
+    wildcard_constraints:
+        model=MODEL_IDS,
+    conda:
+        "../../environment.yml"
+    threads: lambda wildcards: extraction_threads(CONFIG.model(wildcards.model))
+    resources:
+        mem_mb=keypoints_memory,
+        runtime=keypoints_runtime,
+    params:
+        store=f"{RESULTS}/features/{{dataset}}/{{model}}.zarr",
+        root=lambda wildcards: CONFIG.datasets[wildcards.dataset].root.as_posix(),
+        label=lambda wildcards: CONFIG.model(wildcards.model).label,
+        flags=flags(keypoint_settings()),
+    shell:
+        "python -m vitfeat keypoints {params.store:q} {input.points:q} --index {input.index:q} "
+        "--root {params.root:q} {params.flags} --figure {output.png:q} --label {params.label:q} "
+        "--threads {threads} --out {output.table:q} --log {log:q}"

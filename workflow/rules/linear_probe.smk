@@ -1,1 +1,86 @@
 # Logistic regression on the features of every layer.
+
+
+if layer_jobs("linear_probe"):
+
+    rule linear_probe_layer:
+        input:
+            f"{RESULTS}/features/{{dataset}}/{{model}}.json",
+            train=lambda wildcards: train_store("linear_probe", wildcards, "json"),
+        output:
+            temp(f"{RESULTS}/linear_probe/{{dataset}}/{{model}}/layer-{{layer}}.csv"),
+        log:
+            f"{RESULTS}/logs/linear_probe/{{dataset}}/{{model}}/layer-{{layer}}.log",
+        benchmark:
+            f"{RESULTS}/benchmarks/linear_probe/{{dataset}}/{{model}}/layer-{{layer}}.tsv"
+        wildcard_constraints:
+            model=MODEL_IDS,
+            layer=r"\d+",
+        conda:
+            "../../environment.yml"
+        threads: lambda wildcards: extraction_threads(CONFIG.model(wildcards.model))
+        resources:
+            mem_mb=linear_probe_memory,
+            runtime=linear_probe_runtime,
+        params:
+            store=f"{RESULTS}/features/{{dataset}}/{{model}}.zarr",
+            train=lambda wildcards: train_store("linear_probe", wildcards),
+            flags=flags(linear_probe_settings()),
+        shell:
+            "python -m vitfeat linear-probe {params.store:q} --train {params.train:q} {params.flags} "
+            "--layers {wildcards.layer} --if-stored --device $VITFEAT_DEVICE --threads {threads} "
+            "--out {output:q} --log {log:q}"
+
+    rule linear_probe_join:
+        input:
+            manifest=f"{RESULTS}/features/{{dataset}}/{{model}}.json",
+            train=lambda wildcards: train_store("linear_probe", wildcards, "json"),
+            tables=lambda wildcards: layer_tables("linear_probe", wildcards),
+        output:
+            update(f"{RESULTS}/linear_probe/{{dataset}}/{{model}}.csv"),
+        log:
+            f"{RESULTS}/logs/linear_probe/{{dataset}}/{{model}}.log",
+        benchmark:
+            f"{RESULTS}/benchmarks/linear_probe/{{dataset}}/{{model}}.tsv"
+        wildcard_constraints:
+            model=MODEL_IDS,
+        conda:
+            "../../environment.yml"
+        resources:
+            mem_mb=500,
+            runtime=10,
+        params:
+            store=f"{RESULTS}/features/{{dataset}}/{{model}}.zarr",
+            # The layers' tables are gone by the time that a setting changes.
+            settings=flags(linear_probe_settings()),
+        shell:
+            "python -m vitfeat join-layers {input.tables:q} --store {params.store:q} "
+            "--out {output:q} --log {log:q}"
+
+else:
+
+    rule linear_probe:
+        input:
+            f"{RESULTS}/features/{{dataset}}/{{model}}.json",
+            train=lambda wildcards: train_store("linear_probe", wildcards, "json"),
+        output:
+            update(f"{RESULTS}/linear_probe/{{dataset}}/{{model}}.csv"),
+        log:
+            f"{RESULTS}/logs/linear_probe/{{dataset}}/{{model}}.log",
+        benchmark:
+            f"{RESULTS}/benchmarks/linear_probe/{{dataset}}/{{model}}.tsv"
+        wildcard_constraints:
+            model=MODEL_IDS,
+        conda:
+            "../../environment.yml"
+        threads: lambda wildcards: extraction_threads(CONFIG.model(wildcards.model))
+        resources:
+            mem_mb=linear_probe_memory,
+            runtime=linear_probe_runtime,
+        params:
+            store=f"{RESULTS}/features/{{dataset}}/{{model}}.zarr",
+            train=lambda wildcards: train_store("linear_probe", wildcards),
+            flags=flags(linear_probe_settings()),
+        shell:
+            "python -m vitfeat linear-probe {params.store:q} --train {params.train:q} {params.flags} "
+            "--device $VITFEAT_DEVICE --threads {threads} --out {output:q} --log {log:q}"
