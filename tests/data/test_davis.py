@@ -1,0 +1,215 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.data.pictures import MakeTree
+from vitfeat.data.companions import FrameRow
+from vitfeat.data.davis import frames
+from vitfeat.data.index import Index, build_index
+from vitfeat.data.spec import DatasetSpec
+from vitfeat.errors import DataError
+
+SEQUENCES = {"bear": 3, "cows": 2, "dog": 4}
+LISTS = {"ImageSets/2017/val.txt": b"dog\nbear\r\n\ncows", "ImageSets/2017/train.txt": b"goat\n"}
+
+
+def names(kind: str, sequence: str, n: int) -> list[str]:
+    folder, suffix = {"image": ("JPEGImages", "jpg"), "mask": ("Annotations", "png")}[kind]
+    return [f"{folder}/480p/{sequence}/{number:05d}.{suffix}" for number in range(n)]
+
+
+def images() -> list[str]:
+    return [name for sequence, n in SEQUENCES.items() for name in names("image", sequence, n)]
+
+
+@pytest.fixture
+def root(tree: MakeTree) -> Path:
+    """Masks of all frames of bear, and of the first frames alone of the others."""
+    masks = dict.fromkeys(names("mask", "bear", 3), b"-")
+    masks |= {names("mask", sequence, 1)[0]: b"-" for sequence in ("cows", "dog")}
+    return tree(*images(), contents=LISTS | masks)
+
+
+def spec_of(root: Path, **settings: Any) -> DatasetSpec:
+    return DatasetSpec("d", "davis", root, **({"split": "val"} | settings))
+
+
+def index_of(root: Path, log: list[str] | None = None, **settings: Any) -> Index:
+    lines: list[str] = [] if log is None else log
+    return build_index(spec_of(root, **settings), log=lines.append)
+
+
+def test_frames_of_the_split_by_sequence(root: Path) -> None:
+    index = index_of(root)
+    assert index.image_id == images()
+    assert index.label.tolist() == [0] * 3 + [1] * 2 + [2] * 4
+    assert index.class_name == ["bear"] * 3 + ["cows"] * 2 + ["dog"] * 4
+
+
+def test_rows_of_frames(root: Path) -> None:
+    rows = frames(spec_of(root), index_of(root))
+    assert rows[:3] == [
+        FrameRow("bear", number, image, mask)
+        for number, (image, mask) in enumerate(
+            zip(names("image", "bear", 3), names("mask", "bear", 3), strict=True)
+        )
+    ]
+    assert [row.image_id for row in rows] == images()
+    assert [row.frame for row in rows[3:]] == [0, 1, 0, 1, 2, 3]
+    # As in test-dev, which has masks of first frames alone.
+    assert [row.mask for row in rows[5:]] == [names("mask", "dog", 1)[0], "", "", ""]
+
+
+def test_numbers_follow_the_order_of_names_not_what_they_say(root: Path) -> None:
+    for kind in ("JPEGImages", "Annotations"):
+        for path in sorted((root / kind / "480p/bear").iterdir()):
+            path.rename(path.with_stem(f"{2 * int(path.stem) + 10:05d}"))
+    rows = frames(spec_of(root), index_of(root))
+    assert [(row.frame, row.image_id[-9:], row.mask[-9:]) for row in rows[:3]] == [
+        (0, "00010.jpg", "00010.png"),
+        (1, "00012.jpg", "00012.png"),
+        (2, "00014.jpg", "00014.png"),
+    ]
+
+
+def test_per_class_takes_the_first_frames_of_each(root: Path) -> None:
+    index = index_of(root, per_class=2)
+    rows = frames(spec_of(root, per_class=2), index)
+    assert [(row.sequence, row.frame) for row in rows] == [
+        (sequence, frame) for sequence in SEQUENCES for frame in (0, 1)
+    ]
+    assert [row.image_id for row in rows] == index.image_id
+
+
+@pytest.mark.parametrize(
+    ("limit", "whole", "note"),
+    [
+        (3, ["bear"], "the first 1 of 3 sequences used, for limit: 3"),
+        (4, ["bear"], "the first 1 of 3 sequences used, for limit: 4"),
+        (5, ["bear", "cows"], "the first 2 of 3 sequences used, for limit: 5"),
+        (8, ["bear", "cows"], "the first 2 of 3 sequences used, for limit: 8"),
+        (9, ["bear", "cows", "dog"], None),
+    ],
+)
+def test_limit_takes_whole_sequences(
+    root: Path, limit: int, whole: list[str], note: str | None
+) -> None:
+    log: list[str] = []
+    index = index_of(root, log, limit=limit)
+    assert index.class_name == [name for name in whole for _ in range(SEQUENCES[name])]
+    assert sorted({row.sequence for row in frames(spec_of(root, limit=limit), index)}) == whole
+    assert any("sequences used" in line for line in log) == (note is not None)
+    assert note is None or any(note in line for line in log)
+
+
+def test_limit_counts_frames_after_per_class(root: Path) -> None:
+    assert index_of(root, limit=4, per_class=2).class_name == ["bear"] * 2 + ["cows"] * 2
+
+
+def test_limit_below_the_first_sequence(root: Path) -> None:
+    with pytest.raises(DataError, match="bear has 3 frames, more than limit: 2, which takes whole"):
+        index_of(root, limit=2)
+
+
+def test_other_splits_and_folders_do_not_matter(root: Path) -> None:
+    (root / "JPEGImages/480p/unlisted").mkdir()
+    (root / "JPEGImages/480p/bear/notes.txt").write_text("-")
+    log: list[str] = []
+    assert index_of(root, log).image_id == images()
+    assert any("1 file ignored" in line for line in log)
+
+
+@pytest.mark.parametrize("broken", [0, 1, 2])
+def test_a_skipped_frame_is_an_error(root: Path, broken: int) -> None:
+    (root / names("image", "bear", 3)[broken]).write_bytes(b"no image")
+    settings = {"on_error": "skip"}
+    index = index_of(root, **settings)
+    assert len(index) == 8
+    message = f"bear/0000{broken}.jpg was left out: not an image .* out of ImageSets/2017/val.txt"
+    with pytest.raises(DataError, match=message):
+        frames(spec_of(root, **settings), index)
+
+
+def test_a_sequence_that_was_skipped_altogether_is_an_error(root: Path) -> None:
+    for name in names("image", "cows", 2):
+        (root / name).write_bytes(b"")
+    index = index_of(root, on_error="skip")
+    with pytest.raises(DataError, match=r"cows/00000.jpg was left out: the file is empty"):
+        frames(spec_of(root, on_error="skip"), index)
+
+
+def test_a_frame_that_came_after_the_index_is_an_error(root: Path) -> None:
+    index = index_of(root)
+    added = root / "JPEGImages/480p/cows/00002.jpg"
+    added.write_bytes((root / images()[0]).read_bytes())
+    with pytest.raises(DataError, match=r"cows/00002.jpg was left out: .* make it anew"):
+        frames(spec_of(root), index)
+
+
+def test_the_first_mask_must_be_there(root: Path) -> None:
+    index = index_of(root)
+    (root / "Annotations/480p/cows/00000.png").rename(root / "Annotations/480p/cows/00001.png")
+    with pytest.raises(DataError, match=r"no mask .*Annotations/480p/cows/00000.png; a sequence"):
+        frames(spec_of(root), index)
+
+
+@pytest.mark.parametrize(
+    ("gone", "message"),
+    [
+        ("ImageSets", "the lists of sequences are missing: no folder .*/ImageSets/2017$"),
+        ("ImageSets/2017/val.txt", "no list of sequences .*/val.txt; there are train; set data"),
+        ("JPEGImages", "the frames are missing: no folder .*/JPEGImages/480p$"),
+        ("JPEGImages/480p/cows", "frames of sequence cows are missing: no folder .*480p/cows$"),
+        ("Annotations", "the masks of sequence bear are missing: no folder .*480p/bear$"),
+        ("Annotations/480p/dog", "the masks of sequence dog are missing"),
+    ],
+)
+def test_missing_pieces_are_named(root: Path, gone: str, message: str) -> None:
+    (root / gone).rename(root.parent / "moved")
+    with pytest.raises(DataError, match=f"^dataset d: .*{message}"):
+        frames(spec_of(root), index_of(root))
+
+
+def test_a_sequence_without_frames(root: Path) -> None:
+    for name in names("image", "cows", 2):
+        (root / name).unlink()
+    with pytest.raises(DataError, match=r"no images in .*480p/cows; the frames of sequence cows"):
+        index_of(root)
+
+
+def test_a_missing_root(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"gone does not exist; set datasets\.d\.root"):
+        index_of(tmp_path / "gone")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b"bear\n../../secret\n", "line 2: ../../secret is not the name of a sequence"),
+        (b"/etc\n", "line 1: /etc is not the name"),
+        (b"..\n", "line 1: .. is not the name"),
+        (b"bear/../dog\n", "line 1: bear/../dog is not the name"),
+        (b"a\\b\n", "line 1: .* is not the name"),
+        (b"a\0b\n", r"line 1: a\\x00b is not the name"),
+        (b"bear\nout\n", "line 2: out is not the name .* does not lead out"),
+        (b"bear\n\nbear\n", "line 3: bear stands on line 1 already"),
+        (b"\n \n", "names no sequences"),
+        (b"\xff\n", "not valid UTF-8"),
+    ],
+)
+def test_bad_lists(root: Path, text: bytes, message: str) -> None:
+    secret = root.parent / "secret"
+    secret.mkdir()
+    (root / "JPEGImages/480p/out").symlink_to(secret)
+    (root / "ImageSets/2017/val.txt").write_bytes(text)
+    with pytest.raises(DataError, match=f"^list .*{message}"):
+        index_of(root)
+
+
+def test_the_whole_folder_of_frames_may_be_a_link(root: Path) -> None:
+    (root / "JPEGImages").rename(root.parent / "elsewhere")
+    (root / "JPEGImages").symlink_to(root.parent / "elsewhere")
+    assert index_of(root).image_id == images()
