@@ -25,7 +25,8 @@ from vitfeat.data.tensors import normalise
 from vitfeat.data.views import SquareView
 from vitfeat.extract.pipeline import Schedule
 from vitfeat.extract.precision import autocast, matmul_precision
-from vitfeat.extract.run import Settings, choose_device, extract
+from vitfeat.extract.run import extract
+from vitfeat.extract.settings import Settings, choose_device
 from vitfeat.models.entry import ModelEntry
 from vitfeat.models.loading import load_backbone
 

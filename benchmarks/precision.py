@@ -29,7 +29,8 @@ from vitfeat.analysis.cka.gramfile import GramFile, GramMeta, write_gram_file
 from vitfeat.data.index import Index, build_index
 from vitfeat.data.spec import DatasetSpec
 from vitfeat.errors import ModelError
-from vitfeat.extract.run import Settings, choose_device, extract
+from vitfeat.extract.run import extract
+from vitfeat.extract.settings import Settings, choose_device
 from vitfeat.models.backbone import Backbone
 from vitfeat.models.entry import ModelEntry, builtin_catalog
 from vitfeat.models.loading import load_backbone

@@ -1,3 +1,183 @@
 """What jobs of the tasks will need of a machine; as in plan.py, rather too much."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+
+from vitfeat.models.shapes import Shape
+
+# A Python process, and one that has torch for a GPU.
+_PROCESS_MB = 2500
+
+# Floating-point operations a second that one CPU core surely does, and numbers that are read.
+_CORE_FLOPS = 1e10
+_READ_NUMBERS = 5e7
+_DAY_MINUTES = 24 * 60
+
+
+def knn_memory_mb(shape: Shape, n_test: int, neighbours: int, threads: int) -> int:
+    """Return MiB for test images with their neighbours (2 GiB at most), and for pieces."""
+    lists = n_test * (4 * shape.width + 8 * neighbours) / 2**20
+    # Lists become images and similarities; a thread has a product, candidates and votes.
+    return _PROCESS_MB + int(3 * min(lists, 2048)) + 200 + 100 * threads
+
+
+def knn_minutes(
+    shape: Shape,
+    n_test: int,
+    n_train: int,
+    features: Sequence[str],
+    one_layer: bool,
+    threads: int,
+) -> int:
+    """Return minutes to read features and compare them, threefold for safety, and ten to start.
+
+    At most a day: before its index is there, the size of a dataset is a guess.
+    """
+    layers = 1 if one_layer else shape.depth
+    work = len(features) * 2 * n_test * n_train * shape.width
+    seconds = work / (_CORE_FLOPS * threads) + _reading(shape, n_test + n_train, features)
+    return min(10 + int(3 * layers * seconds / 60), _DAY_MINUTES)
+
+
+def linear_probe_memory_mb(shape: Shape, n_test: int, n_train: int, threads: int) -> int:
+    """Return MiB for the training images of a layer, two copies of them, and for pieces."""
+    features = 4 * (3 * n_train + n_test) * shape.width / 2**20
+    # Gradients and the past steps of the largest classifier, of a thousand classes.
+    steps = 8 * (25 + threads) * 1000 * shape.width / 2**20
+    return _PROCESS_MB + int(features + steps) + 200 * threads
+
+
+def linear_probe_minutes(
+    shape: Shape,
+    n_train: int,
+    features: Sequence[str],
+    penalties: int,
+    one_layer: bool,
+    threads: int,
+) -> int:
+    """Return minutes to fit a classifier of each penalty and the last one, for every layer.
+
+    Threefold for safety, and ten to start; at most a day.
+    """
+    layers = 1 if one_layer else shape.depth
+    # As many images a class as in ImageNet's validation set; few fits need 200 iterations.
+    classes = min(n_train // 50 + 1, 1000)
+    work = len(features) * (penalties + 1) * 200 * 4 * n_train * classes * shape.width
+    seconds = work / (_CORE_FLOPS * threads) + _reading(shape, n_train, features)
+    return min(10 + int(3 * layers * seconds / 60), _DAY_MINUTES)
+
+
+def video_memory_mb(width: int, tokens: int, context: int, threads: int) -> int:
+    """Return MiB for the context of a layer a thread, and for a video's masks.
+
+    ``tokens`` is about how many a frame has.
+    """
+    frames = 4 * (context + 2) * tokens * width / 2**20
+    # A hundred masks of 854 x 480 pixels; of products there are at most 96 MiB at once.
+    return 700 + 200 + int(threads * (frames + 96 + 100))
+
+
+def video_minutes(shape: Shape, tokens: int, n_frames: int, context: int, threads: int) -> int:
+    """Return minutes to follow videos with every layer, threefold for safety, and ten to start.
+
+    At most a day: before its index is there, the size of a dataset is a guess.
+    """
+    work = 2 * (context + 1) * tokens**2 * shape.width / _CORE_FLOPS
+    # Beside the products, a second for a frame's masks and their scores.
+    seconds = n_frames * shape.depth * (work + 1) / threads
+    return min(10 + int(3 * seconds / 60), _DAY_MINUTES)
+
+
+def keypoints_memory_mb(threads: int) -> int:
+    """Return MiB for tokens (1 GiB), the table of points, and blocks of cosines a thread."""
+    return 700 + 1024 + 300 + 200 * threads
+
+
+def keypoints_minutes(shape: Shape, n_points: int, threads: int) -> int:
+    """Return minutes to find points with every layer, threefold for safety, and ten to start.
+
+    At most a day: before their table is there, the number of points is a guess.
+    """
+    # A millisecond for the cosines with the pixels of an image of half a megapixel.
+    seconds = n_points * shape.depth * (1e-3 + 1e-9 * shape.tokens * shape.width) / threads
+    return min(10 + int(3 * seconds / 60), _DAY_MINUTES)
+
+
+def retrieval_memory_mb(n_images: int) -> int:
+    """Return MiB for similarities (1 GiB at most), a query's ranking, and blocks of descriptors."""
+    # As many queries as revisited Oxford and Paris have; blocks are bound by 256 MiB and copied.
+    similarities = min(70 * 4 * n_images / 2**20, 1024)
+    return _PROCESS_MB + int(similarities + 64 * n_images / 2**20) + 1024
+
+
+def retrieval_minutes(shape: Shape, tokens: float, n_images: int, features: Sequence[str]) -> int:
+    """Return minutes to rank a database in every layer, threefold for safety, and ten to start.
+
+    ``tokens`` is how many tokens images have over those of the model's own size. At most a day.
+    """
+    # A query's products with an image, and its place in the ranking of a database this large.
+    arithmetic = 70 * n_images * (2 * shape.width / _CORE_FLOPS + 2e-7) * len(features)
+    seconds = arithmetic + tokens * _reading(shape, n_images, features)
+    return min(10 + int(3 * shape.depth * seconds / 60), _DAY_MINUTES)
+
+
+def regions_memory_mb(shape: Shape, n_regions: int, threads: int) -> int:
+    """Return MiB for the features of layers and their copies, and for the table of masks."""
+    layer = 4 * n_regions * shape.width / 2**20
+    # One k-means needs three layers; of several, 2 GiB a thread are the command's bound.
+    side_by_side = min((2 * threads + 1) * layer, 2048 * threads)
+    return 800 + _masks_mb(n_regions) + int(max(3 * layer, side_by_side))
+
+
+def regions_minutes(
+    shape: Shape, n_regions: int, clusters: int | None, runs: int, threads: int
+) -> int:
+    """Return minutes for k-means of every layer, threefold for safety, and ten to start.
+
+    ``runs`` is the number of seeds times that of initialisations. At most a day: before their
+    table is there, the number of regions is a guess.
+    """
+    # More categories than COCO has; few runs need 100 iterations.
+    work = 2 * n_regions * (clusters or 100) * shape.width
+    seconds = shape.depth * runs * 100 * work / (_CORE_FLOPS * threads)
+    return min(10 + int(3 * seconds / 60), _DAY_MINUTES)
+
+
+def saliency_memory_mb(shape: Shape, n_images: int, n_regions: int) -> int:
+    """Return MiB for masks, the foreground of every image, a layer's scores, and for pieces."""
+    scores = n_images * (2 * shape.tokens + 32 * shape.heads) / 2**20
+    return 1000 + _masks_mb(n_regions) + int(scores)
+
+
+def saliency_minutes(shape: Shape, n_images: int, n_regions: int, queries: int) -> int:
+    """Return minutes to decode masks and read rows of attention, threefold, and ten to start.
+
+    At most a day: before its index is there, the size of a dataset is a guess.
+    """
+    numbers = shape.depth * shape.heads * shape.tokens * queries * n_images
+    seconds = numbers / _READ_NUMBERS + 0.005 * n_regions
+    return min(10 + int(3 * seconds / 60), _DAY_MINUTES)
+
+
+def _masks_mb(n_regions: int) -> int:
+    """Return MiB for a table of regions: a mask is a text of some hundred characters."""
+    return int(2048 * n_regions / 2**20)
+
+
+def _reading(shape: Shape, n_images: int, features: Sequence[str]) -> float:
+    """Return seconds to read a layer's features: of means, all their tokens."""
+    tokens = sum(shape.tokens if kind == "mean" else 1 for kind in features)
+    return n_images * tokens * shape.width / _READ_NUMBERS
+
+
+WITH_DETAILS = ("knn", "retrieval", "video", "keypoints", "saliency")
+WITH_GROUPS = ("video", "keypoints", "saliency")
+"""Tasks with a figure of further scores, and of single categories, sequences or heads."""
+
+
+def task_figures(task: str) -> tuple[str, ...]:
+    """Return the names of the figures across models that a task has of each dataset."""
+    details = ("details",) if task in WITH_DETAILS else ()
+    groups = ("groups",) if task in WITH_GROUPS else ()
+    return ("by_layer", "families", "best", *details, *groups)

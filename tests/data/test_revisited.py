@@ -119,15 +119,12 @@ def test_what_the_index_lacks_is_left_out(dataset: Any) -> None:
     assert len(rows) == 4
 
 
-@pytest.mark.parametrize(("limit", "what"), [(1, "none of the queries"), (2, "none")])
-def test_an_index_without_queries_is_no_use(dataset: Any, limit: int, what: str) -> None:
-    spec = dataset(limit=limit)
-    if limit == 1:
-        with pytest.raises(DataError, match=f"its index has {what}, 1 image of 7; take more"):
-            relevance(spec, indexed(spec))
-    else:
-        # One query, one database image: enough.
-        assert relevance(spec, indexed(spec)) == [RelevanceRow("jpg/a_0.jpg", "", "")]
+def test_an_index_needs_a_query_and_a_database_image(dataset: Any) -> None:
+    spec = dataset(limit=1)
+    with pytest.raises(DataError, match="its index has none of the queries, 1 image of 7; take m"):
+        relevance(spec, indexed(spec))
+    spec = dataset(limit=2)
+    assert relevance(spec, indexed(spec)) == [RelevanceRow("jpg/a_0.jpg", "", "")]
 
 
 def test_an_index_of_queries_alone_is_no_use(dataset: Any) -> None:
@@ -180,12 +177,8 @@ def test_missing_pieces(dataset: Any, tmp_path: Path) -> None:
     (root / "jpg").rename(root / "images")
     assert f"no folder jpg in {root}; put the images there" in message(spec)
     (root / "gnd_rparis6k.pkl").write_bytes(b"")
-    assert (
-        f"several files gnd_*.pkl in {root} (gnd_roxford5k.pkl, gnd_rparis6k.pkl); put"
-        in message(spec).replace(
-            "gnd_rparis6k.pkl, gnd_roxford5k.pkl", "gnd_roxford5k.pkl, gnd_rparis6k.pkl"
-        )
-    )
+    several = f"several files gnd_*.pkl in {root} (gnd_roxford5k.pkl, gnd_rparis6k.pkl); put"
+    assert several in message(spec)
     for path in root.glob("*.pkl"):
         path.unlink()
     assert message(spec) == (

@@ -19,7 +19,8 @@ from vitfeat.data.index import Index
 from vitfeat.errors import ConfigError, StoreError
 from vitfeat.extract.buffers import Unit
 from vitfeat.extract.pipeline import schedule
-from vitfeat.extract.run import Settings, extract
+from vitfeat.extract.run import extract
+from vitfeat.extract.settings import Settings
 from vitfeat.models.backbone import Backbone
 from vitfeat.store.limits import Limit, spread
 from vitfeat.store.reader import open_store

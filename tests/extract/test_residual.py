@@ -20,7 +20,8 @@ from tests.models.residual_block import ResidualBlock
 from tests.models.shrunk import build, fake_backbone
 from vitfeat.data.index import Index
 from vitfeat.errors import ModelError
-from vitfeat.extract.run import Settings, extract
+from vitfeat.extract.run import extract
+from vitfeat.extract.settings import Settings
 from vitfeat.models.backbone import Backbone
 from vitfeat.store.arrays import NORMS_GROUP, RESIDUAL_TAPS
 from vitfeat.store.reader import FeatureStore, open_store

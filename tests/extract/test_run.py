@@ -33,7 +33,8 @@ from vitfeat.errors import ConfigError, DataError, ModelError, StoreError
 from vitfeat.extract import run
 from vitfeat.extract.buffers import Unit
 from vitfeat.extract.pipeline import Schedule, schedule
-from vitfeat.extract.run import Settings, choose_device, extract
+from vitfeat.extract.run import extract
+from vitfeat.extract.settings import Settings, choose_device
 from vitfeat.models.backbone import Backbone
 from vitfeat.models.entry import ModelEntry
 from vitfeat.models.loading import load_backbone

@@ -23,7 +23,8 @@ from vitfeat.data.spec import DatasetSpec
 from vitfeat.data.tensors import normalise
 from vitfeat.data.views import DenseView, PaddedView, SquareView, ViewSettings
 from vitfeat.errors import ConfigError, DataError, ModelError
-from vitfeat.extract.run import Settings, extract
+from vitfeat.extract.run import extract
+from vitfeat.extract.settings import Settings
 from vitfeat.extract.tiling import Tiling
 from vitfeat.jobs.reading import image_tokens
 from vitfeat.models.backbone import Backbone

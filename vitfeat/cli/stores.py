@@ -81,7 +81,8 @@ def _verify(options: argparse.Namespace, console: Console) -> None:
 def _extract(options: argparse.Namespace, console: Console) -> None:
     from vitfeat.data.companions import read_regions
     from vitfeat.data.index import Index
-    from vitfeat.extract.run import Settings, extract
+    from vitfeat.extract.run import extract
+    from vitfeat.extract.settings import Settings
     from vitfeat.files import write_json
     from vitfeat.models.loading import load_backbone
     from vitfeat.store.reader import manifest_path

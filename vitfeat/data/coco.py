@@ -1,12 +1,27 @@
-"""The layout of COCO."""
+"""The layout of COCO 2017: photographs with objects, their masks and crowds.
+
+T.-Y. Lin et al.: Microsoft COCO: common objects in context. ECCV 2014.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from vitfeat.data.companions import RegionRow
-from vitfeat.data.folders import Tally
-from vitfeat.data.listing import Listing
+from vitfeat.data.folders import Tally, images_below
+from vitfeat.data.images import printable
+from vitfeat.data.instances import (
+    Instances,
+    read_instances,
+    require_file,
+    require_folder,
+    require_inside,
+    require_size,
+)
+from vitfeat.data.listing import Candidate, Listing
+from vitfeat.errors import DataError
+from vitfeat.text import plural
 
 if TYPE_CHECKING:
     from vitfeat.data.index import Index
@@ -14,10 +29,96 @@ if TYPE_CHECKING:
 
 
 def find(spec: DatasetSpec, tally: Tally) -> Listing:
-    """List the images."""
-    raise NotImplementedError
+    """List the images of a split that are there and have at least one annotation.
+
+    They lie in ``images/{split}``; ``annotations/instances_{split}.json`` names them and what they
+    show. Images that it names and that are not there are left out with a line in the log, so that a
+    piece of the dataset will do; as are images without annotations.
+
+    Raises
+    ------
+    DataError
+        The folder or the JSON is missing or cannot be used, or no image is left.
+    """
+    folder = _folder(spec)
+    instances = _instances(spec, masks=False)
+    annotated = {annotation.image for annotation in instances.annotations}
+    listed = {f"{folder}/{p.name}": id_ in annotated for id_, p in instances.images.items()}
+    present = set(images_below(spec.root, folder, tally))
+    absent = sorted(listed.keys() - present)
+    without = sum(not listed[image_id] for image_id in listed.keys() & present)
+    found = [image_id for image_id in present if listed.get(image_id)]
+    if not found:
+        raise DataError(
+            f"dataset {spec.name}: none of {plural(len(listed), 'image')} that "
+            f"{_json(spec)} names is in {folder} and annotated; unpack {spec.split}.zip there"
+        )
+    if absent:
+        tally.remarks.append(
+            f"{plural(len(absent), 'image')} of {len(listed):,} that {_json(spec)} names left out, "
+            f"not in {folder}, first {printable(absent[0])}"
+        )
+    if without:
+        tally.remarks.append(f"{plural(without, 'image')} without annotations left out")
+    if unnamed := len(present - listed.keys()):
+        tally.remarks.append(f"{plural(unnamed, 'image')} ignored, not in {_json(spec)}")
+    found.sort(key=lambda image_id: image_id.split("/"))
+    return Listing((Candidate(image_id, -1, "") for image_id in found), has_labels=False)
 
 
 def regions(spec: DatasetSpec, index: Index) -> list[RegionRow]:
-    """Read the annotations of the index's images."""
-    raise NotImplementedError
+    """Read the objects of the index's images: in its order, of each in the order of their ids.
+
+    Returns
+    -------
+    list of RegionRow
+        Level ``object``, with COCO's number and name of the category. Crowds are among them.
+
+    Raises
+    ------
+    DataError
+        The JSON is missing or cannot be used, lacks an image or has it in another size.
+    """
+    folder = _folder(spec)
+    instances = _instances(spec, masks=True)
+    ids = {f"{folder}/{picture.name}": id_ for id_, picture in instances.images.items()}
+    by_image = instances.by_image()
+
+    def rows() -> Iterator[RegionRow]:
+        for place, image_id in enumerate(index.image_id):
+            if image_id not in ids:
+                raise DataError(
+                    f"dataset {spec.name}: {printable(image_id)} of the index is not in "
+                    f"{_json(spec)}; make the index anew"
+                )
+            picture = instances.images[ids[image_id]]
+            require_size(instances, picture, index, place)
+            for annotation in by_image.get(ids[image_id], []):
+                yield RegionRow(
+                    image_id,
+                    "object",
+                    annotation.category,
+                    instances.categories[annotation.category].name,
+                    annotation.crowd,
+                    picture.height,
+                    picture.width,
+                    instances.counts(annotation),
+                )
+
+    return list(rows())
+
+
+def _folder(spec: DatasetSpec) -> str:
+    return f"images/{spec.split}"
+
+
+def _json(spec: DatasetSpec) -> str:
+    return f"annotations/instances_{spec.split}.json"
+
+
+def _instances(spec: DatasetSpec, *, masks: bool) -> Instances:
+    require_folder(spec, _folder(spec), f"unpack {spec.split}.zip into images")
+    require_file(spec, _json(spec), "unpack annotations_trainval2017.zip there")
+    instances = read_instances(spec.root / _json(spec), spec.name, masks=masks)
+    require_inside(instances, spec.root / _folder(spec))
+    return instances

@@ -1,23 +1,209 @@
-"""The layout of DAVIS-2017."""
+"""The layout of DAVIS-2017: sequences of frames, with a mask of objects for some or all of them.
+
+::
+
+    root/
+      ImageSets/2017/{split}.txt              names of sequences, a line each
+      JPEGImages/480p/{sequence}/00000.jpg    frames, in the order of their names
+      Annotations/480p/{sequence}/00000.png   masks, by the names of the frames
+"""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from vitfeat.data.companions import FrameRow
-from vitfeat.data.folders import Tally
-from vitfeat.data.listing import Listing
+from vitfeat.data.folders import Tally, images_below
+from vitfeat.data.images import printable
+from vitfeat.data.listing import Candidate, Listing
+from vitfeat.errors import DataError
+from vitfeat.text import plural
 
 if TYPE_CHECKING:
     from vitfeat.data.index import Index
     from vitfeat.data.spec import DatasetSpec
 
+_FRAMES = "JPEGImages/480p"
+_MASKS = "Annotations/480p"
+_SETS = "ImageSets/2017"
+
 
 def find(spec: DatasetSpec, tally: Tally) -> Listing:
-    """List the images."""
-    raise NotImplementedError
+    """List the frames of the split's sequences.
+
+    The label of a frame is the number of its sequence among those of the split, sorted by name;
+    the class name is the sequence. ``per_class`` takes the first so many frames of each sequence.
+    ``limit`` takes the first sequences that have no more frames than that together, whole ones: no
+    video is cut by it.
+
+    Raises
+    ------
+    DataError
+        The list of sequences, a folder or a sequence's frames are missing, a line of the list is
+        not the name of a folder there, or the first sequence alone is beyond ``limit``.
+    """
+    return Listing(_candidates(spec, _sequences(spec), tally), has_labels=True)
+
+
+def _candidates(spec: DatasetSpec, sequences: list[str], tally: Tally) -> Iterator[Candidate]:
+    taken = 0
+    for label, sequence in enumerate(sequences):
+        frames = _frames(spec, sequence, tally)
+        taken += len(frames)
+        if spec.limit is not None and taken > spec.limit:
+            if label == 0:
+                raise DataError(
+                    f"dataset {spec.name}: sequence {printable(sequence)} has "
+                    f"{plural(len(frames), 'frame')}, more than limit: {spec.limit}, which takes "
+                    f"whole sequences; raise it, or cut sequences by datasets.{spec.name}.per_class"
+                )
+            tally.remarks.append(
+                f"the first {label} of {plural(len(sequences), 'sequence')} used, for limit: "
+                f"{spec.limit}"
+            )
+            return
+        for image_id in frames:
+            yield Candidate(image_id, label, sequence)
 
 
 def frames(spec: DatasetSpec, index: Index) -> list[FrameRow]:
-    """Read the annotations of the index's images."""
-    raise NotImplementedError
+    """List the frames of the index with their masks.
+
+    Frames are counted from 0 in the order of their names. Sequences that the index does not have,
+    for ``limit``, are left out, and frames behind those that it has, for ``per_class``. The mask is
+    empty for frames without a file of their name in the folder of masks, as in test-dev.
+
+    Raises
+    ------
+    DataError
+        The folder of masks or the mask of a first frame is missing, or a frame was skipped as
+        unusable, since labels are carried from frame to frame.
+    """
+    indexed, skipped = set(index.image_id), dict(index.skipped)
+    used = {PurePosixPath(name).parts[2] for name in (*indexed, *skipped)}
+    rows = []
+    for sequence in _sequences(spec):
+        if sequence not in used:
+            continue
+        masks = _masks(spec, sequence)
+        for number, name in enumerate(_frames(spec, sequence, Tally())):
+            if name not in indexed:
+                reason = skipped.get(name, "the index does not have it, so make it anew")
+                raise DataError(
+                    f"dataset {spec.name}: frame {printable(name)} was left out: {reason}; a video "
+                    "needs all of its frames: repair the file, or take the sequence out of "
+                    f"{_SETS}/{spec.split}.txt"
+                )
+            mask = _mask_of(name)
+            if number == 0 and mask not in masks:
+                raise DataError(
+                    f"dataset {spec.name}: no mask {printable(str(spec.root / mask))}; a sequence "
+                    "starts from the mask of its first frame"
+                )
+            rows.append(FrameRow(sequence, number, name, mask if mask in masks else ""))
+    return rows
+
+
+def _mask_of(image_id: str) -> str:
+    """Return where the mask of a frame belongs."""
+    frame = PurePosixPath(image_id).relative_to(_FRAMES)
+    return str(_MASKS / frame.with_suffix(".png"))
+
+
+def _frames(spec: DatasetSpec, sequence: str, tally: Tally) -> list[str]:
+    """List the frames of a sequence that are to be used."""
+    folder = f"{_FRAMES}/{sequence}"
+    _require_folder(spec, folder, f"the frames of sequence {printable(sequence)}")
+    found = list(images_below(spec.root, folder, tally))
+    if not found:
+        raise DataError(
+            f"dataset {spec.name}: no images in {printable(str(spec.root / folder))}; the frames "
+            f"of sequence {printable(sequence)} of {_SETS}/{spec.split}.txt belong there"
+        )
+    return found[: spec.per_class]
+
+
+def _masks(spec: DatasetSpec, sequence: str) -> set[str]:
+    folder = f"{_MASKS}/{sequence}"
+    _require_folder(spec, folder, f"the masks of sequence {printable(sequence)}")
+    return set(images_below(spec.root, folder, Tally()))
+
+
+def _require_folder(spec: DatasetSpec, folder: str, what: str) -> None:
+    if not (spec.root / folder).is_dir():
+        raise DataError(
+            f"dataset {spec.name}: {what} are missing: no folder "
+            f"{printable(str(spec.root / folder))}"
+        )
+
+
+def _sequences(spec: DatasetSpec) -> list[str]:
+    """Read the names of the split's sequences, sorted."""
+    root = spec.root
+    if not root.is_dir():
+        what = "is no folder" if root.exists() else "does not exist"
+        raise DataError(
+            f"dataset {spec.name}: the folder {printable(str(root))} {what}; "
+            f"set datasets.{spec.name}.root"
+        )
+    _require_folder(spec, _SETS, "the lists of sequences")
+    path = root / _SETS / f"{spec.split}.txt"
+    if not path.is_file():
+        found = sorted(name.stem for name in path.parent.glob("*.txt"))
+        raise DataError(
+            f"dataset {spec.name}: no list of sequences {printable(str(path))}; there are "
+            f"{', '.join(map(printable, found[:10])) or 'none'}; set datasets.{spec.name}.split"
+        )
+    _require_folder(spec, _FRAMES, "the frames")
+    lines: dict[str, int] = {}
+    for number, line in enumerate(_lines(path), 1):
+        name = line.strip()
+        if not name:
+            continue
+        if not _is_sequence(root, name):
+            raise _at(
+                path,
+                number,
+                f"{printable(name)} is not the name of a sequence, a folder in {_FRAMES} that does "
+                "not lead out of the dataset",
+            )
+        if name in lines:
+            raise _at(
+                path,
+                number,
+                f"{printable(name)} stands on line {lines[name]} already; remove one of them",
+            )
+        lines[name] = number
+    if not lines:
+        raise DataError(f"list {printable(str(path))} names no sequences")
+    return sorted(lines)
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_bytes().removeprefix(b"\xef\xbb\xbf").decode("utf-8").split("\n")
+    except OSError as error:
+        raise DataError(f"list {printable(str(path))} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise DataError(
+            f"list {printable(str(path))} is not valid UTF-8; save it as UTF-8"
+        ) from None
+
+
+def _at(path: Path, line: int, problem: str) -> DataError:
+    return DataError(f"list {printable(str(path))}, line {line}: {problem}")
+
+
+def _is_sequence(root: Path, name: str) -> bool:
+    if "/" in name or "\\" in name or "\0" in name or name.startswith("."):
+        return False
+    return all(_stays_in(root / folder, name) for folder in (_FRAMES, _MASKS))
+
+
+def _stays_in(folder: Path, name: str) -> bool:
+    """Tell whether a folder of this name would not be a link that leads elsewhere."""
+    real = os.path.realpath(folder)
+    return os.path.commonpath([real, os.path.realpath(folder / name)]) == real

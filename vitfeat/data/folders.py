@@ -20,6 +20,8 @@ class Tally:
     beside_classes: int = 0
     revisited_folders: list[str] = field(default_factory=list)
     empty_classes: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+    """Whatever else a layout noticed, a line each."""
 
     def notes(self) -> Iterator[str]:
         """Yield one line for the log about each thing passed over."""
@@ -34,6 +36,7 @@ class Tally:
             )
         for name in self.empty_classes:
             yield f"class folder {printable(name)} holds no images"
+        yield from self.remarks
 
 
 @dataclass(frozen=True)

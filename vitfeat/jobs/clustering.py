@@ -10,20 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitfeat.analysis.agreement import scores, shuffled
-from vitfeat.analysis.cka.gram import token_means
-from vitfeat.analysis.clustering import Assignment, k_means
 from vitfeat.analysis.rows import ClusteringRow
 from vitfeat.errors import AnalysisError
-from vitfeat.jobs.reading import reader, rows_that_fit, slices
+from vitfeat.jobs.features import ARRAYS, image_features
+from vitfeat.jobs.layer_clusters import Runs, cluster_layers
 from vitfeat.store.reader import FeatureStore, open_store
 from vitfeat.tables import write_table
 from vitfeat.text import plural
-
-ARRAYS = {"cls": "cls", "mean": "spatial", "attention_mean": "attention_mean"}
-"""What can be clustered, and the array that it is made from."""
-
-# What is read at once; a layer of features is put together from such pieces.
-_PIECE_BYTES = 64 * 2**20
 
 
 def write_clustering(
@@ -80,6 +73,7 @@ def write_clustering(
     store = open_store(store_path)
     labelled = store.labels != -1
     _check_labels(store, labelled, log)
+    runs = Runs(n_init, seeds, seed, threads, max_bytes)
     rows: list[ClusteringRow] = []
     for kind in features:
         if not store.model_has(ARRAYS[kind]):
@@ -92,21 +86,22 @@ def write_clustering(
         labels = store.labels[kept[used]]
         n_clusters = clusters or len(np.unique(labels))
         _check_images(store, kind, labels, n_clusters)
-        numbers = range(seed, seed + seeds)
-        found = k_means(
-            (_layer(store, kind, position, used) for position in positions),
+        layers = [store.layers[position] for position in positions]
+        found = cluster_layers(
+            (image_features(store, kind, position, used) for position in positions),
+            layers,
+            (len(labels), _width(store, kind)),
             n_clusters,
-            n_init=n_init,
-            seeds=numbers,
-            threads=_side_by_side(store, kind, len(labels), threads, max_bytes),
+            runs,
+            what=f"{store.model}, {kind}",
+            items="images",
+            log=log,
         )
-        for position, assignments in zip(positions, found, strict=True):
-            layer = store.layers[position]
-            _note_equal_images(store, kind, layer, assignments, n_clusters, log)
+        for layer, assignments in zip(layers, found, strict=True):
             against = {"true": [labels] * seeds}
             if shuffled_labels:
                 # Layers are clustered alike: one order for all would give all the same luck.
-                against["shuffled"] = [shuffled(labels, (number, layer)) for number in numbers]
+                against["shuffled"] = [shuffled(labels, (number, layer)) for number in runs.numbers]
             rows += [
                 ClusteringRow(
                     model=store.model,
@@ -121,40 +116,15 @@ def write_clustering(
                     value=value,
                 )
                 for name, some in against.items()
-                for number, classes, assignment in zip(numbers, some, assignments, strict=True)
+                for number, classes, assignment in zip(runs.numbers, some, assignments, strict=True)
                 for score, value in scores(classes, assignment).items()
             ]
     write_table(out, ClusteringRow, rows)
 
 
-def _layer(
-    store: FeatureStore, kind: str, position: int, used: NDArray[np.intp]
-) -> NDArray[np.float32]:
-    """Return what is clustered of one layer: float32 (used image, channel)."""
-    array = store[ARRAYS[kind]]
-    # Runs of a whole array are read faster than entries of it.
-    read = reader(store, ARRAYS[kind], position, None if len(used) == array.shape[0] else used)
-    # Beside the values as they are stored, the sum of an image's tokens in float64.
-    rows = rows_that_fit(array, _PIECE_BYTES, extra=8 * array.shape[-1])
-    if kind == "mean":
-        read = token_means(read, array.shape[-1], rows)
-    out = np.empty((len(used), _width(store, kind)), dtype=np.float32)
-    for start, stop in slices(len(used), rows):
-        out[start:stop] = read(start, stop).reshape(stop - start, -1)
-    return out
-
-
 def _width(store: FeatureStore, kind: str) -> int:
     shape = store[ARRAYS[kind]].shape
     return shape[-1] if kind == "mean" else prod(shape[2:])
-
-
-def _side_by_side(
-    store: FeatureStore, kind: str, n_images: int, threads: int, max_bytes: int
-) -> int:
-    """Return how many k-means keep to a bound: each has a layer and a copy, one more is read."""
-    layer_bytes = 4 * n_images * _width(store, kind)
-    return max(1, min(threads, (max_bytes // layer_bytes - 1) // 2))
 
 
 def _check_labels(
@@ -198,20 +168,4 @@ def _check_images(
         raise AnalysisError(
             f"{store.path}: {which}, fewer than the {n_clusters} clusters of k-means; take more "
             "images, or fewer clusters (analyses.clustering.clusters)"
-        )
-
-
-def _note_equal_images(
-    store: FeatureStore,
-    kind: str,
-    layer: int,
-    assignments: Assignment,
-    n_clusters: int,
-    log: Callable[[str], None],
-) -> None:
-    found = min(len(np.unique(assignment)) for assignment in assignments)
-    if found < n_clusters:
-        log(
-            f"{store.model}, {kind}, layer {layer}: {found} of {n_clusters} clusters found, since "
-            "no more images differ"
         )

@@ -4,28 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
 
 from vitfeat.analysis.rows import (
-    AttentionRow,
-    ClusteringRow,
     ResidualCkaRow,
-    ResidualNormRow,
     read_attention,
     read_clustering,
     read_residual_cka,
     read_residual_norms,
 )
-from vitfeat.errors import AnalysisError
 from vitfeat.jobs.figure_files import save_with_numbers
+from vitfeat.jobs.model_tables import read_models
 from vitfeat.plots.across import attention, clustering, residual, residual_cka
 from vitfeat.plots.across.averages import AverageRow, average_rows
 from vitfeat.plots.across.best import BestRow, best_layers, best_rows
 from vitfeat.plots.across.breakout import HeadRow, head_rows
 from vitfeat.plots.across.curves import CurveRow, Panel, curve_rows
 from vitfeat.plots.models import Model
-
-TableRow = TypeVar("TableRow", AttentionRow, ClusteringRow, ResidualCkaRow, ResidualNormRow)
 
 
 def attention_set(folder: Path, dataset: str, models: Sequence[Model], out: Path) -> None:
@@ -47,7 +41,7 @@ def attention_set(folder: Path, dataset: str, models: Sequence[Model], out: Path
     AnalysisError
         A table is absent, cannot be read, or is of another model; no model has values.
     """
-    rows = _read(folder, dataset, models, ".csv", read_attention)
+    rows = read_models(folder, dataset, models, ".csv", read_attention)
     heads = attention.panels(dataset, rows, models)
     panels = [panel.averaged() for panel in heads]
     save_with_numbers(
@@ -87,7 +81,7 @@ def attention_overview(
     """
     panels = {}
     for dataset in datasets:
-        rows = _read(folder, dataset, models, ".csv", read_attention)
+        rows = read_models(folder, dataset, models, ".csv", read_attention)
         panels[dataset] = [p.averaged() for p in attention.panels(dataset, rows, models)]
     drawn = [panel for some in panels.values() for panel in attention.overview_drawn(some)]
     save_with_numbers(attention.overview(panels, models), out, CurveRow, _curves(drawn))
@@ -98,7 +92,7 @@ def clustering_set(folder: Path, dataset: str, models: Sequence[Model], out: Pat
 
     Parameters and errors are those of :func:`attention_set`.
     """
-    rows = _read(folder, dataset, models, ".csv", read_clustering)
+    rows = read_models(folder, dataset, models, ".csv", read_clustering)
     panels = clustering.panels(dataset, rows, models)
     for name, draw in (
         ("by_layer", clustering.layers_figure),
@@ -120,7 +114,7 @@ def clustering_overview(
 
     Parameters and errors are those of :func:`attention_overview`.
     """
-    rows = {d: _read(folder, d, models, ".csv", read_clustering) for d in datasets}
+    rows = {d: read_models(folder, d, models, ".csv", read_clustering) for d in datasets}
     panels = {d: clustering.panels(d, given, models) for d, given in rows.items()}
     drawn = [panel for some in panels.values() for panel in clustering.overview_drawn(some)]
     save_with_numbers(clustering.overview(panels, models, rows), out, CurveRow, _curves(drawn))
@@ -134,7 +128,7 @@ def residual_set(
     Parameters and errors are those of :func:`attention_set`; the tables are
     ``{dataset}/{model}.norms.csv`` and, with `cka`, ``{dataset}/{model}.cka.csv``.
     """
-    norms = _read(folder, dataset, models, ".norms.csv", read_residual_norms)
+    norms = read_models(folder, dataset, models, ".norms.csv", read_residual_norms)
     panels = residual.norm_panels(dataset, norms, models)
     save_with_numbers(
         residual.norms_figure(panels, models), out / "norms.png", CurveRow, _curves(panels)
@@ -143,7 +137,7 @@ def residual_set(
         residual.families_figure(panels, models), out / "families.png", CurveRow, _curves(panels)
     )
     if cka:
-        rows = _read(folder, dataset, models, ".cka.csv", read_residual_cka)
+        rows = read_models(folder, dataset, models, ".cka.csv", read_residual_cka)
         figure = residual_cka.cka_figure(dataset, rows, models)
         save_with_numbers(figure, out / "cka.png", ResidualCkaRow, rows)
 
@@ -164,10 +158,10 @@ def residual_overview(
     norms: dict[str, list[Panel]] = {}
     same: dict[str, list[Panel]] = {}
     for dataset in datasets:
-        given = _read(folder, dataset, models, ".norms.csv", read_residual_norms)
+        given = read_models(folder, dataset, models, ".norms.csv", read_residual_norms)
         norms[dataset] = residual.norm_panels(dataset, given, models)
         if cka:
-            rows = _read(folder, dataset, models, ".cka.csv", read_residual_cka)
+            rows = read_models(folder, dataset, models, ".cka.csv", read_residual_cka)
             same[dataset] = residual.cka_panels(dataset, rows, models)
     every = [panel for some in (*norms.values(), *same.values()) for panel in some]
     drawn = residual.overview_drawn(every)
@@ -187,34 +181,6 @@ OVERVIEWS: Mapping[str, Callable[..., None]] = {
     "residual": residual_overview,
 }
 """What draws the figure of all datasets, by analysis."""
-
-
-def _read(
-    folder: Path,
-    dataset: str,
-    models: Sequence[Model],
-    suffix: str,
-    read: Callable[[Path], list[TableRow]],
-) -> list[TableRow]:
-    """Read the tables of all models, which may be empty, but not all of them."""
-    found: list[TableRow] = []
-    for model in models:
-        path = folder / dataset / f"{model.id}{suffix}"
-        rows = read(path)
-        for row in rows:
-            if (row.model, row.dataset) != (model.id, dataset):
-                raise AnalysisError(
-                    f"{path} holds values of {row.model} on {row.dataset}, not of {model.id} on "
-                    f"{dataset}: compute it again"
-                )
-        found += rows
-    if not found:
-        raise AnalysisError(
-            f"{folder / dataset}: no values to draw, the tables *{suffix} of "
-            f"{', '.join(model.id for model in models) or 'no model'} are empty: choose models "
-            "that have some"
-        )
-    return found
 
 
 def _curves(panels: Iterable[Panel]) -> Iterable[CurveRow]:

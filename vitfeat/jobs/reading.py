@@ -20,6 +20,9 @@ Item = TypeVar("Item")
 
 _END: Any = object()
 
+# Entries are picked out of the run that they are in, if it is at most so many times longer.
+_SPARSE = 2
+
 Entries = NDArray[np.intp] | None
 """Which of an array's entries are meant, by their place along its first dimension; None is all."""
 
@@ -87,10 +90,17 @@ def read_rows(
     array = store[name]
     try:
         if entries is None:
-            rows = array[start:stop] if position is None else array[start:stop, position]
+            rows: Any = array[start:stop] if position is None else array[start:stop, position]
         else:
             picked = entries[start:stop]
-            rows = array.oindex[picked] if position is None else array.oindex[picked, position]
+            first, last = (int(picked.min()), int(picked.max())) if len(picked) else (0, -1)
+            if last - first < _SPARSE * len(picked):
+                # A run is read many times faster than entries of it.
+                whole = slice(first, last + 1)
+                run = np.asarray(array[whole] if position is None else array[whole, position])
+                rows = run if (np.diff(picked) == 1).all() else run[picked - first]
+            else:
+                rows = array.oindex[picked] if position is None else array.oindex[picked, position]
         return np.asarray(rows)
     except Exception as error:  # each codec raises its own class
         raise StoreError(

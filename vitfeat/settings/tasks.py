@@ -32,6 +32,7 @@ class SaliencySettings:
     mass: float
     queries: tuple[str, ...]
     masks: str
+    images: int | tuple[str, ...]
 
     def required_taps(self) -> Mapping[str, Limit]:
         """Return the attention rows of the asked queries."""
@@ -71,6 +72,7 @@ class LinearProbeSettings:
     regularisation: tuple[float, ...]
     validation: float
     seed: int
+    layer_jobs: bool
 
     def required_taps(self) -> Mapping[str, Limit]:
         """Return what the features are made from."""

@@ -1,1 +1,27 @@
 # Annotated regions: k-means of their features.
+
+
+rule regions:
+    input:
+        manifest=f"{RESULTS}/features/{{dataset}}/{{model}}.json",
+        regions=f"{RESULTS}/datasets/regions/{{dataset}}.csv",
+    output:
+        update(f"{RESULTS}/regions/{{dataset}}/{{model}}.csv"),
+    log:
+        f"{RESULTS}/logs/regions/{{dataset}}/{{model}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/regions/{{dataset}}/{{model}}.tsv"
+    wildcard_constraints:
+        model=MODEL_IDS,
+    conda:
+        "../../environment.yml"
+    threads: lambda wildcards: extraction_threads(CONFIG.model(wildcards.model))
+    resources:
+        mem_mb=regions_memory,
+        runtime=regions_runtime,
+    params:
+        store=f"{RESULTS}/features/{{dataset}}/{{model}}.zarr",
+        flags=flags(regions_settings()),
+    shell:
+        "python -m vitfeat regions {params.store:q} --regions {input.regions:q} {params.flags} "
+        "--threads {threads} --out {output:q} --log {log:q}"

@@ -122,10 +122,11 @@ rule collect_tasks:
         mem_mb=4000,
         runtime=30,
     params:
+        results=lambda wildcards, output: Path(output.table).parents[1].as_posix(),
         flags=lambda wildcards: flags(collect_settings()),
     shell:
-        f"python -m vitfeat collect-tasks {shlex.quote(RESULTS)} {{params.flags}} "
-        "--out {output.table:q} --best {output.best:q} --log {log:q}"
+        "python -m vitfeat collect-tasks {params.results:q} {params.flags} --out {output.table:q} "
+        "--best {output.best:q} --log {log:q}"
 
 
 rule all_tasks_set:

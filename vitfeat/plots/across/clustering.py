@@ -9,9 +9,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from vitfeat.analysis.rows import ClusteringRow
-from vitfeat.plots import style
 from vitfeat.plots.across.best import best_figure, best_layers
-from vitfeat.plots.across.curves import Curve, Panel, least, missing, source
+from vitfeat.plots.across.curves import Curve, Panel, floors, least, missing, source
 from vitfeat.plots.across.families import by_family
 from vitfeat.plots.across.lines import Section, by_layer
 from vitfeat.plots.models import Model
@@ -204,11 +203,7 @@ def kmeans(rows: Iterable[ClusteringRow]) -> str:
 
 
 def _remarks(panels: Sequence[Panel], models: Sequence[Model]) -> list[str]:
-    floors = any(
-        curve.model.family in style.UNTRAINED_FAMILIES for panel in panels for curve in panel.curves
-    )
-    said = ["Grey area: below an untrained model."] if floors else []
-    return said + missing(panels, models)
+    return floors(panels) + missing(panels, models)
 
 
 def _columns(panels: Sequence[Panel]) -> int:

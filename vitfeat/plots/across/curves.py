@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitfeat.errors import AnalysisError
+from vitfeat.plots import style
 from vitfeat.plots.models import Model
 from vitfeat.text import plural
 
@@ -68,6 +69,8 @@ class Panel:
         Whether few kinds of models have it, so that no word is lost on those without.
     floor
         Whether the area below the curve of an untrained model is grey: what it has, any has.
+    counted
+        What values are averages over, and `n_images` of the curves counts.
     """
 
     dataset: str
@@ -80,6 +83,7 @@ class Panel:
     log: bool = False
     rare: bool = False
     floor: bool = False
+    counted: str = "image"
 
     @property
     def heading(self) -> str:
@@ -162,11 +166,27 @@ def missing(panels: Sequence[Panel], models: Sequence[Model]) -> list[str]:
             named = absent.setdefault(lacking, [])
             if panel.title not in named:
                 named.append(panel.title)
-    found = [f"No values of {', '.join(nowhere)}."] if nowhere else []
+    found = no_values_of(nowhere)
     for labels, names in absent.items():
         whose = ", ".join(labels) if len(labels) < len(models) else "all models"
         found.append(f"No values of {whose}: {', '.join(names)}.")
     return found
+
+
+def no_values_of(labels: Sequence[str]) -> list[str]:
+    """Say which models have no values; nothing where all have some."""
+    return [f"No values of {', '.join(labels)}."] if labels else []
+
+
+def floors(panels: Iterable[Panel]) -> list[str]:
+    """Say what the grey areas are, where there are some."""
+    drawn = any(
+        curve.model.family in style.UNTRAINED_FAMILIES
+        for panel in panels
+        if panel.floor
+        for curve in panel.curves
+    )
+    return ["Grey area: below an untrained model."] if drawn else []
 
 
 def least(counts: Iterable[int]) -> int:
@@ -174,8 +194,15 @@ def least(counts: Iterable[int]) -> int:
     return min((count for count in counts if count), default=0)
 
 
-def images_text(counts: Iterable[int]) -> str:
+def images_text(counts: Iterable[int], counted: str = "image") -> str:
     """Say how many images values are of: ``599 images``, or ``580 to 599 images``.
+
+    Parameters
+    ----------
+    counts
+        Zero is no value.
+    counted
+        What is counted, where it is not images.
 
     Raises
     ------
@@ -186,13 +213,14 @@ def images_text(counts: Iterable[int]) -> str:
     if not found:
         raise AnalysisError("no values to draw: the models' tables hold none")
     if len(found) == 1:
-        return plural(found[0], "image")
-    return f"{found[0]:,} to {plural(found[-1], 'image')}"
+        return plural(found[0], counted)
+    return f"{found[0]:,} to {plural(found[-1], counted)}"
 
 
-def panel_images(panels: Iterable[Panel]) -> str:
-    """Say how many images the curves of panels are of."""
-    return images_text(curve.n_images for panel in panels for curve in panel.curves)
+def panel_images(panels: Sequence[Panel]) -> str:
+    """Say how many images, or whatever is counted, the curves of panels are of."""
+    counts = [curve.n_images for panel in panels for curve in panel.curves]
+    return images_text(counts, panels[0].counted if panels else "image")
 
 
 def source(panels: Sequence[Panel]) -> str:

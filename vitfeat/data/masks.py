@@ -1,0 +1,122 @@
+"""Masks of objects as PNG files in DAVIS's form: every pixel is the number of an object.
+
+0 is background, 1 to n the objects, and 255, where there is any, void: not told. Officially masks
+are indexed PNGs, whose palette only shows the numbers in colours; grey PNGs of the numbers
+themselves are read too.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import os
+import struct
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from vitfeat.data.images import ImageError, read_bytes
+from vitfeat.files import replacing
+
+Mask = NDArray[np.uint8]
+
+_START = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
+_GREY, _INDEXED = 0, 3
+_COLOUR_TYPES = {2: "RGB colours", 4: "grey values with transparency", 6: "RGBA colours"}
+
+
+@functools.cache
+def palette() -> NDArray[np.uint8]:
+    """Return the colours of all numbers, those of PASCAL VOC, which DAVIS has for its objects.
+
+    The lowest three bits of a number are the highest bits of red, green and blue, the next three
+    their second highest, and so on: 1 is dark red, 2 dark green, 3 olive, 4 dark blue.
+
+    Returns
+    -------
+    NDArray
+        uint8 (256, 3), read only.
+    """
+    numbers = np.arange(256)[:, None]
+    colours = np.zeros((256, 3), dtype=np.int64)
+    for level in range(3):
+        bits = numbers >> (3 * level + np.arange(3)) & 1
+        colours |= bits << (7 - level)
+    table = colours.astype(np.uint8)
+    table.flags.writeable = False
+    return table
+
+
+def read_mask(path: str | os.PathLike[str], size: tuple[int, int], name: str | None = None) -> Mask:
+    """Read a mask.
+
+    Parameters
+    ----------
+    path
+        An indexed PNG of up to 8 bits, or a grey one that holds the numbers.
+    size
+        Height and width of the frame.
+    name
+        What to call the file in errors; the path if not given.
+
+    Returns
+    -------
+    NDArray
+        uint8 (height, width).
+
+    Raises
+    ------
+    ImageError
+        The file is absent, damaged, no such PNG, or not of the frame's size.
+    """
+    called = str(path) if name is None else name
+    data = read_bytes(Path(path), called)
+    depth, colour_type = _kind(data, called, size)
+    try:
+        with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
+            values = np.asarray(image if colour_type == _INDEXED else image.convert("L"))
+    # Damaged files make Pillow's decoders raise nearly anything.
+    except Exception as error:
+        what = f"{type(error).__name__}: {error}"
+        raise ImageError(called, f"damaged or truncated mask ({what})") from None
+    if colour_type == _GREY:
+        # Pillow spreads grey values of fewer bits over 0 to 255.
+        values = values // (255 // (2**depth - 1))
+    return np.asarray(values, dtype=np.uint8)
+
+
+def _kind(data: bytes, name: str, size: tuple[int, int]) -> tuple[int, int]:
+    """Check a PNG's header before anything is decoded; return bits a pixel and colour type."""
+    if not data.startswith(_START) or len(data) < len(_START) + 10:
+        raise ImageError(name, "no PNG file; masks are indexed PNGs of object numbers")
+    width, height, depth, colour_type = struct.unpack_from(">IIBB", data, len(_START))
+    if colour_type not in (_GREY, _INDEXED) or depth > 8:
+        found = _COLOUR_TYPES.get(colour_type, f"{depth}-bit values")
+        raise ImageError(
+            name, f"a PNG of {found}, not of object numbers; save the mask as an indexed PNG"
+        )
+    if (height, width) != size:
+        raise ImageError(
+            name,
+            f"the mask has {width} x {height} pixels, its frame {size[1]} x {size[0]}; "
+            "take both from the same resolution of the dataset",
+        )
+    return depth, colour_type
+
+
+def write_mask(path: str | os.PathLike[str], mask: Mask) -> None:
+    """Write a mask in the official form: an indexed PNG of 8 bits with :func:`palette`.
+
+    Parameters
+    ----------
+    path
+        The file, which appears when it is complete; its folder is made when absent.
+    mask
+        uint8 (height, width).
+    """
+    image = Image.fromarray(mask)
+    image.putpalette(palette().tobytes())
+    with replacing(path) as partial:
+        image.save(partial, format="PNG")

@@ -1,0 +1,84 @@
+"""What to extract and how."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from vitfeat.data.views import ViewSettings
+from vitfeat.errors import ConfigError
+from vitfeat.store.limits import Limit
+from vitfeat.text import plural
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What to extract and how.
+
+    Attributes
+    ----------
+    taps
+        What to store, out of :data:`vitfeat.store.layout.TAPS`.
+    limits
+        Taps that are kept for some images only: so many, spread over the dataset
+        (:func:`vitfeat.store.limits.spread`), or the images of these ids. Norms and summaries come
+        from the pass, whatever the limits of the tensors that they are made of.
+    layers
+        Layers by name or number (:func:`vitfeat.models.layers.select_layers`).
+    dtype
+        Element type of the stored features.
+    precision
+        Arithmetic of the forward pass.
+    batch_size
+        Images that are decoded, and on a GPU pushed, together.
+    device
+        ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+    threads
+        CPU threads of the forward pass.
+    workers
+        Processes that decode; 0 decodes between the passes, None fits them to the work.
+    replace
+        Whether a store from other settings under the same path may be replaced.
+    view
+        How images become inputs.
+    masks
+        How masks weigh tokens, for the tap ``regions``
+        (:func:`vitfeat.extract.regions.load_regions`).
+    """
+
+    taps: Sequence[str] = ("cls", "spatial")
+    limits: Mapping[str, Limit] = field(default_factory=dict)
+    layers: str | int | Sequence[str | int] = "all"
+    dtype: str = "float16"
+    precision: str = "fp32"
+    batch_size: int = 32
+    device: str = "auto"
+    threads: int = 0
+    workers: int | None = None
+    replace: bool = False
+    view: ViewSettings = field(default_factory=ViewSettings)
+    masks: str = "coverage"
+
+
+def choose_device(name: str) -> torch.device:
+    """Turn a device's name into a device; ``auto`` takes a GPU where there is one.
+
+    Raises
+    ------
+    ConfigError
+        For a device that this machine does not have.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if not re.fullmatch(r"cpu|cuda(:[0-9]+)?", name):
+        raise ConfigError(f"extraction.device: found {name!r}; allowed: auto, cpu, cuda, cuda:N")
+    device = torch.device(name)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ConfigError(
+            f"extraction.device: found {name!r}, but this machine has "
+            f"{plural(torch.cuda.device_count(), 'usable GPU')}; use auto or cpu"
+        )
+    return device

@@ -1,0 +1,97 @@
+"""k-means of layer after layer within a bound on memory, as all jobs that cluster share it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vitfeat.analysis.clustering import Assignment, k_means
+
+
+@dataclass(frozen=True)
+class Runs:
+    """How layers are clustered.
+
+    Attributes
+    ----------
+    n_init
+        Initialisations of a k-means.
+    seeds, seed
+        How many k-means there are of a layer, and the seed of the first; the others follow it.
+    threads
+        k-means that run side by side.
+    max_bytes
+        Bound on the features in memory, as far as a single k-means keeps to it: beyond, fewer
+        run side by side.
+    """
+
+    n_init: int = 10
+    seeds: int = 3
+    seed: int = 0
+    threads: int = 1
+    max_bytes: int = 2 * 2**30
+
+    @property
+    def numbers(self) -> range:
+        """The seeds."""
+        return range(self.seed, self.seed + self.seeds)
+
+    def side_by_side(self, layer_bytes: int) -> int:
+        """Return how many keep to the bound: each has a layer and a copy, one more is read."""
+        return max(1, min(self.threads, (self.max_bytes // layer_bytes - 1) // 2))
+
+
+def cluster_layers(
+    layers: Iterable[NDArray[np.float32]],
+    numbers: Sequence[int],
+    shape: tuple[int, int],
+    n_clusters: int,
+    runs: Runs,
+    *,
+    what: str,
+    items: str,
+    log: Callable[[str], None],
+) -> Assignment:
+    """Cluster the features of layers, and note where fewer clusters are found.
+
+    Parameters
+    ----------
+    layers
+        Features of each layer, float32 (item, channel), made when they are needed.
+    numbers
+        The layers' numbers, for the log.
+    shape
+        Items and channels of a layer.
+    n_clusters
+        Number of clusters.
+    runs
+        How they are clustered.
+    what, items
+        What the features are of, and what the items are called: for the log.
+    log
+        Takes lines for people.
+
+    Returns
+    -------
+    NDArray
+        int32 (layer, seed, item), as :func:`vitfeat.analysis.clustering.k_means` gives it.
+    """
+    n_items, width = shape
+    found = k_means(
+        layers,
+        n_clusters,
+        n_init=runs.n_init,
+        seeds=runs.numbers,
+        threads=runs.side_by_side(4 * n_items * width),
+    )
+    for number, assignments in zip(numbers, found, strict=True):
+        least = min(len(np.unique(assignment)) for assignment in assignments)
+        if least < n_clusters:
+            log(
+                f"{what}, layer {number}: {least} of {n_clusters} clusters found, since no more "
+                f"{items} differ"
+            )
+    return found

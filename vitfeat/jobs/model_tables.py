@@ -1,0 +1,74 @@
+"""Tables of several models of one dataset, as figures and collected tables read them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+from vitfeat.errors import AnalysisError
+from vitfeat.plots.models import Model
+
+
+class _OfModel(Protocol):
+    @property
+    def model(self) -> str: ...
+
+    @property
+    def dataset(self) -> str: ...
+
+
+TableRow = TypeVar("TableRow", bound=_OfModel)
+
+
+def read_model(
+    folder: Path, dataset: str, model: str, suffix: str, read: Callable[[Path], list[TableRow]]
+) -> list[TableRow]:
+    """Read the table of one model, which may be empty.
+
+    Parameters
+    ----------
+    folder
+        Where ``{dataset}/{model}{suffix}`` is.
+    dataset, model, suffix
+        As in that name.
+    read
+        Reads it.
+
+    Raises
+    ------
+    AnalysisError
+        The table is absent, cannot be read, or is of another model or dataset.
+    """
+    path = folder / dataset / f"{model}{suffix}"
+    rows = read(path)
+    for row in rows:
+        if (row.model, row.dataset) != (model, dataset):
+            raise AnalysisError(
+                f"{path} holds values of {row.model} on {row.dataset}, not of {model} on "
+                f"{dataset}: compute it again"
+            )
+    return rows
+
+
+def read_models(
+    folder: Path,
+    dataset: str,
+    models: Sequence[Model],
+    suffix: str,
+    read: Callable[[Path], list[TableRow]],
+) -> list[TableRow]:
+    """Read the tables of all models, which may be empty, but not all of them.
+
+    Parameters and errors are those of :func:`read_model`; all tables empty is an error, too.
+    """
+    found: list[TableRow] = []
+    for model in models:
+        found += read_model(folder, dataset, model.id, suffix, read)
+    if not found:
+        raise AnalysisError(
+            f"{folder / dataset}: no values to draw, the tables *{suffix} of "
+            f"{', '.join(model.id for model in models) or 'no model'} are empty: choose models "
+            "that have some"
+        )
+    return found

@@ -1,0 +1,81 @@
+"""What the figure of a model's videos shows: some frames of some sequences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from vitfeat.data.companions import FrameRow
+from vitfeat.data.images import open_rgb, printable
+from vitfeat.data.index import Index
+from vitfeat.jobs.tasks.videos import Video
+from vitfeat.plots.tasks.video import StripRow, spread
+from vitfeat.tasks.segmentation_scores import SequenceScores
+from vitfeat.tasks.soft_masks import Mask
+
+N_SEQUENCES = 5
+N_FRAMES = 6
+"""At most so many sequences, and frames of each, are drawn."""
+
+
+def sequences_to_draw(frames: Sequence[FrameRow]) -> tuple[str, ...]:
+    """Choose sequences of a table of frames, at even distances."""
+    names = list(dict.fromkeys(frame.sequence for frame in frames))
+    return tuple(names[place] for place in spread(len(names), N_SEQUENCES))
+
+
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """The frames of a video that are drawn, kept while they pass.
+
+    Attributes
+    ----------
+    video
+        The video.
+    masks
+        Its chosen masks so far, by the number of the frame.
+    """
+
+    video: Video
+    masks: dict[int, Mask] = field(default_factory=dict)
+
+    def keep(self, masks: Iterator[Mask]) -> Iterator[Mask]:
+        """Yield the masks of all frames, and keep those that are drawn."""
+        chosen = set(spread(len(self.video.rows), N_FRAMES))
+        for number, mask in enumerate(masks):
+            if number in chosen:
+                self.masks[number] = mask
+            yield mask
+
+    def row(self, index: Index, root: Path, scores: SequenceScores | None) -> StripRow:
+        """Return what is drawn, with the frames' own pixels.
+
+        Parameters
+        ----------
+        index, root
+            Where the frames are.
+        scores
+            Of the masks, for the caption; None where there are none.
+
+        Raises
+        ------
+        ImageError
+            A frame cannot be read.
+        """
+        video = self.video
+        caption = printable(video.name)
+        if scores is not None:
+            mean = np.mean([one.value for one in scores.records() if one.score == "jf_mean"])
+            caption = f"{caption}: J&F {mean:.3f}"
+        numbers = sorted(self.masks)
+        names = [index.image_id[video.rows[number]] for number in numbers]
+        return StripRow(
+            caption=caption,
+            numbers=numbers,
+            frames=[np.asarray(open_rgb(root / name)) for name in names],
+            predicted=[self.masks[number] for number in numbers],
+            truth=[None if video.truth is None else video.truth[number] for number in numbers],
+        )

@@ -1,0 +1,1 @@
+"""Figures of the tasks: across models, and pictures of single models."""

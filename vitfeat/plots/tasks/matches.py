@@ -1,0 +1,241 @@
+"""Pairs of images with keypoints: where they are in one, and where they were found in the other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import ConnectionPatch
+from matplotlib.patheffects import Normal, Stroke
+from numpy.typing import NDArray
+
+from vitfeat.errors import AnalysisError
+from vitfeat.plots import style
+from vitfeat.plots.sheet import Sheet, Space
+from vitfeat.plots.similarity.blocks import text_width
+
+Pixels = NDArray[np.uint8]
+Floats = NDArray[np.float64]
+
+HIT, MISS = "#3FA7E0", "#F0803C"
+"""Of lines: found and not found. They differ in lightness from black and white, which outline them,
+and for the colour-blind from each other; misses are dashed besides."""
+
+SIDE = 1.15
+"""Inches of the longer side of an image."""
+
+BETWEEN, APART, CAPTION, COUNT, BELOW = 0.12, 0.3, 0.17, 0.14, 0.1
+"""Between source and target, between pairs, above a row, above an image, below a row. Inches."""
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """A pair of images and its keypoints, all places x and y in pixels of the images from 0.
+
+    Attributes
+    ----------
+    category, source, target
+        Its category, and the ids of the two images.
+    pictures
+        uint8 (height, width, 3) each: source and target, of any size in proportion.
+    sizes
+        Width and height of each in pixels, which places count.
+    numbers
+        (point,): which keypoints they are.
+    given, truth
+        (point, 2): in the source, and where they are in the target.
+    found
+        By layer (point, 2): where they were found in the target.
+    hits
+        By layer (point,): whether that counts as found.
+    """
+
+    category: str
+    source: str
+    target: str
+    pictures: tuple[Pixels, Pixels]
+    sizes: tuple[tuple[int, int], tuple[int, int]]
+    numbers: Sequence[int]
+    given: Floats
+    truth: Floats
+    found: Mapping[int, Floats]
+    hits: Mapping[int, NDArray[np.bool_]]
+
+
+class MatchRow(NamedTuple):
+    """A keypoint of the figure; ``hit`` is 1 where it counts as found, else 0."""
+
+    layer: int
+    category: str
+    source: str
+    target: str
+    point: int
+    source_x: float
+    source_y: float
+    target_x: float
+    target_y: float
+    found_x: float
+    found_y: float
+    hit: int
+
+
+def table(pairs: Sequence[Pair], layers: Sequence[int]) -> Iterator[MatchRow]:
+    """Yield what :func:`figure` shows."""
+    for layer in layers:
+        for pair in pairs:
+            places = np.hstack((pair.given, pair.truth, pair.found[layer])).tolist()
+            for point, place, hit in zip(pair.numbers, places, pair.hits[layer], strict=True):
+                whose = layer, pair.category, pair.source, pair.target, point
+                yield MatchRow._make((*whose, *place, int(hit)))
+
+
+def figure(
+    pairs: Sequence[Pair], layers: Sequence[int], alpha: float, *, title: str, note: str
+) -> Figure:
+    """Draw pairs side by side, and layers one below the other.
+
+    Lines lead from a keypoint of the source to where it was found in the target; rings are where it
+    is.
+
+    Parameters
+    ----------
+    pairs
+        What to draw.
+    layers
+        Numbers of those to draw.
+    alpha
+        What hits were counted with, for the legend.
+    title
+        Whose matches they are.
+    note
+        The dataset and what else is to be said.
+
+    Raises
+    ------
+    AnalysisError
+        Nothing to draw.
+    """
+    if not pairs or not layers:
+        raise AnalysisError("a figure of matches shows one pair or more, of one layer or more")
+    with style.settings():
+        return _figure(pairs, layers, alpha, title, note)
+
+
+def _figure(
+    pairs: Sequence[Pair], layers: Sequence[int], alpha: float, title: str, note: str
+) -> Figure:
+    shapes = [[_inches(size) for size in pair.sizes] for pair in pairs]
+    columns = []
+    for pair, ((source, _), (target, _)) in zip(pairs, shapes, strict=True):
+        heading = text_width(_counted(pair, layers[0]), style.SMALL_SIZE) + 0.1
+        rest = max(0.0, heading - source - target - BETWEEN)
+        columns += [Space(0.0, source, BETWEEN), Space(0.0, target, APART + rest)]
+    height = max(high for pair in shapes for _, high in pair)
+    sheet = Sheet(
+        [Space(CAPTION + COUNT + (BELOW if i else 0), height, BELOW) for i in range(len(layers))],
+        columns,
+        title=f"Keypoints found: {title}",
+        note=note,
+        legend=_legend(alpha),
+    )
+    for row, layer in enumerate(layers):
+        sheet.heading(row, f"Layer {layer}")
+        for number, pair in enumerate(pairs):
+            axes = [sheet.axes(row, 2 * number + side) for side in (0, 1)]
+            for ax, picture, size in zip(axes, pair.pictures, pair.sizes, strict=True):
+                _show(ax, picture, size)
+            axes[0].set_label(f"{layer} {pair.category} {pair.source}")
+            axes[1].set_label(f"{layer} {pair.category} {pair.target}")
+            axes[0].annotate(
+                _counted(pair, layer),
+                (0, 1),
+                (0, 2),
+                xycoords="axes fraction",
+                textcoords="offset points",
+                va="bottom",
+                size=style.SMALL_SIZE,
+                # Names may hold what would be read as a formula.
+                parse_math=False,
+            )
+            _connect(sheet.figure, axes, pair, layer)
+    return sheet.figure
+
+
+def _inches(size: tuple[int, int]) -> tuple[float, float]:
+    return SIDE * size[0] / max(size), SIDE * size[1] / max(size)
+
+
+def _counted(pair: Pair, layer: int) -> str:
+    hits = pair.hits[layer]
+    return f"{pair.category}: {int(hits.sum())} of {len(hits)}"
+
+
+def _show(ax: Axes, picture: Pixels, size: tuple[int, int]) -> None:
+    width, height = size
+    # Whole numbers are centres of pixels.
+    ax.imshow(picture, extent=(-0.5, width - 0.5, height - 0.5, -0.5), aspect="equal")
+    ax.set_anchor("NW")
+    ax.set_xticks([])
+    ax.set_yticks([])
+
+
+def _connect(drawn: Figure, axes: Sequence[Axes], pair: Pair, layer: int) -> None:
+    source, target = axes
+    for given, truth, found, hit in zip(
+        pair.given, pair.truth, pair.found[layer], pair.hits[layer], strict=True
+    ):
+        colour = HIT if hit else MISS
+        target.plot(*truth, **_RING)
+        drawn.add_artist(
+            ConnectionPatch(
+                xyA=given.tolist(),
+                coordsA=source.transData,
+                xyB=found.tolist(),
+                coordsB=target.transData,
+                color=colour,
+                lw=0.9,
+                ls=_LINES[bool(hit)],
+                path_effects=[Stroke(linewidth=1.9, foreground="black", alpha=0.5), Normal()],
+            )
+        )
+        for ax, place in ((source, given), (target, found)):
+            ax.plot(*place, color=colour, **_DOT)
+
+
+_LINES: dict[bool, style.LineStyle] = {True: "solid", False: (0, (2.4, 1.2))}
+
+_DOT: dict[str, Any] = {
+    "marker": "o",
+    "ls": "none",
+    "ms": 2.6,
+    "mec": "black",
+    "mew": 0.4,
+    "clip_on": False,
+}
+
+_RING: dict[str, Any] = {
+    "marker": "o",
+    "ls": "none",
+    "ms": 5.2,
+    "mfc": "none",
+    "mec": "white",
+    "mew": 0.9,
+    "clip_on": False,
+    "path_effects": [Stroke(linewidth=1.7, foreground="black"), Normal()],
+}
+
+
+def _legend(alpha: float) -> list[Artist]:
+    found = f"found, at most {alpha:g} of the box's larger side away"
+    ring = Line2D([], [], label="where it is", **_RING)
+    return [
+        Line2D([], [], label=found, color=HIT, lw=1.2),
+        Line2D([], [], label="not found", color=MISS, lw=1.2, ls=_LINES[False]),
+        ring,
+    ]
