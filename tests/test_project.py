@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from vitfeat.data.layouts import LAYOUTS
 from vitfeat.data.spec import DatasetSpec
 from vitfeat.extract.precision import PRECISIONS
 from vitfeat.models.entry import SOURCES, ModelEntry
+from vitfeat.settings import KINDS
 from vitfeat.store.layout import DTYPES, TAPS
 
 # The names of the same project on the two registries.
@@ -80,6 +82,39 @@ def test_the_paper_config_names_its_26_configurations(root: Path, schema: dict[s
     }
 
 
+def test_the_paper_config_has_every_dataset_and_analysis(
+    root: Path, schema: dict[str, Any]
+) -> None:
+    raw = yaml.safe_load((root / "configs/paper.yaml").read_text("utf-8"))
+    config = parse_config(raw, schema)
+    # The paper has no linear probe.
+    assert set(config.analyses.asked()) == set(KINDS) - {"linear_probe"}
+    published = {"imagenet", "imagenet50", "coco", "partimagenet", "revisited", "davis", "spair"}
+    assert {spec.layout for spec in config.datasets.values()} == published
+    # Over a million images: what is stored of each is all that counts.
+    assert config.taps("imagenet-train") == ["cls"]
+    assert config.datasets["imagenet-50"].per_class == 100
+    assert all(config.taps(name) for name in config.datasets)
+    dense = {name for name in config.datasets if config.view(name).kind == "dense"}
+    assert dense == {"coco-dense", "partimagenet-dense", "roxford5k", "rparis6k", "davis"}
+
+
+def test_the_papers_costs_are_those_of_its_config(root: Path) -> None:
+    spec = importlib.util.spec_from_file_location("estimate", root / "docs/paper/estimate.py")
+    assert spec is not None
+    assert spec.loader is not None
+    estimate = importlib.util.module_from_spec(spec)
+    # Dataclasses look their module up.
+    sys.modules["estimate"] = estimate
+    try:
+        spec.loader.exec_module(estimate)
+        page = (root / "docs/paper.md").read_text("utf-8")
+        for name, table in estimate.tables(estimate.paper_config()).items():
+            assert f"<!-- table: {name} -->\n\n{table}\n<!-- end: {name} -->" in page, name
+    finally:
+        del sys.modules["estimate"]
+
+
 def test_the_default_config_states_the_defaults(
     schema: dict[str, Any], default_config: dict[str, Any]
 ) -> None:
@@ -89,7 +124,8 @@ def test_the_default_config_states_the_defaults(
     analyses = schema["properties"]["analyses"]["properties"]
     assert set(default_config["analyses"]) == set(analyses)
     for name, shown in default_config["analyses"].items():
-        assert shown == with_defaults({"datasets": shown["datasets"]}, analyses[name]), name
+        required = {key: shown[key] for key in analyses[name]["required"]}
+        assert shown == with_defaults(required, analyses[name]), name
     assert default_config["figures"] == with_defaults({}, schema["properties"]["figures"])
     assert set(default_config) == set(schema["properties"])
 
@@ -104,7 +140,7 @@ def test_every_line_of_the_default_config_that_sets_something_is_commented(root:
         and "#" not in line
         and not (i and lines[i - 1].strip().startswith("#"))
         # Below a commented heading, a dataset explains itself by its neighbour.
-        and line.strip() not in ("layout: digits", "split: train", "datasets: [digits]")
+        and not line.strip().startswith(("layout: ", "root: ", "split: ", "datasets: ["))
     ]
     assert uncommented == []
 

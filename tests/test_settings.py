@@ -53,6 +53,82 @@ def test_each_analysis_takes_what_it_is_made_from(
     assert config.taps("other") == []
 
 
+def test_tasks_take_what_they_are_made_from(schema: dict[str, Any]) -> None:
+    root = {"root": "embedded"}
+    datasets = {
+        "digits": {"layout": "digits", "split": "test"},
+        "train": {"layout": "digits", "split": "train"},
+        "masks": {"layout": "coco", "split": "val2017", **root},
+        "sights": {"layout": "revisited", **root},
+        "videos": {"layout": "davis", "split": "val", **root},
+        "pairs": {"layout": "spair", "split": "test", **root},
+    }
+    analyses = {
+        "knn": {"datasets": ["digits"], "train": {"digits": "train"}, "features": ["cls"]},
+        "regions": {"datasets": ["masks"]},
+        "saliency": {"datasets": ["masks"], "queries": ["centre"]},
+        "retrieval": {"datasets": ["sights"]},
+        "video": {"datasets": ["videos"]},
+        "keypoints": {"datasets": ["pairs"]},
+    }
+    config = parsed(schema, analyses, datasets=datasets)
+    assert {name: config.taps(name) for name in datasets} == {
+        "digits": ["cls"],
+        "train": ["cls"],
+        "masks": ["attention_centre", "regions"],
+        "sights": ["cls", "spatial"],
+        "videos": ["spatial"],
+        "pairs": ["spatial"],
+    }
+    assert {n: config.view(n).kind for n in datasets} == {
+        "digits": "square",
+        "train": "square",
+        "masks": "square",
+        "sights": "dense",
+        "videos": "dense",
+        "pairs": "padded",
+    }
+    assert config.companion("masks") == "regions"
+    assert config.companion("digits") is None
+    assert config.datasets["masks"].root.as_posix() == "results/demo/coco"
+    analyses["saliency"]["queries"] = ["cls", "mean"]
+    assert parsed(schema, analyses, datasets=datasets).taps("masks") == [
+        "attention_summary",
+        "regions",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"train": {}}, r"knn.train: names no dataset that 'digits' is classified from"),
+        ({"train": {"digits": "digits"}}, r"knn.train.digits: .* cannot be classified from itself"),
+        ({"train": {"digits": "nowhere"}}, r"knn.train: unknown dataset 'nowhere'"),
+        ({"train": {"digits": "other", "photos": "other"}}, r"train.photos: is not among"),
+        ({"train": {"digits": "photos"}}, r"knn.train: knn needs a label.*'flat'"),
+        ({}, r"knn: the key 'train' is missing"),
+    ],
+)
+def test_what_a_dataset_is_classified_from(
+    schema: dict[str, Any], settings: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        parsed(schema, {"knn": settings})
+
+
+def test_tasks_need_annotated_datasets(schema: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=r"video needs a dataset of the layout davis.*of digits"):
+        parsed(schema, {"video": {}})
+    with pytest.raises(ConfigError, match=r"regions needs .* layout coco or partimagenet"):
+        parsed(schema, {"regions": {}})
+
+
+def test_only_some_layouts_are_embedded(schema: dict[str, Any]) -> None:
+    photos = {"photos": {"layout": "flat", "root": "embedded"}}
+    with pytest.raises(ConfigError, match=r"photos.root: no small dataset.*digits, coco"):
+        parsed(schema, {}, datasets=photos)
+
+
 def test_what_stands_in_for_cls_is_extracted_for_similarity_too(schema: dict[str, Any]) -> None:
     cka = {"datasets": ["other"], "tokens": ["mean"]}
     similarity = {"tokens": ["cls"]}

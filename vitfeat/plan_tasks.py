@@ -117,7 +117,7 @@ def retrieval_minutes(shape: Shape, tokens: float, n_images: int, features: Sequ
     ``tokens`` is how many tokens images have over those of the model's own size. At most a day.
     """
     # A query's products with an image, and its place in the ranking of a database this large.
-    arithmetic = 70 * n_images * (2 * shape.width / _CORE_FLOPS + 2e-7) * len(features)
+    arithmetic = 70 * n_images * (2 * shape.width / _CORE_FLOPS + 5e-7) * len(features)
     seconds = arithmetic + tokens * _reading(shape, n_images, features)
     return min(10 + int(3 * shape.depth * seconds / 60), _DAY_MINUTES)
 

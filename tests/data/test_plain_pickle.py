@@ -133,6 +133,12 @@ ARRAY_SHELL = "cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(I0\ntS'b
 OBJECT_TYPE = "cnumpy\ndtype\n(S'O8'\nI0\nI1\ntR"
 INT_TYPE = "cnumpy\ndtype\n(S'i8'\nI0\nI1\ntR"
 
+
+def array_of(kind: str) -> bytes:
+    """An array of eight bytes."""
+    return f"{ARRAY_SHELL}(I1\n(I1\nt{kind}I0\nS'12345678'\ntb.".encode()
+
+
 HOSTILE: dict[str, bytes] = {
     "os.system": pickle.dumps(Reduced(os.system, "true")),
     "a function of ours": pickle.dumps(Reduced(traced)),
@@ -189,8 +195,10 @@ HOSTILE: dict[str, bytes] = {
     "impossible shape": f"{ARRAY_SHELL}(I1\n(I-1\nt{INT_TYPE}I0\nS''\ntb.".encode(),
     "huge shape": f"{ARRAY_SHELL}(I1\n(I{10**30}\nI0\nt{INT_TYPE}I0\nS''\ntb.".encode(),
     "shape of booleans and texts": f"{ARRAY_SHELL}(I1\n(S'1'\nt{INT_TYPE}I0\nS''\ntb.".encode(),
-    "fields": b"cnumpy\ndtype\n(S'i8'\nI0\nI1\ntR(I3\nS'<'\nNS'a'\nNtb.",
-    "byte order": b"cnumpy\ndtype\n(S'i8'\nI0\nI1\ntR(I3\nS'O'\nNNNtb.",
+    "fewer values than bytes": f"{ARRAY_SHELL}(I1\n(I1\nt{INT_TYPE}I0\nS'{'1' * 16}'\ntb.".encode(),
+    "fields": array_of(f"{INT_TYPE}(I3\nS'<'\nNS'a'\nNtb"),
+    "sub-array": array_of(f"{INT_TYPE}(I3\nS'<'\n(I2\ntNNtb"),
+    "byte order": array_of(f"{INT_TYPE}(I3\nS'O'\nNNNtb"),
     "type of a type": b"cnumpy\ndtype\n(cnumpy\nndarray\ntR.",
     "text without end": b"cnumpy\ndtype\n(S'U999999999'\nI0\nI1\ntR.",
     "scalar of an object": f"cnumpy.core.multiarray\nscalar\n({OBJECT_TYPE}S'a'\ntR.".encode(),
@@ -226,6 +234,13 @@ def test_what_is_not_plain_is_refused(tmp_path: Path, name: str) -> None:
     assert len(message) < 700
     assert not TRACE
     assert set(sys.modules) == before
+
+
+def test_the_hostile_ones_are_near_to_what_is_read(tmp_path: Path) -> None:
+    """The arrays above are refused for what is said of them, and not for how they are written."""
+    found = read_plain_pickle(write(tmp_path / "a.pkl", array_of(f"{INT_TYPE}(I3\nS'<'\nNNNtb")))
+    assert found.tolist() == [int.from_bytes(b"12345678", "little")]
+    assert read_plain_pickle(write(tmp_path / "a.pkl", array_of(INT_TYPE))).shape == (1,)
 
 
 def test_nothing_is_imported_or_called(tmp_path: Path) -> None:

@@ -83,9 +83,11 @@ def test_nan_is_no_value_and_depth_counts_all_layers() -> None:
     assert best([]) == []
 
 
-def test_a_network_of_one_layer_has_depth_0() -> None:
+def test_depth_ends_at_0_and_1() -> None:
     (found,) = best([row(0, 0.2)])
     assert found.depth == 0
+    (found,) = best([row(0, 0.2), row(1, 0.3)])
+    assert found.depth == 1
 
 
 def test_groups_are_left_out() -> None:

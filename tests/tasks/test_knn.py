@@ -48,10 +48,10 @@ def test_ranks_are_those_of_plain_loops(n_classes: int, temperature: float) -> N
 def test_ranks_of_many_equal_votes_are_those_of_plain_loops() -> None:
     """Few values, so that sums are equal often; they must be so in whatever company."""
     generator = np.random.default_rng(0)
-    classes = generator.integers(0, 6, (300, 40))
-    cosines = -np.sort(-generator.choice([0.9, 0.83, 0.1], (300, 40)), axis=1)
-    truth = generator.integers(0, 6, 300)
-    counts = (40, 3, 11, 25)
+    classes = generator.integers(0, 3, (300, 60))
+    cosines = -np.sort(-generator.choice([0.9, 0.83, 0.8], (300, 60)), axis=1)
+    truth = generator.integers(0, 3, 300)
+    counts = (60, 3, 11, 42)
     ranks = votes_ranks(classes, cosines, truth, counts)
     for k, found in zip(counts, ranks, strict=True):
         assert found.tolist() == reference(classes, cosines, truth, k, 0.07)
@@ -89,6 +89,14 @@ def test_any_temperature_gives_ranks(temperature: float) -> None:
     for label, rank in zip((3, 1, 2), expected, strict=True):
         found = votes_ranks(classes, cosines, np.array([label]), [4], temperature)
         assert found[0].tolist() == rank
+
+
+def test_a_small_temperature_does_not_overflow() -> None:
+    """Each vote is exp(900), two of them a little less: beyond any float."""
+    cosines = np.array([[0.9, 0.8999, 0.8999]])
+    classes, truth = np.array([[3, 1, 1]]), np.array([1])
+    assert votes_ranks(classes, cosines, truth, [3], 1e-3).tolist() == [[0]]
+    assert votes_ranks(classes, cosines, truth, [2], 1e-3).tolist() == [[1]]
 
 
 def test_names_of_classes_do_not_matter() -> None:

@@ -47,7 +47,7 @@ def objective(
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("penalty", [0.001, 0.3])
 def test_the_minimum_is_that_of_another_solver(penalty: float, device: str) -> None:
-    """Nelder-Mead and finite differences know nothing of our gradient."""
+    """BFGS with finite differences knows nothing of our gradient."""
     x, labels = drawn(40, 3, width=2)
     z = standard(x)(x)
     fit = fit_logistic(z, labels, 3, penalty, device=device)

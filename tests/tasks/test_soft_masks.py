@@ -106,6 +106,14 @@ def test_where_all_channels_are_constant_all_is_background(normalise: str) -> No
     assert not to_mask(labels, (0.0, 0.0, 9.0, 9.0), (9, 9), normalise).any()
 
 
+def test_by_paper_constant_background_is_0() -> None:
+    labels = np.full((2, 2, 3), 0.4)
+    labels[0, :, 1], labels[1, :, 1] = 0.1, 0.5
+    labels[..., 2] = 0.6 - labels[..., 1]
+    mask = to_mask(labels, (0.0, 0.0, 2.0, 2.0), (2, 2), "paper")
+    assert mask.tolist() == [[2, 2], [1, 1]]
+
+
 def test_an_object_that_fills_the_frame_has_all_of_it() -> None:
     labels = np.zeros((3, 3, 3))
     labels[..., 2] = 1

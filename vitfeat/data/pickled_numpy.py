@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from enum import Enum
-from math import prod
 from typing import Any
 
 import numpy as np
@@ -145,15 +144,13 @@ class Maker:
             raise PickleError("makes more of its bytes than it has")
 
     def _array(self, data: Any, kind: Any, shape: Any, order: str) -> NDArray[Any]:
-        """Make an array that looks at its bytes, which must be as many as its shape needs."""
+        """Make an array that looks at its bytes; NumPy raises where they do not fit its shape."""
         # Python 2 wrote bytes as text.
         raw = self._bytes(data) if isinstance(data, str) else expected(data, bytes, bytearray)
         dtype = expected(kind, Kind).dtype()
         sides = expected(shape, tuple)
         if len(sides) > 4 or not all(isinstance(side, int) and side >= 0 for side in sides):
             raise ValueError("a NumPy array of an impossible shape")
-        if prod(sides) * dtype.itemsize != len(raw):
-            raise ValueError("a NumPy array with more or fewer values than its shape has")
         return np.frombuffer(raw, dtype).reshape(sides, order="F" if order == "F" else "C")
 
 

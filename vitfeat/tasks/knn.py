@@ -154,7 +154,7 @@ def votes_ranks(
         own_sum[image[own]], own_nearest[image[own]] = sums[own], nearest_of[own]
         level = sums == own_sum[image]
         before = (sums > own_sum[image]) | (level & (nearest_of < own_nearest[image]))
-        rank[:] = np.bincount(image[voted & before], minlength=n)
+        rank[:] = np.bincount(image[before], minlength=n)
         rank[own_nearest < 0] = NO_VOTES
     return ranks
 

@@ -21,9 +21,11 @@ from vitfeat.data.revisited import relevance
 from vitfeat.data.spec import DatasetSpec
 from vitfeat.demo import datasets
 from vitfeat.errors import AnalysisError, StoreError
+from vitfeat.final_norm import FinalNorm
 from vitfeat.jobs.tasks import retrieval as job
 from vitfeat.jobs.tasks.ranking import RankingRow, write_ranking
 from vitfeat.jobs.tasks.retrieval import write_retrieval
+from vitfeat.store.reader import FeatureStore
 from vitfeat.store.writer import Rows
 from vitfeat.tables import read_table, write_table
 
@@ -51,7 +53,7 @@ class Places(Content):
     @property
     def rows(self) -> Rows:
         ids = [f"{LETTERS[i]}.jpg" for i in range(self.n_images)]
-        return Rows(ids, np.full(self.n_images, -1), {}, [])
+        return replace(super().rows, image_id=ids)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         return super().arrays() | self.given
@@ -79,21 +81,25 @@ def score(inputs: tuple[Path, Path], **options: Any) -> list[TaskRow]:
     return read_task(out)
 
 
-def descriptors(content: Content, kind: str, position: int) -> list[list[float]]:
-    array = content.arrays()["cls" if kind == "cls" else "spatial"][:, position].astype(float)
-    return (array if kind == "cls" else array.mean((1, 2))).tolist()
+def descriptors(content: Content, kind: str, position: int) -> list[Any]:
+    if kind == "cls":
+        return list(content.arrays()["cls"][:, position].astype(float))
+    tokens = content.arrays()["spatial"].astype(float)
+    if content.grid_shapes is None:
+        return list(tokens[:, position].mean((1, 2)))
+    cuts = np.cumsum(content.grid_shapes.prod(1))[:-1]
+    return [part.mean(0) for part in np.split(tokens[:, position], cuts)]
 
 
 def average_precisions(
-    content: Content, kind: str, position: int, positives: Sequence[str], ignored: Sequence[str]
+    x: Sequence[Any], positives: Sequence[str], ignored: Sequence[str]
 ) -> dict[str, float]:
     """AP of each query by the definition: grades as `positives` and `ignored` say."""
-    x = descriptors(content, kind, position)
 
     def cosine(a: str, b: str) -> float:
         u, v = x[LETTERS.index(a)], x[LETTERS.index(b)]
         norms = sum(p * p for p in u) ** 0.5 * sum(p * p for p in v) ** 0.5
-        return sum(p * q for p, q in zip(u, v, strict=True)) / norms
+        return float(sum(p * q for p, q in zip(u, v, strict=True)) / norms)
 
     found = {}
     for query in "abk":
@@ -125,7 +131,7 @@ def test_the_table_is_that_of_the_definition(written: Any, dtype: str) -> None:
     for kind in ("cls", "mean"):
         for position, layer in enumerate(LAYERS):
             for variant, grades in VARIANTS.items():
-                ap = average_precisions(content, kind, position, *grades)
+                ap = average_precisions(descriptors(content, kind, position), *grades)
                 where = kind, layer, variant
                 n, mean = values.pop((*where, "map", ""))
                 assert (n, mean) == (len(ap), pytest.approx(sum(ap.values()) / len(ap), abs=1e-6))
@@ -184,9 +190,52 @@ def test_blocks_are_as_small_as_asked(written: Any, monkeypatch: pytest.MonkeyPa
     assert sizes == [(2, 6, 7, 6), (1, 6, 7, 6)] * len(LAYERS)
 
 
-def test_final_norm_is_said_and_needed(written: Any) -> None:
+def maps(rows: Sequence[TaskRow], features: str) -> list[float]:
+    chosen = [r for r in rows if (r.features, r.variant, r.score) == (features, "medium", "map")]
+    assert [r.layer for r in chosen] == list(LAYERS)
+    return [r.value for r in chosen]
+
+
+def mean_ap(x: Sequence[Any]) -> float:
+    return float(np.mean(list(average_precisions(x, *VARIANTS["medium"]).values())))
+
+
+@pytest.mark.parametrize("block_bytes", [2**28, 8 * 11 * 5])
+def test_images_of_different_grids(
+    written: Any, monkeypatch: pytest.MonkeyPatch, block_bytes: int
+) -> None:
+    """Features of images at their own aspect, as the layout's usual view gives them."""
+    grids = np.array([[2 + i % 3, 3 + i % 4] for i in range(22)])
+    content = Places(
+        geometry=replace(GEOMETRY, ragged=True),
+        starts={"spatial": (0, *np.cumsum(grids.prod(1)).tolist())},
+        grid_shapes=grids,
+    )
+    monkeypatch.setattr(job, "_BLOCK_BYTES", block_bytes)
+    rows = score(written(content))
+    for kind in ("cls", "mean"):
+        truth = [mean_ap(descriptors(content, kind, position)) for position in range(3)]
+        assert maps(rows, kind) == pytest.approx(truth, abs=1e-6)
+
+
+def test_the_final_norm(written: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    inputs = written()
     with pytest.raises(StoreError, match="holds no final norm"):
-        score(written(), final_norm=True)
+        score(inputs, final_norm=True)
+    scale = np.linspace(0.1, 3, 8, dtype=np.float32)
+    shift = np.linspace(-2, 1, 8, dtype=np.float32)
+    norm = FinalNorm("layer", scale, shift, 1e-6)
+    monkeypatch.setattr(FeatureStore, "final_norm", norm)
+    rows = score(inputs, final_norm=True, features=["cls"])
+    assert {r.features for r in rows} == {"cls_norm"}
+    truth = []
+    for position in range(3):
+        x = np.array(descriptors(Places(), "cls", position))
+        centred = x - x.mean(1, keepdims=True)
+        deviation = (centred**2).mean(1, keepdims=True) ** 0.5
+        truth.append(mean_ap(list(centred / deviation * scale + shift)))
+    assert maps(rows, "cls_norm") == pytest.approx(truth, abs=1e-5)
+    assert maps(rows, "cls_norm") != pytest.approx(maps(score(inputs), "cls"), abs=1e-3)
 
 
 def test_a_model_without_cls_has_no_rows_of_it(written: Any) -> None:
@@ -264,7 +313,7 @@ class Indexed(Content):
     @property
     def rows(self) -> Rows:
         assert self.index is not None
-        return Rows(self.index.image_id, self.index.label, {}, [])
+        return replace(super().rows, image_id=self.index.image_id)
 
     @property
     def request(self) -> dict[str, Any]:

@@ -133,7 +133,7 @@ def test_scores_by_loops(store: Path, dataset: Dataset, tmp_path: Path, mass: fl
     assert values(rows) == pytest.approx(truth, abs=1e-12)
     assert {(r.task, r.model, r.dataset, r.n) for r in rows} == {("saliency", "m", "coco", 4)}
     shares = np.mean([len(tokens) / 6 for tokens in true.values()])
-    assert set(values(rows, "iou_all").values()) == {pytest.approx(shares)}
+    assert list(set(values(rows, "iou_all").values())) == [pytest.approx(shares)]
     assert notes == [
         f"m, {query}: 3 of 7 images without a token of foreground: left out"
         for query in ("cls", "mean", "centre")
@@ -247,7 +247,7 @@ def drawn(
     )
     assert out.with_suffix(".pdf").stat().st_size > 1000
     with Image.open(out) as image:
-        assert min(image.size) > 200
+        assert min(image.size) > 150
     return read_table(out.with_suffix(".csv"), MaskRow, "table", "it"), rows
 
 

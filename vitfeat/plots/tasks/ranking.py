@@ -135,7 +135,9 @@ def _figure(searches: Sequence[Search], title: str, note: str) -> Figure:
     )
     for row, (one, lines) in enumerate(zip(searches, names, strict=True)):
         ax = sheet.axes(row)
-        ax.set_axis_off()
+        ax.set_xticks([])
+        ax.set_yticks([])
+        ax.spines[:].set_visible(False)
         ax.set_label(one.name)
         ax.set_xlim(0, width)
         ax.set_ylim(CELL + below, 0)

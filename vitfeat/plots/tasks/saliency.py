@@ -167,10 +167,13 @@ def _figure(
     size = overlay.drawn_size((crop[0], crop[1]), (grid[0], grid[1]), CELL * style.DPI)
     height, width = (side / style.DPI for side in size)
     kept = images[0].kept
-    columns = [Space(0.02, width, PAIRS_APART)]
+    # Texts may be wider than narrow pictures, of which those below stand in the middle.
+    room = max(text_width(_head_name(one), style.SMALL_SIZE) for one in kept) + APART - width
+    below = (text_width("100% of tokens", style.SMALL_SIZE) - width) / 2
+    columns = [Space(max(0.02, below), width, max(PAIRS_APART, below + PAIRS_APART))]
     for index, one in enumerate(kept):
         pair_goes_on = index + 1 < len(kept) and kept[index + 1].query == one.query
-        columns.append(Space(0, width, APART if pair_goes_on else PAIRS_APART))
+        columns.append(Space(0, width, max(APART if pair_goes_on else PAIRS_APART, room)))
     inner = sum(column.whole for column in columns)
     rows = [
         Space(CAPTION + (0 if index else HEADING), height, BELOW + 0.05)
@@ -226,9 +229,13 @@ def _below(ax: Axes, text: str) -> None:
 
 def _head_above(ax: Axes, some: Kept, *, first: bool) -> None:
     up = CAPTION * 72 + 2
-    _above(ax, "heads merged" if some.head is None else f"best head: {some.head}", up=up)
+    _above(ax, _head_name(some), up=up)
     if first:
         _above(ax, QUERY_NAMES[some.query], up=up + 9, weight="bold")
+
+
+def _head_name(some: Kept) -> str:
+    return "heads merged" if some.head is None else f"best head: {some.head}"
 
 
 def _fitting(caption: str, width: float) -> str:

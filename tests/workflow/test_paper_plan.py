@@ -1,0 +1,78 @@
+"""The paper's config as Snakemake plans it, and what is said of data that is not there."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.workflow.harness import Workflow
+
+pytestmark = pytest.mark.xdist_group("analyses")
+
+TARGET = re.compile(r"^\|[^|]*\| `(?P<path>[^`]+)` \|", re.M)
+
+
+@pytest.fixture(scope="module")
+def paper(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Workflow:
+    config = yaml.safe_load((root / "configs/paper.yaml").read_text("utf-8"))
+    return Workflow(root, tmp_path_factory.mktemp("paper"), config)
+
+
+@pytest.fixture(scope="module")
+def plan(paper: Workflow) -> subprocess.CompletedProcess[str]:
+    done = paper.run("--dry-run")
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+def absences(said: str) -> list[str]:
+    return [line for line in said.splitlines() if "does not exist yet" in line]
+
+
+def test_every_target_that_the_page_names_is_planned(
+    paper: Workflow, plan: subprocess.CompletedProcess[str], root: Path
+) -> None:
+    lines = [li for li in plan.stdout.splitlines() if li.startswith("    output: ")]
+    planned = {path for li in lines for path in re.findall(r"[^\s,]+", li.partition(":")[2])}
+    page = (root / "docs/paper.md").read_text("utf-8").partition("\n## Figures and tables\n")[2]
+    named = TARGET.findall(page.partition("\n## ")[0])
+    assert len(named) > 40
+    for path in named:
+        for model in paper.config["models"] if "{model}" in path else [""]:
+            assert f"{paper.results}/{path.format(model=model)}" in planned, path
+
+
+def test_a_plan_says_which_folders_are_absent(
+    paper: Workflow, plan: subprocess.CompletedProcess[str]
+) -> None:
+    said = absences(plan.stderr)
+    assert len(said) == len(paper.config["datasets"])
+    assert (
+        "dataset roxford5k: data/roxford5k does not exist yet; docs/tasks/retrieval.md shows what "
+        "belongs there"
+    ) in said
+    assert not absences(plan.stdout)
+
+
+def test_a_run_says_it_once_and_the_index_fails(root: Path, tmp_path: Path) -> None:
+    config = {
+        "models": ["demo-dino"],
+        "datasets": {
+            "photos": {"layout": "folder", "root": "photos"},
+            "digits": {"layout": "digits", "split": "test", "limit": 8},
+            # Nothing asks for it.
+            "unused": {"layout": "flat", "root": "nowhere"},
+        },
+        "analyses": {"cka": {"datasets": ["photos", "digits"], "tokens": ["cls"]}},
+    }
+    workflow = Workflow(root, tmp_path, config)
+    done = workflow.run(str(workflow.results / "datasets/photos.csv"))
+    assert done.returncode != 0
+    assert absences(done.stdout + done.stderr) == ["dataset photos: photos does not exist yet"]
+    assert "vitfeat: error: dataset photos" in done.stdout + done.stderr
+    (tmp_path / "photos").mkdir()
+    assert not absences(workflow.run("--dry-run").stderr)
