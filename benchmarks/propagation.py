@@ -86,14 +86,15 @@ def compare(grid: tuple[int, int], width: int, rounds: int, target: str) -> None
     started = time.perf_counter()
     mask = neighbourhoods(grid).repeat(1, frames)
     built = time.perf_counter() - started
-    tensors = [torch.from_numpy(a) for a in (query, keys, labels.astype(np.float32))]
+    tokens, context = torch.from_numpy(query), torch.from_numpy(keys)
+    soft = torch.from_numpy(labels.astype(np.float32))
     found: dict[str, NDArray[np.float64]] = {}
 
     def ours() -> None:
         found["ours"] = spread(query, keys, labels, SETTINGS)
 
     def other() -> None:
-        found["dense"] = dense(*tensors, mask).numpy().reshape(found["ours"].shape)
+        found["dense"] = dense(tokens, context, soft, mask).numpy().reshape(found["ours"].shape)
 
     pair = in_turn(ours, other, rounds=rounds)
     name = f"{grid[0]} x {grid[1]}, {width}, {frames}"

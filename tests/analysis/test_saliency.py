@@ -89,6 +89,13 @@ def test_kept_tokens_by_hand(
     assert attention.tolist() == np.array(row, dtype=dtype).tolist()
 
 
+@pytest.mark.parametrize("value", [0.1, 0.2, 0.3, 0.7, 1 / 3, 1e-20])
+@pytest.mark.parametrize("n", [10, 20, 50, 200])
+def test_rounding_keeps_no_token_more_of_equal_ones(n: int, value: float) -> None:
+    for tenths in range(1, 10):
+        assert kept_tokens(np.full(n, value), tenths / 10).sum() == tenths * n // 10
+
+
 def test_many_equal_values_in_many_rows() -> None:
     attention = np.random.default_rng(3).integers(0, 4, (2, 30, 3, 17)).astype(np.float32)
     attention[0, 0] = 0

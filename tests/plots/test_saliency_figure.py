@@ -136,6 +136,10 @@ def test_a_picture_whose_patches_leave_pixels_over() -> None:
     last = round(64 / 67 * array.shape[0])
     assert found[: last - 1][:, :10].all()
     assert not found[last + 1 :].any()
+    bare = tuple(Kept(k.query, k.head, k.tokens & False, k.iou) for k in one.kept)
+    other = SalientImage(one.image, one.caption, wider, mask, one.foreground, bare)
+    plain = pixels(axes_named(drawn(other), "a/b.png cls 3"))
+    np.testing.assert_array_equal(array[last + 1 :], plain[last + 1 :])
 
 
 def test_a_model_without_any_query() -> None:

@@ -14,12 +14,12 @@ from vitfeat.settings import TASKS
 from vitfeat.tasks.headlines import (
     CHANCE,
     HEADLINES,
-    UNRANKED,
     Column,
     best,
     collect,
     headline_columns,
     headline_rows,
+    is_ranked,
 )
 
 NO_CLS = Made(Model("siglip", "SigLIP 2", "siglip2", "6x64/4@32"), has_cls=False)
@@ -44,8 +44,8 @@ def slow_best(rows: Sequence[TaskRow], key: tuple[str, ...]) -> tuple[int, float
 
 def test_every_task_has_a_headline_in_the_order_of_the_figures() -> None:
     assert tuple(HEADLINES) == TASKS
-    assert not {one.score for one in HEADLINES.values()} & UNRANKED
-    assert set(CHANCE.values()) <= UNRANKED
+    assert all(is_ranked(one.score) for one in HEADLINES.values())
+    assert not any(map(is_ranked, CHANCE.values()))
 
 
 @pytest.mark.parametrize("task", [task for task in TASKS if task != "linear_probe"])
@@ -57,7 +57,7 @@ def test_best_layers_are_those_that_loops_find(task: str) -> None:
     expected = {
         (r.task, r.dataset, r.model, r.features, r.variant, r.score)
         for r in rows
-        if not r.group and r.score not in UNRANKED
+        if not r.group and is_ranked(r.score)
     }
     assert set(keys) == expected
     for key, one in keys.items():
@@ -115,6 +115,13 @@ def test_a_value_given_twice_is_an_error() -> None:
     twice = [row(0, 0.1, variant="penalty=1"), row(0, 0.1, variant="penalty=2")]
     with pytest.raises(AnalysisError, match="in layer 0: compute its table again"):
         best(twice)
+
+
+def test_scores_that_say_something_else_rank_nothing() -> None:
+    others = ("j_decay", "f_decay", "ties", "outside", "iou_all", "iou_chance", "chance_point")
+    assert not any(map(is_ranked, others))
+    ranked = ("top5", "mp@10", "pck_point", "pck_image_category_mean", "f_recall", "ari")
+    assert all(map(is_ranked, ranked))
 
 
 def test_decays_ties_and_chance_choose_no_layer() -> None:

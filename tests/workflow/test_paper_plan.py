@@ -74,5 +74,11 @@ def test_a_run_says_it_once_and_the_index_fails(root: Path, tmp_path: Path) -> N
     assert done.returncode != 0
     assert absences(done.stdout + done.stderr) == ["dataset photos: photos does not exist yet"]
     assert "vitfeat: error: dataset photos" in done.stdout + done.stderr
+    # As on a cluster, where the process of each job reads the workflow again.
+    job = workflow.run(
+        "--dry-run", "--mode", "remote", str(workflow.results / "datasets/photos.csv")
+    )
+    assert job.returncode == 0
+    assert not absences(job.stdout + job.stderr)
     (tmp_path / "photos").mkdir()
     assert not absences(workflow.run("--dry-run").stderr)

@@ -94,11 +94,14 @@ class Companion:
         The NamedTuple of its table.
     read
         Reads a layout's own files.
+    files
+        Patterns of those files below the dataset's root, as far as they are few.
     """
 
     kind: str
     row: type[Any]
     read: Callable[[DatasetSpec, Index], list[Any]]
+    files: tuple[str, ...]
 
 
 def read_regions(path: str | os.PathLike[str]) -> list[RegionRow]:

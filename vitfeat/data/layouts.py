@@ -137,30 +137,34 @@ LAYOUTS: dict[str, Layout] = {
     # The embedded dataset is written as {train,test}/{class}/{index}.png.
     "digits": Layout(_folder, split="always"),
     "coco": Layout(
-        coco.find, split="always", companion=Companion("regions", RegionRow, coco.regions)
+        coco.find,
+        split="always",
+        companion=Companion("regions", RegionRow, coco.regions, ("annotations/*.json",)),
     ),
     "partimagenet": Layout(
         partimagenet.find,
         split="always",
-        companion=Companion("regions", RegionRow, partimagenet.regions),
+        companion=Companion(
+            "regions", RegionRow, partimagenet.regions, ("*.json", "annotations/*/*.json")
+        ),
         settings=("per_superclass",),
     ),
     "revisited": Layout(
         revisited.find,
-        companion=Companion("relevance", RelevanceRow, revisited.relevance),
+        companion=Companion("relevance", RelevanceRow, revisited.relevance, ("gnd_*.pkl",)),
         settings=("query_crop",),
         view=ViewSettings("dense", long_side=512, passes="one"),
     ),
     "davis": Layout(
         davis.find,
         split="always",
-        companion=Companion("frames", FrameRow, davis.frames),
+        companion=Companion("frames", FrameRow, davis.frames, ("ImageSets/2017/*.txt",)),
         view=ViewSettings("dense"),
     ),
     "spair": Layout(
         spair.find,
         split="always",
-        companion=Companion("points", PointRow, spair.points),
+        companion=Companion("points", PointRow, spair.points, ("Layout/*/*.txt",)),
         view=ViewSettings("padded"),
     ),
 }

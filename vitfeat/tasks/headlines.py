@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,21 +22,9 @@ CHANCE: Mapping[str, str] = {
 }
 """Of scores, which other score of the same table says what is expected by chance."""
 
-UNRANKED = frozenset(
-    {
-        "j_decay",
-        "f_decay",
-        "ties",
-        "iou_all",
-        "iou_chance",
-        "chance_image",
-        "chance_point",
-        "chance_image_category_mean",
-        "chance_point_category_mean",
-    }
-)
-"""Scores that say nothing of the best layer: of decays less is better, the others say what the
-data give, whatever the layer."""
+RANKED = re.compile(r"top\d+|ap|map|mp@\d+|jf_mean|[jf]_(mean|recall)|pck_\w+|nmi|ari|purity|iou")
+"""Scores that layers are ranked by, all of which are better the greater they are. The others say
+something of the data, of ties or of chance; of a decay less is better."""
 
 TOKENS = ("cls", "cls_norm", "mean", "mean_norm")
 
@@ -150,6 +139,11 @@ def collect(rows: Iterable[TaskRow]) -> Iterator[TaskRow]:
     return (row for row in rows if not row.group)
 
 
+def is_ranked(score: str) -> bool:
+    """Return whether layers are ranked by a score: whether more of it is better."""
+    return RANKED.fullmatch(score) is not None
+
+
 def fixed_variant(variant: str) -> str:
     """Return a variant, empty where every layer chooses its own."""
     return "" if variant.startswith(CHOSEN) else variant
@@ -168,8 +162,8 @@ def best(rows: Sequence[TaskRow]) -> list[BestTaskRow]:
     """Find the best layer of each task, dataset, model, features, variant and score.
 
     The layer of the greatest value, the earliest of equal ones; NaN is no value, and what has none
-    at all is left out, as are scores of :data:`UNRANKED`. The layer is chosen on the images that
-    the value is of, so it flatters a little.
+    at all is left out, as are scores that :data:`RANKED` does not name. The layer is chosen on the
+    images that the value is of, so it flatters a little.
 
     Parameters
     ----------
@@ -191,7 +185,7 @@ def best(rows: Sequence[TaskRow]) -> list[BestTaskRow]:
     found: dict[tuple[str, ...], TaskRow | None] = {}
     seen = set()
     for row in rows:
-        if row.score in UNRANKED:
+        if not is_ranked(row.score):
             continue
         variant = fixed_variant(row.variant)
         key = (row.task, row.dataset, row.model, row.features, variant, row.score)

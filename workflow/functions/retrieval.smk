@@ -6,12 +6,12 @@ def retrieval_targets():
     """Return the table and the figure of each dataset and model."""
     if CONFIG.analyses.retrieval is None:
         return []
-    return [
-        f"{RESULTS}/retrieval/{dataset}/{model.id}{end}"
+    stems = [
+        f"{RESULTS}/retrieval/{dataset}/{model.id}"
         for dataset in CONFIG.analyses.retrieval.datasets
         for model in CONFIG.models
-        for end in (".csv", "/ranking.png")
     ]
+    return [path for stem in stems for path in (f"{stem}.csv", f"{stem}/ranking.png")]
 
 
 TARGETS.append(retrieval_targets)

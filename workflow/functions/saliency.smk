@@ -6,12 +6,12 @@ def saliency_targets():
     """Return the table and the figure of each dataset and model."""
     if CONFIG.analyses.saliency is None:
         return []
-    return [
-        f"{RESULTS}/saliency/{dataset}/{model.id}{end}"
+    stems = [
+        f"{RESULTS}/saliency/{dataset}/{model.id}"
         for dataset in CONFIG.analyses.saliency.datasets
         for model in CONFIG.models
-        for end in (".csv", "/masks.png")
     ]
+    return [path for stem in stems for path in (f"{stem}.csv", f"{stem}/masks.png")]
 
 
 TARGETS.append(saliency_targets)

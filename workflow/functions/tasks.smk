@@ -1,12 +1,21 @@
 # Settings, targets and needs: all tasks together: one table, and figures.
-from vitfeat.plan_tasks import WITH_DETAILS, WITH_GROUPS, task_figures
+from vitfeat.plan_tasks import task_figures
 from vitfeat.settings import TASKS
 
 ASKED_TASKS = [task for task in TASKS if getattr(CONFIG.analyses, task) is not None]
 
-# Figures that every task has; details and groups have rules of their own.
-TASK_SET_FIGURES = ("by_layer", "families", "best")
+# Figures of a set, by the most that a task has: outputs of a rule cannot depend on its wildcards.
+TASK_FIGURES = {
+    "plain": ("by_layer", "families", "best"),
+    "details": ("by_layer", "families", "best", "details"),
+    "groups": ("by_layer", "families", "best", "details", "groups"),
+}
 ALL_TASKS_FIGURES = ("heat_map", "best_depth", "by_layer")
+
+
+def tasks_with(most):
+    """Return the tasks that have just these figures, as a pattern."""
+    return "|".join(task for task in TASKS if task_figures(task) == TASK_FIGURES[most])
 
 
 def task_datasets():

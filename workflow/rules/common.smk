@@ -9,6 +9,7 @@ from pathlib import Path
 import yaml
 
 from vitfeat.config import embedded_root, parse_config
+from vitfeat.data.layouts import LAYOUTS
 from vitfeat.demo.datasets import NAMES as EMBEDDED_LAYOUTS
 from vitfeat.errors import VitfeatError
 from vitfeat.models.shapes import guess_shape, size_name
@@ -157,10 +158,21 @@ def dataset_folders(spec):
     missing."""
     if spec.root == embedded_root(CONFIG.results, spec.layout):
         return [spec.root.as_posix()]
-    top = spec.root / spec.split if spec.split else spec.root
+    within = spec.root / spec.split if spec.split else spec.root
+    # Splits of annotated datasets are no folders of the first level.
+    top = spec.root if LAYOUTS[spec.layout].companion else within
     lists = [spec.list.as_posix()] if spec.list and spec.list.is_file() else []
     # Unreadable folders are left to the job, too: os.walk passes them over.
-    return lists + sorted(Path(folder).as_posix() for folder, _, _ in os.walk(top))
+    walked = sorted(Path(folder).as_posix() for folder, _, _ in os.walk(top))
+    return lists + annotation_files(spec) + walked
+
+
+def annotation_files(spec):
+    """Return the files of a dataset that hold its annotations, as far as they exist and are few."""
+    companion = LAYOUTS[spec.layout].companion
+    if companion is None or spec.root == embedded_root(CONFIG.results, spec.layout):
+        return []
+    return sorted(p.as_posix() for pattern in companion.files for p in spec.root.glob(pattern))
 
 
 def index_settings(spec):
@@ -173,12 +185,6 @@ def index_settings(spec):
 def annotations(dataset):
     """Return the table of what is annotated beside a dataset's images."""
     return f"{RESULTS}/datasets/{CONFIG.companion(dataset)}/{dataset}.csv"
-
-
-def annotation_files(spec):
-    """Return the files of a dataset that hold its annotations, as far as they exist."""
-    found = ("json", "pkl", "txt")
-    return [p for f in dataset_folders(spec) for kind in found for p in sorted(map(str, Path(f).glob(f"*.{kind}")))]
 
 
 def region_table(dataset):

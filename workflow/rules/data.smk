@@ -63,7 +63,7 @@ rule index:
 rule annotations:
     input:
         index=f"{RESULTS}/datasets/{{dataset}}.csv",
-        files=lambda wildcards: annotation_files(CONFIG.datasets[wildcards.dataset]),
+        files=lambda wildcards: dataset_folders(CONFIG.datasets[wildcards.dataset]),
     output:
         update(f"{RESULTS}/datasets/{{kind}}/{{dataset}}.csv"),
     log:

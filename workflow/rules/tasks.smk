@@ -5,13 +5,13 @@ rule task_set:
     input:
         lambda wildcards: set_tables(wildcards.task, wildcards),
     output:
-        update(set_outputs("{task}", TASK_SET_FIGURES)),
+        update(set_outputs("{task}", TASK_FIGURES["plain"])),
     log:
         f"{RESULTS}/logs/task_set/{{task}}/{{dataset}}/{{chosen}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/task_set/{{task}}/{{dataset}}/{{chosen}}.tsv"
     wildcard_constraints:
-        task="|".join(TASKS),
+        task=tasks_with("plain"),
     conda:
         "../../environment.yml"
     resources:
@@ -21,63 +21,25 @@ rule task_set:
         tables=lambda wildcards, output: Path(output[0]).parents[3].as_posix(),
         folder=lambda wildcards, output: Path(output[0]).parent.as_posix(),
         models=lambda wildcards: shown_models(model_sets()[wildcards.chosen]),
-        figures=TASK_SET_FIGURES,
     shell:
         "python -m vitfeat plot-task {wildcards.task} {params.tables:q} "
-        "--datasets {wildcards.dataset} --models {params.models:q} --figures {params.figures} "
-        "--out {params.folder:q} --log {log:q}"
+        "--datasets {wildcards.dataset} --models {params.models:q} --out {params.folder:q} "
+        "--log {log:q}"
 
 
-rule task_details:
-    input:
-        lambda wildcards: set_tables(wildcards.task, wildcards),
+# Tasks with more figures: one job draws all of a set.
+use rule task_set as task_set_details with:
     output:
-        update(set_outputs("{task}", ["details"])),
-    log:
-        f"{RESULTS}/logs/task_details/{{task}}/{{dataset}}/{{chosen}}.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/task_details/{{task}}/{{dataset}}/{{chosen}}.tsv"
+        update(set_outputs("{task}", TASK_FIGURES["details"])),
     wildcard_constraints:
-        task="|".join(WITH_DETAILS),
-    conda:
-        "../../environment.yml"
-    resources:
-        mem_mb=2000,
-        runtime=30,
-    params:
-        tables=lambda wildcards, output: Path(output[0]).parents[3].as_posix(),
-        folder=lambda wildcards, output: Path(output[0]).parent.as_posix(),
-        models=lambda wildcards: shown_models(model_sets()[wildcards.chosen]),
-    shell:
-        "python -m vitfeat plot-task {wildcards.task} {params.tables:q} "
-        "--datasets {wildcards.dataset} --models {params.models:q} --figures details "
-        "--out {params.folder:q} --log {log:q}"
+        task=tasks_with("details"),
 
 
-rule task_groups:
-    input:
-        lambda wildcards: set_tables(wildcards.task, wildcards),
+use rule task_set as task_set_groups with:
     output:
-        update(set_outputs("{task}", ["groups"])),
-    log:
-        f"{RESULTS}/logs/task_groups/{{task}}/{{dataset}}/{{chosen}}.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/task_groups/{{task}}/{{dataset}}/{{chosen}}.tsv"
+        update(set_outputs("{task}", TASK_FIGURES["groups"])),
     wildcard_constraints:
-        task="|".join(WITH_GROUPS),
-    conda:
-        "../../environment.yml"
-    resources:
-        mem_mb=2000,
-        runtime=30,
-    params:
-        tables=lambda wildcards, output: Path(output[0]).parents[3].as_posix(),
-        folder=lambda wildcards, output: Path(output[0]).parent.as_posix(),
-        models=lambda wildcards: shown_models(model_sets()[wildcards.chosen]),
-    shell:
-        "python -m vitfeat plot-task {wildcards.task} {params.tables:q} "
-        "--datasets {wildcards.dataset} --models {params.models:q} --figures groups "
-        "--out {params.folder:q} --log {log:q}"
+        task=tasks_with("groups"),
 
 
 rule task_overview:

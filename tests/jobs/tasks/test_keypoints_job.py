@@ -251,6 +251,30 @@ def test_layers_side_by_side_and_little_memory_change_nothing(dataset: Dataset, 
     assert plain == run(content, max_bytes=1)
 
 
+def test_points_may_stand_in_any_order(tmp_path: Path, dataset: Dataset) -> None:
+    content_of(dataset).write(tmp_path / "m.zarr")
+    ids = dataset.index.image_id
+    # Two sources of one target by turns, and images that are source and target.
+    pairs = [(0, 3), (1, 3), (0, 3), (3, 0), (2, 3), (1, 2)]
+    generator = np.random.default_rng(0)
+    rows = [
+        PointRow(
+            number, "all", ids[a], ids[b], k, *generator.uniform(5, 40, 4).tolist(), 0, 0, 9, 9
+        )
+        for number, (a, b) in enumerate(pairs)
+        for k in range(3)
+    ]
+    places = {}
+    order = generator.permutation(len(rows))
+    for name, some in (("one", rows), ("two", [rows[i] for i in order])):
+        write_table(tmp_path / f"{name}.csv", PointRow, some)
+        store, task = open_task(tmp_path / "m.zarr", dataset.index_path, tmp_path / f"{name}.csv")
+        places[name] = find_points(store, task, 1).places
+        assert task.rows == some
+    np.testing.assert_array_equal(places["one"][order], places["two"])
+    assert len(np.unique(places["one"], axis=0)) > 12
+
+
 def test_what_the_log_says(dataset: Dataset, run: Run) -> None:
     log: list[str] = []
     run(content_of(dataset, "square"), log=log)

@@ -220,8 +220,10 @@ def test_attention_of_some_images(dataset: Dataset, tmp_path: Path) -> None:
     # The figure shows images that all queries are stored of.
     numbers, _ = drawn(store, dataset, tmp_path, queries=["mean", "centre"], images=9)
     assert list(dict.fromkeys(n.image_id for n in numbers)) == ["1.png", "6.png"]
-    shown = [n.iou for n in numbers if n.query == "centre" and n.head is None]
-    assert np.mean(shown) == pytest.approx(centre[2, "attn_centre", "merged", ""])
+    for features in ("attn_mean", "attn_centre"):
+        query = features.partition("_")[2]
+        shown = [n.iou for n in numbers if n.query == query and n.head is None]
+        assert np.mean(shown) == pytest.approx(some[2, features, "merged", ""])
 
 
 def test_a_model_without_cls_token(dataset: Dataset, tmp_path: Path) -> None:
@@ -289,6 +291,10 @@ def test_images_are_spread_over_those_with_a_foreground(
     # The middle one of seven has none, nor have the two behind it.
     numbers, _ = drawn(store, dataset, tmp_path, images=1)
     assert {n.image_id for n in numbers} == {"6.png"}
+    # Of 0, 2, 4 and 6 the third has none, and the next one that has is taken.
+    numbers, _ = drawn(store, dataset, tmp_path, images=4)
+    shown = list(dict.fromkeys(n.image_id for n in numbers))
+    assert shown == ["0.png", "1.png", "2.png", "6.png"]
 
 
 def test_the_figure_of_a_model_without_any_query(dataset: Dataset, tmp_path: Path) -> None:

@@ -72,6 +72,6 @@ def collect_tasks(
     write_table(out, TaskRow, rows)
     write_table(out_best, BestTaskRow, found)
     log(
-        f"{plural(len(rows), 'value')} of {plural(len(models), 'model')} in "
-        f"{plural(len(chosen), 'task')} with their datasets; {plural(len(found), 'best layer')}"
+        f"{plural(len(rows), 'value')} of {plural(len(models), 'model')}, "
+        f"{plural(len(chosen), 'table')} each; {plural(len(found), 'best layer')}"
     )

@@ -14,7 +14,7 @@ from vitfeat.plots.across.best import best_layers
 from vitfeat.plots.across.curves import Curve, Panel, least
 from vitfeat.plots.models import Model
 from vitfeat.plots.tasks.measures import DRAWN, Series, kind
-from vitfeat.tasks.headlines import CHANCE, UNRANKED, fixed_variant, last_layers
+from vitfeat.tasks.headlines import CHANCE, fixed_variant, is_ranked, last_layers
 
 SEED = "seed="
 """Beginning of groups that are seeds, which bands are over."""
@@ -136,7 +136,7 @@ def task_panels(
                         curves,
                         baselines,
                         BY_CHANCE if baselines else "",
-                        floor=one.score not in UNRANKED,
+                        floor=is_ranked(one.score),
                         counted=one.counted,
                     ),
                 )
