@@ -100,7 +100,7 @@ def upsampled_pair(
     width, height = size
 
     def grown(tokens: Floats) -> torch.Tensor:
-        channels_first = torch.from_numpy(tokens).permute(2, 0, 1)[None]
+        channels_first = torch.from_numpy(tokens).permute(2, 0, 1)[None].contiguous()
         return torch.nn.functional.interpolate(
             channels_first, size=(height, width), mode="bilinear", align_corners=False
         )[0]

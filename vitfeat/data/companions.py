@@ -5,8 +5,10 @@ A layout's own files are read once, when the index is there; jobs read these tab
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -102,6 +104,11 @@ class Companion:
     row: type[Any]
     read: Callable[[DatasetSpec, Index], list[Any]]
     files: tuple[str, ...]
+
+
+def fingerprint(rows: Sequence[NamedTuple]) -> str:
+    """Return the SHA-256 of a table's rows."""
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
 
 def read_regions(path: str | os.PathLike[str]) -> list[RegionRow]:

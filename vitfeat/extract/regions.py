@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -12,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitfeat.analysis.coverage import token_weights
-from vitfeat.data.companions import RegionRow
+from vitfeat.data.companions import RegionRow, fingerprint
 from vitfeat.data.images import printable
 from vitfeat.data.index import Index
 from vitfeat.data.regions import mask_of
@@ -113,5 +111,5 @@ def load_regions(
         n_crowd,
         len(rows) - n_crowd - len(numbers),
         masks,
-        hashlib.sha256(json.dumps(rows).encode()).hexdigest(),
+        fingerprint(rows),
     )

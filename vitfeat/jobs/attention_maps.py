@@ -26,7 +26,7 @@ from vitfeat.jobs.map_files import (
     write_grid,
     write_single_maps,
 )
-from vitfeat.jobs.reading import read_rows
+from vitfeat.jobs.reading import index_of, read_rows
 from vitfeat.store.limits import spread
 from vitfeat.store.reader import FeatureStore, open_store
 from vitfeat.text import nearest, plural
@@ -83,12 +83,7 @@ def write_attention_maps(
             f"{store_path}: no attention in this store (it holds {', '.join(store.array_names)}); "
             "extract the tap attention"
         )
-    index = Index.read(index_path)
-    if index.fingerprint != store.image_fingerprint:
-        raise AnalysisError(
-            f"{index_path} lists other images than {store_path} was made from: give the index of "
-            "its dataset, or extract the store again"
-        )
+    index = index_of(store, index_path)
     tokens = tokens_of(store)
     names = usable(looks.positions, tokens, store.model, log)
     chosen = positions(names, tokens)

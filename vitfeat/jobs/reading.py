@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import reduce
 from math import prod
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -13,7 +14,8 @@ import zarr
 from numpy.typing import NDArray
 
 from vitfeat.analysis.cka.gram import Read
-from vitfeat.errors import StoreError
+from vitfeat.data.index import Index
+from vitfeat.errors import AnalysisError, StoreError
 from vitfeat.store.reader import FeatureStore
 
 Item = TypeVar("Item")
@@ -107,6 +109,23 @@ def read_rows(
             f"{store.path}: images {start} to {stop - 1} of {name} cannot be decoded "
             f"({str(error).splitlines()[0]}); remove the store and extract it again"
         ) from error
+
+
+def index_of(store: FeatureStore, path: Path) -> Index:
+    """Read the index that a store was made from.
+
+    Raises
+    ------
+    AnalysisError
+        It lists other images.
+    """
+    index = Index.read(path)
+    if index.fingerprint != store.image_fingerprint:
+        raise AnalysisError(
+            f"{path} lists other images than {store.path} was made from: give the index of its "
+            "dataset, or extract the store again"
+        )
+    return index
 
 
 def image_tokens(

@@ -16,6 +16,7 @@ from vitfeat.data.views import DenseView
 from vitfeat.errors import AnalysisError
 from vitfeat.jobs.features import ARRAYS
 from vitfeat.jobs.figure_files import save_with_numbers
+from vitfeat.jobs.reading import index_of
 from vitfeat.jobs.tasks.retrieval import Task, ranked, read_task, usable
 from vitfeat.plots.tasks.ranking import Result, Search, ranking
 from vitfeat.store.limits import spread
@@ -89,12 +90,7 @@ def write_ranking(
         As the scores do; or the index or an image's file is another than the store's.
     """
     store = open_store(store_path)
-    index = Index.read(index_path)
-    if index.fingerprint != store.image_fingerprint:
-        raise AnalysisError(
-            f"{index_path} lists other images than {store_path} was made from: give the index of "
-            "its dataset, or extract the store again"
-        )
+    index = index_of(store, index_path)
     task = read_task(store, relevance_path)
     if not store.model_has(ARRAYS[features]):
         log(f"{store.model} has no CLS token: the mean of the spatial tokens instead")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -12,7 +10,7 @@ from numpy.typing import NDArray
 
 from vitfeat.analysis.agreement import SCORES, scores
 from vitfeat.analysis.rows import TaskRow
-from vitfeat.data.companions import RegionRow, read_regions
+from vitfeat.data.companions import RegionRow, fingerprint, read_regions
 from vitfeat.errors import AnalysisError
 from vitfeat.jobs.layer_clusters import Runs, cluster_layers
 from vitfeat.jobs.reading import read_rows, rows_that_fit, slices
@@ -134,8 +132,7 @@ def _layer(store: FeatureStore, position: int, used: NDArray[np.intp]) -> NDArra
 
 
 def _check_table(store: FeatureStore, annotated: Sequence[RegionRow], path: Path) -> None:
-    digest = hashlib.sha256(json.dumps(annotated).encode()).hexdigest()
-    if digest != store.attributes["request"]["regions"]["fingerprint"]:
+    if fingerprint(annotated) != store.attributes["request"]["regions"]["fingerprint"]:
         raise AnalysisError(
             f"{path} holds other regions than {store.path} was extracted with: give the table of "
             "its dataset, or extract the store again"

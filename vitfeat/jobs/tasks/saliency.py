@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 from vitfeat.analysis.rows import TaskRow
 from vitfeat.analysis.saliency import Overlaps, chance_iou, joined, overlaps
 from vitfeat.data.companions import read_regions
-from vitfeat.data.index import Index
 from vitfeat.errors import AnalysisError
-from vitfeat.jobs.reading import read_rows, rows_that_fit, slices
+from vitfeat.jobs.reading import index_of, read_rows, rows_that_fit, slices
 from vitfeat.jobs.tasks.foreground import Foregrounds
 from vitfeat.store.arrays import SUMMARY_GROUP
 from vitfeat.store.reader import FeatureStore, open_store
@@ -96,23 +95,6 @@ def write_saliency(
             )
             rows += _table(store, query, layer, found, foreground[images])
     write_table(out, TaskRow, rows)
-
-
-def index_of(store: FeatureStore, path: Path) -> Index:
-    """Read the index that a store was made from.
-
-    Raises
-    ------
-    AnalysisError
-        It lists other images.
-    """
-    index = Index.read(path)
-    if index.fingerprint != store.image_fingerprint:
-        raise AnalysisError(
-            f"{path} lists other images than {store.path} was made from: give the index of its "
-            "dataset, or extract the store again"
-        )
-    return index
 
 
 def usable_queries(

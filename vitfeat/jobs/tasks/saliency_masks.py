@@ -18,9 +18,9 @@ from vitfeat.data.indexed import indexed_image, view_of
 from vitfeat.errors import AnalysisError
 from vitfeat.jobs.figure_files import save_with_numbers
 from vitfeat.jobs.map_files import caption
-from vitfeat.jobs.reading import shared_entries
+from vitfeat.jobs.reading import index_of, shared_entries
 from vitfeat.jobs.tasks.foreground import Foregrounds
-from vitfeat.jobs.tasks.saliency import QUERIES, index_of, query_rows, usable_queries
+from vitfeat.jobs.tasks.saliency import QUERIES, query_rows, usable_queries
 from vitfeat.plots.tasks.saliency import Kept, MaskRow, SalientImage, figure, nothing_figure, table
 from vitfeat.store.limits import spread
 from vitfeat.store.reader import FeatureStore, open_store
