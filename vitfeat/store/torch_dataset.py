@@ -40,9 +40,9 @@ class StoreDataset(Dataset[dict[str, Any]]):
             held = store[name].shape[0]  # an unknown name is told here, not in a worker
             if store.is_limited(name):
                 raise StoreError(
-                    f"{store.path}: {name} has {held} entries for {store.n_images} images, which is "
-                    f"no dataset of images; read it by store[{name!r}] and store.rows({name!r}), or "
-                    "extract it without a limit, or in another view"
+                    f"{store.path}: {name} has {held} entries for {store.n_images} images: no "
+                    f"dataset of images; read it by store[{name!r}] and store.rows({name!r}), "
+                    "or extract it without a limit, or in another view"
                 )
 
     def __getstate__(self) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from vitfeat.data.companions import PointRow, read_points
 from vitfeat.data.images import printable
 from vitfeat.data.index import Index
 from vitfeat.errors import AnalysisError
+from vitfeat.jobs.reading import index_of
 from vitfeat.store.reader import FeatureStore, open_store
 from vitfeat.tasks.keypoints import Points, drawn_pairs, held_within, is_shown
 from vitfeat.tasks.upsampled import Box
@@ -112,12 +113,7 @@ def open_task(
             f"{store_path}: spatial tokens {what} (it holds {', '.join(store.array_names)}), which "
             "keypoints are found by; extract the tap spatial of all images"
         )
-    index = Index.read(index_path)
-    if index.fingerprint != store.image_fingerprint:
-        raise AnalysisError(
-            f"{index_path} lists other images than {store_path} was made from: give the index of "
-            "its dataset, or extract the store again"
-        )
+    index = index_of(store, index_path)
     rows = read_points(points_path)
     if pairs is not None:
         rows = drawn_pairs(rows, pairs, seed)

@@ -14,10 +14,9 @@ from threadpoolctl import threadpool_limits
 from vitfeat.analysis.rows import TaskRow
 from vitfeat.data.companions import read_frames
 from vitfeat.data.images import printable
-from vitfeat.data.index import Index
 from vitfeat.data.masks import write_mask
 from vitfeat.errors import AnalysisError
-from vitfeat.jobs.reading import image_tokens
+from vitfeat.jobs.reading import image_tokens, index_of
 from vitfeat.jobs.tasks.video_strip import Shown, sequences_to_draw
 from vitfeat.jobs.tasks.videos import Log, Video, videos
 from vitfeat.plots import style
@@ -98,8 +97,8 @@ def write_video(
         is missing or damaged; features are not finite.
     """
     store = open_store(store_path)
-    index = Index.read(index_path)
-    _check(store, index, index_path)
+    index = index_of(store, index_path)
+    _check(store)
     frames = read_frames(frames_path)
     positions = store.layer_positions("all")
     written = [] if masks is None or folder is None else store.layer_positions(masks)
@@ -270,12 +269,7 @@ def _note_vanished(video: Video, layers: Mapping[int, Followed], log: Log) -> No
             )
 
 
-def _check(store: FeatureStore, index: Index, index_path: Path) -> None:
-    if index.fingerprint != store.image_fingerprint:
-        raise AnalysisError(
-            f"{index_path} lists other images than {store.path} was made from: give the index of "
-            "its dataset, or extract the store again"
-        )
+def _check(store: FeatureStore) -> None:
     # Ragged arrays have entries for tokens instead of images, always of all of them.
     if "spatial" not in store or (store.is_limited("spatial") and not store.is_ragged):
         raise AnalysisError(
