@@ -13,6 +13,33 @@ from PIL import Image
 ROOT = Path(__file__).parent.parent
 
 
+#: Files whose tests take longest come first: the last ones of a run must be short.
+_LONGEST = ("workflow/", "models/test_contract.py", "test_notebook.py", "jobs/", "plots/")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keep the tests of a file in one process, which then makes its models and stores once."""
+    tests = ROOT / "tests"
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(item.path.relative_to(tests).as_posix()))
+    if config.getoption("numprocesses", None) or hasattr(config, "workerinput"):
+
+        def place(item: pytest.Item) -> int:
+            path = item.path.relative_to(tests).as_posix()
+            starts = [place for place, start in enumerate(_LONGEST) if path.startswith(start)]
+            return min(starts, default=len(_LONGEST))
+
+        items.sort(key=place)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # xdist would begin with the files of most tests, not with those that take longest.
+    if hasattr(config.option, "loadscopereorder"):
+        config.option.loadscopereorder = False
+
+
 @pytest.fixture(scope="session")
 def root() -> Path:
     return ROOT

@@ -54,6 +54,8 @@ def _set(*path: Any) -> Change:
         (_set("datasets", "photos", {}), ["datasets.photos", "'layout'", "missing"]),
         (_set("datasets", "a/b", {"layout": "flat", "root": "x"}), ["datasets", "a/b"]),
         (_set("analyses", "cka", "datasets", ["digit"]), ["'digit'", "'digits'"]),
+        (_set("analyses", "knn", "temperature", float("nan")), ["analyses.knn.temperature", "nan"]),
+        (_set("analyses", "keypoints", "alphas", [float("inf")]), ["keypoints.alphas.0", "inf"]),
         (_set("analyses", "cka", {}), ["analyses.cka", "'datasets'", "missing"]),
         (_set("analyses", "cka", "estimators", ["unbiased"]), ["'unbiased'", "debiased"]),
         (_set("analyses", "cka", "tokens", ["means"]), ["'means'", "'mean'", "spatial, all"]),
@@ -106,6 +108,57 @@ def test_an_analysis_that_needs_labels_refuses_a_dataset_without(
     default_config["analyses"]["clustering"]["datasets"] = ["digits", "photos"]
     with pytest.raises(ConfigError, match=r"clustering needs a label.*'flat'.*'photos'.*digits"):
         parse_config(default_config, schema)
+
+
+DENSE = {"kind": "dense", "short_side": 64}
+
+
+@pytest.mark.parametrize(
+    ("dataset", "view", "words"),
+    [
+        ("coco", DENSE, ["analyses.saliency", "attention_summary", "'coco'", "kind: square"]),
+        ("spair", DENSE | {"passes": "tiled"}, []),
+        ("revisited", DENSE | {"passes": "tiled"}, ["analyses.retrieval", "cls", "passes: one"]),
+        ("digits", {"kind": "padded"}, ["datasets.digits-train.view", "'digits'", "one view"]),
+    ],
+)
+def test_views_that_do_not_give_what_analyses_need(
+    default_config: dict[str, Any],
+    schema: dict[str, Any],
+    dataset: str,
+    view: dict[str, Any],
+    words: list[str],
+) -> None:
+    default_config["datasets"][dataset]["view"] = view
+    if not words:
+        parse_config(default_config, schema)
+        return
+    with pytest.raises(ConfigError) as raised:
+        parse_config(default_config, schema)
+    assert "\n" not in str(raised.value)
+    for word in words:
+        assert word in str(raised.value)
+
+
+@pytest.mark.parametrize("tokens", ["spatial", "all"])
+def test_flattened_tokens_of_a_dense_view(
+    default_config: dict[str, Any], schema: dict[str, Any], tokens: str
+) -> None:
+    cka = default_config["analyses"]["cka"]
+    cka |= {"datasets": ["digits", "davis"], "tokens": ["cls", "mean"]}
+    parse_config(default_config, schema)
+    cka["tokens"] = ["cls", tokens]
+    with pytest.raises(ConfigError, match=rf"^analyses\.cka\.tokens: {tokens} of 'davis'"):
+        parse_config(default_config, schema)
+
+
+def test_asked_taps_that_a_dense_view_lacks_are_left_out(
+    default_config: dict[str, Any], schema: dict[str, Any]
+) -> None:
+    default_config["extraction"]["taps"] = ["registers", "attention"]
+    config = parse_config(default_config, schema)
+    assert set(config.taps("davis")) == {"registers", "spatial"}
+    assert {"registers", "attention"} < set(config.taps("spair"))
 
 
 @pytest.mark.parametrize(

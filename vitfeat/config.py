@@ -16,6 +16,7 @@ import yaml
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError, best_match
 
+from vitfeat.config_checks import check_numbers, check_views, held
 from vitfeat.data.layouts import LAYOUTS
 from vitfeat.data.spec import DatasetSpec
 from vitfeat.data.views.settings import ViewSettings
@@ -85,7 +86,7 @@ class Config:
 
     def _taps(self, dataset: str) -> dict[str, Limit]:
         taps = Taps()
-        taps.need(dict.fromkeys(self.extraction["taps"]))
+        taps.need(dict.fromkeys(held(self.view(dataset), self.extraction["taps"])))
         for analysis in self.analyses.asked().values():
             if dataset in sources(analysis):
                 taps.need(analysis.required_taps())
@@ -129,6 +130,7 @@ def parse_config(raw: Mapping[str, Any], schema: Mapping[str, Any]) -> Config:
     """
     _check_names(raw)
     raw = _typed(raw, schema)
+    check_numbers(raw)
     error = best_match(Draft202012Validator(schema).iter_errors(raw), key=_severity)
     if error is not None:
         raise ConfigError(_explain(error))
@@ -141,7 +143,7 @@ def parse_config(raw: Mapping[str, Any], schema: Mapping[str, Any]) -> Config:
         if "train" in settings:
             _check_train(name, settings, datasets)
     models = tuple(find_entry(m, catalog) for m in config["models"])
-    return Config(
+    checked = Config(
         results=results,
         weights=Path(config["weights"]),
         models=models,
@@ -155,6 +157,8 @@ def parse_config(raw: Mapping[str, Any], schema: Mapping[str, Any]) -> Config:
         ),
         sets=_sets(config["figures"]["sets"], [m.id for m in models]),
     )
+    check_views(checked)
+    return checked
 
 
 def _check_names(value: Any, where: str = "") -> None:

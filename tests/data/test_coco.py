@@ -151,10 +151,24 @@ def test_missing_pieces(coco: Callable[[Any], Path], missing: str, message: str)
 
 
 def test_no_image_is_there(coco: Callable[[Any], Path]) -> None:
-    for found in ([region(1, 7)], []):
-        root = coco(instances([image(7, "7.png"), image(1, "1.png")], found))
-        with pytest.raises(DataError, match=f"none of 2 images that {JSON} names is in {FOLDER}"):
-            index_of(root)
+    root = coco(instances([image(7, "7.png"), image(1, "1.png")], [region(1, 7)]))
+    with pytest.raises(DataError, match=f"none of 2 images that {JSON} names is in {FOLDER}"):
+        index_of(root)
+
+
+def test_a_dataset_that_is_unpacked_one_folder_too_deep(coco: Callable[[Any], Path]) -> None:
+    outer = coco(instances(TWO, [region(1, 1)])).parent
+    with pytest.raises(DataError, match=rf"the folder {FOLDER} is missing .* \(.* has it\); unp"):
+        index_of(outer)
+
+
+def test_an_annotation_of_an_image_twice(coco: Callable[[Any], Path]) -> None:
+    # Ids of other images' annotations may be the same.
+    root = coco(instances(TWO, [region(3, 1), region(3, 2)]))
+    assert len(regions(spec_of(root), index_of(root))) == 2
+    root = coco(instances(TWO, [region(3, 1), region(4, 1), region(3, 1)]))
+    with pytest.raises(DataError, match=r"annotation 3 of 1\.png stands there twice"):
+        regions(spec_of(root), index_of(root))
 
 
 @pytest.mark.parametrize(
@@ -217,6 +231,8 @@ BAD = {
     "image twice": (bad(images=[TWO[0], image(1, "3.png")]), "stands there twice"),
     "name twice": (bad(images=[TWO[0], image(3, "./1.png")]), "stands there twice"),
     "no category": (bad(categories=[]), "annotation 1: its category_id is 1, which is not known"),
+    "category twice": (bad(categories=[category(1, "a"), category(1, "b")]), "category 1 .*twice"),
+    "no annotation": (bad(annotations=[]), "has no annotations; unpack"),
     "category without a text": (bad(categories=[category(1, 7)]), "category 1 has no name"),  # type: ignore[arg-type]
     "unknown image": (bad(annotations=[region(5, 9)]), "annotation 5: its image_id is 9"),
     "list as image": (bad(annotations=[region(5, [1])]), "annotation 5: its image_id is"),  # type: ignore[arg-type]

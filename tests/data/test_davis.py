@@ -4,8 +4,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
-from tests.data.pictures import MakeTree
+from tests.data.pictures import MakeTree, encode
 from vitfeat.data.companions import FrameRow
 from vitfeat.data.davis import frames
 from vitfeat.data.index import Index, build_index
@@ -13,6 +14,8 @@ from vitfeat.data.spec import DatasetSpec
 from vitfeat.errors import DataError
 
 SEQUENCES = {"bear": 3, "cows": 2, "dog": 4}
+# Of the size of the trees' images.
+MASK = encode(Image.new("P", (24, 20)))
 LISTS = {"ImageSets/2017/val.txt": b"dog\nbear\r\n\ncows", "ImageSets/2017/train.txt": b"goat\n"}
 
 
@@ -28,8 +31,8 @@ def images() -> list[str]:
 @pytest.fixture
 def root(tree: MakeTree) -> Path:
     """Masks of all frames of bear, and of the first frames alone of the others."""
-    masks = dict.fromkeys(names("mask", "bear", 3), b"-")
-    masks |= {names("mask", sequence, 1)[0]: b"-" for sequence in ("cows", "dog")}
+    masks = dict.fromkeys(names("mask", "bear", 3), MASK)
+    masks |= {names("mask", sequence, 1)[0]: MASK for sequence in ("cows", "dog")}
     return tree(*images(), contents=LISTS | masks)
 
 
@@ -159,11 +162,14 @@ def test_the_first_mask_must_be_there(root: Path) -> None:
 @pytest.mark.parametrize(
     ("gone", "message"),
     [
-        ("ImageSets", "the lists of sequences are missing: no folder .*/ImageSets/2017$"),
+        ("ImageSets", "the lists of sequences are missing: no folder .*/ImageSets/2017; unpack"),
         ("ImageSets/2017/val.txt", "no list of sequences .*/val.txt; there are train; set data"),
-        ("JPEGImages", "the frames are missing: no folder .*/JPEGImages/480p$"),
-        ("JPEGImages/480p/cows", "frames of sequence cows are missing: no folder .*480p/cows$"),
-        ("Annotations", "the masks of sequence bear are missing: no folder .*480p/bear$"),
+        ("JPEGImages", "the frames are missing: no folder .*/JPEGImages/480p; unpack"),
+        (
+            "JPEGImages/480p/cows",
+            "of sequence cows are missing: no folder .*480p/cows; unpack",
+        ),
+        ("Annotations", "the masks of sequence bear are missing: no folder .*480p/bear; unpack"),
         ("Annotations/480p/dog", "the masks of sequence dog are missing"),
     ],
 )
@@ -171,6 +177,35 @@ def test_missing_pieces_are_named(root: Path, gone: str, message: str) -> None:
     (root / gone).rename(root.parent / "moved")
     with pytest.raises(DataError, match=f"^dataset d: .*{message}"):
         frames(spec_of(root), index_of(root))
+
+
+@pytest.mark.parametrize("gone", [0, 1, 2])
+def test_a_frame_that_only_its_mask_is_left_of(root: Path, gone: int) -> None:
+    (root / names("image", "bear", 3)[gone]).unlink()
+    with pytest.raises(DataError, match=rf"no frame for the mask .*bear/0000{gone}.png; a video"):
+        index_of(root)
+
+
+@pytest.mark.parametrize(
+    ("mask", "message"),
+    [
+        (encode(Image.new("P", (12, 10))), "the mask has 12 x 10 pixels, its frame 24 x 20"),
+        (encode(Image.new("RGB", (24, 20))), "a PNG of RGB colours"),
+        (MASK[:20], "no PNG file"),
+        (b"", "no PNG file"),
+    ],
+)
+def test_masks_that_are_none_of_their_frames(root: Path, mask: bytes, message: str) -> None:
+    (root / names("mask", "bear", 3)[2]).write_bytes(mask)
+    index = index_of(root)
+    with pytest.raises(DataError, match=rf"^dataset d: Annotations.*bear/00002.png: {message}"):
+        frames(spec_of(root), index)
+
+
+def test_a_dataset_that_is_unpacked_one_folder_too_deep(root: Path) -> None:
+    outer = root.rename(root.parent / "DAVIS").parent
+    with pytest.raises(DataError, match=r"no folder .*ImageSets/2017 \(.*DAVIS has it\); unpack"):
+        index_of(outer)
 
 
 def test_a_sequence_without_frames(root: Path) -> None:

@@ -26,10 +26,10 @@ from vitfeat.errors import ConfigError, DataError, ModelError
 from vitfeat.extract.run import extract
 from vitfeat.extract.settings import Settings
 from vitfeat.extract.tiling import Tiling
-from vitfeat.jobs.reading import image_tokens
 from vitfeat.models.backbone import Backbone
 from vitfeat.models.loading import load_backbone
 from vitfeat.models.taps import collect
+from vitfeat.store.pieces import image_tokens
 from vitfeat.store.reader import FeatureStore, open_store
 from vitfeat.store.writer import StoreWriter
 

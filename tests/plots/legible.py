@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
+
+from tests.plots.canvas import assert_apart, assert_inside, laid_out
 
 
 def texts(figure: Figure) -> list[Text]:
@@ -12,20 +13,8 @@ def texts(figure: Figure) -> list[Text]:
 
 
 def assert_nothing_is_cut_and_no_texts_overlap(figure: Figure) -> None:
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    renderer = canvas.get_renderer()
-    width, height = canvas.get_width_height()
-    boxes = []
-    for text in texts(figure):
-        box = text.get_window_extent(renderer)
-        assert box.x0 >= -1, text
-        assert box.y0 >= -1, text
-        assert box.x1 <= width + 1, text
-        assert box.y1 <= height + 1, text
-        # The boxes of slanted texts overlap where the texts do not.
-        if text.get_rotation() in (0, 90):
-            boxes.append((text.get_text(), box.padded(-1)))
-    for index, (one, box) in enumerate(boxes):
-        for other, another in boxes[index + 1 :]:
-            assert not box.overlaps(another), (one, other)
+    renderer = laid_out(figure)
+    boxes = [(text, text.get_window_extent(renderer)) for text in texts(figure)]
+    assert_inside(figure, boxes)
+    # The boxes of slanted texts overlap where the texts do not.
+    assert_apart([(text, box) for text, box in boxes if text.get_rotation() in (0, 90)])

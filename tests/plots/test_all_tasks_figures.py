@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from matplotlib.collections import PathCollection
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import LineCollection, PathCollection
 from matplotlib.patches import Rectangle
 from matplotlib.text import Annotation
 
@@ -17,7 +18,7 @@ from vitfeat.plots import style
 from vitfeat.plots.models import Model
 from vitfeat.plots.tasks import all_tasks
 from vitfeat.plots.tasks.columns import Columns, Head
-from vitfeat.plots.tasks.heat_map import Cells, colours, greatest, heat_map
+from vitfeat.plots.tasks.heat_map import NOTE_SIZE, Cells, colours, greatest, heat_map
 from vitfeat.plots.tasks.panels import points
 from vitfeat.settings import TASKS
 
@@ -169,7 +170,8 @@ def test_dots_stand_at_the_depth_of_the_best_layer_and_a_bar_at_their_median() -
     dots = [c for c in ax.collections if isinstance(c, PathCollection)]
     bars = [line for line in ax.lines if line.get_label() == "_median"]
     assert len(dots) == len(bars) == len(found.columns) == COLUMNS
-    ends = [c for c in ax.collections if not isinstance(c, PathCollection)]
+    # Rows and both ends of every column.
+    ends = [c for c in ax.collections if isinstance(c, LineCollection) and c.get_label() != "_ends"]
     for column, dot, bar, row in zip(found.found, dots, bars, ends, strict=True):
         (left, _), (right, _) = row.get_segments()[0]
         depths = (dot.get_offsets()[:, 0] - left) / (right - left)
@@ -211,7 +213,7 @@ def test_headlines_by_layer_are_those_of_the_tables() -> None:
     ]
     np.testing.assert_array_equal(found["demo-mae"].get_ydata(), expected)
     said = words(figure)
-    for name in ("k-NN on imagenet (top-1, k=20)", "Keypoints on spair-71k (PCK@0.1)"):
+    for name in ("k-NN on imagenet (top-1, k = 20)", "Keypoints on spair-71k (PCK@0.1)"):
         assert name in said
 
 
@@ -231,10 +233,68 @@ def test_nothing_to_draw_is_an_error() -> None:
 
 def test_columns_are_as_wide_as_their_longest_words_need() -> None:
     plain = Columns([Head("", "a"), Head("", "b")], 0.5)
-    assert plain.width == 0.5
+    assert plain.widths == [0.5, 0.5]
     assert plain.lefts == [0, 0.5]
     wide = Columns([Head("", "partimagenet-validation"), Head("", "b")], 0.5)
-    assert 0.6 < wide.width < 0.95
+    assert 0.6 < wide.widths[0] < 0.95
+    assert wide.widths[1] == wide.widths[0]
     heading = Columns([Head("Unbreakableheading", "a"), Head("B", "b")], 0.5)
-    assert heading.width > 0.9
-    assert heading.lefts[1] > heading.width
+    assert heading.widths[0] > 0.9
+    assert heading.widths[1] == 0.5
+    assert heading.lefts[1] > heading.widths[0]
+
+
+def test_turned_texts_need_room_for_their_lines_alone() -> None:
+    long = Head("", "partimagenet-validation\nIoU\n")
+    assert Columns([long], 0.1, turned=True).widths[0] < 0.3
+    assert Columns([long], 0.4, turned=True).widths == [0.4]
+    three = Columns([long, Head("", "a\nb\nc")], 0.1, turned=True)
+    assert 0.3 < three.widths[0] < 0.45
+
+
+def test_the_figures_of_all_tasks_fit_on_a_page() -> None:
+    """Texts of 6.5 points are at least 5.5 where a figure is printed 6.9 inches wide."""
+    found = all_tasks.headlines(all_rows(PAPER), models(PAPER))
+    for figure in (all_tasks.heat_map_figure(found), all_tasks.depths_figure(found)):
+        assert figure.get_figwidth() < 6.9 * style.SMALL_SIZE / 5.5
+    assert NOTE_SIZE >= 5.5
+
+
+def test_values_and_notes_stay_in_their_cells() -> None:
+    values = np.array([[1.0, 0.999], [0.5, 1.0]])
+    cells = Cells([Head("", "a"), Head("", "b")], values, [["11†", "2"], ["23", "31†"]])
+    figure = heat_map(cells, models(DEMO[:2]), title="t", note="n")
+    ax = axes_named(figure, "heat map")
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    boxes = [
+        patch.get_window_extent()
+        for patch in ax.patches
+        if isinstance(patch, Rectangle) and patch.get_height() > 0.5
+    ]
+    texts = [text for text in ax.texts if not isinstance(text, Annotation)]
+    assert len(texts) == 8
+    for text in texts:
+        box = text.get_window_extent(canvas.get_renderer())
+        assert any(cell.x0 <= box.x0 and box.x1 <= cell.x1 for cell in boxes), text
+
+
+def test_a_single_model_has_nothing_framed_and_no_scale_of_its_own() -> None:
+    found = all_tasks.headlines(all_rows(DEMO[:1]), models(DEMO[:1]))
+    figure = all_tasks.heat_map_figure(found)
+    assert "framed" not in words(figure)
+    assert [ax.get_label() for ax in figure.axes] == ["heat map"]
+
+
+def test_words_of_headings_are_never_broken() -> None:
+    rows = [row for row in all_rows(DEMO) if row.dataset not in ("rparis6k", "partimagenet")]
+    found = all_tasks.headlines(rows, models(DEMO))
+    for figure in (all_tasks.heat_map_figure(found), all_tasks.depths_figure(found)):
+        said = {text.get_text() for text in shown_texts(figure)}
+        assert {"k-NN", "Linear\nprobe", "Retrieval", "Video\nobjects", "Keypoints"} <= said
+
+
+def test_features_that_tasks_choose_from_are_said() -> None:
+    panels = all_tasks.layers_panels(all_rows(DEMO), models(DEMO))
+    said = words(all_tasks.layers_figure(panels, models(DEMO)))
+    assert "CLS token: k-NN, Linear probe, Retrieval. CLS query: Saliency." in said

@@ -12,6 +12,7 @@ from matplotlib.patches import ConnectionPatch
 
 from tests.plots.canvas import assert_readable, axes_named, words
 from vitfeat.errors import AnalysisError
+from vitfeat.plots import style
 from vitfeat.plots.tasks.matches import HIT, MISS, SIDE, MatchRow, Pair, figure, table
 
 SIZES = ((64, 48), (40, 72))
@@ -80,6 +81,26 @@ def test_rings_are_where_the_points_are() -> None:
         np.testing.assert_allclose(rings, one.truth)
 
 
+def test_dots_lead_from_what_was_missed_to_where_it_is() -> None:
+    one = pair()
+    made = drawn(one)
+    for layer in (2, 5):
+        ax = axes_named(made, f"{layer} cat {one.target}")
+        errors = [line.get_xydata() for line in ax.lines if len(line.get_xydata()) == 2]
+        missed = np.flatnonzero(~one.hits[layer])
+        expected = np.stack((one.found[layer], one.truth), axis=1)[missed]
+        np.testing.assert_allclose(errors, expected)
+    none = drawn(replace(one, hits={2: np.ones(4, bool), 5: np.ones(4, bool)}))
+    assert "not found" not in words(none)
+    assert "how far off" not in words(none)
+
+
+def test_it_fits_on_a_page() -> None:
+    """Texts of 6.5 points are at least 5.5 where a figure is printed 6.9 inches wide."""
+    wide = replace(pair(), sizes=((64, 48), (72, 40)))
+    assert drawn(wide, pair()).get_figwidth() < 6.9 * style.SMALL_SIZE / 5.5
+
+
 def test_whole_numbers_are_centres_of_pixels() -> None:
     one = pair()
     ax = axes_named(drawn(one), f"2 cat {one.source}")
@@ -105,16 +126,17 @@ def test_texts() -> None:
     made = drawn(pair("cat"), pair("a dog", seed=3))
     said = words(made)
     for text in (
-        "Keypoints found: DINO S/16",
+        "Keypoints found in another image: DINO S/16",
         "pairs, 2 of 28 pairs",
         "Layer 2",
         "Layer 5",
-        "cat: 2 of 4",
+        "cat: 2 of 4 found",
         "cat: 1 of 4",
         "a dog: 2 of 4",
-        "at most 0.1 of the box's larger side",
+        "at most 0.1 of the longer side of the object's box",
         "not found",
-        "where it is",
+        "where the keypoint is",
+        "how far off",
     ):
         assert text in said
 

@@ -10,6 +10,7 @@ from matplotlib.patches import Rectangle
 
 from tests.plots.canvas import assert_readable, words
 from vitfeat.errors import AnalysisError
+from vitfeat.plots import style
 from vitfeat.plots.images.overlay import MARK_COLOUR
 from vitfeat.plots.tasks.ranking import IGNORED, NEGATIVE, POSITIVE, Result, Search, ranking
 
@@ -41,8 +42,28 @@ def test_frames_say_what_the_results_are() -> None:
     colours = [colour for _, colour in frames(drawn(ONE))]
     assert colours == [MARK_COLOUR.upper(), POSITIVE, NEGATIVE, IGNORED, POSITIVE, NEGATIVE]
     texts = words(drawn(ONE))
-    for text in ("1 easy", "2 negative", "3 junk", "4 hard", "5 negative", "AP 50.0 %"):
+    for text in ("1 easy", "2 negative", "3 junk", "4 hard", "5 negative", "AP 0.500"):
         assert text in texts
+
+
+def test_positives_differ_from_others_in_more_than_colour() -> None:
+    widths = [patch.get_linewidth() for patch, _ in frames(drawn(ONE))[1:]]
+    assert widths[0] == widths[3] > 2 * max(widths[1], widths[2], widths[4])
+
+
+def test_the_legend_has_the_frames_that_are_drawn() -> None:
+    assert "positive: easy or hard negative junk: neither" in words(drawn(ONE))
+    clean = [Result(noise(1, 30, 50), grade) for grade in ("hard", "hard")]
+    said = words(drawn(replace(ONE, results=clean)))
+    assert "positive: easy or hard" in said
+    assert "negative" not in said
+    assert "junk: neither" not in said
+
+
+def test_it_fits_on_a_page() -> None:
+    """Texts of 6.5 points are at least 5.5 where a figure is printed 6.9 inches wide."""
+    eight = replace(ONE, results=[Result(noise(i, 30, 50), "") for i in range(8)])
+    assert drawn(eight).get_figwidth() < 6.9 * style.SMALL_SIZE / 5.5
 
 
 def test_pictures_keep_their_aspect_and_frames_are_around_them() -> None:

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from tests.plots.canvas import assert_readable, axes_named, words
 from vitfeat.errors import AnalysisError
+from vitfeat.plots import style
 from vitfeat.plots.images.overlay import MARK_COLOUR
 from vitfeat.plots.tasks.saliency import (
     Kept,
@@ -42,7 +43,7 @@ def image(
     mask = np.zeros(shape, dtype=bool)
     mask[patch : 2 * patch, patch : 3 * patch] = True
     picture = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
-    both = [Kept(q, head, kept, 0.25) for q in queries for head in (3, None)]
+    both = [Kept(q, head, kept, 0.25, 0.04) for q in queries for head in (3, None)]
     return SalientImage(name, name, picture, mask, tokens(grid, (1, 1), (1, 2)), tuple(both))
 
 
@@ -97,14 +98,23 @@ def test_the_outline_is_open_at_the_edge() -> None:
 
 def test_texts() -> None:
     text = words(drawn(image("x.png"), image("y.png")))
-    for part in ("CLS query", "mean of queries", "centre query", "x.png", "y.png", "IoU 0.25"):
+    for part in ("CLS query", "mean of spatial queries", "centre query", "x.png", "y.png"):
         assert part in text
+    assert "IoU 0.25 (0.04)" in text
+    assert "by chance" in text
     assert text.count("best head: 3") == 3
     assert text.count("heads merged") == 3
     assert "60% of the attention" in text
     assert "at least half" in text
-    assert "8% of tokens" in text
+    assert "object tokens: 8%" in text
     assert "research code" in words(drawn(image(), paper=True))
+
+
+def test_it_fits_on_a_page() -> None:
+    """Texts of 6.5 points are at least 5.5 where a figure is printed 6.9 inches wide."""
+    for grid, patch in (((14, 14), 16), ((8, 8), 4)):
+        wide = drawn(image(grid=grid, patch=patch)).get_figwidth()
+        assert wide < 6.9 * style.SMALL_SIZE / 5.5
 
 
 @pytest.mark.parametrize(
@@ -128,7 +138,7 @@ def test_a_picture_whose_patches_leave_pixels_over() -> None:
     """Pixels beyond the last patch belong to no token: never coloured."""
     one = image(patch=16)
     wider = np.pad(one.picture, ((0, 3), (0, 0), (0, 0)))
-    kept = tuple(Kept(k.query, k.head, k.tokens | True, k.iou) for k in one.kept)
+    kept = tuple(Kept(k.query, k.head, k.tokens | True, k.iou, k.chance) for k in one.kept)
     mask = np.pad(one.mask, ((0, 3), (0, 0)))
     odd = SalientImage(one.image, one.caption, wider, mask, one.foreground, kept)
     array = pixels(axes_named(drawn(odd), "a/b.png cls 3"))
@@ -136,7 +146,7 @@ def test_a_picture_whose_patches_leave_pixels_over() -> None:
     last = round(64 / 67 * array.shape[0])
     assert found[: last - 1][:, :10].all()
     assert not found[last + 1 :].any()
-    bare = tuple(Kept(k.query, k.head, k.tokens & False, k.iou) for k in one.kept)
+    bare = tuple(Kept(k.query, k.head, k.tokens & False, k.iou, k.chance) for k in one.kept)
     other = SalientImage(one.image, one.caption, wider, mask, one.foreground, bare)
     plain = pixels(axes_named(drawn(other), "a/b.png cls 3"))
     np.testing.assert_array_equal(array[last + 1 :], plain[last + 1 :])
@@ -158,6 +168,6 @@ def test_nothing_to_draw_is_refused() -> None:
 def test_the_numbers() -> None:
     rows = list(table([image("x.png", queries=("mean",))], 3))
     assert rows == [
-        MaskRow("x.png", 3, "mean", 3, 2, 2, 0.25),
-        MaskRow("x.png", 3, "mean", None, 2, 2, 0.25),
+        MaskRow("x.png", 3, "mean", 3, 2, 2, 0.25, 0.04),
+        MaskRow("x.png", 3, "mean", None, 2, 2, 0.25, 0.04),
     ]

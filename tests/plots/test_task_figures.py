@@ -155,6 +155,7 @@ def test_a_single_level_has_no_columns_of_levels() -> None:
     figure = drawn("regions", "by_layer", DEMO, rows)
     assert_readable(figure)
     assert "parts" not in words(figure)
+    assert "3,000 regions; objects." in words(figure)
 
 
 def test_chance_is_a_dotted_line_where_tables_have_it() -> None:
@@ -162,10 +163,54 @@ def test_chance_is_a_dotted_line_where_tables_have_it() -> None:
     ax = axes_named(drawn("keypoints", "by_layer", DEMO), "digits/pck_image 0.01")
     baselines = [line for line in ax.lines if line.get_label() == "baseline"]
     expected = chosen(rows, "demo-clip", "chance_image", "0.01", "spatial")
-    assert len(baselines) == len(DEMO)
-    np.testing.assert_array_equal(baselines[1].get_ydata(), expected)
+    # The same of all models: one line.
+    assert len(baselines) == 1
+    np.testing.assert_array_equal(baselines[0].get_ydata(), expected)
+    families = drawn("keypoints", "families", DEMO)
+    assert "highest" not in words(families)
     assert "chance" not in words(drawn("knn", "by_layer", DEMO))
     assert "chance, same layer" in words(drawn("keypoints", "best", DEMO))
+
+
+def test_of_unlike_levels_of_chance_the_highest_of_a_size_is_drawn() -> None:
+    made = [PAPER[1], PAPER[3], PAPER[5], PAPER[-1]]
+    rows = [
+        row._replace(value=row.value + 0.01 * row.layer + 0.1 * (row.model == "random-B/16"))
+        if row.score == "iou_chance"
+        else row
+        for row in task_rows("saliency", made)
+    ]
+    figure = drawn("saliency", "by_layer", made, rows)
+    assert_readable(figure)
+    assert "Chance, highest: of the models, layer by layer." in words(figure)
+    found = {
+        str(ax.get_label()): [line for line in ax.lines if line.get_label() == "baseline"]
+        for ax in figure.axes
+        if "iou best_head/attn_cls" in str(ax.get_label())
+    }
+    assert sum(map(len, found.values())) == len(found) > 1
+    for label, (line,) in found.items():
+        group = [one for one in made if one.depth == len(line.get_ydata())]
+        mine = [
+            [
+                r.value
+                for r in rows
+                if (r.model, r.features, r.score) == (one.model.id, "attn_cls", "iou_chance")
+            ]
+            for one in group
+        ]
+        np.testing.assert_array_equal(line.get_ydata(), np.max(mine, axis=0), err_msg=label)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_figures_say_what_their_scores_are(task: str) -> None:
+    def told(text: str) -> str:
+        return text.replace(" ", "")
+
+    for name in ("by_layer", "families", "best", "overview"):
+        assert told(DRAWN[task].meaning) in told(words(drawn(task, name, DEMO[:2])))
+    if DRAWN[task].details:
+        assert told(DRAWN[task].details_meaning) in told(words(drawn(task, "details", DEMO[:2])))
 
 
 def test_nothing_is_called_worse_than_untrained_where_less_is_better() -> None:
@@ -200,6 +245,16 @@ def test_counts_are_of_what_is_averaged() -> None:
     assert "12,234 image pairs" in words(drawn("keypoints", "by_layer", DEMO))
     assert "88,328 points" in words(drawn("keypoints", "details", DEMO))
     assert "3,000 regions" in words(drawn("regions", "best", DEMO))
+
+
+@pytest.mark.parametrize("name", ["families", "by_layer", "best"])
+def test_numbers_of_many_decimals_touch_nothing(name: str) -> None:
+    made = DEMO[:3]
+    rows = [row._replace(value=1 - row.value / 100) for row in task_rows("linear_probe", made)]
+    figure = drawn("linear_probe", name, made, rows)
+    assert_readable(figure)
+    if name == "families":
+        assert any(len(text.get_text()) > 5 for text in shown_texts(figure))
 
 
 def test_nan_has_a_gap_and_is_not_the_best() -> None:

@@ -10,7 +10,7 @@ from tests.plots.canvas import assert_readable, words
 from vitfeat.data.masks import palette
 from vitfeat.errors import AnalysisError
 from vitfeat.plots import style
-from vitfeat.plots.tasks.video import ALPHA, StripRow, frames_figure, painted, spread
+from vitfeat.plots.tasks.video import ALPHA, StripRow, frames_figure, middles, painted, spread
 
 
 def mask(height: int, width: int, left: int, number: int = 1) -> np.ndarray:
@@ -88,6 +88,32 @@ def test_lines_are_where_true_objects_end() -> None:
     assert (found[:, 8:] == 100).all()
 
 
+def test_the_middle_of_an_object_is_furthest_from_its_ends() -> None:
+    predicted = np.zeros((9, 12), np.uint8)
+    predicted[1:6, 2:7] = 3
+    predicted[0, 11] = 7
+    predicted[8] = 255
+    assert middles(predicted) == {3: (3.5, 4.5, 2.5), 7: (0.5, 11.5, 0.5)}
+    # Beyond the edge there is nothing: a frame full of an object has its middle in the middle.
+    assert middles(np.ones((3, 5), np.uint8))[1][::2] == (1.5, 1.5)
+    assert middles(np.full((4, 4), 255, np.uint8)) == {}
+
+
+def test_objects_have_their_numbers_where_there_is_room() -> None:
+    large = np.zeros((40, 60), np.uint8)
+    large[4:30, 10:50] = 2
+    large[35, 3] = 5
+    frame = np.zeros((40, 60, 3), np.uint8)
+    figure = frames_figure([StripRow("x", [0], [frame], [large], [None])], "t", "n")
+    assert_readable(figure)
+    (number,) = (text for text in figure.axes[0].texts if text.get_text() in "25")
+    assert number.get_text() == "2"
+    x, y = number.get_position()
+    left, right, bottom, top = figure.axes[0].images[0].get_extent()
+    assert 10 < (x - left) / (right - left) * 60 < 50
+    assert 4 < (top - y) / (top - bottom) * 40 < 30
+
+
 def test_masks_grow_with_the_frame() -> None:
     frame = np.full((8, 10, 3), 100, dtype=np.uint8)
     large = painted(frame, mask(8, 10, 3), None, (24, 30))
@@ -139,7 +165,8 @@ def test_without_true_masks_no_outline_is_explained() -> None:
 
 def test_many_wide_frames_get_smaller() -> None:
     figure = frames_figure([strip("wide", 10, 40, list(range(12)))], "t", "n")
-    assert figure.get_figwidth() < 11.5
+    # Texts of 6.5 points are at least 5.5 where it is printed 6.9 inches wide.
+    assert figure.get_figwidth() < 6.9 * style.SMALL_SIZE / 5.5
     assert_readable(figure)
 
 
@@ -147,7 +174,11 @@ def test_above_narrow_frames_are_numbers_alone() -> None:
     figure = frames_figure([strip("narrow", 40, 10, [0, 3, 12])], "t", "n")
     assert_readable(figure)
     assert "frame" not in words(figure)
-    assert "0 3 12" in words(figure)
+    wider = frames_figure([strip("wider", 20, 10, [0, 3, 12])], "t", "n")
+    assert_readable(wider)
+    for made, first in ((figure, "0"), (wider, "0, given")):
+        above = [text.get_text() for text in made.axes[0].texts if text.get_va() == "bottom"]
+        assert above[:3] == [first, "3", "12"]
 
 
 def test_a_long_caption_is_not_cut() -> None:

@@ -271,7 +271,7 @@ def test_a_torch_dataset_of_some_images_is_refused(store: FeatureStore) -> None:
     with pytest.raises(StoreError) as info:
         store.torch_dataset(("cls", "block_input/cls"))
     message = str(info.value)
-    assert "block_input/cls holds 6 of 22 images" in message
+    assert "block_input/cls has 6 entries for 22 images" in message
     assert "store.rows('block_input/cls')" in message
     assert "\n" not in message
     item = store.torch_dataset(("cls", "residual_norms/mlp_skip"), "last")[3]

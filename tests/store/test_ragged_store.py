@@ -14,8 +14,8 @@ from tests.store.filled import GEOMETRY, Content, copied, files
 from vitfeat.data.views import DenseView
 from vitfeat.errors import StoreError
 from vitfeat.jobs.features import image_features
-from vitfeat.jobs.reading import image_tokens
 from vitfeat.store.info import describe
+from vitfeat.store.pieces import image_tokens
 from vitfeat.store.reader import FeatureStore, open_store
 from vitfeat.store.verify import verify
 from vitfeat.store.writer import partial_path
@@ -72,6 +72,32 @@ def test_whose_the_entries_are(store: FeatureStore) -> None:
     assert store.rows("regions").tolist() == [i for i, n in enumerate(COUNTS) for _ in range(n)]
     assert store.region_numbers.tolist() == list(range(5, 45, 2))
     assert store.is_limited("regions")
+
+
+def test_tokens_of_an_image_by_row_or_id_and_layer(content: Content, store: FeatureStore) -> None:
+    for row in (0, 5, 21):
+        expected = image_tokens(store, row, 1)
+        layer = store.layers[1]
+        np.testing.assert_array_equal(store.tokens(row, layer), expected)
+        np.testing.assert_array_equal(store.tokens(store.image_ids[row], layer), expected)
+    np.testing.assert_array_equal(store.tokens(-1), image_tokens(store, 21, 2))
+    assert store.tokens(3).shape == (*store.grid_shapes[3], content.geometry.width)
+
+
+@pytest.mark.parametrize(
+    ("image", "layer", "message"),
+    [
+        (22, "last", "no row 22; it has 22 images"),
+        ("class 0/ï000.pn", "last", "no image .*did you mean 'class 0/ï000.png'"),
+        (0, 2, "layer 2 is not stored"),
+        (0, "all", "one layer at a time"),
+    ],
+)
+def test_tokens_that_are_not_there(
+    store: FeatureStore, image: int | str, layer: int | str, message: str
+) -> None:
+    with pytest.raises(StoreError, match=message):
+        store.tokens(image, layer)
 
 
 def test_tokens_of_one_image(content: Content, store: FeatureStore) -> None:

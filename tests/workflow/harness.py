@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import re
 import subprocess
 import sys
+import tempfile
+from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +22,23 @@ MINI: dict[str, Any] = {
     "datasets": {"digits": {"layout": "digits", "split": "test", "limit": 40}},
     "analyses": {"cka": {"datasets": ["digits"], "tokens": ["cls", "all"]}},
 }
+
+
+# Plans are many: each is made in a fork of a process that has imported Snakemake already.
+_PLANNERS = multiprocessing.get_context("forkserver")
+_PLANNERS.set_forkserver_preload(["snakemake.cli", "snakemake.api", "vitfeat.config"])
+
+
+def _plan(arguments: Sequence[str], folder: Path, environment: dict[str, str], said: Path) -> None:
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        os.dup2(os.open(said / name, os.O_WRONLY | os.O_CREAT), number)
+    os.environ.clear()
+    os.environ.update(environment)
+    os.chdir(folder)
+    sys.argv = ["snakemake", *arguments]
+    from snakemake.cli import main
+
+    main(arguments)
 
 
 @dataclass
@@ -36,15 +57,34 @@ class Workflow:
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         config = self.folder / "config.yaml"
         config.write_text(yaml.safe_dump({**self.config, "results": str(self.results)}))
-        command = [
-            *(sys.executable, "-m", "snakemake", *arguments, "--cores", "2", "--nolock"),
+        line = [
+            *(*arguments, "--cores", "2", "--nolock"),
             # Last: it takes as many files as it is given, targets too.
             *("--snakefile", str(self.root / "Snakefile"), "--configfile", str(config)),
         ]
         environment = {**os.environ, "OMP_NUM_THREADS": "1", **self.environment}
+        if "--dry-run" in arguments:
+            return self._planned(line, environment)
+        command = [sys.executable, "-m", "snakemake", *line]
         return subprocess.run(
             command, capture_output=True, text=True, cwd=self.folder, env=environment, check=False
         )
+
+    def _planned(
+        self, line: list[str], environment: dict[str, str]
+    ) -> subprocess.CompletedProcess[str]:
+        with tempfile.TemporaryDirectory() as temporary:
+            said = Path(temporary)
+            process = _PLANNERS.Process(target=_plan, args=(line, self.folder, environment, said))
+            process.start()
+            process.join()
+            assert process.exitcode is not None
+            return subprocess.CompletedProcess(
+                line,
+                process.exitcode,
+                (said / "stdout").read_text("utf-8"),
+                (said / "stderr").read_text("utf-8"),
+            )
 
     def planned(self, *arguments: str) -> dict[str, int]:
         """Return how many jobs of each rule a dry run plans; empty when nothing is to be done."""
@@ -58,3 +98,14 @@ class Workflow:
 
     def manifest(self, model: str) -> dict[str, Any]:
         return json.loads((self.results / f"features/digits/{model}.json").read_text("utf-8"))
+
+
+def changed(workflow: Workflow, *path: Any) -> Workflow:
+    """Return the same workflow with one setting of its config changed."""
+    config = deepcopy(workflow.config)
+    *keys, last, value = path
+    node = config
+    for key in keys:
+        node = node.setdefault(key, {})
+    node[last] = value
+    return Workflow(workflow.root, workflow.folder, config)

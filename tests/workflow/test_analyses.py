@@ -19,8 +19,6 @@ from vitfeat.analysis.rows import (
     read_residual_norms,
 )
 
-pytestmark = pytest.mark.xdist_group("analyses")
-
 MODELS = ("demo-dino", "noise")
 N_IMAGES, BRANCHES, MAPS = 30, 12, 2
 CONFIG: dict[str, Any] = {

@@ -22,8 +22,6 @@ from tests.workflow.harness import Workflow
 from vitfeat.models.entry import ModelEntry
 from vitfeat.models.loading import load_backbone
 
-pytestmark = pytest.mark.xdist_group("workflow")
-
 COMMIT = "c" * 40
 ENTRY: dict[str, Any] = {
     "source": "timm",

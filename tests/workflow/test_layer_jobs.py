@@ -5,11 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from tests.workflow.harness import Workflow
-
-pytestmark = pytest.mark.xdist_group("analyses")
 
 PAIR: dict[str, Any] = {"datasets": ["digits"], "train": {"digits": "digits-train"}}
 CONFIG: dict[str, Any] = {

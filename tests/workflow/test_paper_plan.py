@@ -11,8 +11,6 @@ import yaml
 
 from tests.workflow.harness import Workflow
 
-pytestmark = pytest.mark.xdist_group("analyses")
-
 TARGET = re.compile(r"^\|[^|]*\| `(?P<path>[^`]+)` \|", re.M)
 
 

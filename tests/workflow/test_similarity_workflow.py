@@ -9,8 +9,6 @@ import pytest
 
 from tests.workflow.harness import Workflow
 
-pytestmark = pytest.mark.xdist_group("analyses")
-
 CONFIG: dict[str, Any] = {
     "models": ["demo-dino", "demo-mae"],
     "datasets": {"digits": {"layout": "digits", "split": "test", "limit": 24}},

@@ -68,6 +68,7 @@ def _annotations(options: argparse.Namespace, console: Console) -> None:
     from vitfeat.data.spec import DatasetSpec
     from vitfeat.errors import ConfigError
     from vitfeat.tables import write_table
+    from vitfeat.text import plural
 
     spec = DatasetSpec.from_config(options.name, {k: getattr(options, k) for k in _KEYS})
     companion = LAYOUTS[spec.layout].companion
@@ -79,7 +80,7 @@ def _annotations(options: argparse.Namespace, console: Console) -> None:
         )
     rows = companion.read(spec, Index.read(options.index))
     write_table(options.out, companion.row, rows)
-    console.log(f"dataset {spec.name}: {len(rows):,} rows of {companion.kind}")
+    console.log(f"dataset {spec.name}: {plural(len(rows), 'row')} of {companion.kind}")
 
 
 def _demo_data(options: argparse.Namespace, console: Console) -> None:

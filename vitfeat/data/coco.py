@@ -48,6 +48,11 @@ def find(spec: DatasetSpec, tally: Tally) -> Listing:
     absent = sorted(listed.keys() - present)
     without = sum(not listed[image_id] for image_id in listed.keys() & present)
     found = [image_id for image_id in present if listed.get(image_id)]
+    if not annotated:
+        raise DataError(
+            f"dataset {spec.name}: {_json(spec)} has no annotations; unpack "
+            f"annotations_trainval2017.zip anew, or set datasets.{spec.name}.split"
+        )
     if not found:
         raise DataError(
             f"dataset {spec.name}: none of {plural(len(listed), 'image')} that "

@@ -16,9 +16,10 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from vitfeat.data.companions import FrameRow
-from vitfeat.data.folders import Tally, images_below
+from vitfeat.data.folders import Tally, images_below, one_too_deep
 from vitfeat.data.images import printable
 from vitfeat.data.listing import Candidate, Listing
+from vitfeat.data.masks import check_mask
 from vitfeat.errors import DataError
 from vitfeat.text import plural
 
@@ -42,8 +43,9 @@ def find(spec: DatasetSpec, tally: Tally) -> Listing:
     Raises
     ------
     DataError
-        The list of sequences, a folder or a sequence's frames are missing, a line of the list is
-        not the name of a folder there, or the first sequence alone is beyond ``limit``.
+        The list of sequences, a folder or a sequence's frames are missing, or one that has a mask;
+        a line of the list is not the name of a folder there, or the first sequence alone is beyond
+        ``limit``.
     """
     return Listing(_candidates(spec, _sequences(spec), tally), has_labels=True)
 
@@ -79,10 +81,12 @@ def frames(spec: DatasetSpec, index: Index) -> list[FrameRow]:
     Raises
     ------
     DataError
-        The folder of masks or the mask of a first frame is missing, or a frame was skipped as
-        unusable, since labels are carried from frame to frame.
+        The folder of masks or the mask of a first frame is missing, a mask is by its header no
+        mask of its frame, or a frame was skipped as unusable, since labels are carried from frame
+        to frame.
     """
-    indexed, skipped = set(index.image_id), dict(index.skipped)
+    indexed = {image_id: row for row, image_id in enumerate(index.image_id)}
+    skipped = dict(index.skipped)
     used = {PurePosixPath(name).parts[2] for name in (*indexed, *skipped)}
     rows = []
     for sequence in _sequences(spec):
@@ -103,6 +107,11 @@ def frames(spec: DatasetSpec, index: Index) -> list[FrameRow]:
                     f"dataset {spec.name}: no mask {printable(str(spec.root / mask))}; a sequence "
                     "starts from the mask of its first frame"
                 )
+            if mask in masks:
+                # Decoding them is left to the job that needs them.
+                row = indexed[name]
+                size = (int(index.height[row]), int(index.width[row]))
+                check_mask(spec.root / mask, size, f"dataset {spec.name}: {mask}")
             rows.append(FrameRow(sequence, number, name, mask if mask in masks else ""))
     return rows
 
@@ -123,6 +132,13 @@ def _frames(spec: DatasetSpec, sequence: str, tally: Tally) -> list[str]:
             f"dataset {spec.name}: no images in {printable(str(spec.root / folder))}; the frames "
             f"of sequence {printable(sequence)} of {_SETS}/{spec.split}.txt belong there"
         )
+    if (spec.root / _MASKS / sequence).is_dir():
+        lost = sorted(_masks(spec, sequence) - {_mask_of(name) for name in found})
+        if lost:
+            raise DataError(
+                f"dataset {spec.name}: no frame for the mask {printable(lost[0])}; a video needs "
+                f"all of its frames: unpack {folder} anew, or remove the mask"
+            )
     return found[: spec.per_class]
 
 
@@ -136,7 +152,8 @@ def _require_folder(spec: DatasetSpec, folder: str, what: str) -> None:
     if not (spec.root / folder).is_dir():
         raise DataError(
             f"dataset {spec.name}: {what} are missing: no folder "
-            f"{printable(str(spec.root / folder))}"
+            f"{printable(str(spec.root / folder))}{one_too_deep(spec.root, folder)}; unpack them "
+            f"there, or set datasets.{spec.name}.root"
         )
 
 

@@ -79,6 +79,25 @@ class Folder:
         return Folder(identity, sorted(folders), sorted(images), others)
 
 
+def one_too_deep(root: Path, wanted: str) -> str:
+    """Return ``" (root/inner has it)"`` where a folder of the root has what the root lacks.
+
+    Archives are often unpacked into a folder of their own name.
+
+    Parameters
+    ----------
+    root
+        The dataset's root.
+    wanted
+        What it lacks: a path or a pattern, relative to it.
+    """
+    if root.is_dir():
+        for name in Folder.read(root).folders:
+            if next((root / name).glob(wanted), None) is not None:
+                return f" ({printable(str(root / name))} has it)"
+    return ""
+
+
 def _identity(path: Path) -> tuple[int, int]:
     """Tell a real folder from another, whatever links lead to it."""
     status = path.stat()

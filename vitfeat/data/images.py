@@ -200,8 +200,8 @@ def rgb_from_bytes(
         return _to_rgb(image, name)
 
 
-def read_bytes(path: Path, name: str) -> bytes:
-    """Read a whole regular file.
+def read_bytes(path: Path, name: str, most: int = -1) -> bytes:
+    """Read a regular file, whole or so many bytes of it.
 
     Raises
     ------
@@ -212,7 +212,8 @@ def read_bytes(path: Path, name: str) -> bytes:
         # A named pipe would hang on opening.
         if not stat.S_ISREG(path.stat().st_mode):
             raise ImageError(name, "not a regular file")
-        return path.read_bytes()
+        with path.open("rb") as file:
+            return file.read(most)
     except FileNotFoundError:
         what = "a link to a file that does not exist" if path.is_symlink() else "does not exist"
         raise ImageError(name, what) from None

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from vitfeat.data.folders import one_too_deep
 from vitfeat.data.images import printable
 from vitfeat.data.regions import compress
 from vitfeat.errors import DataError
@@ -69,10 +70,23 @@ class Instances:
     annotations: list[Annotation]
 
     def by_image(self) -> dict[int, list[Annotation]]:
-        """Group the annotations by image, of each in the order of their ids."""
+        """Group the annotations by image, of each in the order of their ids.
+
+        Raises
+        ------
+        DataError
+            An annotation of an image stands there twice.
+        """
         groups: dict[int, list[Annotation]] = {}
         for annotation in sorted(self.annotations, key=lambda annotation: annotation.id):
-            groups.setdefault(annotation.image, []).append(annotation)
+            group = groups.setdefault(annotation.image, [])
+            if group and group[-1].id == annotation.id:
+                raise DataError(
+                    f"{self.where}: annotation {annotation.id} of "
+                    f"{printable(self.images[annotation.image].name)} stands there twice; remove "
+                    "one of them"
+                )
+            group.append(annotation)
         return groups
 
     def counts(self, annotation: Annotation) -> str:
@@ -114,19 +128,19 @@ def require_folder(spec: DatasetSpec, folder: str, remedy: str) -> None:
             f"set datasets.{spec.name}.root"
         )
     if not (spec.root / folder).is_dir():
-        raise _missing(spec, f"the folder {folder}", remedy)
+        raise _missing(spec, folder, f"the folder {folder}", remedy)
 
 
 def require_file(spec: DatasetSpec, file: str, remedy: str) -> None:
     """Check that a file of the layout is there; as :func:`require_folder`."""
     if not (spec.root / file).is_file():
-        raise _missing(spec, file, remedy)
+        raise _missing(spec, file, file, remedy)
 
 
-def _missing(spec: DatasetSpec, what: str, remedy: str) -> DataError:
+def _missing(spec: DatasetSpec, path: str, what: str, remedy: str) -> DataError:
     return DataError(
-        f"dataset {spec.name}: {what} is missing in {printable(str(spec.root))}; {remedy}, or set "
-        f"datasets.{spec.name}.root or split"
+        f"dataset {spec.name}: {what} is missing in {printable(str(spec.root))}"
+        f"{one_too_deep(spec.root, path)}; {remedy}, or set datasets.{spec.name}.root or split"
     )
 
 
@@ -302,9 +316,16 @@ def _path(where: str, name: Any) -> str:
 
 
 def _categories(where: str, entries: list[Any]) -> Iterator[tuple[int, Category]]:
+    ids: set[int] = set()
     for id_, name, supercategory in _entries(where, "categories", entries):
         if not isinstance(name, str) or not isinstance(supercategory, str | None):
             raise DataError(f"{where}: category {id_} has no name that is a text")
+        if id_ in ids:
+            raise DataError(
+                f"{where}: category {id_} ({printable(name)}) stands there twice; remove one of "
+                "them"
+            )
+        ids.add(id_)
         yield id_, Category(name, supercategory or "")
 
 

@@ -87,6 +87,17 @@ def read_mask(path: str | os.PathLike[str], size: tuple[int, int], name: str | N
     return np.asarray(values, dtype=np.uint8)
 
 
+def check_mask(path: str | os.PathLike[str], size: tuple[int, int], name: str) -> None:
+    """Check a mask by its header alone: see :func:`read_mask`.
+
+    Raises
+    ------
+    ImageError
+        The file cannot be read, is no such PNG, or not of the frame's size.
+    """
+    _kind(read_bytes(Path(path), name, len(_START) + 10), name, size)
+
+
 def _kind(data: bytes, name: str, size: tuple[int, int]) -> tuple[int, int]:
     """Check a PNG's header before anything is decoded; return bits a pixel and colour type."""
     if not data.startswith(_START) or len(data) < len(_START) + 10:

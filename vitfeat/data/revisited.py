@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vitfeat.data.companions import RelevanceRow
-from vitfeat.data.folders import Folder, Tally
+from vitfeat.data.folders import Folder, Tally, one_too_deep
 from vitfeat.data.images import printable
 from vitfeat.data.listing import Box, Candidate, Listing, start_of
 from vitfeat.data.plain_pickle import read_plain_pickle
@@ -177,7 +177,9 @@ def _pickle(spec: DatasetSpec) -> Path:
     if len(found) != 1:
         names = ", ".join(printable(path.name) for path in found[:5])
         problem = (
-            f"several files gnd_*.pkl in {root} ({names})" if found else f"no gnd_*.pkl in {root}"
+            f"several files gnd_*.pkl in {root} ({names})"
+            if found
+            else f"no gnd_*.pkl in {root}{one_too_deep(spec.root, 'gnd_*.pkl')}"
         )
         raise DataError(
             f"dataset {spec.name}: {problem}; put gnd_roxford5k.pkl or gnd_rparis6k.pkl there, and "

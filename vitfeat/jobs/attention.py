@@ -21,8 +21,9 @@ from vitfeat.analysis.moments import StreamingMoments
 from vitfeat.analysis.rows import AttentionRow
 from vitfeat.errors import AnalysisError
 from vitfeat.jobs.attention_source import attention_of
-from vitfeat.jobs.reading import ahead, read_rows, reader, rows_that_fit, slices
+from vitfeat.jobs.reading import ahead, reader, rows_that_fit, slices
 from vitfeat.maps import BY_CLASS, CLASS_DEVIATION, ROLLOUT, AttentionMaps, write_maps
+from vitfeat.store.pieces import read_rows
 from vitfeat.store.reader import FeatureStore, open_store
 from vitfeat.tables import write_table
 

@@ -26,8 +26,9 @@ from vitfeat.jobs.map_files import (
     write_grid,
     write_single_maps,
 )
-from vitfeat.jobs.reading import index_of, read_rows
+from vitfeat.jobs.reading import index_of
 from vitfeat.store.limits import spread
+from vitfeat.store.pieces import read_rows
 from vitfeat.store.reader import FeatureStore, open_store
 from vitfeat.text import nearest, plural
 

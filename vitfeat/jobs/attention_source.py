@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from vitfeat.analysis.attention.summary import AttentionSummary, Tokens
 from vitfeat.errors import AnalysisError
-from vitfeat.jobs.reading import read_rows, slices, whole_chunks
+from vitfeat.jobs.reading import slices, whole_chunks
 from vitfeat.store.arrays import SUMMARY_GROUP
+from vitfeat.store.pieces import read_rows
 from vitfeat.store.reader import FeatureStore
 
 # Bytes that are read at once, of all arrays together; a few such pieces are in memory.

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from vitfeat.analysis.agreement import scores, shuffled
 from vitfeat.analysis.rows import ClusteringRow
 from vitfeat.errors import AnalysisError
-from vitfeat.jobs.features import ARRAYS, image_features
+from vitfeat.jobs.features import ARRAYS, image_features, image_rows
 from vitfeat.jobs.layer_clusters import Runs, cluster_layers
 from vitfeat.store.reader import FeatureStore, open_store
 from vitfeat.tables import write_table
@@ -81,7 +81,7 @@ def write_clustering(
             continue
         _check_stored(store, kind)
         positions = store.layer_positions(pattern_layers if kind == "attention_mean" else "all")
-        kept = store.rows(ARRAYS[kind])
+        kept = image_rows(store, kind)
         used = np.flatnonzero(labelled[kept])
         labels = store.labels[kept[used]]
         n_clusters = clusters or len(np.unique(labels))

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from vitfeat.analysis.cka.gram import Read, token_means
 from vitfeat.errors import StoreError
 from vitfeat.final_norm import FinalNorm
-from vitfeat.jobs.reading import image_tokens, reader, rows_that_fit, slices
+from vitfeat.jobs.reading import reader, rows_that_fit, slices
+from vitfeat.store.pieces import image_tokens
 from vitfeat.store.reader import FeatureStore
 
 ARRAYS = {"cls": "cls", "mean": "spatial", "attention_mean": "attention_mean"}
@@ -77,6 +78,22 @@ def image_features(
     for start, stop in slices(n, rows_at_once):
         out[start:stop] = read(start, stop).reshape(stop - start, -1)
     return out
+
+
+def image_rows(store: FeatureStore, kind: str) -> NDArray[np.int64]:
+    """Return the images that features can be made of, as rows of the store.
+
+    An array may hold some images only; :func:`image_features` counts them by their place here.
+
+    Raises
+    ------
+    StoreError
+        The array is absent or damaged.
+    """
+    # Ragged tokens are several an image, of all of them.
+    if store.is_ragged and kind == "mean" and ARRAYS[kind] in store:
+        return np.arange(store.n_images, dtype=np.int64)
+    return store.rows(ARRAYS[kind])
 
 
 def _normed(read: Read, norm: FinalNorm) -> Read:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from vitfeat.analysis.cka.gram import Gram, Read, add, gram, token_means
 from vitfeat.analysis.cka.gramfile import (
     NOTHING,
@@ -15,6 +17,7 @@ from vitfeat.analysis.cka.gramfile import (
 )
 from vitfeat.device import torch_device_name
 from vitfeat.errors import AnalysisError
+from vitfeat.jobs.features import image_features
 from vitfeat.jobs.reading import reader, rows_that_fit
 from vitfeat.store.layout import TOKEN_ARRAYS
 from vitfeat.store.reader import FeatureStore, open_store
@@ -57,8 +60,8 @@ def write_grams(
     Raises
     ------
     AnalysisError
-        When the store lacks tokens that the model has, or a part is of other features or no part
-        of what is asked for.
+        When the store lacks tokens that the model has, or they are to be flattened and images have
+        different numbers of them; or a part is of other features or no part of what is asked for.
     """
     store = open_store(store_path)
     known = [GramFile(p) for p in parts]
@@ -79,6 +82,12 @@ def write_grams(
     if made_from == NOTHING:
         write_left_out(out, store.n_images, meta)
         return
+    if store.is_ragged and made_from in ("spatial", "all"):
+        raise AnalysisError(
+            f"{store_path}: images have different numbers of tokens, and flattened ones "
+            f"({tokens!r}) cannot be compared; take cls or mean, or extract the dataset in the "
+            "view square or padded"
+        )
     wanted = [n for n in TOKEN_ARRAYS[made_from] if store.model_has(n)]
     _check_parts(known, tokens, [] if made_from == "mean" else wanted)
     done = {part.meta.made_from for part in known}
@@ -95,6 +104,10 @@ def write_grams(
     share = max_bytes // 2 if made_from == "mean" else max_bytes
 
     def read(name: str, position: int) -> Read:
+        if made_from == "mean" and store.is_ragged:
+            return lambda start, stop: image_features(
+                store, "mean", position, np.arange(start, stop)
+            )
         features = reader(store, name, position)
         if made_from != "mean":
             return features

@@ -15,18 +15,13 @@ from numpy.typing import NDArray
 
 from vitfeat.analysis.cka.gram import Read
 from vitfeat.data.index import Index
-from vitfeat.errors import AnalysisError, StoreError
+from vitfeat.errors import AnalysisError
+from vitfeat.store.pieces import Entries, read_rows
 from vitfeat.store.reader import FeatureStore
 
 Item = TypeVar("Item")
 
 _END: Any = object()
-
-# Entries are picked out of the run that they are in, if it is at most so many times longer.
-_SPARSE = 2
-
-Entries = NDArray[np.intp] | None
-"""Which of an array's entries are meant, by their place along its first dimension; None is all."""
 
 
 def shared_entries(
@@ -74,43 +69,6 @@ def reader(store: FeatureStore, name: str, position: int, entries: Entries = Non
     return read
 
 
-def read_rows(
-    store: FeatureStore,
-    name: str,
-    start: int,
-    stop: int,
-    position: int | None = None,
-    entries: Entries = None,
-) -> NDArray[Any]:
-    """Read rows start:stop of an array, or of the entries that are meant, of all layers or of one.
-
-    Raises
-    ------
-    StoreError
-        A chunk is damaged.
-    """
-    array = store[name]
-    try:
-        if entries is None:
-            rows: Any = array[start:stop] if position is None else array[start:stop, position]
-        else:
-            picked = entries[start:stop]
-            first, last = (int(picked.min()), int(picked.max())) if len(picked) else (0, -1)
-            if last - first < _SPARSE * len(picked):
-                # A run is read many times faster than entries of it.
-                whole = slice(first, last + 1)
-                run = np.asarray(array[whole] if position is None else array[whole, position])
-                rows = run if (np.diff(picked) == 1).all() else run[picked - first]
-            else:
-                rows = array.oindex[picked] if position is None else array.oindex[picked, position]
-        return np.asarray(rows)
-    except Exception as error:  # each codec raises its own class
-        raise StoreError(
-            f"{store.path}: images {start} to {stop - 1} of {name} cannot be decoded "
-            f"({str(error).splitlines()[0]}); remove the store and extract it again"
-        ) from error
-
-
 def index_of(store: FeatureStore, path: Path) -> Index:
     """Read the index that a store was made from.
 
@@ -126,36 +84,6 @@ def index_of(store: FeatureStore, path: Path) -> Index:
             "dataset, or extract the store again"
         )
     return index
-
-
-def image_tokens(
-    store: FeatureStore, row: int, position: int, name: str = "spatial"
-) -> NDArray[Any]:
-    """Read the spatial tokens of one image and layer, whatever the store's grids.
-
-    Parameters
-    ----------
-    store, row, position
-        The image, and where the layer stands in the array.
-    name
-        An array of spatial tokens of all images.
-
-    Returns
-    -------
-    NDArray
-        (Y, X, channel), in the stored type.
-
-    Raises
-    ------
-    StoreError
-        There is no such array, or a chunk is damaged.
-    """
-    if not store.is_ragged:
-        return np.asarray(read_rows(store, name, row, row + 1, position)[0])
-    start, stop = (int(place) for place in store.token_start[row : row + 2])
-    tokens = read_rows(store, name, start, stop, position)
-    rows, columns = (int(side) for side in store.grid_shapes[row])
-    return np.reshape(tokens, (rows, columns, tokens.shape[-1]))
 
 
 def rows_that_fit(array: zarr.Array[Any], max_bytes: int, extra: int = 0) -> int:

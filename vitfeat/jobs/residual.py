@@ -21,15 +21,9 @@ from vitfeat.analysis.residual import BRANCHES, cka_rows, norm_ratios, norm_rows
 from vitfeat.analysis.rows import ResidualCkaRow, ResidualNormRow
 from vitfeat.device import torch_device_name
 from vitfeat.errors import AnalysisError
-from vitfeat.jobs.reading import (
-    Entries,
-    read_rows,
-    reader,
-    shared_entries,
-    slices,
-    whole_chunks,
-)
+from vitfeat.jobs.reading import reader, shared_entries, slices, whole_chunks
 from vitfeat.store.layout import TOKEN_ARRAYS
+from vitfeat.store.pieces import Entries, read_rows
 from vitfeat.store.reader import FeatureStore, open_store
 from vitfeat.tables import write_table
 from vitfeat.text import plural

@@ -19,6 +19,7 @@ from vitfeat.models.layers import select_layers
 from vitfeat.store import codec
 from vitfeat.store.arrays import FINAL_NORM_GROUP, SUMMARY_GROUP, group_of, rows_name
 from vitfeat.store.layout import ATTRIBUTE, FORMAT_VERSIONS
+from vitfeat.store.pieces import image_tokens
 from vitfeat.store.writer import partial_path
 from vitfeat.text import nearest
 
@@ -278,6 +279,46 @@ class FeatureStore:
             else:
                 raise StoreError(f"{self.path}: layer {name} is not stored; it has {self.layers}")
         return sorted(positions)
+
+    def tokens(self, image: int | str, layer: int | str = "last") -> NDArray[Any]:
+        """Read the spatial tokens of one image, as its grid.
+
+        Parameters
+        ----------
+        image
+            Row of the store, or the image's id.
+        layer
+            Layer by name or number.
+
+        Returns
+        -------
+        numpy.ndarray
+            (Y, X, channel), in the stored type. ``view.box(width, height)`` is the rectangle of the
+            image that the grid covers.
+
+        Raises
+        ------
+        StoreError
+            There is no such image, layer or array, or a chunk is damaged.
+        """
+        row = self._row(image)
+        positions = self.layer_positions(layer)
+        if len(positions) != 1:
+            raise StoreError(f"{self.path}: tokens are read of one layer at a time, not {layer!r}")
+        return image_tokens(self, row, positions[0])
+
+    def _row(self, image: int | str) -> int:
+        if isinstance(image, str):
+            if image not in self.image_ids:
+                raise StoreError(
+                    f"{self.path}: no image {image!r}{nearest(image, self.image_ids)}; image_ids "
+                    "has all"
+                )
+            return self.image_ids.index(image)
+        row = int(image)
+        if not -self.n_images <= row < self.n_images:
+            raise StoreError(f"{self.path}: no row {row}; it has {self.n_images} images")
+        return row % self.n_images
 
     def to_xarray(self) -> xarray.Dataset:
         """Return everything as one lazy, labelled dataset.

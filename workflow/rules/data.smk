@@ -72,6 +72,8 @@ rule annotations:
         f"{RESULTS}/benchmarks/annotations/{{kind}}/{{dataset}}.tsv"
     wildcard_constraints:
         kind="regions|relevance|frames|points",
+    # Flaws of annotations are found before models run.
+    priority: 1
     conda:
         "../../environment.yml"
     resources:

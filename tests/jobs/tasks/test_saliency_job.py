@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.stats import hypergeom
 
 from tests.jobs.tasks.annotated import (
     HEADS,
@@ -274,6 +275,14 @@ def test_the_figure_s_numbers(
         for kind, some in (("best_head", best), ("merged", merged)):
             mean = np.mean([n.iou for n in some])
             assert mean == pytest.approx(found[number, f"attn_{query}", kind, ""])
+        mean = np.mean([n.iou_chance for n in best])
+        by_chance = values(rows, "iou_chance")[number, f"attn_{query}", "best_head", ""]
+        assert mean == pytest.approx(by_chance)
+        for one in own:
+            k, f = one.n_kept, one.n_foreground
+            chances = hypergeom(6, f, k).pmf(range(k + 1))
+            expected = sum(chances[i] * i / (k + f - i) for i in range(min(k, f) + 1))
+            assert one.iou_chance == pytest.approx(expected)
         row = query_row(attention, query)[0, position].mean(0)
         assert merged[0].iou == pytest.approx(iou_by_loops(row, true[0], 0.6))
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from vitfeat.analysis.rows import TaskRow
 from vitfeat.errors import AnalysisError
-from vitfeat.jobs.features import ARRAYS, image_features
+from vitfeat.jobs.features import ARRAYS, image_features, image_rows
 from vitfeat.store.reader import FeatureStore, open_store
 from vitfeat.tasks.knn import share_within
 from vitfeat.text import plural
@@ -98,7 +98,7 @@ class Pair:
                 log(f"{self.test.store.model} has no CLS token: {kind} left out")
                 continue
             for store in (self.test.store, self.train.store):
-                if array not in store or store.is_limited(array):
+                if array not in store or len(image_rows(store, kind)) < store.n_images:
                     what = "of some images only" if array in store else "not stored"
                     raise AnalysisError(
                         f"{store.path}: {array} {what} (it holds {', '.join(store.array_names)}), "

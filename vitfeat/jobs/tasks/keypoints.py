@@ -15,8 +15,8 @@ from threadpoolctl import threadpool_limits
 from vitfeat.analysis.rows import TaskRow
 from vitfeat.data.images import printable
 from vitfeat.errors import AnalysisError
-from vitfeat.jobs.reading import image_tokens
 from vitfeat.jobs.tasks.keypoint_task import Placed, Task
+from vitfeat.store.pieces import image_tokens
 from vitfeat.store.reader import FeatureStore
 from vitfeat.tables import write_table
 from vitfeat.tasks.keypoints import Score, chance_scores, scores

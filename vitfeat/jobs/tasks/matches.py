@@ -74,7 +74,8 @@ def write_matches(
         drawn,
         alpha,
         title=label or store.model,
-        note=f"{dataset}, {len(pairs)} of {plural(n_pairs, 'pair')}, source left and target right",
+        note=f"{dataset}, {len(pairs)} of {plural(n_pairs, 'image pair')}: keypoints of the left "
+        "image, and where a layer finds them in the right one",
     )
     save_with_numbers(drawing, out, MatchRow, table(pairs, drawn))
 

@@ -18,6 +18,7 @@ from vitfeat.jobs.features import ARRAYS
 from vitfeat.jobs.figure_files import save_with_numbers
 from vitfeat.jobs.reading import index_of
 from vitfeat.jobs.tasks.retrieval import Task, ranked, read_task, usable
+from vitfeat.plots.tasks.measures import DRAWN
 from vitfeat.plots.tasks.ranking import Result, Search, ranking
 from vitfeat.store.limits import spread
 from vitfeat.store.reader import FeatureStore, open_store
@@ -123,9 +124,10 @@ def write_ranking(
         ]
     figure = ranking(
         searches,
-        title=f"Retrieval: {label or store.model}",
-        note=f"{store_path.parent.name}, layer {store.layers[places[0]]}, {named}, "
-        f"{len(chosen)} of {len(task.queries):,} queries, "
+        title=f"{DRAWN['retrieval'].title}: {label or store.model}",
+        note=f"{store_path.parent.name}, layer {store.layers[places[0]]}, "
+        f"{DRAWN['retrieval'].kinds[named]}, {len(chosen)} of "
+        f"{plural(len(task.queries), 'query image')}, "
         f"{plural(len(task.database), 'database image')}",
     )
     save_with_numbers(figure, out, RankingRow, rows)

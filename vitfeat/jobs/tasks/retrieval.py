@@ -13,7 +13,7 @@ from vitfeat.analysis.rows import TaskRow
 from vitfeat.data.companions import RelevanceRow, read_relevance
 from vitfeat.data.images import printable
 from vitfeat.errors import AnalysisError
-from vitfeat.jobs.features import ARRAYS, image_features
+from vitfeat.jobs.features import ARRAYS, image_features, image_rows
 from vitfeat.jobs.reading import slices
 from vitfeat.store.reader import FeatureStore, open_store
 from vitfeat.tables import write_table
@@ -170,9 +170,7 @@ def usable(store: FeatureStore, kind: str, log: Log) -> bool:
     if not store.model_has(array):
         log(f"{store.model} has no CLS token: {kind} left out")
         return False
-    # Ragged tokens are several an image, of all of them.
-    limited = store.is_limited(array) and not (kind == "mean" and store.is_ragged)
-    if array not in store or limited:
+    if array not in store or len(image_rows(store, kind)) < store.n_images:
         what = "of some images only" if array in store else "not stored"
         raise AnalysisError(
             f"{store.path}: {array} {what} (it holds {', '.join(store.array_names)}), which "

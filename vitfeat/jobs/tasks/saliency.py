@@ -12,9 +12,10 @@ from vitfeat.analysis.rows import TaskRow
 from vitfeat.analysis.saliency import Overlaps, chance_iou, joined, overlaps
 from vitfeat.data.companions import read_regions
 from vitfeat.errors import AnalysisError
-from vitfeat.jobs.reading import index_of, read_rows, rows_that_fit, slices
+from vitfeat.jobs.reading import index_of, rows_that_fit, slices
 from vitfeat.jobs.tasks.foreground import Foregrounds
 from vitfeat.store.arrays import SUMMARY_GROUP
+from vitfeat.store.pieces import read_rows
 from vitfeat.store.reader import FeatureStore, open_store
 from vitfeat.tables import write_table
 from vitfeat.text import plural

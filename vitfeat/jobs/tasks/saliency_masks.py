@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vitfeat.analysis.rows import TaskRow, read_task
-from vitfeat.analysis.saliency import iou, kept_tokens, merged
+from vitfeat.analysis.saliency import chance_iou, iou, kept_tokens, merged
 from vitfeat.data.companions import read_regions
 from vitfeat.data.index import Index
 from vitfeat.data.indexed import indexed_image, view_of
@@ -184,7 +184,10 @@ def _kept(
     found = []
     for number, row in ((head, attention[head]), (None, merged(attention))):
         tokens = kept_tokens(row, mass).reshape(foreground.shape)
-        found.append(Kept(query, number, tokens, float(iou(tokens.ravel(), foreground.ravel()))))
+        value = float(iou(tokens.ravel(), foreground.ravel()))
+        n_kept, n_foreground = (np.array([part.sum()]) for part in (tokens, foreground))
+        by_chance = float(chance_iou(n_kept, n_foreground, foreground.size)[0])
+        found.append(Kept(query, number, tokens, value, by_chance))
     return found
 
 

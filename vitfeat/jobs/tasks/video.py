@@ -16,11 +16,13 @@ from vitfeat.data.companions import read_frames
 from vitfeat.data.images import printable
 from vitfeat.data.masks import write_mask
 from vitfeat.errors import AnalysisError
-from vitfeat.jobs.reading import image_tokens, index_of
+from vitfeat.jobs.reading import index_of
 from vitfeat.jobs.tasks.video_strip import Shown, sequences_to_draw
 from vitfeat.jobs.tasks.videos import Log, Video, videos
 from vitfeat.plots import style
+from vitfeat.plots.tasks.measures import DRAWN
 from vitfeat.plots.tasks.video import StripRow, frames_figure
+from vitfeat.store.pieces import image_tokens
 from vitfeat.store.reader import FeatureStore, open_store
 from vitfeat.tables import write_table
 from vitfeat.tasks.propagation import Propagation, propagate
@@ -148,8 +150,12 @@ def write_video(
     ]
     write_table(out, TaskRow, rows)
     if figure is not None:
-        title = f"{label or store.model}, layer {store.layers[-1]}"
-        note = f"{store_path.parent.name}: the objects of the first frame, followed"
+        title = f"{DRAWN['video'].title}: {label or store.model}"
+        count = plural(len({frame.sequence for frame in frames}), "sequence")
+        note = (
+            f"{store_path.parent.name}, layer {store.layers[-1]}, {len(strip)} of {count}. Areas "
+            "and their numbers: predicted from the objects of the first frame"
+        )
         style.save(frames_figure(strip, title=title, note=note), figure)
 
 

@@ -130,6 +130,7 @@ def best_figure(
     note: str,
     baseline: str,
     remarks: Sequence[str] = (),
+    width: float = WIDTH,
 ) -> Figure:
     """Draw the best layer of every model: a row a model, a column a score, and one for its depth.
 
@@ -145,6 +146,8 @@ def best_figure(
         Around the figure.
     baseline
         What the grey strokes are called.
+    width
+        Of a column, in inches.
     """
     present = {one.curve.model.id for one in best}
     drawn = [model for model in models if model.id in present]
@@ -156,7 +159,7 @@ def best_figure(
         legend.append(_stroke(baseline))
     left = max((text_width(model.label, style.SMALL_SIZE) for model in drawn), default=0) + 0.1
     height = pitch * max(len(drawn), 1)
-    columns = [Space(left, WIDTH, 0.2)] + [Space(0, WIDTH, 0.2)] * len(scores)
+    columns = [Space(left, width, 0.2)] + [Space(0, width, 0.2)] * len(scores)
     first = next(iter(scores))
     with style.settings():
         sheet = Sheet(

@@ -13,8 +13,10 @@ from matplotlib.lines import Line2D
 from vitfeat.plots import style
 from vitfeat.plots.across.curves import Panel, shown
 from vitfeat.plots.across.lines import set_scale, y_limits
+from vitfeat.plots.labels import HINTING
 from vitfeat.plots.looks import family_title, looks, reference_look, size_handles
 from vitfeat.plots.models import Model
+from vitfeat.plots.similarity.blocks import text_width
 from vitfeat.plots.strips import Cell, Strips, Track, cell_height
 
 MOST = 8
@@ -22,6 +24,9 @@ MOST = 8
 
 MARKED = 6
 """Markers on a curve: with more, those of a family's sizes would hide one another."""
+
+NUMBERS = 0.36
+"""Inches left of a row for its numbers; more where they are wider."""
 
 OTHERS = "#D4D4D4"
 """Of the other families' curves behind a family's own."""
@@ -74,6 +79,7 @@ def by_family(
                 cell_height(len(families), MOST),
             ),
             across="depth",
+            ticks=max(NUMBERS, *map(_numbers_width, panels)),
             title=title,
             note=note,
             legend=legend,
@@ -106,3 +112,14 @@ def by_family(
                             zorder=3,
                         )
     return strips.figure
+
+
+def _numbers_width(panel: Panel) -> float:
+    """Return how wide the numbers beside a row are, in inches, with room around them."""
+    ax = Figure().subplots()
+    low, high = y_limits(panel, bands=False)
+    set_scale(ax, panel, (low, high))
+    numbers = zip(ax.get_yticks(), ax.get_yticklabels(), strict=True)
+    texts = [label.get_text() for at, label in numbers if low <= at <= high]
+    widths = [text_width(text, style.SMALL_SIZE) for text in texts if text]
+    return max(widths, default=0.0) * HINTING + 0.07

@@ -10,14 +10,15 @@ from matplotlib.figure import Figure
 
 from vitfeat.analysis.rows import TaskRow
 from vitfeat.errors import AnalysisError
-from vitfeat.plots.across.curves import floors, missing, no_values_of
+from vitfeat.plots.across.curves import no_values_of
 from vitfeat.plots.across.lines import Section, by_layer
 from vitfeat.plots.models import Model
 from vitfeat.plots.tasks.columns import Head
 from vitfeat.plots.tasks.depths import DepthColumn, depths
 from vitfeat.plots.tasks.heat_map import Cells, heat_map
-from vitfeat.plots.tasks.measures import DRAWN, VARIANTS, series
+from vitfeat.plots.tasks.measures import DRAWN, named, series
 from vitfeat.plots.tasks.panels import TaskPanel, task_panels
+from vitfeat.plots.tasks.scores import below, one_chance
 from vitfeat.tasks.headlines import (
     HEADLINES,
     BestTaskRow,
@@ -108,13 +109,17 @@ def heat_map_figure(of: Headlines) -> Figure:
                 values[row, place] = column[model.id].value
                 dagger = OTHER if of.is_other(place, model) else ""
                 notes[row][place] = f"{column[model.id].layer}{dagger}"
+    several = (
+        " Every column has its own scale of colours; its greatest value is framed."
+        if len(of.models) > 1
+        else ""
+    )
     return heat_map(
-        Cells([_head(column) for column in of.columns], values, notes),
+        Cells([_head(column) for column in of.columns], values, notes, turned=True),
         of.models,
         title="All tasks in the best layer",
         note="Values times 100; behind them, small, the number of the best layer, counted from 0 "
-        "and chosen on the same data. Every column has its own scale of colours; its greatest "
-        "value is framed.",
+        f"and chosen on the same data.{several}",
         remarks=_remarks(of, dagger=True),
     )
 
@@ -135,8 +140,8 @@ def depths_figure(of: Headlines) -> Figure:
         columns,
         of.models,
         title="Where the best layers lie",
-        note="Depth of the layer that is best by the headline of each task: 0 is the first layer, "
-        "1 the last. Grey bar: median of the trained models.",
+        note="Depth of the layer that is best by the headline of each task, chosen on the same "
+        "data: 0 is the first layer, 1 the last. Grey bar: median of the trained models.",
         remarks=_remarks(of, dagger=False),
     )
 
@@ -171,14 +176,24 @@ def layers_figure(given: Sequence[TaskPanel], models: Sequence[Model]) -> Figure
     AnalysisError
         No model has values.
     """
-    panels = [one.panel for one in given]
+    panels = one_chance([one.panel for one in given], models)
     return by_layer(
         [Section("", panels, ACROSS)],
         models,
         title="All tasks by layer",
         note="The headline of each task and dataset, each on its own scale; layers counted from 0.",
-        remarks=floors(panels) + missing(panels, models),
+        remarks=_features(given) + below(panels, models),
     )
+
+
+def _features(given: Sequence[TaskPanel]) -> list[str]:
+    """Say which features are drawn, of the tasks that there are several for."""
+    found: dict[str, dict[str, None]] = {}
+    for one in given:
+        task = DRAWN[one.task]
+        if len(task.kinds) > 1 and not task.by_variant:
+            found.setdefault(task.kinds[one.features], {})[HEADLINES[one.task].title] = None
+    return [f"{kind}: {', '.join(titles)}." for kind, titles in found.items()]
 
 
 def _panel(column: Column, rows: Sequence[TaskRow], models: Sequence[Model]) -> TaskPanel:
@@ -200,7 +215,7 @@ def _measure(column: Column) -> str:
     name, variant = HEADLINES[column.task].name, column.variant
     if column.task == "keypoints":
         return f"{name}@{variant}"
-    return f"{name}, {VARIANTS.get(variant, variant)}" if variant else name
+    return f"{name}, {named(variant)}" if variant else name
 
 
 def _head(column: Column) -> Head:

@@ -24,6 +24,9 @@ RULE = 0.06
 PITCH = 0.108
 """Of lines of texts, in inches."""
 
+DESCENT = 0.25 * style.SMALL_SIZE
+"""Points of letters below their line."""
+
 SLACK = 0.05
 """Inches that columns are wider than their longest words, which neighbours would join else."""
 
@@ -56,7 +59,7 @@ class Columns:
     heads
         From left to right.
     width
-        Of each column, in inches; more where a heading is wider than its columns.
+        Of each column, in inches; more below a heading that is wider than its columns.
     gap
         Between columns, in inches.
     turned
@@ -64,8 +67,8 @@ class Columns:
 
     Attributes
     ----------
-    width
-        Of each column.
+    widths
+        Of the columns; those below one heading are equally wide.
     lefts
         Left edges of the columns.
     whole
@@ -84,34 +87,44 @@ class Columns:
                 runs[-1] = head.group, runs[-1][1] + 1
             else:
                 runs.append((head.group, 1))
-        words = [] if turned else [word for head in heads for word in _words(head.text)]
-        self.width = max([width, *(min(_wide(word) + SLACK, WIDEST) for word in words)])
-        # No word of a heading may reach into the next group.
-        for group, count in runs:
-            for word in group.split():
-                self.width = max(self.width, (_wide(word, "bold") - gap * (count - 1)) / count)
+        self.widths: list[float] = []
         self.lefts: list[float] = []
         self._groups: list[tuple[list[str], float, float]] = []
         left = 0.0
         for group, count in runs:
-            self.lefts += [left + at * (self.width + gap) for at in range(count)]
-            right = self.lefts[-1] + self.width
+            texts = [head.text for head in heads[len(self.widths) :][:count]]
+            wide = max([width, *map(self._least, texts)])
+            # No word of a heading may reach into the next group.
+            for word in group.split():
+                # A hair more than just enough: sums of widths are rounded.
+                wide = max(wide, (_wide(word, "bold") + 0.01 - gap * (count - 1)) / count)
+            self.widths += [wide] * count
+            self.lefts += [left + at * (wide + gap) for at in range(count)]
+            right = self.lefts[-1] + wide
             lines = wrapped(group, right - left, weight="bold") if group else []
             self._groups.append((lines, left, right))
             left = right + gap + GROUP_GAP
-        self.whole = self.lefts[-1] + self.width
-        self._texts = [head.text for head in heads] if turned else self._broken()
+        self.whole = self.lefts[-1] + self.widths[-1]
         if turned:
-            self._below = max(map(_wide, self._texts))
+            self._texts = ["\n".join(_lines(head.text)) for head in heads]
+            self._below = max(_wide(line) for head in heads for line in _lines(head.text))
         else:
+            self._texts = self._broken()
             self._below = PITCH * (1 + max(text.count("\n") for text in self._texts))
         most = max(len(lines) for lines, _, _ in self._groups)
         self.above = 0.05 + self._below + (LINE_HEIGHT * most + RULE if most else 0)
 
+    def _least(self, text: str) -> float:
+        """Return how wide a column must be for its text."""
+        if self._turned:
+            return PITCH * len(_lines(text)) + SLACK
+        return max((min(_wide(word) + SLACK, WIDEST) for word in _words(text)), default=0.0)
+
     def _broken(self) -> list[str]:
         """Break texts to the width, so that the same parts of all columns begin at one height."""
         parts = [
-            [wrapped(part, self.width) for part in head.text.split("\n")] for head in self._heads
+            [wrapped(part, width) for part in head.text.split("\n")]
+            for head, width in zip(self._heads, self.widths, strict=True)
         ]
         most = max(map(len, parts))
         tall = [max(len(some[at]) for some in parts if at < len(some)) for at in range(most)]
@@ -129,19 +142,20 @@ class Columns:
     def write(self, ax: Axes, height: float) -> None:
         """Write headings and texts above an axes of so many inches."""
         across = ax.get_xaxis_transform()
-        for text, left in zip(self._texts, self.lefts, strict=True):
-            # From above, so that lines of neighbours are at one height.
-            up = 2.5 if self._turned else 2.5 + 72 * self._below
+        for text, left, width in zip(self._texts, self.lefts, self.widths, strict=True):
+            # By the last line's baseline: all upright texts have as many lines, some empty.
+            up = 2.5 if self._turned else 2.5 + DESCENT
             ax.annotate(
                 text,
-                (left + self.width / 2, 1),
+                (left + width / 2, 1),
                 (0, up),
                 xycoords=across,
                 textcoords="offset points",
                 size=style.SMALL_SIZE,
                 ha="center",
-                va="bottom" if self._turned else "top",
+                va="bottom" if self._turned else "baseline",
                 rotation=90 if self._turned else 0,
+                multialignment="left" if self._turned else "center",
                 linespacing=1.1,
             )
         rule = 1 + (0.05 + self._below + RULE / 2) / height
@@ -185,6 +199,11 @@ def labels_width(models: Sequence[Model]) -> float:
 def _words(text: str) -> list[str]:
     """Parts of a text that should not be broken: dataset names break at hyphens and the like."""
     return [part for part in re.findall(r"[^\s\-_./]+[\-_./]?", text) if part]
+
+
+def _lines(text: str) -> list[str]:
+    """Parts of a text that is turned, without empty ones: it is not aligned with its neighbours."""
+    return [part for part in text.split("\n") if part]
 
 
 def _wide(text: str, weight: str = "normal") -> float:

@@ -13,11 +13,15 @@ from vitfeat.plots.models import Model
 from vitfeat.plots.sheet import Sheet, Space
 from vitfeat.plots.tasks.columns import Columns, Head, labels_width, model_rows
 
-WIDTH, GAP, PITCH = 0.55, 0.14, 0.15
+WIDTH, GAP, PITCH = 0.41, 0.1, 0.15
 """Of a column, between columns, and of a row, in inches."""
 
 ENDS = 0.14
 """Inches below, for the numbers of the first and the last layer."""
+
+
+LINES = "#E4E4E4"
+"""Of rows, and of both ends of a column."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +69,7 @@ def depths(
     title, note, remarks
         Around the figure.
     """
-    placed = Columns([column.head for column in columns], WIDTH, gap=GAP)
+    placed = Columns([column.head for column in columns], WIDTH, gap=GAP, turned=True)
     height = PITCH * len(models)
     with style.settings():
         sheet = Sheet(
@@ -78,13 +82,16 @@ def depths(
         ax = sheet.axes(0)
         ax.set_label("depths")
         model_rows(ax, models, placed.whole)
-        for column, left in zip(columns, placed.lefts, strict=True):
-            right = left + placed.width
-            ax.hlines(range(len(models)), left, right, color="#E4E4E4", lw=0.6, zorder=1)
+        for column, left, width in zip(columns, placed.lefts, placed.widths, strict=True):
+            right = left + width
+            ax.hlines(range(len(models)), left, right, color=LINES, lw=0.6, zorder=1)
+            # A dot at the end of a column is else not told from one at the start of the next.
+            ends = ax.vlines([left, right], -0.5, len(models) - 0.5, color=LINES, lw=0.6, zorder=1)
+            ends.set(label="_ends", clip_on=False)
             middle = median_depth(column, models)
             if np.isfinite(middle):
                 ax.plot(
-                    [left + middle * placed.width] * 2,
+                    [left + middle * width] * 2,
                     [-0.5, len(models) - 0.5],
                     color="#CFCFCF",
                     lw=2.6,
@@ -95,7 +102,7 @@ def depths(
                 )
             held = [(row, m) for row, m in enumerate(models) if m.id in column.depths]
             dots = ax.scatter(
-                [left + column.depths[model.id] * placed.width for _, model in held],
+                [left + column.depths[model.id] * width for _, model in held],
                 [row for row, _ in held],
                 s=16,
                 c=[style.family_colour(model.family) for _, model in held],

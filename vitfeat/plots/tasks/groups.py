@@ -11,16 +11,23 @@ from matplotlib.figure import Figure
 
 from vitfeat.analysis.rows import TaskRow
 from vitfeat.errors import AnalysisError
+from vitfeat.plots import style
 from vitfeat.plots.across.breakout import HeadPanel, Heads, breakout
 from vitfeat.plots.across.curves import images_text, least, no_values_of
+from vitfeat.plots.labels import HINTING
 from vitfeat.plots.models import Model
+from vitfeat.plots.similarity.blocks import text_width
 from vitfeat.plots.tasks.columns import Head
-from vitfeat.plots.tasks.heat_map import Cells, heat_map
+from vitfeat.plots.tasks.heat_map import NARROW, Cells, heat_map
 from vitfeat.plots.tasks.measures import DRAWN
 from vitfeat.tasks.headlines import HEADLINES, Column, best, fixed_variant, headline_columns
 
 GROUPS = {"keypoints": "categories", "video": "sequences"}
 """What the groups of a task are called, where there is a figure of them."""
+
+WIDTH, WIDEST, HALF = 3.6, 0.7, 0.5
+"""Inches of all columns of a heat map that are few, and of one of them at most: with an upright
+name, and with a turned one."""
 
 HEAD = "head"
 """Variant of rows whose groups are heads."""
@@ -98,18 +105,23 @@ def groups_figure(task: str, dataset: str, of: Groups, models: Sequence[Model]) 
     variant = of.rows[0].variant
     score = f"{headline.name}@{variant}" if task == "keypoints" else headline.name
     whole = images_text((row.n for row in of.rows if not row.group), DRAWN[task].counted)
+    # Few columns are wide, so that their names stand upright.
+    wide = min(WIDEST, WIDTH / len(of.names))
+    turned = max(text_width(name, style.SMALL_SIZE) for name in of.names) * HINTING > wide
+    framed = " The greatest value of a column is framed." if len(drawn) > 1 else ""
     return heat_map(
         Cells(
-            [Head("", name or "all") for name in of.names],
+            [Head(GROUPS[task] if name else "", name or "all") for name in of.names],
             values,
             [[""] * len(of.names) for _ in drawn],
-            turned=True,
+            turned=turned,
             own_scales=False,
+            width=max(NARROW, min(wide, HALF)) if turned else wide,
         ),
         drawn,
         title=f"{DRAWN[task].title}: single {GROUPS[task]}",
         note=f"{dataset}, {whole}. {score} times 100, of each model in the layer that is best "
-        "for all together. The greatest value of a column is framed.",
+        f"for all together.{framed}",
         scale=f"{score} × 100",
         remarks=no_values_of(without),
     )

@@ -15,22 +15,29 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from vitfeat.plots import style
+from vitfeat.plots.labels import HINTING
 from vitfeat.plots.models import Model
 from vitfeat.plots.sheet import Sheet, Space
-from vitfeat.plots.similarity.blocks import ABSENT
+from vitfeat.plots.similarity.blocks import ABSENT, text_width
 from vitfeat.plots.tasks.columns import Columns, Head, labels_width, model_rows
 
 Floats = NDArray[np.float64]
 
 CELL_HEIGHT = 0.185
-NOTE_SIZE = 4.8
+NOTE_SIZE = 5.5
 """Font size of the notes within cells, in points."""
 
-WIDE, NARROW = 0.62, 0.34
-"""Of columns, in inches."""
+NARROW = 0.34
+"""Least width of columns in inches."""
 
-BAR = 0.5
-"""Inches right of the cells, for the colour bar."""
+PAD, NOTE_GAP = 0.04, 0.04
+"""Inches beside the texts of a cell, and between a value and its note."""
+
+BAR, NUMBERED_BAR = 0.42, 0.62
+"""Inches right of the cells, for the colour bar: without and with numbers."""
+
+TALLEST_BAR = 1.2
+"""Inches."""
 
 MIDDLE = 0.35
 """Shade of columns whose values are all the same."""
@@ -52,6 +59,8 @@ class Cells:
         Whether the columns' texts are turned, for narrow columns.
     own_scales
         Whether each column has a scale of its own; a common one runs over all values.
+    width
+        Of the columns at least, in inches.
     """
 
     heads: Sequence[Head]
@@ -59,6 +68,14 @@ class Cells:
     notes: Sequence[Sequence[str]]
     turned: bool = False
     own_scales: bool = True
+    width: float = NARROW
+
+    def room(self) -> tuple[float, float]:
+        """Return how wide the widest value and the widest note are, in inches."""
+        held = self.values[np.isfinite(self.values)]
+        values = max((_wide(written(v), style.SMALL_SIZE, "bold") for v in held), default=0.0)
+        notes = max((_wide(note, NOTE_SIZE) for row in self.notes for note in row), default=0.0)
+        return values, notes + NOTE_GAP if notes else 0.0
 
 
 def heat_map(
@@ -85,13 +102,17 @@ def heat_map(
     scale
         Beside the colour bar, where all columns have a common scale.
     """
-    columns = Columns(cells.heads, NARROW if cells.turned else WIDE, turned=cells.turned)
+    width = max(cells.width, sum(cells.room()) + 2 * PAD)
+    columns = Columns(cells.heads, width, turned=cells.turned)
+    # Of a single model no value is more or less than another on a column's own scale.
+    bar = 0.1 if cells.own_scales and len(models) < 2 else BAR
+    bar = bar if cells.own_scales else NUMBERED_BAR
     hatched = ["Hatched: no value."] if np.isnan(cells.values).any() else []
     height = CELL_HEIGHT * len(models)
     with style.settings():
         sheet = Sheet(
             [Space(columns.above, height, 0.12)],
-            [Space(labels_width(models), columns.whole, BAR)],
+            [Space(labels_width(models), columns.whole, bar)],
             title=title,
             note=note,
             remarks=[*remarks, *hatched],
@@ -100,10 +121,11 @@ def heat_map(
         ax.set_label("heat map")
         model_rows(ax, models, columns.whole)
         shades = _shades(cells)
-        for column, left in enumerate(columns.lefts):
-            _column(ax, cells, column, left, columns.width, shades[:, column])
+        for column, place in enumerate(zip(columns.lefts, columns.widths, strict=True)):
+            _column(ax, cells, column, place, shades[:, column])
         columns.write(ax, height)
-        _bar(sheet, cells, height, scale)
+        if len(models) > 1 or not cells.own_scales:
+            _bar(sheet, cells, max(height, columns.above), scale)
     return sheet.figure
 
 
@@ -145,7 +167,16 @@ def greatest(values: Iterable[float]) -> set[str]:
     return {written(max(held))} if len(held) > 1 else set()
 
 
-def _column(ax: Axes, cells: Cells, column: int, left: float, width: float, shades: Floats) -> None:
+def _wide(text: str, size: float, weight: str = "normal") -> float:
+    return text_width(text, size, weight) * HINTING
+
+
+def _column(
+    ax: Axes, cells: Cells, column: int, place: tuple[float, float], shades: Floats
+) -> None:
+    left, width = place
+    values, notes = cells.room()
+    middle = left + width / 2
     best = greatest(cells.values[:, column])
     shown = colours()
     for row, (value, shade) in enumerate(zip(cells.values[:, column], shades, strict=True)):
@@ -159,7 +190,7 @@ def _column(ax: Axes, cells: Cells, column: int, left: float, width: float, shad
         ax.add_patch(cell)
         note = cells.notes[row][column]
         ink = _ink(shown(shade))
-        at = left + width * (0.62 if note else 0.5)
+        at = middle + (values - notes) / 2 if note else middle
         ax.text(
             at,
             row,
@@ -173,7 +204,7 @@ def _column(ax: Axes, cells: Cells, column: int, left: float, width: float, shad
         )
         if note:
             ax.text(
-                at + 0.05,
+                at + NOTE_GAP,
                 row,
                 note,
                 size=NOTE_SIZE,
@@ -186,7 +217,10 @@ def _column(ax: Axes, cells: Cells, column: int, left: float, width: float, shad
 
 def _bar(sheet: Sheet, cells: Cells, height: float, scale: str) -> None:
     left, top = sheet.right_of(0)
-    bar = sheet.box(left + 0.1, top, 0.1, max(CELL_HEIGHT * 2, min(height, 1.2)))
+    high = min(height, TALLEST_BAR)
+    # Beside few rows it begins above them, beside the heads of the columns.
+    top += min(0.0, CELL_HEIGHT * len(cells.values) - high)
+    bar = sheet.box(left + 0.1, top, 0.1, high)
     bar.set_label("colour bar")
     if cells.own_scales:
         sheet.figure.colorbar(ScalarMappable(Normalize(0, 1), colours()), cax=bar, ticks=[])
@@ -198,4 +232,4 @@ def _bar(sheet: Sheet, cells: Cells, height: float, scale: str) -> None:
     limits = Normalize(low, high if high > low else low + 1)
     sheet.figure.colorbar(ScalarMappable(limits, colours()), cax=bar)
     bar.tick_params(labelsize=style.SMALL_SIZE, width=0.5, length=2)
-    bar.set_ylabel(scale, size=style.SMALL_SIZE, labelpad=1)
+    bar.set_ylabel(scale, size=style.SMALL_SIZE, labelpad=4)

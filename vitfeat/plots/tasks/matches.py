@@ -19,6 +19,7 @@ from vitfeat.errors import AnalysisError
 from vitfeat.plots import style
 from vitfeat.plots.sheet import Sheet, Space
 from vitfeat.plots.similarity.blocks import text_width
+from vitfeat.plots.tasks.measures import DRAWN
 
 Pixels = NDArray[np.uint8]
 Floats = NDArray[np.float64]
@@ -27,11 +28,11 @@ HIT, MISS = "#3FA7E0", "#F0803C"
 """Of lines: found and not found. They differ in lightness from black and white, which outline them,
 and for the colour-blind from each other; misses are dashed besides."""
 
-SIDE = 1.15
+SIDE = 1.55
 """Inches of the longer side of an image."""
 
-BETWEEN, APART, CAPTION, COUNT, BELOW = 0.12, 0.3, 0.17, 0.14, 0.1
-"""Between source and target, between pairs, above a row, above an image, below a row. Inches."""
+BETWEEN, APART, LAYER, COUNT, BELOW = 0.12, 0.3, 0.15, 0.15, 0.1
+"""Inches: between source and target, between layers, above all rows, above images, below a row."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,10 +99,10 @@ def table(pairs: Sequence[Pair], layers: Sequence[int]) -> Iterator[MatchRow]:
 def figure(
     pairs: Sequence[Pair], layers: Sequence[int], alpha: float, *, title: str, note: str
 ) -> Figure:
-    """Draw pairs side by side, and layers one below the other.
+    """Draw pairs one below the other, and layers side by side.
 
     Lines lead from a keypoint of the source to where it was found in the target; rings are where it
-    is.
+    is, and dots lead there from where it was taken to be.
 
     Parameters
     ----------
@@ -131,38 +132,29 @@ def _figure(
     pairs: Sequence[Pair], layers: Sequence[int], alpha: float, title: str, note: str
 ) -> Figure:
     shapes = [[_inches(size) for size in pair.sizes] for pair in pairs]
-    columns = []
-    for pair, ((source, _), (target, _)) in zip(pairs, shapes, strict=True):
-        heading = text_width(_counted(pair, layers[0]), style.SMALL_SIZE) + 0.1
-        rest = max(0.0, heading - source - target - BETWEEN)
-        columns += [Space(0.0, source, BETWEEN), Space(0.0, target, APART + rest)]
-    height = max(high for pair in shapes for _, high in pair)
+    source, target = (max(pair[side][0] for pair in shapes) for side in (0, 1))
+    counts = [_counted(pair, layer) for pair in pairs for layer in layers]
+    heading = max(text_width(text.replace("$", "S"), style.SMALL_SIZE) for text in counts) + 0.1
+    rest = max(0.0, heading - source - target - BETWEEN)
+    heights = [max(high for _, high in pair) for pair in shapes]
+    missed = any(not pair.hits[layer].all() for pair in pairs for layer in layers)
     sheet = Sheet(
-        [Space(CAPTION + COUNT + (BELOW if i else 0), height, BELOW) for i in range(len(layers))],
-        columns,
-        title=f"Keypoints found: {title}",
+        [Space(COUNT + (0 if i else LAYER), height, BELOW) for i, height in enumerate(heights)],
+        [Space(0.0, source, BETWEEN), Space(0.0, target, APART + rest)] * len(layers),
+        title=f"{DRAWN['keypoints'].title}: {title}",
         note=note,
-        legend=_legend(alpha),
+        legend=_legend(alpha, missed),
     )
-    for row, layer in enumerate(layers):
-        sheet.heading(row, f"Layer {layer}")
-        for number, pair in enumerate(pairs):
-            axes = [sheet.axes(row, 2 * number + side) for side in (0, 1)]
+    for column, layer in enumerate(layers):
+        for row, pair in enumerate(pairs):
+            axes = [sheet.axes(row, 2 * column + side) for side in (0, 1)]
+            if not row:
+                _above(axes[0], f"Layer {layer}", COUNT, weight="bold")
             for ax, picture, size in zip(axes, pair.pictures, pair.sizes, strict=True):
                 _show(ax, picture, size)
             axes[0].set_label(f"{layer} {pair.category} {pair.source}")
             axes[1].set_label(f"{layer} {pair.category} {pair.target}")
-            axes[0].annotate(
-                _counted(pair, layer),
-                (0, 1),
-                (0, 2),
-                xycoords="axes fraction",
-                textcoords="offset points",
-                va="bottom",
-                size=style.SMALL_SIZE,
-                # Names may hold what would be read as a formula.
-                parse_math=False,
-            )
+            _above(axes[0], _counted(pair, layer), 0)
             _connect(sheet.figure, axes, pair, layer)
     return sheet.figure
 
@@ -173,13 +165,34 @@ def _inches(size: tuple[int, int]) -> tuple[float, float]:
 
 def _counted(pair: Pair, layer: int) -> str:
     hits = pair.hits[layer]
-    return f"{pair.category}: {int(hits.sum())} of {len(hits)}"
+    return f"{pair.category}: {int(hits.sum())} of {len(hits)} found"
+
+
+def _above(ax: Axes, text: str, more: float, weight: str = "normal") -> None:
+    """Write above an axes, or so many inches higher."""
+    ax.annotate(
+        text,
+        (0, 1),
+        (0, 2 + 72 * more),
+        xycoords="axes fraction",
+        textcoords="offset points",
+        va="bottom",
+        size=style.SMALL_SIZE,
+        weight=weight,
+        # Names may hold what would be read as a formula.
+        parse_math=False,
+    )
 
 
 def _show(ax: Axes, picture: Pixels, size: tuple[int, int]) -> None:
     width, height = size
-    # Whole numbers are centres of pixels.
-    ax.imshow(picture, extent=(-0.5, width - 0.5, height - 0.5, -0.5), aspect="equal")
+    # Whole numbers are centres of pixels. Few pixels are smoothed: the points are what counts.
+    ax.imshow(
+        picture,
+        extent=(-0.5, width - 0.5, height - 0.5, -0.5),
+        aspect="equal",
+        interpolation="bilinear",
+    )
     ax.set_anchor("NW")
     ax.set_xticks([])
     ax.set_yticks([])
@@ -192,6 +205,8 @@ def _connect(drawn: Figure, axes: Sequence[Axes], pair: Pair, layer: int) -> Non
     ):
         colour = HIT if hit else MISS
         target.plot(*truth, **_RING)
+        if not hit:
+            target.plot(*np.transpose((found, truth)), **_ERROR)
         drawn.add_artist(
             ConnectionPatch(
                 xyA=given.tolist(),
@@ -231,11 +246,23 @@ _RING: dict[str, Any] = {
 }
 
 
-def _legend(alpha: float) -> list[Artist]:
-    found = f"found, at most {alpha:g} of the box's larger side away"
-    ring = Line2D([], [], label="where it is", **_RING)
-    return [
-        Line2D([], [], label=found, color=HIT, lw=1.2),
-        Line2D([], [], label="not found", color=MISS, lw=1.2, ls=_LINES[False]),
-        ring,
-    ]
+_ERROR: dict[str, Any] = {
+    "color": "white",
+    "lw": 0.8,
+    "ls": (0, (0.8, 1.2)),
+    "ms": 0,
+    "clip_on": False,
+    "path_effects": [Stroke(linewidth=1.8, foreground="black"), Normal()],
+}
+
+
+def _legend(alpha: float, missed: bool) -> list[Artist]:
+    found = f"found, at most {alpha:g} of the longer side of the object's box away"
+    ring = Line2D([], [], label="where the keypoint is", **_RING)
+    handles: list[Artist] = [Line2D([], [], label=found, color=HIT, lw=1.2)]
+    if missed:
+        handles.append(Line2D([], [], label="not found", color=MISS, lw=1.2, ls=_LINES[False]))
+    handles.append(ring)
+    if missed:
+        handles.append(Line2D([], [], label="how far off it was found", **_ERROR))
+    return handles

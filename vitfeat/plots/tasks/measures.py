@@ -61,8 +61,12 @@ class Drawn:
         Whether `kinds` are variants.
     common
         Whether panels side by side have one scale.
+    meaning
+        What its scores are, in a sentence below its figures.
     details
         Title of the figure of details; empty where there is none.
+    details_meaning
+        As `meaning`, of the scores there.
     """
 
     title: str
@@ -71,7 +75,9 @@ class Drawn:
     kinds: Mapping[str, str]
     by_variant: bool = False
     common: bool = True
+    meaning: str = ""
     details: str = ""
+    details_meaning: str = ""
 
 
 TOKENS: Mapping[str, str] = {
@@ -85,23 +91,29 @@ SPATIAL: Mapping[str, str] = {"spatial": "spatial tokens"}
 DRAWN: Mapping[str, Drawn] = {
     "knn": Drawn(
         "k-nearest neighbours",
-        "image",
+        "test image",
         (
             Measure("top1", "Top-1, {variant}", Rank.OVERVIEW, "headline"),
             Measure("top5", "Top-5, {variant}", Rank.SET, "headline"),
             Measure("top1", "Top-1, {variant}", Rank.DETAILS),
         ),
         TOKENS,
+        meaning="Top-1: share of the test images whose class has the most votes of their k nearest "
+        "training images; top-5: whose class is among the five with the most.",
         details="k-nearest neighbours with other numbers of neighbours",
+        details_meaning="Top-1: share of the test images whose class has the most votes of their k "
+        "nearest training images.",
     ),
     "linear_probe": Drawn(
         "Linear probe",
-        "image",
+        "test image",
         (
             Measure("top1", "Top-1", Rank.OVERVIEW),
             Measure("top5", "Top-5", Rank.SET),
         ),
         TOKENS,
+        meaning="Top-1: share of the test images whose class the probe finds most likely; top-5: "
+        "whose class is among its five most likely.",
     ),
     "retrieval": Drawn(
         "Retrieval",
@@ -112,7 +124,11 @@ DRAWN: Mapping[str, Drawn] = {
             Measure("mp@*", "mP@{rest}, {variant}", Rank.DETAILS, ("medium", "hard")),
         ),
         TOKENS,
+        meaning="mAP: mean average precision of the queries' rankings. Medium: easy and hard "
+        "images are to be found; hard: hard ones alone; easy: easy ones alone.",
         details="Retrieval: mean precision among the first images",
+        details_meaning="mP@k: mean share of positive images among the first k. Medium: easy and "
+        "hard images are positive; hard: hard ones alone.",
     ),
     "video": Drawn(
         "Objects followed through videos",
@@ -127,7 +143,11 @@ DRAWN: Mapping[str, Drawn] = {
             Measure("f_decay", "F decay, less is better", Rank.DETAILS),
         ),
         SPATIAL,
+        meaning="J: intersection over union of the predicted and the true mask; F: F-measure of "
+        "their outlines; J&F: the mean of both. Means over frames and objects.",
         details="Objects followed through videos: recall and decay",
+        details_meaning="Recall: share of frames in which J (mask) or F (outline) is above 0.5; "
+        "decay: mean of the first quarter of a sequence minus that of the last.",
     ),
     "keypoints": Drawn(
         "Keypoints found in another image",
@@ -138,7 +158,13 @@ DRAWN: Mapping[str, Drawn] = {
         ),
         SPATIAL,
         common=False,
+        meaning="PCK@\N{GREEK SMALL LETTER ALPHA}: share of keypoints found at most "
+        "\N{GREEK SMALL LETTER ALPHA} of the longer side of the object's box away; mean over image "
+        "pairs. Chance: a place drawn at random.",
         details="Keypoints found in another image, every point counted alike",
+        details_meaning="PCK@\N{GREEK SMALL LETTER ALPHA}: share of all keypoints found at most "
+        "\N{GREEK SMALL LETTER ALPHA} of the longer side of the object's box away. Chance: a place "
+        "drawn at random.",
     ),
     "regions": Drawn(
         "Clusters of regions and their categories",
@@ -150,6 +176,8 @@ DRAWN: Mapping[str, Drawn] = {
         ),
         {"object": "objects", "part": "parts"},
         by_variant=True,
+        meaning="Clusters of k-means against the regions' categories, means over seeds; 1 is full "
+        "agreement. By chance ARI is about 0; NMI and purity are more.",
     ),
     "saliency": Drawn(
         "Attention and annotated objects",
@@ -165,7 +193,11 @@ DRAWN: Mapping[str, Drawn] = {
             "attn_mean": "mean of spatial queries",
             "attn_centre": "centre query",
         },
+        meaning="IoU of the most attended tokens with those that lie under annotated objects. "
+        "Chance: as many tokens as the best head keeps, drawn at random.",
         details="Attention and annotated objects, averaged as by the paper's code",
+        details_meaning="IoU of the most attended tokens with those that lie under annotated "
+        "objects.",
     ),
 }
 """By task."""

@@ -24,16 +24,16 @@ Box = tuple[float, float, float, float]
 POSITIVE, NEGATIVE, IGNORED = "#00854D", "#C2381B", "#8C8C8C"
 """Of frames; what each image is stands below it too."""
 
-FRAMES: Mapping[str, str] = MappingProxyType(
-    {"easy": POSITIVE, "hard": POSITIVE, "junk": IGNORED, "": NEGATIVE}
+FRAMES: Mapping[str, tuple[str, float]] = MappingProxyType(
+    {"easy": (POSITIVE, 2.2), "hard": (POSITIVE, 2.2), "junk": (IGNORED, 1.0), "": (NEGATIVE, 1.0)}
 )
-"""Colour of the frame by grade; an image without one is a negative."""
+"""Colour of the frame, and its width in points, by grade; an image without one is a negative."""
 
-CELL, GAP, APART = 0.82, 0.1, 0.26
+CELL, GAP, APART = 0.68, 0.1, 0.22
 """Inches: side of the square that a picture fits into, between two, and behind the query."""
 
-FRAME = 2.0
-"""Width of frames in points."""
+BOX = 1.4
+"""Width in points of the box of a query."""
 
 LINE, HEAD, BETWEEN = 0.115, 0.16, 0.1
 """Inches: a line of text below pictures, above the first row, and between rows."""
@@ -111,26 +111,18 @@ def _figure(searches: Sequence[Search], title: str, note: str) -> Figure:
     names = [_name_lines(one.name) for one in searches]
     below = LINE * (1 + max(map(len, names)))
     last = len(searches) - 1
-    boxed = any(one.box is not None for one in searches)
     sheet = Sheet(
         [
-            Space(HEAD if not at else 0, CELL + below, BETWEEN if at < last else 0.16)
+            Space(HEAD if not at else 0, CELL + below, BETWEEN if at < last else 0.04)
             for at in range(len(searches))
         ],
         [Space(0.04, width, 0.04)],
         title=title,
         note=note,
-        legend=[
-            Patch(facecolor="none", edgecolor=colour, lw=1.6, label=label)
-            for colour, label in (
-                (POSITIVE, "positive (easy, hard)"),
-                (NEGATIVE, "negative"),
-                (IGNORED, "junk"),
-                *([(MARK_COLOUR, "box of the query")] if boxed else []),
-            )
-        ],
+        legend=_legend(searches),
         remarks=[
-            "AP: average precision of the whole ranking, easy and hard positive, junk ignored."
+            "AP: average precision of the whole ranking, medium: easy and hard images are "
+            "positive, junk is left out. Numbers are ranks."
         ],
     )
     for row, (one, lines) in enumerate(zip(searches, names, strict=True)):
@@ -145,12 +137,32 @@ def _figure(searches: Sequence[Search], title: str, note: str) -> Figure:
         for rank, result in enumerate(one.results, 1):
             left = CELL + APART + (rank - 1) * (CELL + GAP)
             place = _put(ax, result.picture, left)
-            _frame(ax, place, FRAMES[result.grade])
-            _text(ax, left, 1, f"{rank} {result.grade or 'negative'}")
+            _frame(ax, place, *FRAMES[result.grade])
+            _text(ax, left + CELL / 2, 1, f"{rank} {result.grade or 'negative'}", side="center")
         if not row:
             _text(ax, 0, -1, "query", above=True)
             _text(ax, CELL + APART, -1, "most similar first →", above=True)
     return sheet.figure
+
+
+def _legend(searches: Sequence[Search]) -> list[Patch]:
+    """Explain the frames that are drawn."""
+    grades = {result.grade for one in searches for result in one.results}
+    drawn = [
+        (FRAMES[grade], label)
+        for grade, label in (
+            ("easy", "positive: easy or hard"),
+            ("", "negative"),
+            ("junk", "junk: neither"),
+        )
+        if grade in grades or (grade == "easy" and "hard" in grades)
+    ]
+    if any(one.box is not None for one in searches):
+        drawn.append(((MARK_COLOUR, BOX), "box of the query, all that the model sees of it"))
+    return [
+        Patch(facecolor="none", edgecolor=colour, lw=width, label=label)
+        for (colour, width), label in drawn
+    ]
 
 
 def _name_lines(name: str) -> list[str]:
@@ -165,11 +177,11 @@ def _query(ax: Axes, one: Search, lines: Sequence[str]) -> None:
     if one.box is not None:
         x0, y0, x1, y1 = one.box
         inner = (left + x0 * width, top + y0 * height, (x1 - x0) * width, (y1 - y0) * height)
-        _frame(ax, inner, MARK_COLOUR)
+        _frame(ax, inner, MARK_COLOUR, BOX)
     for at, line in enumerate(lines, 1):
         _text(ax, 0, at, line)
     known = one.average_precision
-    found = "no positive" if known is None else f"AP {100 * known:.1f} %"
+    found = "no positive" if known is None else f"AP {known:.3f}"
     _text(ax, 0, len(lines) + 1, found, weight="bold")
 
 
@@ -187,22 +199,30 @@ def _put(ax: Axes, picture: Pixels, left: float) -> Box:
     return x, y, width, height
 
 
-def _frame(ax: Axes, place: Box, colour: str) -> None:
+def _frame(ax: Axes, place: Box, colour: str, line: float) -> None:
     left, top, width, height = place
     ax.add_patch(
-        Rectangle((left, top), width, height, fill=False, ec=colour, lw=FRAME, clip_on=False)
+        Rectangle((left, top), width, height, fill=False, ec=colour, lw=line, clip_on=False)
     )
 
 
 def _text(
-    ax: Axes, left: float, line: int, text: str, *, above: bool = False, weight: str = "normal"
+    ax: Axes,
+    x: float,
+    line: int,
+    text: str,
+    *,
+    above: bool = False,
+    weight: str = "normal",
+    side: str = "left",
 ) -> None:
     """Write a line below the pictures, counted from 1, or above them."""
     y = -0.05 if above else CELL + 0.03 + (line - 1) * LINE
     ax.text(
-        left,
+        x,
         y,
         text,
+        ha=side,
         va="bottom" if above else "top",
         size=style.SMALL_SIZE,
         weight=weight,

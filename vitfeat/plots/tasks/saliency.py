@@ -19,13 +19,16 @@ from vitfeat.plots import style
 from vitfeat.plots.images import overlay
 from vitfeat.plots.sheet import Sheet, Space
 from vitfeat.plots.similarity.blocks import text_width
+from vitfeat.plots.tasks.measures import DRAWN
 
 Bool = NDArray[np.bool_]
 Pixels = NDArray[np.uint8]
 
-QUERY_NAMES = {"cls": "CLS query", "mean": "mean of queries", "centre": "centre query"}
+QUERY_NAMES = {
+    query: DRAWN["saliency"].kinds[f"attn_{query}"] for query in ("cls", "mean", "centre")
+}
 
-CELL = 1.15
+CELL = 0.92
 """Side of a picture in inches."""
 
 KEPT = 0.78
@@ -51,12 +54,15 @@ class Kept:
         bool (Y, X).
     iou
         With the foreground.
+    chance
+        What is expected of as many tokens drawn at random.
     """
 
     query: str
     head: int | None
     tokens: Bool
     iou: float
+    chance: float
 
 
 @dataclass(frozen=True)
@@ -95,6 +101,7 @@ class MaskRow(NamedTuple):
     n_kept: int
     n_foreground: int
     iou: float
+    iou_chance: float
 
 
 def table(images: Sequence[SalientImage], layer: int) -> Iterator[MaskRow]:
@@ -103,7 +110,8 @@ def table(images: Sequence[SalientImage], layer: int) -> Iterator[MaskRow]:
         n_foreground = int(one.foreground.sum())
         for kept in one.kept:
             n_kept = int(kept.tokens.sum())
-            yield MaskRow(one.image, layer, kept.query, kept.head, n_kept, n_foreground, kept.iou)
+            whose = one.image, layer, kept.query, kept.head
+            yield MaskRow(*whose, n_kept, n_foreground, kept.iou, kept.chance)
 
 
 def figure(
@@ -156,7 +164,7 @@ def nothing_figure(*, title: str, note: str) -> Figure:
 
 
 def _title(model: str) -> str:
-    return f"Most attended tokens and annotated objects: {model}"
+    return f"{DRAWN['saliency'].title}: {model}"
 
 
 def _figure(
@@ -169,7 +177,7 @@ def _figure(
     kept = images[0].kept
     # Texts may be wider than narrow pictures, of which those below stand in the middle.
     room = max(text_width(_head_name(one), style.SMALL_SIZE) for one in kept) + APART - width
-    below = (text_width("100% of tokens", style.SMALL_SIZE) - width) / 2
+    below = (text_width(_share(1.0), style.SMALL_SIZE) - width) / 2
     columns = [Space(max(0.02, below), width, max(PAIRS_APART, below + PAIRS_APART))]
     for index, one in enumerate(kept):
         pair_goes_on = index + 1 < len(kept) and kept[index + 1].query == one.query
@@ -191,11 +199,11 @@ def _figure(
         ax = sheet.axes(row, 0)
         _show(ax, _picture(shown, size), shown.image)
         _above(ax, _fitting(shown.caption, inner), weight="bold")
-        _below(ax, f"{shown.foreground.mean():.0%} of tokens")
+        _below(ax, _share(float(shown.foreground.mean())))
         for column, some in enumerate(shown.kept, start=1):
             ax = sheet.axes(row, column)
             _show(ax, _tokens(shown, some, size), f"{shown.image} {some.query} {some.head}")
-            _below(ax, f"IoU {some.iou:.2f}")
+            _below(ax, f"IoU {some.iou:.2f} ({some.chance:.2f})")
             if row == 0:
                 _head_above(ax, some, first=column == 1 or kept[column - 2].query != some.query)
     return sheet.figure
@@ -236,6 +244,10 @@ def _head_above(ax: Axes, some: Kept, *, first: bool) -> None:
 
 def _head_name(some: Kept) -> str:
     return "heads merged" if some.head is None else f"best head: {some.head}"
+
+
+def _share(foreground: float) -> str:
+    return f"object tokens: {foreground:.0%}"
 
 
 def _fitting(caption: str, width: float) -> str:
@@ -297,7 +309,8 @@ def _remarks(paper: bool) -> list[str]:
         "that the research code counts as theirs" if paper else "that at least half lie under them"
     )
     return [
-        f"Outlines: in the picture the objects themselves, elsewhere the tokens {inside}; IoU is "
-        "of the kept tokens with these.",
+        f"Outlines: in the picture the objects themselves, elsewhere the tokens {inside}, the "
+        "object tokens. IoU: of these with the most attended tokens; in brackets by chance, of as "
+        "many tokens drawn at random.",
         "Best head: the one with the highest IoU on average over the images of the dataset.",
     ]

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
+import numpy as np
 from matplotlib.figure import Figure
 
 from vitfeat.analysis.rows import TaskRow
 from vitfeat.errors import AnalysisError
 from vitfeat.plots.across.best import best_figure, best_layers
-from vitfeat.plots.across.curves import Panel, floors, missing, source
+from vitfeat.plots.across.curves import Panel, floors, missing, shown, source
 from vitfeat.plots.across.families import by_family
 from vitfeat.plots.across.lines import Section, by_layer
+from vitfeat.plots.looks import size_groups
 from vitfeat.plots.models import Model
 from vitfeat.plots.tasks.measures import DRAWN, Rank, kinds, series
 from vitfeat.plots.tasks.panels import BY_CHANCE, TaskPanel, task_panels
@@ -20,6 +24,12 @@ BAND = "Bands: from the least to the greatest seed."
 
 ACROSS = 3
 """Panels side by side where there is a single kind of features."""
+
+HIGHEST = f"{BY_CHANCE}, highest"
+"""What the line of the highest level of chance is called, where models have unlike ones."""
+
+BEST_WIDTH, NARROW_BEST_WIDTH = 1.7, 1.45
+"""Inches of a column of best layers: of up to two scores, and of more."""
 
 
 def panels(
@@ -76,13 +86,14 @@ def layers_figure(given: Sequence[TaskPanel], models: Sequence[Model]) -> Figure
         No model has values.
     """
     drawn = [one.panel for one in given]
+    section = _section("", given, models)
     return by_layer(
-        [_section("", given)],
+        [section],
         models,
         title=f"{_title(given)} by layer",
-        note=f"{source(drawn)}. Layers counted from 0.",
+        note=f"{_source(given)}. Layers counted from 0.",
         band=_if_banded(drawn, BAND),
-        remarks=floors(drawn) + missing(drawn, models),
+        remarks=_meaning(given) + below(section.panels, models),
     )
 
 
@@ -93,15 +104,13 @@ def details_figure(given: Sequence[TaskPanel], models: Sequence[Model]) -> Figur
     """
     drawn = [one.panel for one in given]
     task = DRAWN[given[0].task]
-    shown = {panel.name.partition("/")[2] for panel in drawn}
-    # Of several kinds the panels say which.
-    only = f"; {task.kinds[shown.pop()]}" if len(shown) == 1 < len(task.kinds) else ""
+    drawn = one_chance(drawn, models)
     return by_layer(
         [Section("", drawn, 2 if len(drawn) == 4 else ACROSS)],
         models,
         title=task.details,
-        note=f"{source(drawn)}{only}. Layers counted from 0.",
-        remarks=floors(drawn) + missing(drawn, models),
+        note=f"{_source(given)}. Layers counted from 0.",
+        remarks=[task.details_meaning, *below(drawn, models)],
     )
 
 
@@ -115,8 +124,8 @@ def families_figure(given: Sequence[TaskPanel], models: Sequence[Model]) -> Figu
         drawn,
         models,
         title=f"{_title(given)}, by family",
-        note=f"{source(drawn)}. Over depth: 0 is the first layer, 1 the last.",
-        remarks=missing(drawn, models),
+        note=f"{_source(given)}. Over depth: 0 is the first layer, 1 the last.",
+        remarks=_meaning(given) + missing(drawn, models),
     )
 
 
@@ -144,7 +153,8 @@ def best_layers_figure(given: Sequence[TaskPanel], models: Sequence[Model]) -> F
         note=f"{source(drawn)}. The best layer is chosen on the same {task.counted}s. {strokes}"
         "Depth: 0 is the first layer, 1 the last.",
         baseline=f"{BY_CHANCE}, same layer",
-        remarks=missing(drawn, models),
+        remarks=_meaning(given) + missing(drawn, models),
+        width=BEST_WIDTH if len(columns) < 3 else NARROW_BEST_WIDTH,
     )
 
 
@@ -165,22 +175,89 @@ def overview(given: Mapping[str, Sequence[TaskPanel]], models: Sequence[Model]) 
     """
     every = [one for some in given.values() for one in some]
     drawn = [one.panel for one in every]
+    sections = [_section(_source(some), some, models) for some in given.values()]
     return by_layer(
-        [_section(source([one.panel for one in some]), some) for some in given.values()],
+        sections,
         models,
         title=f"{_title(every)} by layer",
         note="Layers counted from 0.",
         band=_if_banded(drawn, BAND),
-        remarks=floors(drawn) + missing(drawn, models),
+        remarks=_meaning(every) + below([p for one in sections for p in one.panels], models),
     )
+
+
+def one_chance(panels: Sequence[Panel], models: Sequence[Model]) -> list[Panel]:
+    """Put what is expected by chance of the models of a size into one line: the highest of theirs.
+
+    Of every model for itself there would be as many dotted lines as models, and none of them could
+    be told whose it is.
+
+    Parameters
+    ----------
+    panels
+        Of one figure.
+    models
+        Those that it draws.
+    """
+    depths = {curve.model.id: len(curve.layers) for panel in panels for curve in panel.curves}
+    groups = size_groups(shown(models, panels), depths)
+    return [_with_highest(panel, groups) for panel in panels]
+
+
+def below(panels: Sequence[Panel], models: Sequence[Model]) -> list[str]:
+    """Say what grey areas and dotted lines are, and what is missing.
+
+    Parameters
+    ----------
+    panels
+        From :func:`one_chance`.
+    models
+        Those that they draw.
+    """
+    highest = any(panel.baseline == HIGHEST for panel in panels)
+    said = [f"{HIGHEST.capitalize()}: of the models, layer by layer."] if highest else []
+    return floors(panels) + said + missing(panels, models)
+
+
+def _with_highest(panel: Panel, groups: Sequence[Sequence[Model]]) -> Panel:
+    made, unlike = [], False
+    for group in groups:
+        ids = {model.id for model in group}
+        values: defaultdict[int, list[float]] = defaultdict(list)
+        mine = [curve for curve in panel.baselines if curve.model.id in ids]
+        for curve in mine:
+            for layer, value in zip(curve.layers, curve.values, strict=True):
+                if np.isfinite(value):
+                    values[layer].append(float(value))
+        if values:
+            layers = tuple(sorted(values))
+            highest = np.array([max(values[layer]) for layer in layers])
+            unlike |= any(min(some) < max(some) for some in values.values())
+            longest = max(mine, key=lambda curve: len(curve.layers))
+            made.append(replace(longest, layers=layers, values=highest, low=highest, high=highest))
+    name = HIGHEST if unlike else panel.baseline
+    return replace(panel, baselines=made, baseline=name)
+
+
+def _source(given: Sequence[TaskPanel]) -> str:
+    """Name the dataset and what is counted, and the kind where there is one of several."""
+    task = DRAWN[given[0].task]
+    held = {one.panel.name.partition("/")[2] for one in given}
+    # Of several kinds the panels say which.
+    only = f"; {task.kinds[held.pop()]}" if len(held) == 1 < len(task.kinds) else ""
+    return f"{source([one.panel for one in given])}{only}"
+
+
+def _meaning(given: Sequence[TaskPanel]) -> list[str]:
+    return [DRAWN[given[0].task].meaning]
 
 
 def _title(given: Sequence[TaskPanel]) -> str:
     return DRAWN[given[0].task].title
 
 
-def _section(heading: str, given: Sequence[TaskPanel]) -> Section:
-    drawn = [one.panel for one in given]
+def _section(heading: str, given: Sequence[TaskPanel], models: Sequence[Model]) -> Section:
+    drawn = one_chance([one.panel for one in given], models)
     kinds = len({panel.name.partition("/")[2] for panel in drawn})
     columns = kinds if kinds > 1 else min(ACROSS, len(drawn))
     return Section(heading, drawn, columns, common=DRAWN[given[0].task].common)

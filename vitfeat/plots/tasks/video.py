@@ -15,6 +15,7 @@ from matplotlib.patches import Patch
 from matplotlib.patheffects import Normal, Stroke
 from numpy.typing import NDArray
 from PIL import Image
+from scipy.ndimage import distance_transform_edt
 
 from vitfeat.data.masks import palette
 from vitfeat.errors import AnalysisError
@@ -35,7 +36,13 @@ OUTLINE = 0.25
 LINE = "#D8D8D8"
 """Of outlines in the legend."""
 
-WIDEST = 11.0
+GROUND = 110
+"""Grey below the objects in the legend, which look there as they do in frames."""
+
+NUMBER_SIZE, NUMBER_ROOM = 6.0, 0.035
+"""Of the numbers of objects: points, and inches around its middle that an area needs for one."""
+
+WIDEST = 7.4
 """Inches that the widest row may take."""
 
 HEIGHT = 1.1
@@ -96,9 +103,9 @@ def spread(n: int, most: int) -> list[int]:
 def frames_figure(rows: Sequence[StripRow], title: str, note: str) -> Figure:
     """Draw rows of frames, one sequence each.
 
-    Predicted objects are laid over the frame in the colours of DAVIS. Lines are where the true ones
-    end, in the object's colour at full brightness: a line of another colour than the area shows
-    objects taken for each other.
+    Predicted objects are laid over the frame in the colours of DAVIS, with their numbers where
+    there is room. Lines are where the true ones end, in the object's colour at full brightness: a
+    line of another colour than the area shows objects taken for each other.
 
     Parameters
     ----------
@@ -177,6 +184,30 @@ def _line_colours() -> NDArray[np.float64]:
     return np.asarray(lines)
 
 
+def middles(predicted: Mask) -> dict[int, tuple[float, float, float]]:
+    """Find the place in each object that is furthest from where it ends.
+
+    Parameters
+    ----------
+    predicted
+        uint8 (H, W): numbers of objects; background and void are none.
+
+    Returns
+    -------
+    dict
+        By number: row and column, in pixels from the upper left corner (0.5 is the middle of the
+        first pixel), and how far it is from there to the next pixel of something else, or to the
+        edge of the frame. Of equal places the first.
+    """
+    found: dict[int, tuple[float, float, float]] = {}
+    for number in np.unique(predicted).tolist():
+        if number not in (0, VOID):
+            inside = distance_transform_edt(np.pad(predicted == number, 1))[1:-1, 1:-1]
+            row, column = np.unravel_index(int(inside.argmax()), inside.shape)
+            found[number] = (int(row) + 0.5, int(column) + 0.5, float(inside.max()) - 0.5)
+    return found
+
+
 def _at(mask: Mask, size: tuple[int, int]) -> Mask:
     return np.array(Image.fromarray(mask).resize(size[::-1], Image.Resampling.NEAREST))
 
@@ -218,15 +249,17 @@ def _draw(ax: Axes, row: StripRow, height: float, whole: float) -> None:
     ax.set_label(row.caption)
     width = height * _aspect(row)
     size = (max(1, round(height * style.DPI)), max(1, round(width * style.DPI)))
-    names = [f"frame {number}" + ("" if number else ", given") for number in row.numbers]
-    if max(text_width(name, style.SMALL_SIZE) for name in names) > width:
-        names = [str(number) for number in row.numbers]
+    names = _names(row.numbers, width)
     parts = zip(names, row.frames, row.predicted, row.truth, strict=True)
     for place, (name, frame, predicted, truth) in enumerate(parts):
         left = place * (width + GAP)
         picture = painted(frame, predicted, truth, size)
         ax.imshow(picture, extent=(left, left + width, 0, height), aspect="auto")
         ax.text(left, height + 0.03, name, size=style.SMALL_SIZE, va="bottom")
+        pixel = height / predicted.shape[0]
+        for number, (down, along, room) in middles(predicted).items():
+            if room * pixel >= NUMBER_ROOM:
+                _number(ax, left + along * pixel, height - down * pixel, number)
     # Each picture set the limits to its own.
     ax.set_xlim(0, whole)
     ax.set_ylim(0, height)
@@ -242,17 +275,45 @@ def _draw(ax: Axes, row: StripRow, height: float, whole: float) -> None:
     )
 
 
+def _names(numbers: Sequence[int], width: float) -> list[str]:
+    """Name frames at the length that they have room for."""
+    for before, behind in (("frame ", ", given"), ("", ", given"), ("", "")):
+        names = [f"{before}{number}" + ("" if number else behind) for number in numbers]
+        if max(text_width(name, style.SMALL_SIZE) for name in names) <= width:
+            break
+    return names
+
+
+def _number(ax: Axes, x: float, y: float, number: int) -> None:
+    text = ax.text(
+        x,
+        y,
+        str(number),
+        size=NUMBER_SIZE,
+        weight="bold",
+        color="white",
+        ha="center",
+        va="center_baseline",
+    )
+    text.set_path_effects([Stroke(linewidth=1.4, foreground="black"), Normal()])
+
+
 def _legend(rows: Sequence[StripRow]) -> list[Artist]:
     shown = {int(n) for row in rows for mask in row.predicted for n in np.unique(mask)}
     shown |= {
         int(n) for row in rows for mask in row.truth if mask is not None for n in np.unique(mask)
     }
     handles: list[Artist] = [
-        Patch(facecolor=tuple(palette()[n] / 255), label=f"object {n}")
+        Patch(
+            facecolor=tuple((ALPHA * palette()[n] + (1 - ALPHA) * GROUND) / 255),
+            edgecolor=tuple(_line_colours()[n] / 255),
+            lw=1.0,
+            label=f"object {n}",
+        )
         for n in sorted(shown - {0, VOID})
     ]
     if any(mask is not None for row in rows for mask in row.truth):
-        line = Line2D([], [], color=LINE, lw=1.4, label="end of the true object, in its colour")
+        line = Line2D([], [], color=LINE, lw=1.4, label="true object's outline")
         line.set_path_effects([Stroke(linewidth=3.0, foreground="black"), Normal()])
         handles.append(line)
     return handles

@@ -1,0 +1,169 @@
+"""The workflow as a user runs it again: what is noticed, what is replaced, what stops it."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import vitfeat
+from tests.workflow.harness import Workflow, changed
+
+
+@pytest.fixture
+def mini(root: Path, tmp_path: Path) -> Workflow:
+    """A miniature that may be run, on photographs and one model."""
+    config = {
+        "models": ["demo-dino"],
+        "datasets": {"photos": {"layout": "folder", "root": str(tmp_path / "photos")}},
+        "analyses": {"cka": {"datasets": ["photos"], "tokens": ["cls"]}},
+    }
+    return Workflow(root, tmp_path, config)
+
+
+def test_a_broken_image_is_named_and_earlier_results_stay(mini: Workflow, photos: Path) -> None:
+    assert mini.run().returncode == 0
+    store = vitfeat.open(mini.results / "features/photos/demo-dino.zarr")
+    before, folder = store["cls"][:], store.path.stat().st_ino
+    # The folder changes, so the index is made anew; it finds the broken file and stops.
+    (photos / "dog" / "g.png").write_bytes(b"")
+    done = mini.run()
+    assert done.returncode != 0
+    lines = [li for li in (done.stdout + done.stderr).splitlines() if "vitfeat: error" in li]
+    assert lines
+    assert all("dog/g.png" in line for line in lines)
+    assert "Traceback" not in done.stdout + done.stderr
+    store = vitfeat.open(mini.results / "features/photos/demo-dino.zarr")
+    np.testing.assert_array_equal(store["cls"][:], before)
+    # What was there before is still there, and as whole as it was.
+    for path in ("datasets/photos.csv", "features/photos/demo-dino.json", "cka/all.png"):
+        assert (mini.results / path).stat().st_size > 0
+    # Without the broken file the store is still the right one: its extraction does not run anew.
+    (photos / "dog" / "g.png").unlink()
+    assert mini.run().returncode == 0
+    assert store.path.stat().st_ino == folder
+
+
+def test_what_lies_deep_in_a_folder_is_noticed(mini: Workflow, photos: Path) -> None:
+    deep = photos / "dog" / "big" / "h.png"
+    deep.parent.mkdir()
+    shutil.copy(photos / "dog" / "d.png", deep)
+    assert mini.run(str(mini.results / "datasets/photos.csv")).returncode == 0
+    assert "index" not in mini.planned()
+    shutil.copy(photos / "dog" / "d.png", deep.with_name("i.png"))
+    assert mini.planned()["index"] == 1
+
+
+def test_a_checkpoint_that_was_replaced_is_noticed(mini: Workflow, photos: Path) -> None:
+    weights = mini.folder / "my weights.safetensors"
+    shutil.copy(mini.root / "vitfeat/demo/weights/dino.safetensors", weights)
+    entry = {
+        "source": "timm",
+        "name": "vit_tiny_patch16_224",
+        "image_size": 32,
+        "args": {"patch_size": 4, "embed_dim": 64, "depth": 6, "num_heads": 4},
+        "checkpoint": str(weights),
+        "crop_fraction": 1.0,
+    }
+    mine = changed(changed(mini, "catalog", {"mine": entry}), "models", ["mine"])
+    store = mini.results / "features/photos/mine.json"
+    assert mine.run(str(store)).returncode == 0
+    before = json.loads(store.read_text("utf-8"))["fingerprint"]
+    assert "extract" not in mine.planned()
+    shutil.copy(mini.root / "vitfeat/demo/weights/mae.safetensors", weights)
+    assert mine.planned()["extract"] == 1
+    assert mine.run(str(store)).returncode == 0
+    assert json.loads(store.read_text("utf-8"))["fingerprint"] != before
+
+
+def test_changed_settings_replace_the_store(mini: Workflow, photos: Path) -> None:
+    manifest = str(mini.results / "features/photos/demo-dino.json")
+    assert mini.run(manifest).returncode == 0
+    other = changed(mini, "extraction", "dtype", "float32")
+    assert other.run(manifest).returncode == 0
+    store = vitfeat.open(mini.results / "features/photos/demo-dino.zarr")
+    assert store["cls"].dtype == np.float32
+    # Protected, when the config says so: the job stops, and the store is as it was.
+    guarded = changed(mini, "extraction", {"dtype": "float16", "replace": False})
+    done = guarded.run(manifest)
+    assert done.returncode != 0
+    assert "float32 in the store, float16 asked" in done.stdout + done.stderr
+    assert vitfeat.open(store.path)["cls"].dtype == np.float32
+
+
+WITHOUT_CLS = {
+    "source": "timm",
+    "name": "vit_base_patch16_siglip_224",
+    "pretrained": False,
+    "image_size": 32,
+    "args": {"patch_size": 8, "embed_dim": 48, "depth": 2, "num_heads": 3},
+    "family": "siglip2",
+    "label": "Small SigLIP",
+}
+
+
+def test_a_model_without_cls_token_beside_one_with(mini: Workflow, photos: Path) -> None:
+    config = {
+        **mini.config,
+        "models": ["demo-dino", "small-siglip"],
+        "catalog": {"small-siglip": WITHOUT_CLS},
+        "analyses": {"cka": {"datasets": ["photos"], "tokens": ["cls", "mean", "spatial"]}},
+    }
+    left_out = Workflow(mini.root, mini.folder, config)
+    done = left_out.run()
+    assert done.returncode == 0, done.stdout + done.stderr
+    store = vitfeat.open(mini.results / "features/photos/small-siglip.zarr")
+    assert store.array_names == ("spatial",)
+
+    def rows(tokens: str, pair: str) -> list[dict[str, str]]:
+        with (mini.results / f"cka/photos/{tokens}/{pair}.csv").open(newline="") as file:
+            return list(csv.DictReader(file))
+
+    def log() -> str:
+        return (mini.results / "logs/gram/photos/cls/small-siglip.log").read_text("utf-8")
+
+    pair = "demo-dino--small-siglip"
+    assert [len(rows(tokens, pair)) for tokens in ("cls", "mean", "spatial")] == [0, 12, 12]
+    assert len(rows("cls", "demo-dino--demo-dino")) == 36
+    assert rows("cls", "small-siglip--small-siglip") == []
+    assert log() == "small-siglip has no CLS token: left out\n"
+    figures = {name: (mini.results / f"cka/{name}.png") for name in ("all", "last_layer")}
+    before = {name: path.read_bytes() for name, path in figures.items()}
+
+    stands_in = changed(left_out, "analyses", "cka", "without_cls", "mean")
+    # The other token kinds, and what is stored, stay as they are.
+    planned = {"gram": 2, "cka_pair": 3, "cka_figures": 1, "all": 1}
+    assert stands_in.planned() == planned
+    done = stands_in.run()
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert log() == "small-siglip has no CLS token: the mean of its spatial tokens stands in\n"
+    made_from = {(row["made_from_a"], row["made_from_b"]) for row in rows("cls", pair)}
+    assert made_from == {("cls", "mean")}
+    own = "small-siglip--small-siglip"
+    values = [[row["cka"] for row in rows(tokens, own)] for tokens in ("cls", "mean")]
+    assert values[0] == values[1]
+    assert len(values[0]) == 4
+    for name, path in figures.items():
+        assert path.read_bytes() != before[name]
+
+
+def test_no_cls_token_in_any_model_is_one_line(mini: Workflow, photos: Path) -> None:
+    config = {
+        **mini.config,
+        "models": ["small-siglip"],
+        "catalog": {"small-siglip": WITHOUT_CLS},
+        # What the store is made for; no analysis asks for it.
+        "extraction": {"taps": ["spatial"]},
+    }
+    done = Workflow(mini.root, mini.folder, config).run()
+    assert done.returncode != 0
+    said = done.stdout + done.stderr
+    lines = [line for line in said.splitlines() if line.startswith("vitfeat: error: ")]
+    assert lines
+    assert all("no CLS token in small-siglip" in line for line in lines)
+    assert "Traceback" not in said
+    assert not (mini.results / "cka/all.png").exists()

@@ -1,0 +1,99 @@
+"""What a schema cannot check of a config: numbers, and views that give what analyses need.
+
+The jobs would find most of it, but only after datasets are indexed, each model anew.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from vitfeat.errors import ConfigError
+from vitfeat.settings import sources
+from vitfeat.store.layout import RAGGED_TAPS
+
+if TYPE_CHECKING:
+    from vitfeat.config import Config
+    from vitfeat.data.views.settings import ViewSettings
+
+# Of images in windows every window has its own.
+_OF_ONE_PASS = ("cls", "registers")
+
+# Kinds of tokens that are compared place by place.
+_FLATTENED = ("spatial", "all")
+
+
+def check_numbers(value: Any, where: str = "") -> None:
+    """Refuse NaN and infinity, which pass for numbers of any range.
+
+    Raises
+    ------
+    ConfigError
+        One is somewhere below `value`; `where` is its place in the config.
+    """
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(f"config: {where}: found {value}; allowed: a finite number")
+    if isinstance(value, list):
+        value = dict(enumerate(value))
+    for key, below in value.items() if isinstance(value, Mapping) else ():
+        check_numbers(below, f"{where}.{key}" if where else str(key))
+
+
+def held(view: ViewSettings, taps: Iterable[str]) -> list[str]:
+    """Return those of some taps that a view can have."""
+    return [tap for tap in taps if tap not in _lacking(view, [tap])]
+
+
+def check_views(config: Config) -> None:
+    """Refuse views that do not give what analyses need of their datasets.
+
+    Raises
+    ------
+    ConfigError
+        A dense view lacks what an analysis needs, or images are to be classified from those of
+        another view.
+    """
+    for name, analysis in config.analyses.asked().items():
+        for dataset in sources(analysis):
+            view = config.view(dataset)
+            remedy = f"leave it out, or set datasets.{dataset}.view"
+            if lost := _lacking(view, analysis.required_taps()):
+                if all(tap in RAGGED_TAPS for tap in lost):
+                    why = f"gives not of images in windows; {remedy}.passes: one"
+                else:
+                    why = f"does not give; {remedy}: {{kind: square}}"
+                raise ConfigError(
+                    f"analyses.{name}: needs {', '.join(lost)} of {dataset!r}, which the view "
+                    f"dense {why}"
+                )
+            flat = [tokens for tokens in getattr(analysis, "tokens", ()) if tokens in _FLATTENED]
+            if view.kind == "dense" and flat:
+                raise ConfigError(
+                    f"analyses.{name}.tokens: {', '.join(flat)} of {dataset!r} cannot be compared: "
+                    "images of the view dense have different numbers of tokens; take cls and mean "
+                    f"alone, or set datasets.{dataset}.view: {{kind: square}}"
+                )
+    for task in (config.analyses.knn, config.analyses.linear_probe):
+        for name, source in task.train.items() if task else ():
+            _check_same_view(config, name, source)
+
+
+def _lacking(view: ViewSettings, taps: Iterable[str]) -> list[str]:
+    if view.kind != "dense":
+        return []
+    tiled = _OF_ONE_PASS if view.passes == "tiled" else ()
+    return [tap for tap in taps if tap not in RAGGED_TAPS or tap in tiled]
+
+
+def _check_same_view(config: Config, name: str, source: str) -> None:
+    ours, theirs = (config.view(one).to_mapping() for one in (name, source))
+    if ours != theirs:
+        raise ConfigError(
+            f"datasets.{source}.view: {_shown(theirs)}, and {name!r}, which is classified from it, "
+            f"has {_shown(ours)}; features of both must be of one view"
+        )
+
+
+def _shown(view: Mapping[str, Any]) -> str:
+    return "{" + ", ".join(f"{key}: {value}" for key, value in view.items()) + "}"
