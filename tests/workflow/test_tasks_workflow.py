@@ -16,8 +16,8 @@ PAIR: dict[str, Any] = {"datasets": ["digits"], "train": {"digits": "digits-trai
 CONFIG: dict[str, Any] = {
     "models": [MODEL],
     "datasets": {
-        "digits": {"layout": "digits", "split": "test", "limit": 40},
-        "digits-train": {"layout": "digits", "split": "train", "limit": 60},
+        "digits": {"layout": "digits", "split": "test", "per_class": 4},
+        "digits-train": {"layout": "digits", "split": "train", "per_class": 6},
         "coco": {"layout": "coco", "root": "embedded", "split": "val2017"},
         "revisited": {
             "layout": "revisited",

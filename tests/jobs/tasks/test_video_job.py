@@ -13,7 +13,7 @@ from PIL import Image
 from tests.jobs.tasks.filmed import LAYERS, Films, indexed, view_named, write_films, write_store
 from vitfeat.analysis.rows import TaskRow, read_task
 from vitfeat.cli import main
-from vitfeat.data.masks import read_mask
+from vitfeat.data.masks import read_mask, write_mask
 from vitfeat.data.views import SquareView
 from vitfeat.errors import AnalysisError, DataError
 from vitfeat.jobs.tasks.video import write_video
@@ -351,6 +351,8 @@ def test_a_table_of_other_frames_is_an_error(films: Films, tmp_path: Path, follo
 def test_frames_of_one_video_have_one_size(tmp_path: Path, follow: Follow) -> None:
     films = write_films(tmp_path / "data2", {"a": [quarters(24, 32)] * 3})
     Image.new("RGB", (40, 24)).save(films.root / "JPEGImages/480p/a/00001.jpg")
+    mask = np.zeros((24, 40), dtype=np.uint8)
+    write_mask(films.root / "Annotations/480p/a/00001.png", mask)
     with pytest.raises(DataError, match=r"sequence a: frames of different sizes, 32 x 24 and 40"):
         follow(films=indexed(films.root))
 
