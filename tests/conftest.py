@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import os
+
+# The models here are so small that threads cost more than they give, the more so beside another
+# worker; what is proven of several threads asks for them itself. To be set before NumPy and torch.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +20,7 @@ ROOT = Path(__file__).parent.parent
 
 
 #: Files whose tests take longest come first: the last ones of a run must be short.
-_LONGEST = ("workflow/", "models/test_contract.py", "test_notebook.py", "jobs/", "plots/")
+_LONGEST = ("demo/test_demo_training.py", "workflow/", "test_notebook.py", "models/", "plots/")
 
 
 @pytest.hookimpl(tryfirst=True)

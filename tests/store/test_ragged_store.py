@@ -163,7 +163,10 @@ def test_xarray_labels_tokens_and_regions(content: Content, store: FeatureStore)
     dataset = store.to_xarray()
     assert dataset["regions"].dims == ("region", "layer", "channel")
     assert dataset["region"].values.tolist() == store.region_numbers.tolist()
-    assert dataset["region_image"].values.tolist() == store.rows("regions").tolist()
+    # A coordinate, to group regions by.
+    assert dataset["regions"].coords["region_image"].values.tolist() == (
+        store.rows("regions").tolist()
+    )
     if content.geometry.ragged:
         assert dataset["spatial"].dims == ("token", "layer", "channel")
         assert dataset["grid_shape"].values.tolist() == GRIDS.tolist()

@@ -60,10 +60,10 @@ def test_an_unchanged_rerun_does_nothing(finished: Workflow) -> None:
     assert finished.planned() == {}
 
 
-def test_the_default_plans_one_extraction_a_model(root: Path, tmp_path: Path) -> None:
+def test_the_default_plans_one_extraction_a_model_and_dataset(root: Path, tmp_path: Path) -> None:
     config = yaml.safe_load((root / "config.yaml").read_text("utf-8"))
     planned = Workflow(root, tmp_path, config).planned()
-    assert planned["extract"] == 7
+    assert planned["extract"] == 7 * 7
     assert planned["cka_pair"] == 3 * 7 * 8 // 2
 
 

@@ -325,8 +325,9 @@ class FeatureStore:
 
         Arrays of a subgroup keep their names behind it, as ``attention_summary/entropy``. Arrays of
         some images only have a dimension of their own for them, ``{tap}_image``, whose coordinate
-        is the row. A plain ``xarray.open_zarr(path)`` opens the features just as well, and with
-        ``group=`` a subgroup.
+        is the row; regions have the coordinates ``region``, their number in the dataset's table,
+        and ``region_image``, the row. A plain ``xarray.open_zarr(path)`` opens the features just as
+        well, and with ``group=`` a subgroup.
         """
         import xarray
 
@@ -340,7 +341,8 @@ class FeatureStore:
         for group in self._groups:
             found = opened(group)
             dataset = dataset.merge(found.rename({n: f"{group}/{n}" for n in found.data_vars}))
-        labelled: xarray.Dataset = dataset.set_coords(["image_id", "label"])
+        of_region = ["region_image"] if "regions" in self else []
+        labelled: xarray.Dataset = dataset.set_coords(["image_id", "label", *of_region])
         return labelled
 
     def torch_dataset(

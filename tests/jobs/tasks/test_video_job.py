@@ -13,10 +13,12 @@ from PIL import Image
 from tests.jobs.tasks.filmed import LAYERS, Films, indexed, view_named, write_films, write_store
 from vitfeat.analysis.rows import TaskRow, read_task
 from vitfeat.cli import main
+from vitfeat.data.companions import FrameRow
 from vitfeat.data.masks import read_mask, write_mask
 from vitfeat.data.views import SquareView
 from vitfeat.errors import AnalysisError, DataError
 from vitfeat.jobs.tasks.video import write_video
+from vitfeat.jobs.tasks.video_strip import Choice
 from vitfeat.tasks.propagation import Propagation, propagate
 from vitfeat.tasks.segmentation_scores import SCORES, score_sequence
 from vitfeat.tasks.soft_masks import first_labels, to_mask
@@ -285,6 +287,28 @@ def test_a_video_without_objects_is_left_out(tmp_path: Path, follow: Follow) -> 
     rows = follow(own_place, films=films, log=notes.append)
     assert notes == ["sequence a: its first mask holds no object: left out"]
     assert {r.group.split("/")[0] for r in rows} == {"", "b"}
+
+
+def test_the_figure_shows_the_next_video_for_one_without_objects(
+    tmp_path: Path, follow: Follow
+) -> None:
+    empty = [np.zeros((24, 32), dtype=np.uint8)] * 3
+    films = write_films(tmp_path / "none", {"a": empty, "b": [quarters(24, 32)] * 3})
+    follow(own_place, films=films, figure=tmp_path / "f.png")
+    assert (tmp_path / "f.png").exists()
+    names = [f"{number}" for number in range(9)]
+    choice = Choice([FrameRow(name, 0, name, name) for name in names])
+    # Officially 0, 2, 4, 6 and 8.
+    assert [name for name in names if name not in "04" and choice.takes(name)] == list("12568")
+
+
+def test_no_video_with_objects_leaves_nothing(tmp_path: Path, follow: Follow) -> None:
+    empty = [np.zeros((24, 32), dtype=np.uint8)] * 3
+    films = write_films(tmp_path / "none", {"a": empty})
+    with pytest.raises(AnalysisError, match=r"no sequence .* has an object in its first mask"):
+        follow(own_place, films=films, figure=tmp_path / "f.png")
+    assert not [path for path in tmp_path.glob("*.csv") if path.stat().st_size]
+    assert not (tmp_path / "f.png").exists()
 
 
 def test_threads_change_no_byte(follow: Follow) -> None:

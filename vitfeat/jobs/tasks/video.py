@@ -17,7 +17,7 @@ from vitfeat.data.images import printable
 from vitfeat.data.masks import write_mask
 from vitfeat.errors import AnalysisError
 from vitfeat.jobs.reading import index_of
-from vitfeat.jobs.tasks.video_strip import Shown, sequences_to_draw
+from vitfeat.jobs.tasks.video_strip import Choice, Shown
 from vitfeat.jobs.tasks.videos import Log, Video, videos
 from vitfeat.plots import style
 from vitfeat.plots.tasks.measures import DRAWN
@@ -96,7 +96,7 @@ def write_video(
     ------
     AnalysisError, DataError, StoreError
         The store has no spatial tokens of all images or is of other images than the index; a mask
-        is missing or damaged; features are not finite.
+        is missing or damaged, or none holds an object; features are not finite.
     """
     store = open_store(store_path)
     index = index_of(store, index_path)
@@ -104,16 +104,17 @@ def write_video(
     frames = read_frames(frames_path)
     positions = store.layer_positions("all")
     written = [] if masks is None or folder is None else store.layer_positions(masks)
-    drawn = sequences_to_draw(frames) if figure is not None else ()
+    drawn = Choice(frames) if figure is not None else None
     strip: list[StripRow] = []
     if folder is not None:
         remove_masks(folder)
     scores: list[list[tuple[str, SequenceScores]]] = [[] for _ in positions]
-    unscored = 0
+    followed = unscored = 0
     # Products are small: BLAS' own threads would wait for each other more than they work.
     with threadpool_limits(1), ThreadPoolExecutor(threads) as pool:
         for video in videos(store, index, frames, root, log):
-            shown = Shown(video) if video.name in drawn else None
+            shown = Shown(video) if drawn is not None and drawn.takes(video.name) else None
+            followed += 1
 
             def follow(
                 position: int, video: Video = video, shown: Shown | None = shown
@@ -138,6 +139,11 @@ def write_video(
                 strip.append(shown.row(index, root, results[positions[-1]].scores))
             layers = {store.layers[position]: result for position, result in results.items()}
             _note_vanished(video, layers, log)
+    if not followed:
+        raise AnalysisError(
+            f"{store_path}: no sequence of {frames_path} has an object in its first mask, so there "
+            "is nothing to follow; check the dataset's masks"
+        )
     if unscored:
         log(
             f"{store_path.parent.name}: {plural(unscored, 'sequence')} without masks of all "

@@ -21,10 +21,22 @@ N_FRAMES = 6
 """At most so many sequences, and frames of each, are drawn."""
 
 
-def sequences_to_draw(frames: Sequence[FrameRow]) -> tuple[str, ...]:
-    """Choose sequences of a table of frames, at even distances."""
-    names = list(dict.fromkeys(frame.sequence for frame in frames))
-    return tuple(names[place] for place in spread(len(names), N_SEQUENCES))
+class Choice:
+    """The sequences of a table of frames that are drawn: at even distances.
+
+    In the place of one that is not followed, for it has no object, stands the next that is.
+    """
+
+    def __init__(self, frames: Sequence[FrameRow]) -> None:
+        self._names = list(dict.fromkeys(frame.sequence for frame in frames))
+        self._places = list(spread(len(self._names), N_SEQUENCES))
+
+    def takes(self, name: str) -> bool:
+        """Tell whether a sequence is drawn; of those that are followed, each in its order."""
+        if not self._places or self._names.index(name) < self._places[0]:
+            return False
+        self._places.pop(0)
+        return True
 
 
 @dataclass(frozen=True, eq=False)
