@@ -26,7 +26,7 @@ from vitfeat.jobs.attention import write_attention
 from vitfeat.jobs.attention_source import attention_of
 from vitfeat.store.arrays import SUMMARY_GROUP, Geometry
 from vitfeat.store.layout import plan_layout
-from vitfeat.store.reader import open_store
+from vitfeat.store.opening import open_store
 from vitfeat.store.writer import Rows, open_writer
 
 # ViT-B/16 at 224.

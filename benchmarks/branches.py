@@ -30,7 +30,8 @@ from vitfeat.models.backbone import Backbone
 from vitfeat.models.entry import ModelEntry
 from vitfeat.models.loading import load_backbone
 from vitfeat.store.arrays import NORMS_GROUP, RESIDUAL_TAPS
-from vitfeat.store.reader import FeatureStore, open_store
+from vitfeat.store.opening import open_store
+from vitfeat.store.reader import FeatureStore
 
 RANDOM = ("vit_base_patch16_224", "deit3_base_patch16_224", "vit_base_patch14_dinov2")
 N_IMAGES = 60

@@ -34,7 +34,8 @@ from vitfeat.extract.settings import Settings, choose_device
 from vitfeat.models.backbone import Backbone
 from vitfeat.models.entry import ModelEntry, builtin_catalog
 from vitfeat.models.loading import load_backbone
-from vitfeat.store.reader import FeatureStore, open_store
+from vitfeat.store.opening import open_store
+from vitfeat.store.reader import FeatureStore
 
 FOCUS = "focus"
 TOKENS = ("cls", "spatial")

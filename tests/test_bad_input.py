@@ -363,7 +363,7 @@ def test_a_bug_of_ours_keeps_its_traceback(tmp_path: Path, monkeypatch: pytest.M
     def broken(_path: Path) -> None:
         raise ZeroDivisionError("ours")
 
-    monkeypatch.setattr("vitfeat.store.reader.open_store", broken)
+    monkeypatch.setattr("vitfeat.store.opening.open_store", broken)
     log = tmp_path / "log.txt"
     with pytest.raises(ZeroDivisionError):
         main(["info", str(tmp_path), "--log", str(log)])

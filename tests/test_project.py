@@ -198,7 +198,7 @@ def test_every_key_of_the_schema_is_described(schema: dict[str, Any]) -> None:
         "vitfeat.models.hub",
         "vitfeat.plots.images.sheets",
         "vitfeat.plots.similarity.cka",
-        "vitfeat.store.reader",
+        "vitfeat.store.opening",
         "vitfeat.demo.digits",
     ],
 )

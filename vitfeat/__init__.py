@@ -19,8 +19,8 @@ __all__ = ["__version__", "open"]
 
 
 def open(path: str | Path) -> FeatureStore:
-    """Open a feature store; :func:`vitfeat.store.reader.open_store` documents it."""
+    """Open a feature store; :func:`vitfeat.store.opening.open_store` documents it."""
     # Here and not above: most jobs of a workflow import vitfeat without needing Zarr.
-    from vitfeat.store.reader import open_store
+    from vitfeat.store.opening import open_store
 
     return open_store(path)

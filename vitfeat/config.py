@@ -6,7 +6,7 @@ line what is wrong, and checks what a schema cannot: that names refer to somethi
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,9 +14,10 @@ from typing import Any
 
 import yaml
 from jsonschema import Draft202012Validator
-from jsonschema.exceptions import ValidationError, best_match
+from jsonschema.exceptions import best_match
 
 from vitfeat.config_checks import check_numbers, check_views, held
+from vitfeat.config_errors import explain, kind_of, severity
 from vitfeat.data.layouts import LAYOUTS
 from vitfeat.data.spec import DatasetSpec
 from vitfeat.data.views.settings import ViewSettings
@@ -131,9 +132,9 @@ def parse_config(raw: Mapping[str, Any], schema: Mapping[str, Any]) -> Config:
     _check_names(raw)
     raw = _typed(raw, schema)
     check_numbers(raw)
-    error = best_match(Draft202012Validator(schema).iter_errors(raw), key=_severity)
+    error = best_match(Draft202012Validator(schema).iter_errors(raw), key=severity)
     if error is not None:
-        raise ConfigError(_explain(error))
+        raise ConfigError(explain(error))
     config = with_defaults(raw, schema)
     results = Path(config["results"])
     catalog = read_catalog(config["catalog"])
@@ -168,8 +169,8 @@ def _check_names(value: Any, where: str = "") -> None:
     for key, below in value.items() if isinstance(value, Mapping) else ():
         if not isinstance(key, str):
             raise ConfigError(
-                f"config: {where or 'top level'}: found {key!r} ({_kind(key)}) as a name; allowed: "
-                "a text: write it in quotes"
+                f"config: {where or 'top level'}: found {key!r} ({kind_of(key)}) as a name; "
+                "allowed: a text: write it in quotes"
             )
         _check_names(below, f"{where}.{key}" if where else key)
 
@@ -302,78 +303,3 @@ def _check_datasets(
                 f"{where}: {analysis} needs a dataset of the layout {' or '.join(layouts)}, and "
                 f"{name!r} is of {layout}"
             )
-
-
-def _severity(error: ValidationError) -> tuple[bool, int]:
-    """Order errors for jsonschema's choice: an unknown key explains the others, so it comes first.
-
-    The greatest is chosen.
-    """
-    return error.validator == "additionalProperties", -len(error.path)
-
-
-def _explain(error: ValidationError) -> str:
-    where = ".".join(str(p) for p in error.absolute_path)
-    found: Any = error.instance
-    rule: Any = error.validator_value
-    key = where or "config"
-    if error.validator == "additionalProperties":
-        schema: Any = error.schema
-        allowed = list(schema["properties"])
-        unknown = next(k for k in found if k not in allowed)
-        path = f"{where}.{unknown}" if where else str(unknown)
-        return (
-            f"config: unknown key {path!r}{nearest(str(unknown), allowed)}; allowed here: "
-            f"{', '.join(allowed)}"
-        )
-    if error.validator == "enum":
-        return (
-            f"config: {key}: found {found!r}{nearest(str(found), map(str, rule))}; allowed: "
-            f"{', '.join(map(str, rule))}"
-        )
-    if error.validator == "type":
-        kinds = [rule] if isinstance(rule, str) else rule
-        return f"config: {key}: found {found!r} ({_kind(found)}); allowed: {_kinds(kinds)}"
-    if error.validator == "required":
-        missing = next(k for k in rule if k not in found)
-        return (
-            f"config: {where or 'top level'}: the key {missing!r} is missing; needed here: "
-            f"{', '.join(rule)}"
-        )
-    if error.validator == "pattern":
-        described = error.schema.get("description", "") if isinstance(error.schema, dict) else ""
-        return (
-            f"config: {key}: found {found!r}, which is not of the form {rule} {described}".rstrip()
-        )
-    if error.validator == "minItems":
-        return f"config: {key}: found an empty list; give at least {rule}"
-    return f"config: {key}: found {found!r}; {error.message}"
-
-
-_WORDS = {
-    "object": "a mapping",
-    "array": "a list",
-    "string": "a text",
-    "integer": "a whole number",
-    "number": "a number",
-    "boolean": "true or false",
-    "null": "null",
-}
-
-
-def _kinds(kinds: Iterable[str]) -> str:
-    return " or ".join(_WORDS[k] for k in kinds)
-
-
-def _kind(value: Any) -> str:
-    for kind, types in (
-        ("boolean", bool),
-        ("integer", int),
-        ("number", float),
-        ("string", str),
-        ("array", list),
-        ("object", Mapping),
-    ):
-        if isinstance(value, types):
-            return _WORDS[kind]
-    return "null" if value is None else type(value).__name__

@@ -23,7 +23,7 @@ from vitfeat.extract.run import extract
 from vitfeat.extract.settings import Settings
 from vitfeat.models.backbone import Backbone
 from vitfeat.store.limits import Limit, spread
-from vitfeat.store.reader import open_store
+from vitfeat.store.opening import open_store
 from vitfeat.store.verify import verify
 from vitfeat.store.writer import partial_path
 

@@ -24,7 +24,8 @@ from vitfeat.extract.run import extract
 from vitfeat.extract.settings import Settings
 from vitfeat.models.backbone import Backbone
 from vitfeat.store.arrays import NORMS_GROUP, RESIDUAL_TAPS
-from vitfeat.store.reader import FeatureStore, open_store
+from vitfeat.store.opening import open_store
+from vitfeat.store.reader import FeatureStore
 from vitfeat.store.verify import verify
 
 TAPS = (*RESIDUAL_TAPS, NORMS_GROUP, "attention_mean")

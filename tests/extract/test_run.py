@@ -39,7 +39,7 @@ from vitfeat.models.backbone import Backbone
 from vitfeat.models.entry import ModelEntry
 from vitfeat.models.loading import load_backbone
 from vitfeat.store.arrays import SUMMARY_GROUP
-from vitfeat.store.reader import open_store
+from vitfeat.store.opening import open_store
 from vitfeat.store.verify import verify
 from vitfeat.store.writer import StoreWriter, partial_path
 

@@ -29,8 +29,9 @@ from vitfeat.extract.tiling import Tiling
 from vitfeat.models.backbone import Backbone
 from vitfeat.models.loading import load_backbone
 from vitfeat.models.taps import collect
+from vitfeat.store.opening import open_store
 from vitfeat.store.pieces import image_tokens
-from vitfeat.store.reader import FeatureStore, open_store
+from vitfeat.store.reader import FeatureStore
 from vitfeat.store.writer import StoreWriter
 
 SIZES = [(48, 64), (48, 64), (64, 48), (70, 40), (33, 47), (90, 90)]

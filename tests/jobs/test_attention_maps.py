@@ -22,7 +22,7 @@ from vitfeat.jobs.attention_maps import entries_of
 from vitfeat.jobs.map_files import caption, folder_name
 from vitfeat.models.entry import ModelEntry
 from vitfeat.models.loading import load_backbone
-from vitfeat.store.reader import open_store
+from vitfeat.store.opening import open_store
 from vitfeat.tables import read_table
 
 # A grid of 2 x 3, so that rows and columns cannot be mixed up.

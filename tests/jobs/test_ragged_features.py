@@ -18,7 +18,7 @@ from vitfeat.errors import AnalysisError
 from vitfeat.jobs.clustering import write_clustering
 from vitfeat.jobs.features import image_rows
 from vitfeat.jobs.grams import write_grams
-from vitfeat.store.reader import open_store
+from vitfeat.store.opening import open_store
 
 GRIDS = np.array([[2 + i % 3, 3 + i % 4] for i in range(22)])
 STARTS = (0, *np.cumsum(GRIDS.prod(1)).tolist())

@@ -34,7 +34,7 @@ from vitfeat.models.backbone import Backbone
 from vitfeat.models.entry import ModelEntry
 from vitfeat.models.loading import load_backbone
 from vitfeat.models.taps import collect
-from vitfeat.store.reader import open_store
+from vitfeat.store.opening import open_store
 
 pytestmark = pytest.mark.skipif(
     bool(absent()),

@@ -15,7 +15,7 @@ import pytest
 from tests.store.filled import BLOCK, GEOMETRY, Content
 from vitfeat.errors import StoreError
 from vitfeat.store.layout import ATTRIBUTE
-from vitfeat.store.reader import manifest_path, open_store
+from vitfeat.store.opening import manifest_path, open_store
 from vitfeat.store.verify import verify
 from vitfeat.store.writer import open_writer
 

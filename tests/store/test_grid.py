@@ -10,7 +10,7 @@ import pytest
 from tests.store.filled import Content
 from vitfeat.errors import StoreError
 from vitfeat.store.layout import ATTRIBUTE
-from vitfeat.store.reader import open_store
+from vitfeat.store.opening import open_store
 
 
 @pytest.mark.parametrize("taps", [("cls",), ("attention",), ("spatial", "attention_summary")])

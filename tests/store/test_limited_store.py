@@ -19,7 +19,8 @@ from tests.store.filled import ONE_AN_IMAGE, Content, copied, files
 from vitfeat.errors import StoreError
 from vitfeat.store.info import describe
 from vitfeat.store.layout import ATTRIBUTE
-from vitfeat.store.reader import FeatureStore, open_store
+from vitfeat.store.opening import open_store
+from vitfeat.store.reader import FeatureStore
 from vitfeat.store.verify import verify
 from vitfeat.store.writer import open_writer, partial_path
 

@@ -15,8 +15,9 @@ from vitfeat.data.views import DenseView
 from vitfeat.errors import StoreError
 from vitfeat.jobs.features import image_features
 from vitfeat.store.info import describe
+from vitfeat.store.opening import open_store
 from vitfeat.store.pieces import image_tokens
-from vitfeat.store.reader import FeatureStore, open_store
+from vitfeat.store.reader import FeatureStore
 from vitfeat.store.verify import verify
 from vitfeat.store.writer import partial_path
 

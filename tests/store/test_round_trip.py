@@ -18,7 +18,7 @@ from vitfeat.errors import ConfigError, StoreError
 from vitfeat.store import codec
 from vitfeat.store.arrays import Geometry
 from vitfeat.store.info import describe
-from vitfeat.store.reader import open_store
+from vitfeat.store.opening import open_store
 from vitfeat.store.verify import verify
 from vitfeat.store.writer import open_writer
 

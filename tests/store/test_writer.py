@@ -17,7 +17,7 @@ import zarr
 
 from tests.store.filled import GEOMETRY, N_IMAGES, Content, files
 from vitfeat.errors import StoreError
-from vitfeat.store.reader import open_store
+from vitfeat.store.opening import open_store
 from vitfeat.store.verify import verify
 from vitfeat.store.writer import open_writer, partial_path
 

@@ -59,7 +59,7 @@ def add(command: AddCommand) -> None:
 
 def _info(options: argparse.Namespace, console: Console) -> None:
     from vitfeat.store.info import describe
-    from vitfeat.store.reader import open_store
+    from vitfeat.store.opening import open_store
 
     for line in describe(open_store(options.store)):
         console.print(line)
@@ -85,7 +85,7 @@ def _extract(options: argparse.Namespace, console: Console) -> None:
     from vitfeat.extract.settings import Settings
     from vitfeat.files import write_json
     from vitfeat.models.loading import load_backbone
-    from vitfeat.store.reader import manifest_path
+    from vitfeat.store.opening import manifest_path
 
     index = Index.read(options.index)
     entry = read_entry(options.model, options.entry)

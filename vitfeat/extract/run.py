@@ -23,7 +23,7 @@ from vitfeat.extract.request import resolve
 from vitfeat.extract.settings import Settings, choose_device
 from vitfeat.models.backbone import Backbone
 from vitfeat.store import provenance
-from vitfeat.store.reader import is_store, open_store
+from vitfeat.store.opening import is_store, open_store
 from vitfeat.store.writer import Rows, manifest, open_writer, partial_path
 from vitfeat.text import duration, plural, size
 

@@ -23,8 +23,9 @@ from vitfeat.errors import AnalysisError
 from vitfeat.jobs.attention_source import attention_of
 from vitfeat.jobs.reading import ahead, reader, rows_that_fit, slices
 from vitfeat.maps import BY_CLASS, CLASS_DEVIATION, ROLLOUT, AttentionMaps, write_maps
+from vitfeat.store.opening import open_store
 from vitfeat.store.pieces import read_rows
-from vitfeat.store.reader import FeatureStore, open_store
+from vitfeat.store.reader import FeatureStore
 from vitfeat.tables import write_table
 
 # Bytes that are read at once, of all arrays together; there are three such pieces in memory.

@@ -28,8 +28,9 @@ from vitfeat.jobs.map_files import (
 )
 from vitfeat.jobs.reading import index_of
 from vitfeat.store.limits import spread
+from vitfeat.store.opening import open_store
 from vitfeat.store.pieces import read_rows
-from vitfeat.store.reader import FeatureStore, open_store
+from vitfeat.store.reader import FeatureStore
 from vitfeat.text import nearest, plural
 
 

@@ -14,7 +14,8 @@ from vitfeat.analysis.rows import ClusteringRow
 from vitfeat.errors import AnalysisError
 from vitfeat.jobs.features import ARRAYS, image_features, image_rows
 from vitfeat.jobs.layer_clusters import Runs, cluster_layers
-from vitfeat.store.reader import FeatureStore, open_store
+from vitfeat.store.opening import open_store
+from vitfeat.store.reader import FeatureStore
 from vitfeat.tables import write_table
 from vitfeat.text import plural
 

@@ -20,7 +20,8 @@ from vitfeat.errors import AnalysisError
 from vitfeat.jobs.features import image_features
 from vitfeat.jobs.reading import reader, rows_that_fit
 from vitfeat.store.layout import TOKEN_ARRAYS
-from vitfeat.store.reader import FeatureStore, open_store
+from vitfeat.store.opening import open_store
+from vitfeat.store.reader import FeatureStore
 
 
 def write_grams(

@@ -23,8 +23,9 @@ from vitfeat.device import torch_device_name
 from vitfeat.errors import AnalysisError
 from vitfeat.jobs.reading import reader, shared_entries, slices, whole_chunks
 from vitfeat.store.layout import TOKEN_ARRAYS
+from vitfeat.store.opening import open_store
 from vitfeat.store.pieces import Entries, read_rows
-from vitfeat.store.reader import FeatureStore, open_store
+from vitfeat.store.reader import FeatureStore
 from vitfeat.tables import write_table
 from vitfeat.text import plural
 

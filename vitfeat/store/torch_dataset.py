@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import Dataset
 
 from vitfeat.errors import StoreError
-from vitfeat.store import reader
+from vitfeat.store import opening
 
 if TYPE_CHECKING:
     from vitfeat.store.reader import FeatureStore
@@ -57,7 +57,7 @@ class StoreDataset(Dataset[dict[str, Any]]):
     def __getitems__(self, indices: list[int]) -> list[dict[str, Any]]:
         """Return several items, reading each chunk once."""
         if self._store is None:
-            self._store = reader.open_store(self._path)
+            self._store = opening.open_store(self._path)
         rows = np.arange(len(self))[indices]
         unique, back = np.unique(rows, return_inverse=True)
         columns: dict[str, torch.Tensor] = {}

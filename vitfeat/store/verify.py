@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from vitfeat.errors import StoreError
-from vitfeat.store.reader import FeatureStore, open_store
+from vitfeat.store.opening import open_store
+from vitfeat.store.reader import FeatureStore
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from vitfeat.analysis.rows import TaskRow
 from vitfeat.errors import AnalysisError
 from vitfeat.jobs.features import ARRAYS, image_features, image_rows
-from vitfeat.store.reader import FeatureStore, open_store
+from vitfeat.store.opening import open_store
+from vitfeat.store.reader import FeatureStore
 from vitfeat.tasks.knn import share_within
 from vitfeat.text import plural
 

@@ -14,7 +14,8 @@ from vitfeat.data.images import printable
 from vitfeat.data.index import Index
 from vitfeat.errors import AnalysisError
 from vitfeat.jobs.reading import index_of
-from vitfeat.store.reader import FeatureStore, open_store
+from vitfeat.store.opening import open_store
+from vitfeat.store.reader import FeatureStore
 from vitfeat.tasks.keypoints import Points, drawn_pairs, held_within, is_shown
 from vitfeat.tasks.upsampled import Box
 from vitfeat.text import plural

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from vitfeat.analysis.rows import TaskRow, read_task
 from vitfeat.errors import AnalysisError
-from vitfeat.store.reader import open_store
+from vitfeat.store.opening import open_store
 from vitfeat.tables import write_table
 
 

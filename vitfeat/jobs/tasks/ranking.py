@@ -21,7 +21,8 @@ from vitfeat.jobs.tasks.retrieval import Task, ranked, read_task, usable
 from vitfeat.plots.tasks.measures import DRAWN
 from vitfeat.plots.tasks.ranking import Result, Search, ranking
 from vitfeat.store.limits import spread
-from vitfeat.store.reader import FeatureStore, open_store
+from vitfeat.store.opening import open_store
+from vitfeat.store.reader import FeatureStore
 from vitfeat.tasks import retrieval
 from vitfeat.text import plural
 

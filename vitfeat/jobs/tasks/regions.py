@@ -14,8 +14,9 @@ from vitfeat.data.companions import RegionRow, fingerprint, read_regions
 from vitfeat.errors import AnalysisError
 from vitfeat.jobs.layer_clusters import Runs, cluster_layers
 from vitfeat.jobs.reading import rows_that_fit, slices
+from vitfeat.store.opening import open_store
 from vitfeat.store.pieces import read_rows
-from vitfeat.store.reader import FeatureStore, open_store
+from vitfeat.store.reader import FeatureStore
 from vitfeat.tables import write_table
 from vitfeat.text import plural
 

@@ -15,7 +15,8 @@ from vitfeat.data.images import printable
 from vitfeat.errors import AnalysisError
 from vitfeat.jobs.features import ARRAYS, image_features, image_rows
 from vitfeat.jobs.reading import slices
-from vitfeat.store.reader import FeatureStore, open_store
+from vitfeat.store.opening import open_store
+from vitfeat.store.reader import FeatureStore
 from vitfeat.tables import write_table
 from vitfeat.tasks.retrieval import GRADES, VARIANTS, Graded, Scores, evaluate, named, similarities
 from vitfeat.text import plural

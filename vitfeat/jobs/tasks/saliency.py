@@ -15,8 +15,9 @@ from vitfeat.errors import AnalysisError
 from vitfeat.jobs.reading import index_of, rows_that_fit, slices
 from vitfeat.jobs.tasks.foreground import Foregrounds
 from vitfeat.store.arrays import SUMMARY_GROUP
+from vitfeat.store.opening import open_store
 from vitfeat.store.pieces import read_rows
-from vitfeat.store.reader import FeatureStore, open_store
+from vitfeat.store.reader import FeatureStore
 from vitfeat.tables import write_table
 from vitfeat.text import plural
 

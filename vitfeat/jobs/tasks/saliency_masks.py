@@ -23,7 +23,8 @@ from vitfeat.jobs.tasks.foreground import Foregrounds
 from vitfeat.jobs.tasks.saliency import QUERIES, query_rows, usable_queries
 from vitfeat.plots.tasks.saliency import Kept, MaskRow, SalientImage, figure, nothing_figure, table
 from vitfeat.store.limits import spread
-from vitfeat.store.reader import FeatureStore, open_store
+from vitfeat.store.opening import open_store
+from vitfeat.store.reader import FeatureStore
 from vitfeat.text import nearest, plural
 
 

@@ -22,8 +22,9 @@ from vitfeat.jobs.tasks.videos import Log, Video, videos
 from vitfeat.plots import style
 from vitfeat.plots.tasks.measures import DRAWN
 from vitfeat.plots.tasks.video import StripRow, frames_figure
+from vitfeat.store.opening import open_store
 from vitfeat.store.pieces import image_tokens
-from vitfeat.store.reader import FeatureStore, open_store
+from vitfeat.store.reader import FeatureStore
 from vitfeat.tables import write_table
 from vitfeat.tasks.propagation import Propagation, propagate
 from vitfeat.tasks.segmentation_scores import SequenceScores, score_sequence, summary

@@ -1,0 +1,87 @@
+"""What breaks the config's schema, in one line for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from jsonschema.exceptions import ValidationError
+
+from vitfeat.text import nearest
+
+
+def severity(error: ValidationError) -> tuple[bool, int]:
+    """Order errors for jsonschema's choice: an unknown key explains the others, so it comes first.
+
+    The greatest is chosen.
+    """
+    return error.validator == "additionalProperties", -len(error.path)
+
+
+def explain(error: ValidationError) -> str:
+    """Say in one line what breaks the schema: the key, what was found, what is allowed."""
+    where = ".".join(str(p) for p in error.absolute_path)
+    found: Any = error.instance
+    rule: Any = error.validator_value
+    key = where or "config"
+    if error.validator == "additionalProperties":
+        schema: Any = error.schema
+        allowed = list(schema["properties"])
+        unknown = next(k for k in found if k not in allowed)
+        path = f"{where}.{unknown}" if where else str(unknown)
+        return (
+            f"config: unknown key {path!r}{nearest(str(unknown), allowed)}; allowed here: "
+            f"{', '.join(allowed)}"
+        )
+    if error.validator == "enum":
+        return (
+            f"config: {key}: found {found!r}{nearest(str(found), map(str, rule))}; allowed: "
+            f"{', '.join(map(str, rule))}"
+        )
+    if error.validator == "type":
+        kinds = [rule] if isinstance(rule, str) else rule
+        return f"config: {key}: found {found!r} ({kind_of(found)}); allowed: {_kinds(kinds)}"
+    if error.validator == "required":
+        missing = next(k for k in rule if k not in found)
+        return (
+            f"config: {where or 'top level'}: the key {missing!r} is missing; needed here: "
+            f"{', '.join(rule)}"
+        )
+    if error.validator == "pattern":
+        described = error.schema.get("description", "") if isinstance(error.schema, dict) else ""
+        return (
+            f"config: {key}: found {found!r}, which is not of the form {rule} {described}".rstrip()
+        )
+    if error.validator == "minItems":
+        return f"config: {key}: found an empty list; give at least {rule}"
+    return f"config: {key}: found {found!r}; {error.message}"
+
+
+_WORDS = {
+    "object": "a mapping",
+    "array": "a list",
+    "string": "a text",
+    "integer": "a whole number",
+    "number": "a number",
+    "boolean": "true or false",
+    "null": "null",
+}
+
+
+def _kinds(kinds: Iterable[str]) -> str:
+    return " or ".join(_WORDS[k] for k in kinds)
+
+
+def kind_of(value: Any) -> str:
+    """Name the kind of a value as people do."""
+    for kind, types in (
+        ("boolean", bool),
+        ("integer", int),
+        ("number", float),
+        ("string", str),
+        ("array", list),
+        ("object", Mapping),
+    ):
+        if isinstance(value, types):
+            return _WORDS[kind]
+    return "null" if value is None else type(value).__name__
