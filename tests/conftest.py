@@ -23,27 +23,31 @@ ROOT = Path(__file__).parent.parent
 _LONGEST = ("demo/test_demo_training.py", "workflow/", "test_notebook.py", "models/", "plots/")
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Keep the tests of a file in one process, which then makes its models and stores once."""
-    tests = ROOT / "tests"
-    for item in items:
-        if item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(item.path.relative_to(tests).as_posix()))
-    if config.getoption("numprocesses", None) or hasattr(config, "workerinput"):
-
-        def place(item: pytest.Item) -> int:
-            path = item.path.relative_to(tests).as_posix()
-            starts = [place for place, start in enumerate(_LONGEST) if path.startswith(start)]
-            return min(starts, default=len(_LONGEST))
-
-        items.sort(key=place)
+    if hasattr(config, "workerinput"):
+        items.sort(key=_place)
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    # xdist would begin with the files of most tests, not with those that take longest.
-    if hasattr(config.option, "loadscopereorder"):
-        config.option.loadscopereorder = False
+def _place(item: pytest.Item) -> int:
+    path = item.path.relative_to(ROOT / "tests").as_posix()
+    starts = [place for place, start in enumerate(_LONGEST) if path.startswith(start)]
+    return min(starts, default=len(_LONGEST))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Keep the tests of a file in one process, which then makes its models and stores once.
+
+    pytest-xdist 3.8 writes the names of groups where pytest 9.2 no longer reads them: with
+    `--dist loadgroup` alone every test would be on its own.
+    """
+    if config.getoption("dist") != "loadgroup":
+        return None
+    from xdist.scheduler import LoadFileScheduling
+
+    # It would begin with the files of most tests, not with those that take longest.
+    config.option.loadscopereorder = False
+    return LoadFileScheduling(config, log)
 
 
 @pytest.fixture(scope="session")
