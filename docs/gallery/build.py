@@ -57,7 +57,7 @@ def main(results: Path) -> None:
     folder, tiles = DOCS / "gallery", []
     for name, figure in pictures((DOCS / "gallery.md").read_text("utf-8")):
         image = shrunk(results / figure, SIDE)
-        image.quantize(255).save(folder / name, optimize=True)
+        image.quantize(255, Image.Quantize.MAXCOVERAGE).save(folder / name, optimize=True)
         tiles.append((figure, image))
     sheet(tiles).quantize(255).save(folder / "sheet.png", optimize=True)
 
