@@ -14,8 +14,9 @@ demo: $(VENV)/installed
 	@echo "The figures:"
 	@ls results/*/all.png; echo "and further ones beside them: docs/gallery.md says how to read each"
 
+# The tests of a file run in one process, which makes their models and stores once.
 test: $(VENV)/installed
-	$(BIN)/python -m pytest -n $(CORES) --dist loadgroup
+	$(BIN)/python -m pytest -n $(CORES) --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

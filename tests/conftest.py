@@ -34,22 +34,6 @@ def _place(item: pytest.Item) -> int:
     return min(starts, default=len(_LONGEST))
 
 
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Keep the tests of a file in one process, which then makes its models and stores once.
-
-    pytest-xdist 3.8 writes the names of groups where pytest 9.2 no longer reads them: with
-    `--dist loadgroup` alone every test would be on its own.
-    """
-    if config.getoption("dist") != "loadgroup":
-        return None
-    from xdist.scheduler import LoadFileScheduling
-
-    # It would begin with the files of most tests, not with those that take longest.
-    config.option.loadscopereorder = False
-    return LoadFileScheduling(config, log)
-
-
 @pytest.fixture(scope="session")
 def root() -> Path:
     return ROOT

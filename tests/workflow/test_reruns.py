@@ -11,8 +11,6 @@ import pytest
 
 from tests.workflow.harness import Workflow
 
-pytestmark = pytest.mark.xdist_group("analyses")
-
 CONFIG: dict[str, Any] = {
     "models": ["demo-dino"],
     "datasets": {"digits": {"layout": "digits", "split": "test", "per_class": 2}},
