@@ -131,5 +131,5 @@ def test_runs() -> None:
 
 def test_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "images").write_text("")
-    with pytest.raises(DataError, match=r"cannot write the demo's COCO under .*: name a writable"):
+    with pytest.raises(DataError, match=r"cannot write the demo's coco under .*: name a writable"):
         write("coco", tmp_path)

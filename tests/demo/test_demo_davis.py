@@ -113,5 +113,5 @@ def test_writing_is_deterministic(root: Path, tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "ImageSets").write_text("in the way")
-    with pytest.raises(DataError, match=r"cannot write the demo videos under .* writable"):
+    with pytest.raises(DataError, match=r"cannot write the demo's davis under .* writable"):
         datasets.write("davis", tmp_path)

@@ -107,5 +107,5 @@ def test_json_is_compact(root: Path) -> None:
 
 def test_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "train").write_text("")
-    with pytest.raises(DataError, match="cannot write the demo's PartImageNet under"):
+    with pytest.raises(DataError, match="cannot write the demo's partimagenet under"):
         write("partimagenet", tmp_path)

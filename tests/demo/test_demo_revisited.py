@@ -149,5 +149,5 @@ def test_writing_is_deterministic(spec: DatasetSpec, tmp_path: Path) -> None:
 
 def test_unwritable_root(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(DataError, match="cannot write the demo's landmarks"):
+    with pytest.raises(DataError, match="cannot write the demo's revisited"):
         datasets.write("revisited", tmp_path / "file")

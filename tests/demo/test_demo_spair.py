@@ -152,5 +152,5 @@ def test_the_same_bytes_every_time(root: Path, tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
-    with pytest.raises(DataError, match="cannot write the demo pairs"):
+    with pytest.raises(DataError, match="cannot write the demo's spair"):
         datasets.write("spair", tmp_path / "file")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from importlib import import_module
 from pathlib import Path
 
+from vitfeat.errors import DataError
+
 NAMES = ("coco", "partimagenet", "revisited", "davis", "spair")
 """Layouts that have an embedded dataset beside the digits themselves."""
 
@@ -24,4 +26,9 @@ def write(name: str, root: Path) -> None:
     DataError
         If a file or folder cannot be written.
     """
-    import_module(f"vitfeat.demo.datasets.{name}").write(root)
+    try:
+        import_module(f"vitfeat.demo.datasets.{name}").write(root)
+    except OSError as error:
+        raise DataError(
+            f"cannot write the demo's {name} under {root}: {error}: name a writable folder"
+        ) from error

@@ -18,7 +18,6 @@ from PIL import Image
 
 from vitfeat.data.masks import write_mask
 from vitfeat.demo import digits
-from vitfeat.errors import DataError
 
 N_FRAMES = 8
 
@@ -104,30 +103,20 @@ def write(root: Path) -> None:
     ----------
     root
         Folder to write into; made if absent.
-
-    Raises
-    ------
-    DataError
-        If a file or folder cannot be written.
     """
-    try:
-        sets = root / "ImageSets" / "2017"
-        sets.mkdir(parents=True, exist_ok=True)
-        for split, names in SPLITS.items():
-            (sets / f"{split}.txt").write_text("".join(f"{name}\n" for name in names), "utf-8")
-        for seed, (name, sequence) in enumerate(SEQUENCES.items()):
-            frames = root / "JPEGImages" / "480p" / name
-            frames.mkdir(parents=True, exist_ok=True)
-            ground = _ground(sequence, seed)
-            for number in range(N_FRAMES):
-                grey, mask = _draw(sequence, ground, number)
-                picture = Image.fromarray(grey).convert("RGB")
-                picture.save(frames / f"{number:05d}.jpg", format="JPEG", quality=95)
-                write_mask(root / "Annotations" / "480p" / name / f"{number:05d}.png", mask)
-    except OSError as error:
-        raise DataError(
-            f"cannot write the demo videos under {root}: {error}: name a writable folder"
-        ) from error
+    sets = root / "ImageSets" / "2017"
+    sets.mkdir(parents=True, exist_ok=True)
+    for split, names in SPLITS.items():
+        (sets / f"{split}.txt").write_text("".join(f"{name}\n" for name in names), "utf-8")
+    for seed, (name, sequence) in enumerate(SEQUENCES.items()):
+        frames = root / "JPEGImages" / "480p" / name
+        frames.mkdir(parents=True, exist_ok=True)
+        ground = _ground(sequence, seed)
+        for number in range(N_FRAMES):
+            grey, mask = _draw(sequence, ground, number)
+            picture = Image.fromarray(grey).convert("RGB")
+            picture.save(frames / f"{number:05d}.jpg", format="JPEG", quality=95)
+            write_mask(root / "Annotations" / "480p" / name / f"{number:05d}.png", mask)
 
 
 def _ground(sequence: Sequence, seed: int) -> NDArray[np.float64]:
