@@ -224,7 +224,11 @@ def test_csv_round_trip_of_nasty_names(tmp_path: Path) -> None:
     found = Index.read(path)
     assert same(index, found)
     assert found.fingerprint == index.fingerprint
-    assert sorted(p.name for p in path.parent.iterdir()) == ["index.csv", "index.skipped.csv"]
+    assert sorted(p.name for p in path.parent.iterdir()) == [
+        "index.csv",
+        "index.notes.txt",
+        "index.skipped.csv",
+    ]
     # Any reader of CSV agrees.
     with path.open(newline="", encoding="utf-8") as file:
         assert [row["image_id"] for row in csv.DictReader(file)] == index.image_id
@@ -248,7 +252,7 @@ def test_an_interrupted_write_leaves_the_old_file(
     with pytest.raises(ValueError, match="zip"):
         broken.write(path)
     assert Index.read(path).image_id == ["a"]
-    assert len(list(tmp_path.iterdir())) == 2
+    assert len(list(tmp_path.iterdir())) == 3
     # A finished one replaces the file, whose old contents stay whole for who has it open.
     with path.open(encoding="utf-8") as file:
         index_of_names(["b", "c"]).write(path)

@@ -22,7 +22,7 @@ from vitfeat.data.layouts import LAYOUTS
 from vitfeat.data.listing import Box, Candidate
 from vitfeat.data.scan import Contents, examine
 from vitfeat.data.spec import DatasetSpec
-from vitfeat.data.table import damaged, read_table, write_table
+from vitfeat.data.table import damaged, read_notes, read_table, write_notes, write_table
 from vitfeat.errors import DataError
 from vitfeat.text import plural
 
@@ -57,6 +57,8 @@ class Index:
         Image id and reason of every image that was left out as unusable.
     crop
         The part of each image that is used, in its pixels; None, the usual, for all of it.
+    notes
+        What was noticed while the index was made, a line each for people.
     """
 
     image_id: list[str]
@@ -68,6 +70,7 @@ class Index:
     sha256: list[str]
     skipped: list[tuple[str, str]] = field(default_factory=list)
     crop: list[Box | None] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         if not self.crop:
@@ -103,10 +106,11 @@ class Index:
         return digest.hexdigest()
 
     def write(self, csv_path: Path) -> None:
-        """Write the index, and beside it what was skipped as ``{stem}.skipped.csv``.
+        """Write the index; beside it what was skipped (``{stem}.skipped.csv``), and the notes.
 
         Each file appears whole or not at all, the index last.
         """
+        write_notes(csv_path, self.notes)
         write_table(_skipped_path(csv_path), _SKIPPED_COLUMNS, self.skipped)
         columns = [getattr(self, name) for name in _COLUMNS[:-1]]
         crops = ["" if c is None else " ".join(map(repr, c)) for c in self.crop]
@@ -133,7 +137,7 @@ class Index:
             rows.append(row)
         skipped_path = _skipped_path(csv_path)
         skipped = [(row[0], row[1]) for _, row in read_table(skipped_path, _SKIPPED_COLUMNS)]
-        return _from_rows(rows, skipped)
+        return _from_rows(rows, skipped, read_notes(csv_path))
 
 
 class _Row(NamedTuple):
@@ -193,7 +197,7 @@ def _skipped_path(csv_path: Path) -> Path:
     return csv_path.with_name(f"{csv_path.stem}.skipped.csv")
 
 
-def _from_rows(rows: list[_Row], skipped: list[tuple[str, str]]) -> Index:
+def _from_rows(rows: list[_Row], skipped: list[tuple[str, str]], notes: list[str]) -> Index:
     def numbers(place: int) -> NDArray[np.int64]:
         return np.array([row[place] for row in rows], dtype=np.int64)
 
@@ -207,6 +211,7 @@ def _from_rows(rows: list[_Row], skipped: list[tuple[str, str]]) -> Index:
         sha256=[row.sha256 for row in rows],
         skipped=skipped,
         crop=[row.crop for row in rows],
+        notes=notes,
     )
 
 
@@ -271,10 +276,9 @@ def build_index(spec: DatasetSpec, *, workers: int = 1, log: Callable[[str], Non
             f"dataset {spec.name}: none of its {len(skipped)} images can be used, the first is "
             f"{printable(first)}: {reason}"
         )
-    index = _from_rows(rows, skipped)
-    for line in _report(spec, index):
-        log(f"dataset {spec.name}: {line}")
-    for line in tally.notes():
+    index = _from_rows(rows, skipped, [])
+    index.notes.extend([*_noticed(spec, index), *tally.notes()])
+    for line in (f"{plural(len(index), 'image')}, {index.n_classes or 'no'} classes", *index.notes):
         log(f"dataset {spec.name}: {line}")
     return index
 
@@ -305,9 +309,8 @@ def _within(candidate: Candidate, contents: Contents) -> Box | None:
     return box
 
 
-def _report(spec: DatasetSpec, index: Index) -> Iterator[str]:
-    """Yield the lines of the log about an index."""
-    yield f"{plural(len(index), 'image')}, {index.n_classes or 'no'} classes"
+def _noticed(spec: DatasetSpec, index: Index) -> Iterator[str]:
+    """Yield what is to be known of the images of an index."""
     if index.skipped:
         first, reason = index.skipped[0]
         yield (

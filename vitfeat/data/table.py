@@ -1,4 +1,8 @@
-"""The index's CSV files: RFC 4180, UTF-8, written whole or not at all."""
+"""The index's CSV files: RFC 4180, UTF-8, written whole or not at all.
+
+What was noticed while a table was made, and may change numbers, stands beside it as
+``{stem}.notes.txt``, a line each, and in every store that is made from it.
+"""
 
 from __future__ import annotations
 
@@ -71,6 +75,25 @@ def read_table(path: Path, header: Sequence[str]) -> Iterator[tuple[int, list[st
                 yield reader.line_num, fields
     except csv.Error as error:
         raise damaged(path, reader.line_num, str(error)) from None
+
+
+def write_notes(path: Path, notes: Iterable[str]) -> None:
+    """Write what was noticed while the table at ``path`` was made."""
+    with replacing(_notes_path(path)) as partial:
+        partial.write_text("".join(f"{note}\n" for note in notes), "utf-8")
+
+
+def read_notes(path: Path) -> list[str]:
+    """Read what was noticed while the table at ``path`` was made; nothing where it is not said."""
+    try:
+        return _notes_path(path).read_text("utf-8").splitlines()
+    except (FileNotFoundError, UnicodeDecodeError):
+        # Notes decide no number: a table is as good without them.
+        return []
+
+
+def _notes_path(path: Path) -> Path:
+    return path.with_name(f"{path.stem}.notes.txt")
 
 
 def damaged(path: Path, line: int, problem: str) -> DataError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -48,6 +48,8 @@ class Asked:
         What features are pooled under, where they are.
     request
         Everything that decides the store's numbers, as plain JSON.
+    notes
+        What is left out of what was asked, a line each for people.
     """
 
     view: View
@@ -57,6 +59,7 @@ class Asked:
     grids: NDArray[np.int64] | None
     regions: Regions | None
     request: Mapping[str, Any]
+    notes: Sequence[str]
 
     @property
     def tokens_ratio(self) -> float:
@@ -80,7 +83,6 @@ def resolve(
     index: Index,
     settings: Settings,
     annotated: Sequence[RegionRow] | None,
-    log: Callable[[str], None],
 ) -> Asked:
     """Find out what settings mean for a model and a dataset.
 
@@ -90,8 +92,6 @@ def resolve(
         The model, the images, and what is asked.
     annotated
         The dataset's table of regions, for the tap ``regions``.
-    log
-        Takes lines for people.
 
     Raises
     ------
@@ -107,10 +107,11 @@ def resolve(
             f"model {backbone.entry.id}: has none of the asked taps ({', '.join(settings.taps)}); "
             "add spatial to extraction.taps, or leave the model out"
         )
+    notes: list[str] = []
     if "cls" in settings.taps and "cls" not in taps:
-        log(f"{backbone.entry.id} has no CLS token: the tap cls is left out")
+        notes.append(f"{backbone.entry.id} has no CLS token: the tap cls is left out")
     if not geometry.has_branches and (lost := [t for t in settings.taps if t in _RESIDUAL]):
-        log(
+        notes.append(
             f"{backbone.entry.id} has no blocks that add attention and MLP to skips of their own: "
             f"left out are {', '.join(lost)}"
         )
@@ -119,9 +120,13 @@ def resolve(
     grids = grid_shapes(view, index) if isinstance(view, DenseView) else None
     regions = None
     if "regions" in taps:
-        regions = _regions(backbone, index, view, grids, settings.masks, annotated, log)
+        regions = _regions(backbone, index, view, grids, settings.masks, annotated)
+        notes.append(
+            f"{plural(len(regions.numbers), 'region')}; left out are {regions.n_crowd} as crowds "
+            f"and {regions.n_uncovered} without a token under them"
+        )
     request = _request(backbone, index, view, settings, geometry, kept, regions)
-    return Asked(view, geometry, taps, kept, grids, regions, request)
+    return Asked(view, geometry, taps, kept, grids, regions, request, notes)
 
 
 def _geometry(backbone: Backbone, layers: Sequence[int], view: View) -> Geometry:
@@ -213,7 +218,6 @@ def _regions(
     grids: NDArray[np.int64] | None,
     masks: str,
     annotated: Sequence[RegionRow] | None,
-    log: Callable[[str], None],
 ) -> Regions:
     if annotated is None:
         raise ConfigError(
@@ -222,12 +226,7 @@ def _regions(
         )
     if grids is None:
         grids = np.tile(np.array(backbone.grid, dtype=np.int64), (len(index), 1))
-    regions = load_regions(annotated, index, view, grids, masks)
-    log(
-        f"{plural(len(regions.numbers), 'region')}; left out are {regions.n_crowd} as crowds and "
-        f"{regions.n_uncovered} without a token under them"
-    )
-    return regions
+    return load_regions(annotated, index, view, grids, masks)
 
 
 def _check_limits(settings: Settings) -> None:

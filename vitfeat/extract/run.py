@@ -81,10 +81,13 @@ def extract(
     """
     started = time.monotonic()
     device = choose_device(settings.device)
-    asked = resolve(backbone, index, settings, annotated, log)
+    asked = resolve(backbone, index, settings, annotated)
     if (finished := _finished(out, asked.request, settings.replace, log)) is not None:
         return finished
 
+    notes = [*backbone.notes, *index.notes, *asked.notes]
+    for note in notes:
+        log(note)
     layout = asked.layout(len(index), settings.dtype)
     backbone.module.to(device)
     job = Job(
@@ -117,6 +120,7 @@ def extract(
         backbone.entry.id,
         weights=backbone.weights,
         final_norm=backbone.final_norm,
+        notes=notes,
         replace=settings.replace,
     ) as writer:
         missing = writer.missing_blocks()

@@ -49,6 +49,9 @@ class Backbone:
         ``revision``, or ``url``. Empty for a network that was not loaded from a file.
     final_norm
         The norm behind the last block, which taps are before; None where there is none.
+    notes
+        What a reader of its numbers must know of how it was loaded, a line each for people:
+        tensors left out or renamed, positions fitted, a normalisation that nobody stated.
     at_size
         Loads the same network for inputs of another (height, width), its positions fitted from
         those that were published; weights that do not depend on the size are shared. None for a
@@ -72,6 +75,7 @@ class Backbone:
     batch_first: bool = True
     weights: Mapping[str, Any] = field(default_factory=dict)
     final_norm: FinalNorm | None = None
+    notes: Sequence[str] = ()
     at_size: Callable[[tuple[int, int]], Backbone] | None = field(default=None, repr=False)
 
     @property

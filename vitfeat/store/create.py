@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +35,7 @@ def create(
     model: str,
     weights: Mapping[str, Any],
     final_norm: FinalNorm | None,
+    notes: Sequence[str],
 ) -> None:
     """Make a store's group, coordinates and arrays, whose shards are all absent.
 
@@ -42,7 +43,7 @@ def create(
     ----------
     partial
         Where it stands while it is written.
-    layout, geometry, rows, request, model, weights, final_norm
+    layout, geometry, rows, request, model, weights, final_norm, notes
         As :func:`vitfeat.store.writer.open_writer` takes them.
     """
     group = zarr.create_group(partial, zarr_format=3)
@@ -60,6 +61,7 @@ def create(
         **({"final_norm": _described(final_norm)} if final_norm is not None else {}),
         "classes": {str(label): name for label, name in rows.classes.items()},
         "skipped": [list(s) for s in rows.skipped],
+        "notes": list(notes),
         "versions": provenance.versions(),
     }
     layers = np.asarray(geometry.layers, dtype=np.int64)

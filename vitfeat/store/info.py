@@ -36,6 +36,8 @@ def describe(store: FeatureStore) -> Iterator[str]:
         which = "spread over the dataset" if isinstance(limit, int) else "named"
         number = limit if isinstance(limit, int) else len(limit)
         yield f"limited      {tap}: {plural(number, 'image')}, {which}"
+    for note in attributes.get("notes", []):
+        yield f"note         {note}"
     yield f"precision    {request['precision']}, stored as {request['dtype']}"
     yield f"passes       {attributes['forward_images']:,} images pushed through the model"
     yield f"fingerprint  {store.fingerprint}"

@@ -226,6 +226,7 @@ def open_writer(
     *,
     weights: Mapping[str, Any] | None = None,
     final_norm: FinalNorm | None = None,
+    notes: Sequence[str] = (),
     replace: bool = False,
 ) -> Iterator[StoreWriter]:
     """Lock a store for writing; create it, or go on with an interrupted one.
@@ -244,6 +245,9 @@ def open_writer(
         Where the weights came from: file, SHA-256, repository, revision. Recorded, not compared.
     final_norm
         The norm behind the model's last block. Recorded, not compared.
+    notes
+        What a reader of the numbers must know of the model and the images, a line each for people.
+        Recorded, not compared.
     replace
         Whether an unfinished or finished store from another request may be replaced. The finished
         one is kept until the new one is sealed.
@@ -268,7 +272,10 @@ def open_writer(
         if found is None:
             shutil.rmtree(partial, ignore_errors=True)
             try:
-                create(partial, layout, geometry, rows, request, model, weights or {}, final_norm)
+                create(
+                    *(partial, layout, geometry, rows, request, model),
+                    *(weights or {}, final_norm, notes),
+                )
                 # Last: without it the creation itself was interrupted.
                 (partial / _PROGRESS).mkdir()
             except BaseException as error:

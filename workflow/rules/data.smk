@@ -43,6 +43,7 @@ rule index:
     output:
         index=update(f"{RESULTS}/datasets/{{dataset}}.csv"),
         skipped=update(f"{RESULTS}/datasets/{{dataset}}.skipped.csv"),
+        notes=update(f"{RESULTS}/datasets/{{dataset}}.notes.txt"),
     log:
         f"{RESULTS}/logs/index/{{dataset}}.log",
     benchmark:
