@@ -82,6 +82,19 @@ def test_the_paper_config_names_its_26_configurations(root: Path, schema: dict[s
     }
 
 
+def test_square_views_of_the_paper_config_keep_the_whole_short_side(
+    root: Path, schema: dict[str, Any]
+) -> None:
+    """As its code does; Lanczos for padded images, too."""
+    config = parse_config(yaml.safe_load((root / "configs/paper.yaml").read_text("utf-8")), schema)
+    views = {name: config.view(name) for name in config.datasets}
+    square = {name: view.crop_fraction for name, view in views.items() if view.kind == "square"}
+    assert square == dict.fromkeys(
+        ("imagenet-50", "imagenet-train", "imagenet-val", "coco", "partimagenet"), 1.0
+    )
+    assert [v.interpolation for v in views.values() if v.kind == "padded"] == ["lanczos"]
+
+
 def test_the_paper_config_has_every_dataset_and_analysis(
     root: Path, schema: dict[str, Any]
 ) -> None:

@@ -17,6 +17,7 @@ SIZES = [(8, 8), (8, 100), (100, 8), (64, 48), (37, 91), (224, 224), (1, 3), (33
 VIEWS = [
     PaddedView((32, 32)),
     PaddedView((24, 40), "bilinear"),
+    PaddedView((32, 32), "lanczos"),
     DenseView("short", 48, (4, 4)),
     DenseView("short", 48, (4, 4), (32, 32)),
     DenseView("long", 96, (16, 8), interpolation="bilinear"),
@@ -71,6 +72,20 @@ def test_a_square_is_resized_alone() -> None:
     image = noise(0, 50, 50)
     resized = np.asarray(image.resize((32, 32), Image.Resampling.BICUBIC))
     np.testing.assert_array_equal(PaddedView((32, 32))(image), resized)
+
+
+@pytest.mark.parametrize("side", [32, 224])
+@pytest.mark.parametrize("size", [(64, 48), (37, 91), (500, 333), (333, 500), (50, 50)])
+def test_the_padded_view_by_lanczos_is_that_of_the_paper(side: int, size: tuple[int, int]) -> None:
+    """Bit for bit: the long side fitted, the short one rounded, half of what is left above."""
+    image = noise(7, *size)
+    long = max(size)
+    width, height = (int(np.around(side * length / long)) for length in size)
+    left, top = (side - width) // 2, (side - height) // 2
+    expected = np.zeros((side, side, 3), dtype=np.uint8)
+    resized = image.resize((width, height), Image.Resampling.LANCZOS)
+    expected[top : top + height, left : left + width] = np.asarray(resized)
+    np.testing.assert_array_equal(PaddedView((side, side), "lanczos")(image), expected)
 
 
 def test_the_aspect_is_kept_to_half_a_pixel() -> None:
@@ -156,6 +171,11 @@ def test_a_strip_would_take_gigabytes() -> None:
         ({"knd": "dense"}, "x.view.knd: unknown key.*'kind'"),
         ({"kind": "padded", "short_side": 64}, "x.view.short_side: the view padded does not know"),
         ({"passes": "one"}, "x.view.passes: the view square does not know"),
+        ({"kind": "dense", "crop_fraction": 1.0}, "x.view.crop_fraction: the view dense does not"),
+        ({"crop_fraction": 0.0}, "x.view.crop_fraction: 0.0 is not a number above 0 and at"),
+        ({"crop_fraction": 1.5}, "x.view.crop_fraction: 1.5 is not a number above 0 and at"),
+        ({"crop_fraction": "all"}, "x.view.crop_fraction: 'all' is not a number above 0"),
+        ({"interpolation": "nearest"}, "x.view.interpolation: 'nearest' is not one of bicubic"),
         ({"kind": "dense", "short_side": 0}, "x.view.short_side: 0 is below 1"),
         ({"kind": "dense", "short_side": 8, "long_side": 9}, "x.view.long_side: give it or"),
         ({"kind": "dense", "passes": "two"}, "x.view.passes: 'two' is not one of auto, one"),
@@ -172,6 +192,8 @@ def test_settings_are_told_as_far_as_they_are_not_usual() -> None:
         {"kind": "padded"},
         {"kind": "dense"},
         {"kind": "dense", "long_side": 64, "passes": "one"},
+        {"kind": "square", "crop_fraction": 1.0},
+        {"kind": "padded", "interpolation": "lanczos"},
     ):
         assert ViewSettings.from_config("x", mapping).to_mapping() == mapping
     assert ViewSettings("dense").side == ("short", 448)

@@ -13,7 +13,11 @@ from vitfeat.data.tensors import normalise
 from vitfeat.data.views import SquareView
 from vitfeat.errors import DataError
 
-BICUBIC, BILINEAR = transforms.InterpolationMode.BICUBIC, transforms.InterpolationMode.BILINEAR
+MODES = {
+    "bicubic": transforms.InterpolationMode.BICUBIC,
+    "bilinear": transforms.InterpolationMode.BILINEAR,
+    "lanczos": transforms.InterpolationMode.LANCZOS,
+}
 RNG = np.random.default_rng(0)
 SIZES = [(8, 8), (8, 100), (100, 8), (224, 224), (256, 256), (257, 256), (333, 500), (1, 3)]
 SIZES += [(int(w), int(h)) for w, h in RNG.integers(8, 200, (25, 2))]
@@ -21,14 +25,21 @@ SIZES += [(int(w), int(h)) for w, h in RNG.integers(8, 200, (25, 2))]
 
 @pytest.mark.parametrize(
     ("side", "fraction", "interpolation"),
-    [(224, 0.875, "bicubic"), (32, 1.0, "bilinear"), (37, 0.9, "bicubic"), (14, 0.33, "bilinear")],
+    [
+        (224, 0.875, "bicubic"),
+        # That of the paper's code.
+        (224, 1.0, "bicubic"),
+        (48, 1.0, "lanczos"),
+        (32, 1.0, "bilinear"),
+        (37, 0.9, "bicubic"),
+        (14, 0.33, "bilinear"),
+    ],
 )
 def test_squares_are_those_of_torchvision(side: int, fraction: float, interpolation: str) -> None:
     view = SquareView((side, side), fraction, interpolation)  # type: ignore[arg-type]
-    mode = BICUBIC if interpolation == "bicubic" else BILINEAR
     oracle = transforms.Compose(
         [
-            transforms.Resize(round(side / fraction), mode, antialias=True),
+            transforms.Resize(round(side / fraction), MODES[interpolation], antialias=True),
             transforms.CenterCrop(side),
         ]
     )

@@ -170,6 +170,58 @@ def test_the_centre_token_s_attention(mae: Backbone, extracting: Extracting, roo
     np.testing.assert_allclose(found.sum(-1), 1, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("settings", "entry_says", "expected", "said"),
+    [
+        (ViewSettings(), 0.5, SquareView((32, 32), 0.5), []),
+        (
+            ViewSettings(crop_fraction=1.0),
+            0.5,
+            SquareView((32, 32), 1.0),
+            ["crop fraction 1.0 by the dataset's view, in the place of demo-mae's own 0.5"],
+        ),
+        (ViewSettings(crop_fraction=0.5), 0.5, SquareView((32, 32), 0.5), []),
+        (
+            ViewSettings("padded", interpolation="lanczos"),
+            1.0,
+            PaddedView((32, 32), "lanczos"),
+            ["interpolation lanczos by the dataset's view, in the place of demo-mae's own bicubic"],
+        ),
+        (
+            ViewSettings("dense", short_side=44, interpolation="bilinear"),
+            1.0,
+            DenseView("short", 44, (4, 4), (32, 32), "bilinear"),
+            [
+                "interpolation bilinear by the dataset's view, in the place of demo-mae's own "
+                "bicubic"
+            ],
+        ),
+    ],
+)
+def test_the_dataset_s_view_decides_over_the_model_s_own_and_it_is_said(
+    mae: Backbone,
+    extracting: Extracting,
+    root: Path,
+    settings: ViewSettings,
+    entry_says: float,
+    expected: Any,
+    said: list[str],
+) -> None:
+    lines: list[str] = []
+    own = replace(mae, entry=replace(mae.entry, crop_fraction=entry_says))
+    store = extracting(own, replace(SETTINGS, view=settings), log=lines.append)
+    assert store.view == expected
+    tokens = tokens_of(own, seen(root, 5, expected)) if settings.kind != "dense" else None
+    if tokens is not None:
+        found = np.asarray(store["spatial"][5]).reshape(6, 64, 64)
+        np.testing.assert_allclose(found, tokens[:, 1:], atol=1e-4)
+    assert [note for note in store.attributes["notes"] if "by the dataset's view" in note] == said
+    assert [line for line in lines if "by the dataset's view" in line] == said
+    (line,) = [line for line in lines if line.startswith("view: ")]
+    assert f"kind {settings.kind}" in line
+    assert f"interpolation {expected.interpolation}" in line
+
+
 def test_the_final_norm_is_the_model_s(dino: Backbone, extracting: Extracting) -> None:
     store = extracting(dino, replace(SETTINGS, taps=("cls",)))
     assert store.final_norm is not None

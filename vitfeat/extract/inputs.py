@@ -22,15 +22,17 @@ def view_for(backbone: Backbone, settings: ViewSettings) -> View:
     ConfigError
         The settings do not fit the model.
     """
+    interpolation = settings.interpolation or backbone.interpolation
     if settings.kind == "square":
-        entry = backbone.entry
-        return SquareView(backbone.image_size, entry.crop_fraction, backbone.interpolation)
+        own = backbone.entry.crop_fraction
+        fraction = own if settings.crop_fraction is None else settings.crop_fraction
+        return SquareView(backbone.image_size, fraction, interpolation)
     if settings.kind == "padded":
-        return PaddedView(backbone.image_size, backbone.interpolation)
+        return PaddedView(backbone.image_size, interpolation)
     auto = settings.passes == "auto" and backbone.entry.family.lower() in _ANY_SIZE
     window = None if auto or settings.passes == "one" else backbone.image_size
     try:
-        return DenseView(*settings.side, backbone.patch_size, window, backbone.interpolation)
+        return DenseView(*settings.side, backbone.patch_size, window, interpolation)
     except ValueError as error:
         side = settings.side[0]
         raise ConfigError(

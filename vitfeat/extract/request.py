@@ -49,7 +49,8 @@ class Asked:
     request
         Everything that decides the store's numbers, as plain JSON.
     notes
-        What is left out of what was asked, a line each for people.
+        What is left out of what was asked, and in what the view departs from the model's own, a
+        line each for people.
     """
 
     view: View
@@ -107,7 +108,7 @@ def resolve(
             f"model {backbone.entry.id}: has none of the asked taps ({', '.join(settings.taps)}); "
             "add spatial to extraction.taps, or leave the model out"
         )
-    notes: list[str] = []
+    notes = _view_notes(backbone, settings)
     if "cls" in settings.taps and "cls" not in taps:
         notes.append(f"{backbone.entry.id} has no CLS token: the tap cls is left out")
     if not geometry.has_branches and (lost := [t for t in settings.taps if t in _RESIDUAL]):
@@ -127,6 +128,20 @@ def resolve(
         )
     request = _request(backbone, index, view, settings, geometry, kept, regions)
     return Asked(view, geometry, taps, kept, grids, regions, request, notes)
+
+
+def _view_notes(backbone: Backbone, settings: Settings) -> list[str]:
+    """Say where the dataset's view and not the model decides how images are cropped, resized."""
+    entry, view = backbone.entry, settings.view
+    both = {
+        "crop fraction": (view.crop_fraction, entry.crop_fraction),
+        "interpolation": (view.interpolation, backbone.interpolation),
+    }
+    return [
+        f"{what} {asked} by the dataset's view, in the place of {entry.id}'s own {own}"
+        for what, (asked, own) in both.items()
+        if asked is not None and asked != own
+    ]
 
 
 def _geometry(backbone: Backbone, layers: Sequence[int], view: View) -> Geometry:

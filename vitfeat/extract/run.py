@@ -15,6 +15,7 @@ from torch import Tensor
 from vitfeat.data.companions import RegionRow
 from vitfeat.data.index import Index
 from vitfeat.data.loader import load_batches
+from vitfeat.data.views import in_words
 from vitfeat.errors import StoreError
 from vitfeat.extract.job import Job
 from vitfeat.extract.pipeline import Schedule, run_pipeline, schedule
@@ -86,6 +87,7 @@ def extract(
         return finished
 
     notes = [*backbone.notes, *index.notes, *asked.notes]
+    log(f"view: {in_words(asked.view.describe())}")
     for note in notes:
         log(note)
     layout = asked.layout(len(index), settings.dtype)

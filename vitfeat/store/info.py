@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from vitfeat.data.views import in_words
 from vitfeat.store.reader import FeatureStore
 from vitfeat.text import plural, size
 
@@ -24,7 +25,7 @@ def describe(store: FeatureStore) -> Iterator[str]:
     yield f"             sha256 {store.image_fingerprint}"
     if attributes["skipped"]:
         yield f"skipped      {len(attributes['skipped'])}, first: {attributes['skipped'][0][0]}"
-    yield f"view         {', '.join(f'{k} {v}' for k, v in request['view'].items())}"
+    yield f"view         {in_words(request['view'])}"
     if store.is_ragged:
         least, most = store.grid_shapes.min(0), store.grid_shapes.max(0)
         yield (

@@ -12,7 +12,12 @@ from vitfeat.data.views.settings import ViewSettings
 from vitfeat.data.views.square import SquareView
 from vitfeat.errors import DataError
 
-__all__ = ["DenseView", "PaddedView", "SquareView", "View", "ViewSettings", "view_from"]
+__all__ = ["DenseView", "PaddedView", "SquareView", "View", "ViewSettings", "in_words", "view_from"]
+
+
+def in_words(description: Mapping[str, Any]) -> str:
+    """Return a view's ``describe()`` on one line for people."""
+    return ", ".join(f"{key} {value}" for key, value in description.items())
 
 
 def view_from(description: Mapping[str, Any]) -> View:

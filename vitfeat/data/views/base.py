@@ -10,9 +10,13 @@ from PIL import Image
 
 from vitfeat.errors import DataError
 
-Interpolation = Literal["bicubic", "bilinear"]
+Interpolation = Literal["bicubic", "bilinear", "lanczos"]
 
-FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
+FILTERS = {
+    "bicubic": Image.Resampling.BICUBIC,
+    "bilinear": Image.Resampling.BILINEAR,
+    "lanczos": Image.Resampling.LANCZOS,
+}
 """Pillow's filters, antialiased."""
 
 # A strip of 8 x 1 000 000 pixels passes as an image, but with its short side at 224 it would take

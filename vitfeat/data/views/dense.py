@@ -30,7 +30,7 @@ class DenseView:
         Height and width of the windows that the result is pushed through the model in, in pixels;
         None for one pass. The result is at least as large.
     interpolation
-        ``"bicubic"`` or ``"bilinear"``, antialiased as Pillow does.
+        ``"bicubic"``, ``"bilinear"`` or ``"lanczos"``, antialiased as Pillow does.
 
     Raises
     ------

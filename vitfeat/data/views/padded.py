@@ -24,7 +24,7 @@ class PaddedView:
     size
         Height and width of the result in pixels.
     interpolation
-        ``"bicubic"`` or ``"bilinear"``, antialiased as Pillow does.
+        ``"bicubic"``, ``"bilinear"`` or ``"lanczos"``, antialiased as Pillow does.
 
     Raises
     ------

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args
 
+from vitfeat.data.views.base import Interpolation
 from vitfeat.errors import ConfigError
 from vitfeat.text import nearest
 
@@ -31,6 +32,11 @@ class ViewSettings:
     passes
         ``dense``: ``one`` pass with positions fitted to each grid, ``tiled`` into windows of the
         model's own size, or ``auto``: one for the families whose own code takes any size.
+    crop_fraction
+        ``square``: share of the resized short side that the centre crop keeps, of all models; that
+        of each model's entry if not given.
+    interpolation
+        ``bicubic``, ``bilinear`` or ``lanczos``, of all models; each model's own if not given.
 
     Raises
     ------
@@ -42,15 +48,19 @@ class ViewSettings:
     short_side: int | None = None
     long_side: int | None = None
     passes: Passes = "auto"
+    crop_fraction: float | None = None
+    interpolation: Interpolation | None = None
 
     def __post_init__(self) -> None:
-        for key, allowed in (("kind", Kind), ("passes", Passes)):
-            if (found := getattr(self, key)) not in get_args(allowed):
-                raise ValueError(f"{key}: {found!r} is not one of {', '.join(get_args(allowed))}")
-        if self.kind != "dense":
-            for key, default in (("short_side", None), ("long_side", None), ("passes", "auto")):
-                if getattr(self, key) != default:
-                    raise ValueError(f"{key}: the view {self.kind} does not know it; remove it")
+        for key, names in _NAMES.items():
+            if (found := getattr(self, key)) not in (*names, _DEFAULTS[key]):
+                raise ValueError(f"{key}: {found!r} is not one of {', '.join(names)}")
+        for key, kind in _ONLY.items():
+            if self.kind != kind and getattr(self, key) != _DEFAULTS[key]:
+                raise ValueError(f"{key}: the view {self.kind} does not know it; remove it")
+        share = self.crop_fraction
+        if share is not None and not (isinstance(share, int | float) and 0 < share <= 1):
+            raise ValueError(f"crop_fraction: {share!r} is not a number above 0 and at most 1")
         if self.short_side is not None and self.long_side is not None:
             raise ValueError("long_side: give it or short_side, not both")
         for key in ("short_side", "long_side"):
@@ -87,5 +97,22 @@ class ViewSettings:
 
     def to_mapping(self) -> dict[str, Any]:
         """Return what is not at its default, as a config would say it."""
-        plain = asdict(type(self)())
-        return {"kind": self.kind} | {k: v for k, v in asdict(self).items() if v != plain[k]}
+        return {"kind": self.kind} | {k: v for k, v in asdict(self).items() if v != _DEFAULTS[k]}
+
+
+_DEFAULTS: Mapping[str, Any] = {f.name: f.default for f in fields(ViewSettings)}
+
+# What settings may be that are names.
+_NAMES: Mapping[str, tuple[str, ...]] = {
+    "kind": get_args(Kind),
+    "passes": get_args(Passes),
+    "interpolation": get_args(Interpolation),
+}
+
+# Settings that one kind of view knows alone.
+_ONLY: Mapping[str, Kind] = {
+    "short_side": "dense",
+    "long_side": "dense",
+    "passes": "dense",
+    "crop_fraction": "square",
+}

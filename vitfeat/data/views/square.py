@@ -28,7 +28,7 @@ class SquareView:
     crop_fraction
         The crop's side over the resized image's shorter side, in (0, 1].
     interpolation
-        ``"bicubic"`` or ``"bilinear"``, antialiased as Pillow does.
+        ``"bicubic"``, ``"bilinear"`` or ``"lanczos"``, antialiased as Pillow does.
 
     Raises
     ------
