@@ -368,3 +368,18 @@ def test_a_bug_of_ours_keeps_its_traceback(tmp_path: Path, monkeypatch: pytest.M
     with pytest.raises(ZeroDivisionError):
         main(["info", str(tmp_path), "--log", str(log)])
     assert "ZeroDivisionError: ours" in log.read_text()
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"]])
+def test_vitfeat_without_a_command_is_its_help(
+    capsys: pytest.CaptureFixture[str], arguments: list[str]
+) -> None:
+    try:
+        status = main(arguments)
+    except SystemExit as left:  # argparse's own way out of --help
+        status = int(left.code or 0)
+    found = capsys.readouterr()
+    assert status == 0
+    assert found.out.startswith("usage: vitfeat")
+    assert "extract" in found.out
+    assert not found.err

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
 from typing import Any
 
@@ -41,7 +41,8 @@ def _set(*path: Any) -> Change:
         (_set("extraction", "batch_size", "many"), ["extraction.batch_size", "a whole number"]),
         (_set("extraction", "layers", "frist"), ["extraction.layers", "'frist'", "middle"]),
         (_set("extraction", "layers", []), ["extraction.layers", "empty"]),
-        (_set("extraction", "device", "gpu"), ["extraction.device", "'gpu'", "cuda"]),
+        (_set("extraction", "device", "gpu"), ["found 'gpu'; allowed: auto, cpu, cuda (an NV"]),
+        (_set("extraction", "device", 0), ["found 0 (a whole number); allowed: auto, cpu, cuda"]),
         (_set("extraction", "batch_size", True), ["extraction.batch_size", "true or false"]),
         (_set("extraction", "batch_size", 0), ["extraction.batch_size", "found 0", "minimum"]),
         (_set("extraction", "dtype", "float61"), ["'float61'", "'float16'", "float32"]),
@@ -86,8 +87,24 @@ def test_one_line_says_what_is_wrong(
         parse_config(default_config, schema)
     message = str(caught.value)
     assert "\n" not in message
+    assert "^" not in message, "a regular expression is no message"
     for word in words:
         assert word in message
+
+
+def _patterns(schema: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(schema, Mapping):
+        if isinstance(schema.get("pattern"), str):
+            yield path, schema
+        for key, below in schema.items():
+            yield from _patterns(below, f"{path}.{key}")
+
+
+def test_what_every_pattern_of_the_schema_allows_is_said_in_words(schema: dict[str, Any]) -> None:
+    found = dict(_patterns(schema))
+    assert ".properties.extraction.properties.device" in found
+    for path, below in found.items():
+        assert below.get("allowed"), path
 
 
 @pytest.mark.parametrize("key", ["models", "datasets"])

@@ -40,7 +40,8 @@ def explain(error: ValidationError) -> str:
         )
     if error.validator == "type":
         kinds = [rule] if isinstance(rule, str) else rule
-        return f"config: {key}: found {found!r} ({kind_of(found)}); allowed: {_kinds(kinds)}"
+        allowed_here = _in_words(error) or _kinds(kinds)
+        return f"config: {key}: found {found!r} ({kind_of(found)}); allowed: {allowed_here}"
     if error.validator == "required":
         missing = next(k for k in rule if k not in found)
         return (
@@ -48,13 +49,15 @@ def explain(error: ValidationError) -> str:
             f"{', '.join(rule)}"
         )
     if error.validator == "pattern":
-        described = error.schema.get("description", "") if isinstance(error.schema, dict) else ""
-        return (
-            f"config: {key}: found {found!r}, which is not of the form {rule} {described}".rstrip()
-        )
+        return f"config: {key}: found {found!r}; allowed: {_in_words(error)}"
     if error.validator == "minItems":
         return f"config: {key}: found an empty list; give at least {rule}"
     return f"config: {key}: found {found!r}; {error.message}"
+
+
+def _in_words(error: ValidationError) -> str:
+    """Return what a pattern allows, which the schema says beside it for people."""
+    return str(error.schema.get("allowed", "")) if isinstance(error.schema, Mapping) else ""
 
 
 _WORDS = {

@@ -7,9 +7,14 @@ from collections.abc import Iterable
 
 
 def nearest(word: str, allowed: Iterable[str]) -> str:
-    """Return ``" (did you mean 'x'?)"`` for the allowed word nearest to `word`, or ``""``."""
-    match = difflib.get_close_matches(word, list(allowed), n=1)
-    return f" (did you mean {match[0]!r}?)" if match else ""
+    """Return ``" (did you mean 'x'?)"`` for the allowed word nearest to `word`, or ``""``.
+
+    Letter case counts for nothing: ``dino-B16`` is nearer to ``dino-b16`` than to ``dino-s16``.
+    """
+    words = list(allowed)
+    folded = {known.casefold(): known for known in reversed(words)}
+    match = difflib.get_close_matches(word.casefold(), folded, n=1)
+    return f" (did you mean {folded[match[0]]!r}?)" if match else ""
 
 
 def plural(count: int, noun: str) -> str:

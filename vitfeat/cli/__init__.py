@@ -37,7 +37,11 @@ from vitfeat.errors import VitfeatError
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit status: 0, or 1 behind one line that says what is wrong."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    if not (sys.argv[1:] if arguments is None else arguments):
+        parser.print_help()
+        return 0
+    options = parser.parse_args(arguments)
     with _console(options.log) as console:
         try:
             options.handler(options, console)
