@@ -35,7 +35,7 @@ def test_schema_and_settings_know_the_same_analyses(schema: dict[str, Any]) -> N
         ({"similarity": {"tokens": ["mean"]}}, ["spatial"]),
         ({"attention": {}}, ["attention_summary", "spatial"]),
         ({"attention": {"high_norm": None}}, ["attention_summary"]),
-        ({"attention_maps": {}}, ["attention"]),
+        ({"attention_maps": {}}, []),
         ({"clustering": {}}, ["cls", "spatial"]),
         ({"clustering": {"features": ["cls", "attention_mean"]}}, ["attention_mean", "cls"]),
         (
@@ -140,15 +140,18 @@ def test_what_stands_in_for_cls_is_extracted_for_similarity_too(schema: dict[str
 
 
 def test_taps_are_kept_for_no_more_images_than_asked(schema: dict[str, Any]) -> None:
-    config = parsed(schema, {"attention_maps": {"images": 5}, "residual": {"images": 40}})
+    config = parsed(schema, {"residual": {"images": 40}})
     branches = dict.fromkeys(("block_input", "attn_branch", "mlp_branch"), 40)
-    assert config.limits("digits") == {"attention": 5, **branches}
+    assert config.limits("digits") == branches
     assert config.limits("other") == {}
 
 
-def test_images_by_id_are_kept_as_such(schema: dict[str, Any]) -> None:
-    config = parsed(schema, {"attention_maps": {"images": ["a.png", "b/c.png"]}})
-    assert config.limits("digits") == {"attention": ("a.png", "b/c.png")}
+def test_images_whose_attention_is_shown_have_a_pass_of_their_own(schema: dict[str, Any]) -> None:
+    config = parsed(schema, {"attention_maps": {"images": ["a.png", "b/c.png"]}, "cka": {}})
+    assert config.taps("digits") == ["cls", "registers", "spatial"]
+    assert config.limits("digits") == {}
+    assert config.reads("digits")
+    assert not config.reads("other")
 
 
 def test_a_tap_asked_for_by_name_is_kept_for_all_images(schema: dict[str, Any]) -> None:
@@ -181,10 +184,6 @@ def test_sets_of_figures_hold_models_of_the_config(schema: dict[str, Any]) -> No
         (8, 3, 8),
         (3, None, None),
         (None, 3, None),
-        (("a", "b"), ("a", "b"), ("a", "b")),
-        # Which images cover both cannot be said without the dataset.
-        (("a",), ("b",), None),
-        (3, ("a",), None),
     ],
 )
 def test_more_images_win_over_fewer(first: Limit, second: Limit, both: Limit) -> None:

@@ -24,7 +24,7 @@ from vitfeat.data.views.settings import ViewSettings
 from vitfeat.demo import datasets as demo
 from vitfeat.errors import ConfigError
 from vitfeat.models.entry import ModelEntry, find_entry, read_catalog
-from vitfeat.settings import KINDS, Analyses, CkaSettings, Limit, Taps, sources
+from vitfeat.settings import KINDS, OWN_PASS, Analyses, CkaSettings, Limit, Taps, sources
 from vitfeat.text import nearest
 
 
@@ -71,6 +71,11 @@ class Config:
         """Return all taps that a dataset's stores need: one pass serves every analysis."""
         return sorted(self._taps(dataset))
 
+    def reads(self, dataset: str) -> bool:
+        """Return whether anything that is asked for is made from a dataset."""
+        asked = self.analyses.asked().values()
+        return bool(self.taps(dataset)) or any(dataset in sources(analysis) for analysis in asked)
+
     def view(self, dataset: str) -> ViewSettings:
         """Return how a dataset's images become inputs."""
         spec = self.datasets[dataset]
@@ -81,15 +86,15 @@ class Config:
         found = LAYOUTS[self.datasets[dataset].layout].companion
         return found.kind if found else None
 
-    def limits(self, dataset: str) -> dict[str, int | tuple[str, ...]]:
-        """Return the taps that are kept for some images only: how many, or which ids."""
+    def limits(self, dataset: str) -> dict[str, int]:
+        """Return the taps that are kept for some images only, and for how many."""
         return {tap: limit for tap, limit in self._taps(dataset).items() if limit is not None}
 
     def _taps(self, dataset: str) -> dict[str, Limit]:
         taps = Taps()
         taps.need(dict.fromkeys(held(self.view(dataset), self.extraction["taps"])))
-        for analysis in self.analyses.asked().values():
-            if dataset in sources(analysis):
+        for name, analysis in self.analyses.asked().items():
+            if name not in OWN_PASS and dataset in sources(analysis):
                 taps.need(analysis.required_taps())
         similarity = self.analyses.similarity
         if similarity is not None and dataset in similarity.datasets and self.cka is not None:

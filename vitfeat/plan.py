@@ -12,7 +12,7 @@ from vitfeat.analysis.cka.tables import PairTable
 from vitfeat.models.shapes import Shape
 from vitfeat.store.arrays import Geometry
 from vitfeat.store.layout import available_taps, plan_layout
-from vitfeat.store.limits import Limit, spread
+from vitfeat.store.limits import spread
 
 # A Python process with torch and the worker processes that decode for it.
 _TORCH_MB = 2500
@@ -51,7 +51,7 @@ def extraction_memory_mb(
     batch_size: int,
     taps: Sequence[str],
     dtype: str,
-    limits: Mapping[str, Limit] | None = None,
+    limits: Mapping[str, int] | None = None,
     n_images: int = 2**20,
     enlarged: float = 1.0,
 ) -> int:
@@ -69,11 +69,9 @@ def extraction_memory_mb(
         n_registers=0,
     )
     kept = {}
-    for tap, limit in (limits or {}).items():
-        # Named images may stand side by side.
-        count = limit if isinstance(limit, int) else len(limit)
+    for tap, count in (limits or {}).items():
         if count < n_images:
-            kept[tap] = spread(count, n_images) if isinstance(limit, int) else range(count)
+            kept[tap] = spread(count, n_images)
     # What is pooled under regions is little beside what it is pooled from.
     stored = available_taps(geometry, [t for t in taps if t != "regions"]) or ("cls",)
     layout = plan_layout(geometry, stored, n_images, dtype, kept)

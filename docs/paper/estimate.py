@@ -144,11 +144,7 @@ def layout(config: Config, dataset: str, entry: ModelEntry, n_images: int | None
         taps,
         n,
         config.extraction["dtype"],
-        {
-            tap: spread(limit, n)
-            for tap, limit in config.limits(dataset).items()
-            if isinstance(limit, int) and limit < n
-        },
+        {tap: spread(limit, n) for tap, limit in config.limits(dataset).items() if limit < n},
         {
             tap: [round(image * each) for image in range(n + 1)]
             for tap, each in entries.items()

@@ -126,6 +126,44 @@ def check(table: Table, images: dict[str, Path], positions: Sequence[str]) -> No
     assert {position for _, position in seen} <= set(positions)
 
 
+@pytest.mark.parametrize(
+    ("chosen", "rows"), [(["--images", "2"], [1, 4]), (["--ids", "dog/f.png", "cat/b.png"], [1, 5])]
+)
+def test_a_pass_of_chosen_images_gives_what_the_pass_of_all_gives(
+    photos: Path, chosen: list[str], rows: list[int]
+) -> None:
+    stores, tables = [], []
+    for more in ([], chosen):
+        store = extracted(photos, *more, "--dtype", "float16")
+        out = photos.parent / f"maps{len(stores)}"
+        assert run(*map_command(store, photos, out, *chosen)) == 0
+        opened = open_store(store)
+        stores.append((opened.image_ids, opened["attention"][:], opened.attributes))
+        tables.append([(out / f"{kind}.csv").read_bytes() for kind in KINDS])
+    (ids, every, _), (some_ids, some, attributes) = stores
+    assert some_ids == [ids[row] for row in rows]
+    assert attributes["forward_images"] == 2
+    np.testing.assert_array_equal(some, every[rows])
+    assert tables[0] == tables[1]
+
+
+def test_an_index_of_other_images_is_refused(photos: Path, fails: Fails) -> None:
+    store = extracted(photos, "--ids", "cat/b.png")
+    Image.new("RGB", (48, 40), "red").save(photos / "cat" / "b.png")
+    index = photos.parent / "index.csv"
+    assert run("index", "photos", "--layout", "folder", "--root", photos, "--out", index) == 0
+    line = fails(*map_command(store, photos, photos.parent / "maps"))
+    assert "lists other images" in line
+
+
+def test_chosen_images_that_are_not_there(photos: Path, fails: Fails) -> None:
+    index = photos.parent / "index.csv"
+    assert run("index", "photos", "--layout", "folder", "--root", photos, "--out", index) == 0
+    command = ["extract", "tiny", "--entry", json.dumps(TINY), "--index", index, "--root", photos]
+    line = fails(*command, "--out", photos.parent / "s.zarr", "--ids", "cat/b.pgn")
+    assert "the dataset has no image 'cat/b.pgn' (did you mean 'cat/b.png'?)" in line
+
+
 def test_maps_of_some_images_are_of_those_images(photos: Path) -> None:
     """Attention is kept of two images that are not the first ones, asked for in another order."""
     kept = ["cat/c.png", "dog/e.png"]

@@ -59,7 +59,7 @@ def test_limits_by_number_and_by_id() -> None:
     [
         (0, "limit of the tap attention: found 0; allowed: 1 or more images"),
         (-3, "limit of the tap attention: found -3; allowed: 1 or more images"),
-        ([], "limit of the tap attention: names no image; leave the tap out"),
+        ([], "limit of the tap attention: names no image; leave it out"),
         (
             ["a/0.png", "b/2.pmg"],
             "limit of the tap attention: the dataset has no image 'b/2.pmg' (did you mean "

@@ -61,8 +61,10 @@ def changed(workflow: Workflow, analysis: str, **settings: object) -> Workflow:
 def test_one_pass_served_all(analysed: Workflow) -> None:
     for model in MODELS:
         assert analysed.manifest(model)["forward_images"] == N_IMAGES
+        shown = vitfeat.open(analysed.results / f"attention_maps/stores/digits/{model}.zarr")
+        assert shown.attributes["forward_images"] == MAPS
     store = vitfeat.open(analysed.results / "features/digits/demo-dino.zarr")
-    assert len(store.rows("attention")) == MAPS
+    assert "attention" not in store
     assert len(store.rows("attn_branch/spatial")) == BRANCHES
     assert len(store.rows("residual_norms/attn_skip")) == N_IMAGES
 

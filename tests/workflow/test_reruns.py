@@ -51,6 +51,9 @@ def analysed(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Workflow:
         ("attention", "high_norm", None, {"attention"}),
         ("attention_maps", "positions", ["diagonal"], {"attention_maps"}),
         ("attention_maps", "head", 1, {"attention_maps"}),
+        # Not the stores of all images, nor what else is made from them.
+        ("attention_maps", "images", 3, {"attention_maps"}),
+        ("attention_maps", "images", ["test/3/0013.png"], {"attention_maps"}),
         ("clustering", "seed", 1, {"clustering"}),
         ("clustering", "features", ["cls"], {"clustering"}),
         # No feature that is asked for uses it.

@@ -25,7 +25,9 @@ def add(command: AddCommand) -> None:
     sub.add_argument("--root", type=Path, required=True, help="the dataset's folder")
     chosen = sub.add_mutually_exclusive_group()
     chosen.add_argument("--images", type=positive, default=3, help="how many, spread over all")
-    chosen.add_argument("--ids", nargs="+", help="ids of the images, in the place of a number")
+    chosen.add_argument(
+        "--ids", nargs="+", action="extend", help="ids of the images, in the place of a number"
+    )
     _add_looks(sub)
     sub.add_argument("--label", default="", help="the model's name in titles")
     sub.add_argument("--single-maps", action="store_true", help="write a file of every map too")

@@ -36,6 +36,9 @@ def add(command: AddCommand) -> None:
     sub.add_argument("--entry", help="the model's fields as JSON, in the place of the catalogue's")
     sub.add_argument("--index", type=Path, required=True, help="the dataset's index")
     sub.add_argument("--root", type=Path, required=True, help="the dataset's folder")
+    chosen = sub.add_mutually_exclusive_group()
+    chosen.add_argument("--images", type=positive, help="only so many, spread over the dataset")
+    chosen.add_argument("--ids", nargs="+", action="extend", help="only the images of these ids")
     sub.add_argument("--out", type=Path, required=True, help="the store to write (.zarr)")
     sub.add_argument("--taps", nargs="+", default=["cls", "spatial"], choices=TAPS)
     sub.add_argument(
@@ -85,9 +88,12 @@ def _extract(options: argparse.Namespace, console: Console) -> None:
     from vitfeat.extract.settings import Settings
     from vitfeat.files import write_json
     from vitfeat.models.loading import load_backbone
+    from vitfeat.store.limits import chosen_rows
     from vitfeat.store.opening import manifest_path
 
     index = Index.read(options.index)
+    if chosen := options.ids or options.images:
+        index = index.only(chosen_rows(chosen, index.image_id, "the chosen images"))
     entry = read_entry(options.model, options.entry)
     backbone = load_backbone(entry, folder=options.weights_folder, log=console.log)
     with console.progress(len(index), options.model) as advance:

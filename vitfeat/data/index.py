@@ -8,8 +8,8 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -104,6 +104,20 @@ class Index:
             # JSON, as it marks where a field ends whatever stands in it.
             digest.update(json.dumps(row).encode("ascii") + b"\n")
         return digest.hexdigest()
+
+    def only(self, rows: Sequence[int]) -> Index:
+        """Return the index of some of the images, in the order of their rows."""
+        return replace(
+            self,
+            image_id=[self.image_id[row] for row in rows],
+            label=self.label[list(rows)],
+            class_name=[self.class_name[row] for row in rows],
+            width=self.width[list(rows)],
+            height=self.height[list(rows)],
+            n_bytes=self.n_bytes[list(rows)],
+            sha256=[self.sha256[row] for row in rows],
+            crop=[self.crop[row] for row in rows],
+        )
 
     def write(self, csv_path: Path) -> None:
         """Write the index; beside it what was skipped (``{stem}.skipped.csv``), and the notes.

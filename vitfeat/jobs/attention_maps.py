@@ -26,7 +26,7 @@ from vitfeat.jobs.map_files import (
     write_grid,
     write_single_maps,
 )
-from vitfeat.jobs.reading import index_of
+from vitfeat.jobs.reading import other_images
 from vitfeat.store.limits import spread
 from vitfeat.store.opening import open_store
 from vitfeat.store.pieces import read_rows
@@ -55,7 +55,7 @@ def write_attention_maps(
     Parameters
     ----------
     store_path
-        A store with the tap ``attention``, of all images or some.
+        A store with the tap ``attention``; it and its store may be of some images alone.
     index_path, root
         The dataset's index that the store was made from, and the folder of its images.
     out
@@ -85,7 +85,9 @@ def write_attention_maps(
             f"{store_path}: no attention in this store (it holds {', '.join(store.array_names)}); "
             "extract the tap attention"
         )
-    index = index_of(store, index_path)
+    index = Index.read(index_path)
+    n_images = len(index)
+    index = _of_store(index, store, index_path)
     tokens = tokens_of(store)
     names = usable(looks.positions, tokens, store.model, log)
     chosen = positions(names, tokens)
@@ -104,7 +106,7 @@ def write_attention_maps(
             looks,
             layer=store.layers[places[0]],
             title=label or store.model,
-            note=f"{store_path.parent.name}, {len(seen)} of {plural(store.n_images, 'image')}",
+            note=f"{store_path.parent.name}, {len(seen)} of {plural(n_images, 'image')}",
         )
     if single_maps:
         remove_single_maps(out / "maps")
@@ -113,6 +115,21 @@ def write_attention_maps(
             for place, one in enumerate(seen)
         )
         log(f"{out / 'maps'}: {plural(count, 'map')}")
+
+
+def _of_store(index: Index, store: FeatureStore, path: Path) -> Index:
+    """Return the index of a store's images, which may be some of the dataset's alone.
+
+    Raises
+    ------
+    AnalysisError
+        Its images are others than those of the index.
+    """
+    rows = {image: row for row, image in enumerate(index.image_id)}
+    own = index.only([rows[image] for image in store.image_ids if image in rows])
+    if own.fingerprint != store.image_fingerprint:
+        raise other_images(path, store)
+    return own
 
 
 def tokens_of(store: FeatureStore) -> Tokens:

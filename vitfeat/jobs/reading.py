@@ -79,11 +79,16 @@ def index_of(store: FeatureStore, path: Path) -> Index:
     """
     index = Index.read(path)
     if index.fingerprint != store.image_fingerprint:
-        raise AnalysisError(
-            f"{path} lists other images than {store.path} was made from: give the index of its "
-            "dataset, or extract the store again"
-        )
+        raise other_images(path, store)
     return index
+
+
+def other_images(path: Path, store: FeatureStore) -> AnalysisError:
+    """Make the error of an index that is not of a store's images."""
+    return AnalysisError(
+        f"{path} lists other images than {store.path} was made from: give the index of its "
+        "dataset, or extract the store again"
+    )
 
 
 def rows_that_fit(array: zarr.Array[Any], max_bytes: int, extra: int = 0) -> int:

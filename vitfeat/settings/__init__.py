@@ -27,7 +27,17 @@ from vitfeat.settings.tasks import (
     VideoSettings,
 )
 
-__all__ = ["KINDS", "TASKS", "Analyses", "Analysis", "CkaSettings", "Limit", "Taps", "sources"]
+__all__ = [
+    "KINDS",
+    "OWN_PASS",
+    "TASKS",
+    "Analyses",
+    "Analysis",
+    "CkaSettings",
+    "Limit",
+    "Taps",
+    "sources",
+]
 
 
 @dataclass(frozen=True)
@@ -69,6 +79,9 @@ KINDS: Mapping[str, type] = {
     "keypoints": KeypointSettings,
 }
 
+OWN_PASS = frozenset({"attention_maps"})
+"""Those of so few images that their own jobs push them through the models, beside the stores."""
+
 TASKS = ("knn", "linear_probe", "retrieval", "video", "keypoints", "regions", "saliency")
 """Those whose tables have one form and are collected into one, in the order of the figures."""
 
@@ -83,11 +96,4 @@ class Taps:
         """Add what one purpose needs: more images win over fewer."""
         for tap, limit in taps.items():
             before = self.limits.get(tap, 0)
-            self.limits[tap] = limit if before == 0 else _more(before, limit)
-
-
-def _more(a: Limit, b: Limit) -> Limit:
-    """Return the limit that covers both; all images where it cannot be said."""
-    if isinstance(a, int) and isinstance(b, int):
-        return max(a, b)
-    return a if a == b else None
+            self.limits[tap] = None if before is None or limit is None else max(before, limit)

@@ -77,8 +77,8 @@ class AttentionMapSettings:
     single_maps: bool
 
     def required_taps(self) -> Mapping[str, Limit]:
-        """Return the attention of the chosen images."""
-        return {"attention": self.images}
+        """Return the attention of the chosen images, which are all that its own pass is of."""
+        return {"attention": None}
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from typing import Protocol
 
 from vitfeat.store.layout import TOKEN_ARRAYS
 
-Limit = int | tuple[str, ...] | None
-"""Images that a tap is kept for: all (None), so many spread over the dataset, or these ids."""
+Limit = int | None
+"""Images that a tap is kept for: all (None), or so many, spread over the dataset."""
 
 
 class Analysis(Protocol):

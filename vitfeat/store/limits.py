@@ -45,24 +45,39 @@ def kept_rows(
     """
     found: dict[str, tuple[int, ...]] = {}
     for tap in (t for t in taps if t in limits):
-        rows = _rows(tap, limits[tap], image_ids)
+        rows = chosen_rows(limits[tap], image_ids, f"limit of the tap {tap}")
         if len(rows) < len(image_ids):
             found[tap] = rows
     return found
 
 
-def _rows(tap: str, limit: Limit, image_ids: Sequence[str]) -> tuple[int, ...]:
+def chosen_rows(limit: Limit, image_ids: Sequence[str], where: str) -> tuple[int, ...]:
+    """Return the rows of so many images, or of those that are named, in order.
+
+    Parameters
+    ----------
+    limit
+        A number, or image ids in any order.
+    image_ids
+        All images.
+    where
+        What asks for them; errors begin with it.
+
+    Raises
+    ------
+    ConfigError
+        A number below 1, no image, or an id that the dataset does not have.
+    """
     if isinstance(limit, int):
         if limit < 1:
-            raise ConfigError(f"limit of the tap {tap}: found {limit}; allowed: 1 or more images")
+            raise ConfigError(f"{where}: found {limit}; allowed: 1 or more images")
         return spread(min(limit, len(image_ids)), len(image_ids))
     if not limit:
-        raise ConfigError(f"limit of the tap {tap}: names no image; leave the tap out")
+        raise ConfigError(f"{where}: names no image; leave it out")
     places = {name: row for row, name in enumerate(image_ids)}
     for name in limit:
         if name not in places:
             raise ConfigError(
-                f"limit of the tap {tap}: the dataset has no image {name!r}"
-                f"{nearest(name, image_ids)}"
+                f"{where}: the dataset has no image {name!r}{nearest(name, image_ids)}"
             )
     return tuple(sorted({places[name] for name in limit}))

@@ -25,12 +25,28 @@ def map_settings():
     settings = CONFIG.analyses.attention_maps
     if settings is None:
         return {}
-    listed = not isinstance(settings.images, int)
     keys = ("positions", "layer", "head", "renormalised", "scale", "smooth", "single_maps")
-    return {
-        "ids" if listed else "images": settings.images,
-        **{key: getattr(settings, key) for key in keys},
-    }
+    return {**map_images(), **{key: getattr(settings, key) for key in keys}}
+
+
+def map_images():
+    """Return the images that are shown: how many, or which."""
+    settings = CONFIG.analyses.attention_maps
+    if settings is None:
+        return {}
+    return {"images" if isinstance(settings.images, int) else "ids": settings.images}
+
+
+def map_memory(wildcards):
+    """Return MiB for the pass of the images that are shown, and then for their figures."""
+    images = CONFIG.analyses.attention_maps.images
+    return extraction_memory_mb(
+        guess_shape(CONFIG.model(wildcards.model)),
+        CONFIG.extraction["batch_size"],
+        ["attention"],
+        CONFIG.extraction["dtype"],
+        n_images=images if isinstance(images, int) else len(images),
+    )
 
 
 def map_files(suffix):

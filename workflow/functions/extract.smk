@@ -31,7 +31,7 @@ def absent_folders():
     lines = []
     for name, spec in CONFIG.datasets.items():
         embedded = spec.root == embedded_root(CONFIG.results, spec.layout)
-        if embedded or spec.root.exists() or not CONFIG.taps(name):
+        if embedded or spec.root.exists() or not CONFIG.reads(name):
             continue
         page = LAYOUT_PAGES.get(spec.layout)
         shown = f"; {page} shows what belongs there" if page else ""

@@ -1,29 +1,38 @@
 # Attention maps of chosen images, over the image that the model saw.
 
 
+# These few images go through the model here, into a store of their own: other images would else be
+# another store of all.
 rule attention_maps:
     input:
         index=f"{RESULTS}/datasets/{{dataset}}.csv",
-        manifest=f"{RESULTS}/features/{{dataset}}/{{model}}.json",
+        weights=lambda wildcards: weight_files(CONFIG.model(wildcards.model)),
     output:
         map_files(".png"),
         map_files(".pdf"),
         map_files(".csv"),
+        manifest=update(f"{RESULTS}/attention_maps/stores/{{dataset}}/{{model}}.json"),
     log:
-        f"{RESULTS}/logs/attention_maps/{{dataset}}/{{model}}.log",
+        draw=f"{RESULTS}/logs/attention_maps/{{dataset}}/{{model}}.log",
+        extract=f"{RESULTS}/logs/attention_maps/{{dataset}}/{{model}}.extract.log",
     benchmark:
         f"{RESULTS}/benchmarks/attention_maps/{{dataset}}/{{model}}.tsv"
     conda:
         "../../environment.yml"
+    threads: lambda wildcards: extraction_threads(CONFIG.model(wildcards.model))
     resources:
-        mem_mb=2000,
-        runtime=30,
+        mem_mb=map_memory,
+        runtime=60,
     params:
-        store=f"{RESULTS}/features/{{dataset}}/{{model}}.zarr",
+        store=f"{RESULTS}/attention_maps/stores/{{dataset}}/{{model}}.zarr",
+        pass_flags=lambda wildcards: flags(extraction_settings(wildcards) | map_images()),
         folder=lambda wildcards, output: Path(output[0]).parent.as_posix(),
         root=lambda wildcards: CONFIG.datasets[wildcards.dataset].root.as_posix(),
         label=lambda wildcards: CONFIG.model(wildcards.model).label,
         flags=lambda wildcards: flags(map_settings()),
     shell:
+        "python -m vitfeat extract {wildcards.model} --index {input.index:q} --out {params.store:q} --taps attention "
+        '{params.pass_flags} $VITFEAT_HOW --replace --weights-folder "$VITFEAT_WEIGHTS" --threads {threads} '
+        "--log {log.extract:q}; "
         "python -m vitfeat attention-maps {params.store:q} --index {input.index:q} --root {params.root:q} "
-        "{params.flags} --label {params.label:q} --out {params.folder:q} --log {log:q}"
+        "{params.flags} --label {params.label:q} --out {params.folder:q} --log {log.draw:q}"

@@ -205,26 +205,28 @@ def extraction_regions(dataset):
 
 
 def extraction_settings(wildcards):
-    """Return what decides a store's numbers."""
+    """Return what decides a store's numbers, beside what is stored."""
     # How a model is shown is for the figures alone; but a weight file is held to the family.
     model = CONFIG.model(wildcards.model)
     from_file = model.is_fetched or model.checkpoint
     shown = ("id", "label") if from_file else ("id", "family", "label")
     used = {k: v for k, v in model.to_mapping().items() if k not in shown and v not in (None, {})}
     keys = ("layers", "dtype", "precision")
-    # In which order images are named is for the figures.
-    limits = {
-        tap: limit if isinstance(limit, int) else sorted(limit)
-        for tap, limit in CONFIG.limits(wildcards.dataset).items()
-    }
     return {
         "entry": json.dumps(used, sort_keys=True),
         "root": CONFIG.datasets[wildcards.dataset].root.as_posix(),
+        "view": extraction_view(wildcards.dataset),
+        **{k: CONFIG.extraction[k] for k in keys},
+    }
+
+
+def stored(wildcards):
+    """Return what is stored of all images of a dataset."""
+    limits = CONFIG.limits(wildcards.dataset)
+    return {
         "taps": CONFIG.taps(wildcards.dataset),
         "limits": json.dumps(limits, sort_keys=True) if limits else None,
-        "view": extraction_view(wildcards.dataset),
         **extraction_regions(wildcards.dataset),
-        **{k: CONFIG.extraction[k] for k in keys},
     }
 
 

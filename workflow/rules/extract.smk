@@ -59,7 +59,7 @@ rule extract:
         ),
     params:
         store=f"{RESULTS}/features/{{dataset}}/{{model}}.zarr",
-        flags=lambda wildcards: flags(extraction_settings(wildcards)),
+        flags=lambda wildcards: flags(extraction_settings(wildcards) | stored(wildcards)),
     shell:
         "python -m vitfeat extract {wildcards.model} --index {input.index:q} --out {params.store:q} "
         '{params.flags} $VITFEAT_HOW --weights-folder "$VITFEAT_WEIGHTS" --threads {threads} --log {log:q}'
