@@ -67,8 +67,8 @@ def deviation_positions(attention: Tensor) -> Tensor:
 
 
 def deviation_heads(attention: Tensor) -> Tensor:
-    """Deviation over heads, mean over queries and keys."""
-    return attention.std(-3, correction=1).mean((-2, -1))
+    """Deviation over heads, mean over spatial queries and keys."""
+    return attention[..., 1:, 1:].std(-3, correction=1).mean((-2, -1))
 
 
 def all_queries(attention: Tensor) -> Tensor:

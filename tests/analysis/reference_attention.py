@@ -138,11 +138,12 @@ class Reference:
                 )
             )
         if self.heads > 1:
-            everywhere = [(q, k) for q in range(self.tokens) for k in range(self.tokens)]
-            found["deviation_heads"] = np.array(
-                math.fsum(deviation(a[h, q, k] for h in range(self.heads)) for q, k in everywhere)
-                / len(everywhere)
-            )
+            for name, chosen in (("", self.spatial), ("_all", range(self.tokens))):
+                pairs = [(q, k) for q in chosen for k in chosen]
+                found[f"deviation_heads{name}"] = np.array(
+                    math.fsum(deviation(a[h, q, k] for h in range(self.heads)) for q, k in pairs)
+                    / len(pairs)
+                )
         return found
 
     def token_maps(self, null: str) -> dict[str, Array]:

@@ -63,10 +63,10 @@ def reference_summary(
             ]
         )
     if heads > 1:
-        deviations = [
-            _deviation([a[h, q, k] for h in range(heads)])
-            for q in range(tokens)
-            for k in range(tokens)
-        ]
-        summary["deviation_heads"] = np.array(math.fsum(deviations) / len(deviations))
+        for name, chosen in (("", spatial), ("_all", range(tokens))):
+            deviations = [
+                _deviation([a[h, q, k] for h in range(heads)]) for q in chosen for k in chosen
+            ]
+            mean_deviation = math.fsum(deviations) / len(deviations)
+            summary[f"deviation_heads{name}"] = np.array(mean_deviation)
     return summary

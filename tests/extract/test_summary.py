@@ -122,7 +122,7 @@ def test_uniform_attention(summary: Summarise) -> None:
     torch.testing.assert_close(found["entropy"], torch.full((1, 2), math.log(7)))
     torch.testing.assert_close(found["spatial_query"], torch.full((1, 2, 7), 1 / 7))
     torch.testing.assert_close(found["spatial_query_renormalised"], torch.full((1, 2, 2, 3), 1 / 6))
-    for name in ("deviation_positions", "deviation_heads"):
+    for name in ("deviation_positions", "deviation_heads", "deviation_heads_all"):
         torch.testing.assert_close(found[name], torch.zeros_like(found[name]), atol=1e-7, rtol=0)
     # An offset occurs as often as two windows of the grid overlap: a pyramid.
     pyramid = torch.tensor([1.0, 2.0, 1.0])[:, None] * torch.tensor([1.0, 2.0, 3.0, 2.0, 1.0])
@@ -174,10 +174,42 @@ def test_attention_at_a_constant_offset(summary: Summarise, offset: tuple[int, i
     assert found["n_null"].tolist() == [[20 - inside] * 2]
 
 
+def test_the_deviation_over_heads_is_of_spatial_queries_and_keys(summary: Summarise) -> None:
+    """By hand: CLS, a register and two patches; heads differ by 0.2 wherever a prefix token is."""
+    attention = torch.full((1, 2, 4, 4), 0.25)
+    attention[0, 1, :2] += 0.2
+    attention[0, 1, 2:, :2] -= 0.2
+    found = summary(attention, 2, (1, 2))
+    torch.testing.assert_close(found["deviation_heads"], torch.zeros(1), atol=1e-7, rtol=0)
+    # Twelve of sixteen entries differ, each with a deviation of 0.2 / sqrt(2).
+    expected = torch.tensor([12 / 16 * 0.2 / math.sqrt(2)])
+    torch.testing.assert_close(found["deviation_heads_all"], expected)
+    # Between two spatial tokens: one of four such entries, and one of all sixteen more.
+    attention[0, 0, 3, 2] = 0.95
+    found = summary(attention, 2, (1, 2))
+    torch.testing.assert_close(found["deviation_heads"], torch.tensor([0.7 / math.sqrt(2) / 4]))
+    expected += 0.7 / math.sqrt(2) / 16
+    torch.testing.assert_close(found["deviation_heads_all"], expected)
+
+
+def test_deviations_at_the_size_of_a_vit_b16_are_those_of_numpy(summary: Summarise) -> None:
+    """As the paper's code takes them: CLS dropped from queries and keys, ddof 1."""
+    attention = _attention(2, 12, 1, (14, 14))
+    found = summary(attention, 1, (14, 14))
+    without_cls = attention[:, :, 1:, 1:].numpy().astype(np.float64)
+    expected = without_cls.std(axis=1, ddof=1).mean(axis=(1, 2))
+    np.testing.assert_allclose(found["deviation_heads"].numpy(), expected, rtol=2e-5)
+    every = attention.numpy().astype(np.float64).std(axis=1, ddof=1).mean(axis=(1, 2))
+    np.testing.assert_allclose(found["deviation_heads_all"].numpy(), every, rtol=2e-5)
+    # They are not the same number.
+    assert np.abs(expected / every - 1).min() > 1e-4
+
+
 def test_two_heads_that_differ_by_a_constant(summary: Summarise) -> None:
     """The deviation of a and b is |a - b| / sqrt(2)."""
     attention = torch.zeros(1, 2, 4, 4)
     attention[0, 0] = torch.tensor([0.5, 0.5, 0, 0])
     attention[0, 1] = torch.tensor([0, 0, 0.5, 0.5])
-    found = summary(attention, 0, (2, 2))["deviation_heads"]
-    torch.testing.assert_close(found, torch.tensor([0.5 / math.sqrt(2)]))
+    found = summary(attention, 0, (2, 2))
+    for name in ("deviation_heads", "deviation_heads_all"):
+        torch.testing.assert_close(found[name], torch.tensor([0.5 / math.sqrt(2)]))

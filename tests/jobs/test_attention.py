@@ -19,6 +19,7 @@ from vitfeat.cli import main
 from vitfeat.errors import AnalysisError, StoreError
 from vitfeat.jobs.attention import write_attention
 from vitfeat.maps import open_maps
+from vitfeat.store.opening import open_store
 
 # Summaries are float32, and so are the maps on disk.
 CLOSE: dict[str, Any] = {"rtol": 3e-5, "atol": 2e-6}
@@ -270,7 +271,7 @@ def test_closed_forms(tmp_path: Path, made_from: str) -> None:
     assert uniform["distance"] == pytest.approx(expected, rel=1e-6)
     assert uniform["entropy"] == pytest.approx(math.log(13), rel=1e-6)
     assert uniform["spatial_to_cls"] == pytest.approx(1 / 13, rel=1e-6)
-    for name in ("offset_length", "deviation_positions", "deviation_heads"):
+    for name in ("offset_length", "deviation_positions", "deviation_heads", "deviation_heads_all"):
         assert uniform[name] == pytest.approx(0, abs=1e-6)
 
     identity = means("identity", one_row_each(tokens, lambda q: q))
@@ -360,6 +361,25 @@ def test_a_grid_that_cannot_be_told(tmp_path: Path) -> None:
     )
     with pytest.raises(AnalysisError, match="grid of 6 spatial tokens cannot be told"):
         run(store)
+
+
+def test_a_store_whose_deviation_over_heads_is_of_all_tokens(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before format version 4 it was: such a store opens, and the job says what to do."""
+    tokens = Tokens((2, 3))
+    store = write_attended(tmp_path / "d" / "m.zarr", random_attention(2, 1, 2, tokens), tokens)
+    metadata = store / "zarr.json"
+    text = metadata.read_text("utf-8")
+    assert '"format_version": 4' in text
+    metadata.write_text(text.replace('"format_version": 4', '"format_version": 1'), "utf-8")
+    assert open_store(store).n_images == 2
+    out, maps = tmp_path / "m.csv", tmp_path / "m.nc"
+    assert main(["attention", str(store), "--out", str(out), "--maps", str(maps)]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    for word in (str(store), "of all tokens (format version 1)", "extract it again", "m.json"):
+        assert word in line
+    assert not out.exists()
 
 
 @pytest.mark.parametrize(

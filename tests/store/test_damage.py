@@ -198,8 +198,8 @@ def test_somebody_elses_zarr(tmp_path: Path) -> None:
 
 
 def test_another_format_version(damaged: Path) -> None:
-    _edit(damaged, lambda a: a.update(format_version=4))
-    assert "format version 4; this vitfeat reads 1, 2 and 3: extract the" in _refused(damaged)
+    _edit(damaged, lambda a: a.update(format_version=5))
+    assert "format version 5; this vitfeat reads 1, 2, 3 and 4: extract the" in _refused(damaged)
 
 
 def test_never_sealed(damaged: Path) -> None:

@@ -110,6 +110,7 @@ def test_dimensions() -> None:
         s + "n_null": (("head",), (3,), "float32"),
         s + "deviation_positions": (("head",), (3,), "float32"),
         s + "deviation_heads": ((), (), "float32"),
+        s + "deviation_heads_all": ((), (), "float32"),
         s + "entropy": (("head",), (3,), "float32"),
     }
 
@@ -117,7 +118,7 @@ def test_dimensions() -> None:
 @pytest.mark.parametrize(
     ("heads", "grid", "n_prefix", "absent"),
     [
-        (1, (2, 2), 1, {"deviation_heads"}),
+        (1, (2, 2), 1, {"deviation_heads", "deviation_heads_all"}),
         (2, (1, 1), 1, {"deviation_positions"}),
         (2, (2, 2), 0, {"prefix_query"}),
         (2, (2, 2), 1, set()),
@@ -130,7 +131,7 @@ def test_summaries_that_are_not_defined_have_no_array(
     geometry = Geometry((0,), 8, heads, grid, has_cls=bool(n_prefix), n_registers=0)
     arrays = plan_layout(geometry, ("attention_summary",), 4, "float32").arrays
     names = {a.name.removeprefix(f"{SUMMARY_GROUP}/") for a in arrays}
-    conditional = {"deviation_heads", "deviation_positions", "prefix_query"}
+    conditional = {"deviation_heads", "deviation_heads_all", "deviation_positions", "prefix_query"}
     assert conditional - names == absent
 
 

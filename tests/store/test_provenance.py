@@ -75,6 +75,15 @@ def test_more_taps_than_asked_are_no_difference_unless_it_matters() -> None:
     assert differences(more, more, exact=True) == ""
 
 
+def test_summaries_of_another_definition_are_a_difference() -> None:
+    """Where summaries are asked for: a store that holds some serves others as well."""
+    without, held = {"taps": ["cls"]}, {"taps": ["attention_summary", "cls"], "summaries": 2}
+    before = {"taps": ["attention_summary", "cls"]}
+    assert differences(held, without) == ""
+    assert differences(before, held) == "summaries: nothing in the store, 2 asked"
+    assert differences(held, without, exact=True) != ""
+
+
 def test_versions() -> None:
     import torch
     import zarr

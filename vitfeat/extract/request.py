@@ -20,12 +20,15 @@ from vitfeat.extract.regions import Regions, load_regions
 from vitfeat.extract.settings import Settings
 from vitfeat.models.backbone import Backbone
 from vitfeat.models.layers import select_layers
-from vitfeat.store.arrays import NORMS_GROUP, RESIDUAL_TAPS, Geometry
+from vitfeat.store.arrays import NORMS_GROUP, RESIDUAL_TAPS, SUMMARY_GROUP, Geometry
 from vitfeat.store.layout import RAGGED_TAPS, Layout, available_taps, plan_layout
 from vitfeat.store.limits import kept_rows
 from vitfeat.text import nearest, plural
 
 _RESIDUAL = (*RESIDUAL_TAPS, NORMS_GROUP)
+
+# Definitions of the attention summaries: 2 has the deviation over heads of spatial tokens.
+_SUMMARIES = 2
 
 
 @dataclass(frozen=True)
@@ -172,6 +175,7 @@ def _request(
     were limits. Ids stand in the order of the rows.
     """
     entry = backbone.entry
+    taps = available_taps(geometry, settings.taps)
     limits = {
         tap: limit if isinstance(limit := settings.limits[tap], int) else _ids(index, rows)
         for tap, rows in kept.items()
@@ -189,9 +193,10 @@ def _request(
         "view": view.describe(),
         "precision": settings.precision,
         "dtype": settings.dtype,
-        "taps": list(available_taps(geometry, settings.taps)),
+        "taps": list(taps),
         "layers": list(geometry.layers),
         **({"limits": limits} if limits else {}),
+        **({"summaries": _SUMMARIES} if SUMMARY_GROUP in taps else {}),
     }
     if regions is not None:
         request["regions"] = {"fingerprint": regions.fingerprint, "masks": regions.masks}

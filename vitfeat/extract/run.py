@@ -87,7 +87,6 @@ def extract(
         return finished
 
     notes = [*backbone.notes, *index.notes, *asked.notes]
-    log(f"view: {in_words(asked.view.describe())}")
     for note in notes:
         log(note)
     layout = asked.layout(len(index), settings.dtype)
@@ -105,6 +104,7 @@ def extract(
         regions=asked.regions,
     )
     _announce(job, out, asked.request, asked.tokens_ratio * probe(job), log)
+    log(f"view: {in_words(asked.view.describe())}")
     rows = Rows(
         index.image_id,
         index.label,

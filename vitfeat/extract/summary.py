@@ -28,7 +28,9 @@ def summarise(attention: Tensor, n_prefix: int, grid: tuple[int, int]) -> dict[s
     n_null                     number of rows without spatial attention    image, head
     deviation_positions        std over :math:`q \in S` (ddof 1), mean
                                over :math:`k \in S`, of A                  image, head
-    deviation_heads            std over heads (ddof 1), mean over all q, k image
+    deviation_heads            std over heads (ddof 1), mean over
+                               :math:`q, k \in S`, of A                    image
+    deviation_heads_all        the same, mean over all q, k                image
     entropy                    mean over :math:`q \in S` of
                                :math:`-\sum_k A \ln A`, in nats            image, head
     ========================== =========================================== ======================
@@ -47,7 +49,7 @@ def summarise(attention: Tensor, n_prefix: int, grid: tuple[int, int]) -> dict[s
     -------
     dict
         float32 tensors by name. ``prefix_query`` is left out without prefix tokens,
-        ``deviation_heads`` with a single head, ``deviation_positions`` with a single position,
+        ``deviation_heads*`` with a single head, ``deviation_positions`` with a single position,
         where they are not defined.
     """
     attention = attention.float()
@@ -70,7 +72,9 @@ def summarise(attention: Tensor, n_prefix: int, grid: tuple[int, int]) -> dict[s
     if n_prefix:
         summary["prefix_query"] = attention[:, :, :n_prefix]
     if heads > 1:
-        summary["deviation_heads"] = attention.std(dim=1, correction=1).mean((-2, -1))
+        deviation = attention.std(dim=1, correction=1)
+        summary["deviation_heads"] = deviation[:, n_prefix:, n_prefix:].mean((-2, -1))
+        summary["deviation_heads_all"] = deviation.mean((-2, -1))
     if n_queries > 1:
         summary["deviation_positions"] = patches.std(dim=2, correction=1).mean(-1)
     return summary

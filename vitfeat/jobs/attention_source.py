@@ -14,6 +14,7 @@ from vitfeat.analysis.attention.summary import AttentionSummary, Tokens
 from vitfeat.errors import AnalysisError
 from vitfeat.jobs.reading import slices, whole_chunks
 from vitfeat.store.arrays import SUMMARY_GROUP
+from vitfeat.store.opening import manifest_path
 from vitfeat.store.pieces import read_rows
 from vitfeat.store.reader import FeatureStore
 
@@ -100,6 +101,12 @@ def attention_of(store: FeatureStore) -> AttentionSource:
     has_cls, registers = store.model_has("cls"), int(store.attributes["n_registers"])
     prefix = f"{SUMMARY_GROUP}/"
     names = {n.removeprefix(prefix): n for n in store.array_names if n.startswith(prefix)}
+    if "deviation_heads" in names and store.attributes["format_version"] < 4:
+        raise AnalysisError(
+            f"{store.path}: its deviation over heads is of all tokens (format version "
+            f"{store.attributes['format_version']}), today's of spatial ones: extract it again; in "
+            f"the workflow, delete {manifest_path(store.path).name} beside it first"
+        )
     if names:
         rows, columns = store[names["spatial_query_renormalised"]].shape[-2:]
         grid = rows, columns

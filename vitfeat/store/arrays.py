@@ -313,7 +313,13 @@ def _summaries(g: Geometry) -> Iterator[ArraySpec]:
             "deviation_heads",
             "",
             (),
-            "standard deviation over heads (ddof 1), mean over queries and keys",
+            "standard deviation over heads (ddof 1), mean over spatial queries and keys",
+        )
+        yield array(
+            "deviation_heads_all",
+            "",
+            (),
+            "standard deviation over heads (ddof 1), mean over all queries and keys",
         )
     yield array(
         "entropy",

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from vitfeat.store.arrays import (
     NORMS_GROUP,
     RESIDUAL_TAPS,
+    SUMMARY_GROUP,
     ArraySpec,
     Geometry,
     arrays_of,
@@ -19,9 +20,10 @@ from vitfeat.store.arrays import (
 )
 
 #: Versions of the format that readers know. Arrays of some images only came with 2, arrays of
-#: several entries an image with 3; a store without any is still of version 1, so that readers of
-#: that version are not misled by shorter or longer arrays.
-FORMAT_VERSIONS = (1, 2, 3)
+#: several entries an image with 3, attention summaries whose deviation over heads is of spatial
+#: tokens with 4; a store without any is still of version 1, so that readers of that version are not
+#: misled by shorter or longer arrays, or other numbers.
+FORMAT_VERSIONS = (1, 2, 3, 4)
 
 #: Attribute of the group under which everything of ours stands.
 ATTRIBUTE = "vitfeat"
@@ -87,6 +89,8 @@ class Layout:
     @property
     def format_version(self) -> int:
         """The first version of the format that knows such a store."""
+        if any(a.tap == SUMMARY_GROUP for a in self.arrays):
+            return 4
         if any(a.dims[0] in ("token", "region") for a in self.arrays):
             return 3
         return 2 if any(a.starts is not None for a in self.arrays) else 1

@@ -9,6 +9,7 @@ from importlib.metadata import version
 from typing import Any
 
 import vitfeat
+from vitfeat.store.arrays import SUMMARY_GROUP
 
 # Recorded for the reader, never compared: an update of a library does not outdate a store.
 _LIBRARIES = ("torch", "torchvision", "timm", "open_clip_torch", "zarr", "numpy")
@@ -43,6 +44,8 @@ def differences(found: Mapping[str, Any], asked: Mapping[str, Any], *, exact: bo
         a, b = left.get(key), right.get(key)
         if a == b or (not exact and _covers(key, a, b, right.get("taps") or ())):
             continue
+        if key == "summaries" and SUMMARY_GROUP not in (left.get("taps") or ()):
+            continue  # The taps say that there are none.
         parts.append(f"{key}: {_short(a)} in the store, {_short(b)} asked")
     return "; ".join(parts)
 
@@ -51,7 +54,7 @@ def _covers(key: str, found: Any, asked: Any, taps: Collection[str]) -> bool:
     """Return whether a store has what is asked in one respect, and more."""
     if key == "taps":
         return set(asked or ()) <= set(found or ())
-    if key.startswith("regions."):
+    if key == "summaries" or key.startswith("regions."):
         return asked is None
     if key.startswith("limits."):
         return found is None or key.removeprefix("limits.") not in taps

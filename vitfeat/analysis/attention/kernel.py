@@ -112,12 +112,13 @@ def summarise_images(
             out["deviation_positions"][image] if "deviation_positions" in out else unused,
         )
         if "deviation_heads" in out:
-            out["deviation_heads"][image] = deviation_heads(matrix)
+            spatial, every = deviation_heads(matrix, n_prefix)
+            out["deviation_heads"][image], out["deviation_heads_all"][image] = spatial, every
 
 
 class _Kernels(NamedTuple):
     walk: Callable[..., None]
-    deviation_heads: Callable[..., float]
+    deviation_heads: Callable[..., tuple[float, float]]
 
 
 @cache
@@ -209,11 +210,12 @@ def _walk(
         deviation[h] = total * share
 
 
-def _deviation_heads(attention: NDArray[np.float32]) -> float:
+def _deviation_heads(attention: NDArray[np.float32], n_prefix: int) -> tuple[float, float]:
+    """Return the mean deviation over spatial queries and keys, and over all of them."""
     heads, queries, keys = attention.shape
     mean = np.empty(keys, np.float32)
     squares = np.empty(keys, np.float32)
-    total = 0.0
+    spatial, every = 0.0, 0.0
     for q in range(queries):
         mean[:] = np.float32(0)
         squares[:] = np.float32(0)
@@ -226,9 +228,12 @@ def _deviation_heads(attention: NDArray[np.float32]) -> float:
             for k in range(keys):
                 difference = attention[h, q, k] - mean[k]
                 squares[k] += difference * difference
-        row = np.float32(0)
-        for k in range(keys):
-            row += np.sqrt(squares[k] / np.float32(heads - 1))
-        total += float(row)
-    mean_deviation: float = total / (queries * keys)
-    return mean_deviation
+        prefix, rest = np.float32(0), np.float32(0)
+        for k in range(n_prefix):
+            prefix += np.sqrt(squares[k] / np.float32(heads - 1))
+        for k in range(n_prefix, keys):
+            rest += np.sqrt(squares[k] / np.float32(heads - 1))
+        every += float(prefix) + float(rest)
+        if q >= n_prefix:
+            spatial += float(rest)
+    return spatial / (queries - n_prefix) ** 2, every / queries**2

@@ -272,8 +272,8 @@ def deviation_positions(summary: AttentionSummary) -> Floats:
 def deviation_heads(summary: AttentionSummary) -> Floats:
     r"""How much the heads of a layer differ.
 
-    :math:`\frac{1}{T^2} \sum_{q,k} \mathrm{std}_h A_{hqk}`, ddof 1, over all tokens, of rows that
-    are not renormalised (Walmer et al. 2023); (...) without a head, a share of attention.
+    :math:`\frac{1}{Q^2} \sum_{q,k \in S} \mathrm{std}_h A_{hqk}`, ddof 1, of rows that are not
+    renormalised (Walmer et al. 2023); (...) without a head, a share of attention.
 
     Raises
     ------
@@ -316,8 +316,9 @@ def metrics(
         ``distance`` (unit square), ``distance_patches``, ``distance_pixels``, ``offset_x`` and
         ``offset_y`` (patches), ``spatial_to_cls``, ``cls_to_cls``, ``spatial_to_registers``,
         ``cls_to_registers``, ``deviation_positions``, ``entropy``, ``n_null`` (queries), each
-        float64 (..., head), and ``deviation_heads`` (...). Those of tokens that the model does not
-        have, and deviations of one, are absent.
+        float64 (..., head), and ``deviation_heads`` (...) with ``deviation_heads_all``, which is
+        the same over all T queries and keys. Those of tokens that the model does not have, and
+        deviations of one, are absent.
 
     Raises
     ------
@@ -339,7 +340,13 @@ def metrics(
         found["spatial_to_registers"] = spatial_to_registers(summary)
     if tokens.n_registers and tokens.has_cls:
         found["cls_to_registers"] = cls_to_registers(summary)
-    for name in ("deviation_positions", "deviation_heads", "entropy", "n_null"):
+    for name in (
+        "deviation_positions",
+        "deviation_heads",
+        "deviation_heads_all",
+        "entropy",
+        "n_null",
+    ):
         if name in summary:
             found[name] = _float64(summary[name])
     return found

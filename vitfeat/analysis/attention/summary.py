@@ -68,8 +68,8 @@ class AttentionSummary:
         ``spatial_query_renormalised`` (..., head, y, x), ``aligned`` (..., head, dy, dx),
         ``n_null`` and ``entropy`` (..., head); ``prefix_query`` (..., head, prefix, key) where
         there are prefix tokens, ``deviation_positions`` (..., head) of more than one position,
-        ``deviation_heads`` (...) of more than one head. They are not copied and never changed;
-        others are ignored.
+        ``deviation_heads`` and ``deviation_heads_all`` (...) of more than one head. They are not
+        copied and never changed; others are ignored.
     tokens
         How the tokens are ordered.
 
@@ -121,7 +121,7 @@ class AttentionSummary:
         if tokens.n_spatial > 1:
             found["deviation_positions"] = (heads,)
         if heads > 1:
-            found["deviation_heads"] = ()
+            found |= {"deviation_heads": (), "deviation_heads_all": ()}
         return found
 
     def __getitem__(self, name: str) -> NDArray[Any]:

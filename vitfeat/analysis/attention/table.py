@@ -27,6 +27,7 @@ UNITS: Mapping[str, str] = MappingProxyType(
         "cls_to_registers": "share of attention",
         "deviation_positions": "share of attention",
         "deviation_heads": "share of attention",
+        "deviation_heads_all": "share of attention",
         "entropy": "nats",
         "n_null": "queries",
         "token_norm": "L2 norm",
