@@ -96,9 +96,9 @@ class Reference:
 
         return self.over_heads(lambda h: one(h, 1)), self.over_heads(lambda h: one(h, 0))
 
-    def metrics(self, null: str, patch_size: int) -> dict[str, Array]:
+    def metrics(self, null: str, patch_size: int, offset_null: str = "exclude") -> dict[str, Array]:
         a, n = self.a, len(self.spatial)
-        x, y = self.offset("patches", null)
+        x, y = self.offset("patches", offset_null)
         found = {
             "distance": self.distance("image", null),
             "distance_patches": self.distance("patches", null),

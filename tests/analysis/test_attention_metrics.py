@@ -92,18 +92,21 @@ def test_all_from_the_definitions(
     check({"": covered}, [{"": t.aligned_by_coverage()} for t in truth])
 
 
+@pytest.mark.parametrize("offset_null", NULLS)
 @pytest.mark.parametrize("null", NULLS)
 @pytest.mark.parametrize("grid", [(3, 3), (2, 4)])
 @pytest.mark.parametrize(("has_cls", "n_registers"), [(True, 0), (True, 2), (False, 2)])
-def test_null_rows(grid: tuple[int, int], has_cls: bool, n_registers: int, null: str) -> None:
+def test_null_rows(
+    grid: tuple[int, int], has_cls: bool, n_registers: int, null: str, offset_null: str
+) -> None:
     tokens = Tokens(grid, has_cls, n_registers)
     attention = draw(2, 2, tokens, null=True)
     found = summary_of(attention, tokens)
     truth = [reference(image, tokens) for image in attention]
-    scalars = metrics(found, patch_size=16, null=null)
+    scalars = metrics(found, patch_size=16, null=null, offset_null=offset_null)
     assert 0 < scalars["n_null"][0, 0] < tokens.n_spatial == scalars["n_null"][1, 1]
     assert np.isnan(scalars["distance"]).tolist() == [[False] * 2, [False, null == "exclude"]]
-    check(scalars, [t.metrics(null, 16) for t in truth])
+    check(scalars, [t.metrics(null, 16, offset_null) for t in truth])
     check(token_maps(found, null=null), [t.token_maps(null) for t in truth])
     check({"": aligned_map(found, null=null)}, [{"": t.aligned(null)} for t in truth])
     covered = aligned_by_coverage(aligned_map(found))
@@ -273,6 +276,19 @@ def test_a_constant_offset(step: tuple[int, int]) -> None:
     covered = aligned_by_coverage(aligned_map(found))[0, 0]
     assert covered[rows - 1 + step[0], columns - 1 + step[1]] == pytest.approx(1, rel=1e-6)
     assert np.count_nonzero(covered) == 1
+
+
+def test_rows_without_spatial_attention_have_no_offset() -> None:
+    """By hand: of four queries in a row two look one to the right, two at CLS alone."""
+    attention = np.zeros((1, 1, 5, 5), dtype=np.float32)
+    for query, key in enumerate((0, 2, 0, 4, 0)):
+        attention[..., query, key] = 1
+    summary = summary_of(attention, Tokens((1, 4)))
+    assert offset(summary).x.tolist() == [[1]]
+    assert offset(summary, null="zero").x.tolist() == [[0.5]]
+    assert distance(summary, "patches").tolist() == [[0.5]]
+    assert metrics(summary)["offset_x"].tolist() == [[1]]
+    assert metrics(summary, offset_null="zero")["offset_x"].tolist() == [[0.5]]
 
 
 def test_opposite_offsets_cancel_in_the_mean_vector_alone() -> None:

@@ -136,7 +136,11 @@ def test_float16_over_thousands_of_batches() -> None:
     maps = [t.token_maps("zero") | {"aligned": t.aligned("zero")} for t in truth]
     for kind, expected in ((found.means, scalars), (found.maps, maps)):
         for name in expected[0]:
-            mean = (expected[0][name] + expected[1][name]) / 2
+            rows = np.ones((2, *expected[0][name].shape))
+            if name.startswith("offset"):
+                # Every row counts alike that looks at a spatial token.
+                rows = 4 - np.stack([s["n_null"] for s in scalars])
+            mean = np.average([e[name] for e in expected], axis=0, weights=rows)
             np.testing.assert_allclose(kind[name][0], mean, rtol=2e-5, atol=1e-6, err_msg=name)
     for name in scalars[0]:
         # Two values, 2500 times each: their half distance, but for n - 1.
@@ -194,6 +198,49 @@ def test_the_length_of_the_mean_offset() -> None:
     assert found.deviations["offset_length"] == pytest.approx(np.sqrt(0.5), rel=1e-12)
 
 
+def test_the_mean_offset_is_the_centre_of_mass_of_the_mean_aligned_map() -> None:
+    """By hand: one image without null rows, one with two of three; as the paper's code has it."""
+    tokens = Tokens((1, 3))
+    attention = np.zeros((2, 1, 4, 4), dtype=np.float32)
+    for image, keys in enumerate([(0, 2, 3, 3), (0, 3, 0, 0)]):
+        for query, key in enumerate(keys):
+            attention[image, 0, query, key] = 1
+    found = {}
+    for null in NULLS:
+        total = StreamingAttention(tokens, offset_null=null)
+        # Every row counts alike, whatever the batches.
+        for image in attention:
+            total.update(image[None])
+        found[null] = total.compute()
+    # Offsets 1, 1, 0 and 2: four rows count, and six where null rows are zeros.
+    assert found["exclude"].means["offset_x"] == pytest.approx([4 / 4])
+    assert found["zero"].means["offset_x"] == pytest.approx([4 / 6])
+    assert found["exclude"].means["offset_length"] == pytest.approx([1])
+    # The images' own are 2/3 and 2, and 2/3 and 2/3.
+    assert found["exclude"].deviations["offset_x"] == pytest.approx([(4 / 3) / np.sqrt(2)])
+    assert found["zero"].deviations["offset_x"] == pytest.approx([0], abs=1e-7)
+    for averages in found.values():
+        aligned = averages.maps["aligned"][0, 0]
+        assert aligned.sum() == pytest.approx(4 / 6)
+        assert set(averages.means) == set(averages.deviations) == set(averages.counts)
+        assert averages.means["distance_patches"] == pytest.approx([4 / 6])
+    centre = (aligned * np.arange(-2, 3)).sum() / aligned.sum()
+    assert found["exclude"].means["offset_x"] == pytest.approx([centre])
+
+
+def test_a_head_with_nothing_but_null_rows_has_no_offset() -> None:
+    attention = np.zeros((2, 2, 3, 3), dtype=np.float32)
+    attention[:, :, :, 0] = 1
+    attention[0, 1, 1] = [0, 0, 1]
+    total = StreamingAttention(Tokens((1, 2)))
+    total.update(attention)
+    found = total.compute()
+    assert np.isnan(found.means["offset_x"]).tolist() == [True, False]
+    assert found.means["offset_x"][1] == 1
+    assert found.counts["offset_x"].tolist() == found.counts["offset_length"].tolist() == [0, 1]
+    assert found.means["distance_patches"].tolist() == [0, 0.25]
+
+
 def test_the_kernel_on_any_leading_dimensions() -> None:
     tokens = Tokens((2, 3), n_registers=1)
     attention = draw(tokens, heads=3)
@@ -236,6 +283,8 @@ def test_batches_that_do_not_fit() -> None:
         total.merge(stream(tokens, "exclude"))
     with pytest.raises(AnalysisError, match="choose zero, exclude"):
         stream(tokens, "nan")
+    with pytest.raises(AnalysisError, match="choose zero, exclude"):
+        StreamingAttention(tokens, offset_null="nan")
     with pytest.raises(AnalysisError, match="over no images"):
         stream(tokens).compute()
     assert summary["n_null"].shape == (IMAGES, 2, 2)

@@ -12,7 +12,7 @@ import xarray
 
 from tests.analysis.reference_attention import Reference, deviation, rollout
 from tests.jobs.attended import PATCH, random_attention, write_attended
-from vitfeat.analysis.attention.summary import NULLS, Tokens
+from vitfeat.analysis.attention.summary import Tokens
 from vitfeat.analysis.attention.table import UNITS
 from vitfeat.analysis.rows import AttentionRow, read_attention
 from vitfeat.cli import main
@@ -56,32 +56,41 @@ def references(attention: np.ndarray, tokens: Tokens, layer: int) -> list[Refere
 
 
 @pytest.mark.parametrize("made_from", ["attention_summary", "attention"])
-@pytest.mark.parametrize("null", NULLS)
+@pytest.mark.parametrize(
+    ("null", "offset_null"), [("zero", "exclude"), ("exclude", "exclude"), ("zero", "zero")]
+)
 @pytest.mark.parametrize("heads", [1, 2])
 @pytest.mark.parametrize("tokens", MODELS, ids=str)
 def test_every_number_from_its_definition(
-    tmp_path: Path, tokens: Tokens, heads: int, null: str, made_from: str
+    tmp_path: Path, tokens: Tokens, heads: int, null: str, offset_null: str, made_from: str
 ) -> None:
     attention = random_attention(9, 2, heads, tokens, null=tokens.n_prefix > 0)
     taps = (made_from,) if made_from != "attention" else ("spatial", "attention")
     store = write_attended(
         tmp_path / "d" / "m.zarr", attention, tokens, taps=taps, labels=LABELS, layers=(3, 5)
     )
-    table, maps = run(store, null_rows=null, by_class=True)
+    table, maps = run(store, null_rows=null, offset_null_rows=offset_null, by_class=True)
     checked = set()
     for position, layer in enumerate((3, 5)):
         truth = references(attention, tokens, position)
-        scalars = [t.metrics(null, PATCH) for t in truth]
+        scalars = [t.metrics(null, PATCH, offset_null) for t in truth]
         for metric in scalars[0]:
             values = np.stack([s[metric] for s in scalars])
+            way = offset_null if metric.startswith("offset") else null
+            # Offsets without null rows are means over rows, all else over images.
+            rows = np.ones(values.shape)
+            if metric.startswith("offset") and offset_null == "exclude":
+                rows = tokens.n_spatial - np.stack([s["n_null"] for s in scalars])
             for head in range(heads) if values.ndim == 2 else (None,):
                 own = values if head is None else values[:, head]
-                own = own[~np.isnan(own)]
+                weights = rows if head is None else rows[:, head]
+                weights, own = weights[~np.isnan(own)], own[~np.isnan(own)]
                 row = table[layer, head, metric]
                 checked.add((layer, head, metric))
-                assert (row.model, row.dataset, row.null_rows) == ("m", "d", null)
+                assert (row.model, row.dataset, row.null_rows) == ("m", "d", way)
                 assert (row.unit, row.n_images) == (UNITS[metric], len(own))
-                np.testing.assert_allclose(row.mean, own.mean(), err_msg=metric, **CLOSE)
+                mean = np.average(own, weights=weights)
+                np.testing.assert_allclose(row.mean, mean, err_msg=metric, **CLOSE)
                 np.testing.assert_allclose(
                     row.deviation, deviation(own), rtol=1e-3, atol=3e-6, err_msg=metric
                 )
@@ -262,7 +271,8 @@ def test_closed_forms(tmp_path: Path, made_from: str) -> None:
     def means(name: str, attention: np.ndarray, **settings: Any) -> dict[str, float]:
         store = write_attended(tmp_path / name / "m.zarr", attention, tokens, taps=(made_from,))
         table, _ = run(store, **settings)
-        assert all(row.deviation == pytest.approx(0, abs=1e-6) for row in table.values())
+        there = [row for row in table.values() if row.n_images]
+        assert all(row.deviation == pytest.approx(0, abs=1e-6) for row in there)
         return {metric: row.mean for (_, head, metric), row in table.items() if head in (1, None)}
 
     uniform = means("uniform", np.full((4, 1, 2, 13, 13), 1 / 13, dtype=np.float32))
@@ -285,6 +295,9 @@ def test_closed_forms(tmp_path: Path, made_from: str) -> None:
     assert on_cls["n_null"] == 12
     assert on_cls["spatial_to_cls"] == on_cls["cls_to_cls"] == 1
     assert on_cls["distance"] == 0
+    assert math.isnan(on_cls["offset_length"])
+    as_zero = means("as_zero", one_row_each(tokens, lambda q: 0), offset_null_rows="zero")
+    assert as_zero["offset_length"] == 0
 
     def shifted(q: int) -> int:
         """Two columns to the left and one row down; CLS where that leaves the grid."""
@@ -449,9 +462,16 @@ def test_the_command(tmp_path: Path) -> None:
         labels=LABELS,
     )
     arguments = ["attention", store, "--null-rows", "exclude", "--by-class", "--high-norm", "mad"]
+    arguments += ["--offset-null-rows", "zero"]
     arguments += ["--out", tmp_path / "o.csv", "--maps", tmp_path / "o.nc"]
     assert main([str(a) for a in arguments]) == 0
-    run(store, null_rows="exclude", by_class=True, high_norm_rule="mad")
+    run(
+        store,
+        null_rows="exclude",
+        offset_null_rows="zero",
+        by_class=True,
+        high_norm_rule="mad",
+    )
     for ending in ("csv", "nc"):
         own = (tmp_path / f"o.{ending}").read_bytes()
         assert own == (store.parent / f"m.{ending}").read_bytes()

@@ -47,6 +47,7 @@ def analysed(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Workflow:
     ("analysis", "key", "value", "rules"),
     [
         ("attention", "null_rows", "exclude", {"attention"}),
+        ("attention", "offset_null_rows", "zero", {"attention"}),
         ("attention", "by_class", False, {"attention"}),
         ("attention", "high_norm", None, {"attention"}),
         ("attention_maps", "positions", ["diagonal"], {"attention_maps"}),

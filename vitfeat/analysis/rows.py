@@ -12,9 +12,9 @@ class AttentionRow(NamedTuple):
     """An attention metric of one head, over images.
 
     ``head`` is None for metrics of a layer as a whole. ``null_rows`` says what became of spatial
-    queries that attend to no spatial token, ``n_null`` how many an image has of them on average.
-    ``n_images`` counts the images that the value exists for; ``deviation`` is over them, ddof 1,
-    NaN for a single one.
+    queries that attend to no spatial token in this metric, ``n_null`` how many an image has of
+    them on average. ``n_images`` counts the images that the value exists for; ``deviation`` is over
+    them, ddof 1, NaN for a single one.
     """
 
     model: str

@@ -22,6 +22,12 @@ def add(command: AddCommand) -> None:
         default="zero",
         help="queries that attend to no spatial token: rows of zeros, or left out",
     )
+    sub.add_argument(
+        "--offset-null-rows",
+        choices=["zero", "exclude"],
+        default="exclude",
+        help="the same in offsets, of which such queries have none",
+    )
     sub.add_argument("--by-class", action="store_true", help="average maps by class too")
     sub.add_argument(
         "--high-norm",
@@ -53,6 +59,7 @@ def _attention(options: argparse.Namespace, console: Console) -> None:
         options.out,
         options.maps,
         null_rows=options.null_rows,
+        offset_null_rows=options.offset_null_rows,
         by_class=options.by_class,
         high_norm_rule=options.high_norm,
         log=console.log,

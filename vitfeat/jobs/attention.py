@@ -38,6 +38,7 @@ def write_attention(
     maps: Path,
     *,
     null_rows: Null = "zero",
+    offset_null_rows: Null = "exclude",
     by_class: bool = False,
     high_norm_rule: Rule | None = None,
     log: Callable[[str], None] = lambda _: None,
@@ -54,8 +55,9 @@ def write_attention(
         The table to write, of AttentionRow.
     maps
         The NetCDF file to write.
-    null_rows
-        Queries that attend to no spatial token: ``zero`` or ``exclude``.
+    null_rows, offset_null_rows
+        Queries that attend to no spatial token, in distances and maps and in offsets: ``zero`` or
+        ``exclude``.
     by_class
         Whether maps are averaged by class too.
     high_norm_rule
@@ -83,7 +85,7 @@ def write_attention(
     labels = store.labels[made_from.rows]
     if by_class and not (labels >= 0).any():
         log(f"{store.model}: no image has a class: no maps by class")
-    source = Source(store.model, store_path.parent.name, null_rows)
+    source = Source(store.model, store_path.parent.name, null_rows, offset_null_rows)
     rows: list[AttentionRow] = []
     arrays: dict[str, NDArray[Any]] = {}
     classes: tuple[int, ...] = ()
@@ -92,6 +94,7 @@ def write_attention(
             made_from.tokens,
             patch_size=made_from.patch_size,
             null=null_rows,
+            offset_null=offset_null_rows,
             by_class=by_class,
         )
         for piece in pieces:

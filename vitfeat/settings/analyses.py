@@ -53,6 +53,7 @@ class AttentionSettings:
 
     datasets: tuple[str, ...]
     null_rows: str
+    offset_null_rows: str
     by_class: bool
     high_norm: str | None
 

@@ -25,7 +25,8 @@ def attention_settings():
     settings = CONFIG.analyses.attention
     if settings is None:
         return {}
-    return {key: getattr(settings, key) for key in ("null_rows", "by_class", "high_norm")}
+    keys = ("null_rows", "offset_null_rows", "by_class", "high_norm")
+    return {key: getattr(settings, key) for key in keys}
 
 
 # Figures of one model, and across models.

@@ -12,9 +12,10 @@ columns, T all tokens, and the rows renormalised over spatial keys
 a row with nothing on spatial keys has no such share. ``null`` says what becomes of it:
 
 ``zero``
-    It counts as a row of zeros (as in the published code of Walmer et al. 2023).
+    It counts as a row of zeros (as in the distance of the published code of Walmer et al. 2023).
 ``exclude``
-    The mean is over the other rows; NaN where an image and head has none.
+    The mean is over the other rows (as in the offset of that code); NaN where an image and head
+    has none.
 
 Metrics of the CLS token need one, metrics of registers need registers: single functions raise
 without, :func:`metrics` and :func:`token_maps` leave out what does not exist.
@@ -120,7 +121,7 @@ def distance(
         As :func:`offsets`; unknown ``null``.
     """
     dy, dx = offsets(summary.tokens.grid, unit, patch_size=patch_size)
-    return _moments(summary, [np.hypot(dy, dx)], null)[0]
+    return _per_counted(summary, _moments(summary, [np.hypot(dy, dx)]), null)[0]
 
 
 @dataclass(frozen=True)
@@ -149,14 +150,15 @@ def offset(
     unit: Unit = "patches",
     *,
     patch_size: int | None = None,
-    null: Null = "zero",
+    null: Null = "exclude",
 ) -> Offset:
-    r"""Mean vector from query to key, weighted by attention.
+    r"""Mean vector from query to key, weighted by attention: the aligned map's centre of mass.
 
     .. math:: \frac{1}{Q} \sum_{q \in S} \sum_{k \in S} \tilde A_{hqk} (p_k - p_q)
 
-    The published code of Walmer et al. 2023 gives its length, in the unit ``image``, of the map
-    averaged over images.
+    where rows without spatial attention are left out (``exclude``), since they have no offset; with
+    ``zero`` they draw it towards the query itself. The published code of Walmer et al. 2023 gives
+    the length of the former, in the unit ``image``, of the map averaged over images.
 
     Parameters
     ----------
@@ -174,11 +176,11 @@ def offset(
         As :func:`distance`.
     """
     dy, dx = offsets(summary.tokens.grid, unit, patch_size=patch_size)
-    return Offset(*_moments(summary, np.broadcast_arrays(dx, dy), null))
+    return Offset(*_per_counted(summary, _moments(summary, np.broadcast_arrays(dx, dy)), null))
 
 
-def _moments(summary: AttentionSummary, functions: Sequence[Floats], null: Null) -> list[Floats]:
-    """Mean over counted queries of functions of the offset, each (..., head)."""
+def _moments(summary: AttentionSummary, functions: Sequence[Floats]) -> list[Floats]:
+    """Mean over spatial queries of functions of the offset, each (..., head)."""
     aligned = summary["aligned"]
     maps = aligned.reshape(-1, prod(aligned.shape[-2:]))
     values = np.stack([f.ravel() for f in functions], axis=1)
@@ -187,11 +189,14 @@ def _moments(summary: AttentionSummary, functions: Sequence[Floats], null: Null)
     for start in range(0, len(maps), _MAPS):
         rows = slice(start, start + _MAPS)
         totals[rows] = maps[rows].astype(np.float64) @ values
-    counted = summary.counted(null)
     means = totals.reshape(*aligned.shape[:-2], -1)
-    if counted is not None:
-        means = means / counted[..., None]
     return [means[..., i].copy() for i in range(len(functions))]
+
+
+def _per_counted(summary: AttentionSummary, means: Sequence[Floats], null: Null) -> list[Floats]:
+    """Turn means over spatial queries into means over those that count."""
+    counted = summary.counted(null)
+    return list(means) if counted is None else [mean / counted for mean in means]
 
 
 def spatial_to_cls(summary: AttentionSummary) -> Floats:
@@ -297,7 +302,11 @@ def entropy(summary: AttentionSummary) -> Floats:
 
 
 def metrics(
-    summary: AttentionSummary, *, patch_size: int | None = None, null: Null = "zero"
+    summary: AttentionSummary,
+    *,
+    patch_size: int | None = None,
+    null: Null = "zero",
+    offset_null: Null = "exclude",
 ) -> dict[str, Floats]:
     """Return all metrics that are one number a head.
 
@@ -307,8 +316,8 @@ def metrics(
         Of some images.
     patch_size
         Edge of a patch in pixels of the model's input; without it no length is in pixels.
-    null
-        As in :func:`distance`.
+    null, offset_null
+        As in :func:`distance` and in :func:`offset`.
 
     Returns
     -------
@@ -329,7 +338,9 @@ def metrics(
     dy, dx = offsets(tokens.grid, "patches")
     lengths = [np.hypot(*offsets(tokens.grid, "image")), np.hypot(dy, dx)]
     # One walk over the aligned maps for all that is a function of the offset.
-    image, patches, x, y = _moments(summary, [*lengths, *np.broadcast_arrays(dx, dy)], null)
+    image, patches, x, y = _moments(summary, [*lengths, *np.broadcast_arrays(dx, dy)])
+    image, patches = _per_counted(summary, (image, patches), null)
+    x, y = _per_counted(summary, (x, y), offset_null)
     found = {"distance": image, "distance_patches": patches}
     if patch_size is not None:
         found["distance_pixels"] = patches * patch_size

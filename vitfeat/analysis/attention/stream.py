@@ -19,6 +19,11 @@ from vitfeat.errors import AnalysisError
 # The aligned map whose null rows are zero, which coverage needs whatever ``null`` is.
 _ZERO = "aligned, null rows as zero"
 
+# What mean offsets are made of where null rows are left out: each times the share of the image's
+# rows that count, and that share. The mean is then over all rows that count, of all images.
+_SHARE = "share of rows that count"
+_WEIGHTED = {name: f"{name} times that share" for name in ("offset_x", "offset_y")}
+
 
 @dataclass(frozen=True)
 class AttentionAverages:
@@ -30,8 +35,10 @@ class AttentionAverages:
         Number of images.
     means, deviations
         Of each metric of :func:`~vitfeat.analysis.attention.metrics.metrics` over images, the
-        deviation with ddof 1 (NaN for fewer than two). ``offset_length`` is there too: the length
-        of the mean vector :math:`(\bar x, \bar y)`, and :math:`\sqrt{s_x^2 + s_y^2}`.
+        deviation with ddof 1 (NaN for fewer than two). Every image counts alike; but in the means
+        of ``offset_x`` and ``offset_y`` without null rows every row of every image does: they are
+        the centre of mass of the aligned map averaged over images. ``offset_length`` is there too:
+        the length of the mean vector :math:`(\bar x, \bar y)`, and :math:`\sqrt{s_x^2 + s_y^2}`.
     counts
         Number of images that each has a value for.
     maps
@@ -68,8 +75,9 @@ class StreamingAttention:
         How the tokens are ordered.
     patch_size
         Edge of a patch in pixels of the model's input; without it no length is in pixels.
-    null
-        Rows without spatial attention count as zero (``zero``) or are left out (``exclude``).
+    null, offset_null
+        Rows without spatial attention count as zero (``zero``) or are left out (``exclude``), in
+        distances and maps and in offsets.
     by_class
         Whether token maps are averaged by class too.
 
@@ -85,11 +93,13 @@ class StreamingAttention:
         *,
         patch_size: int | None = None,
         null: Null = "zero",
+        offset_null: Null = "exclude",
         by_class: bool = False,
     ) -> None:
-        if null not in NULLS:
-            raise AnalysisError(f"null rows cannot be {null!r}: choose {', '.join(NULLS)}")
-        self.settings = (tokens, patch_size, null, by_class)
+        for way in (null, offset_null):
+            if way not in NULLS:
+                raise AnalysisError(f"null rows cannot be {way!r}: choose {', '.join(NULLS)}")
+        self.settings = (tokens, patch_size, null, offset_null, by_class)
         self._metrics = StreamingMoments()
         self._aligned = StreamingMeans()
         # Without classes all images are of one; the mean over images is the classes' together.
@@ -117,7 +127,7 @@ class StreamingAttention:
             Other shapes or tokens, values that are not finite, or labels that are absent or too
             many. Nothing is taken in then.
         """
-        tokens, patch_size, null, by_class = self.settings
+        tokens, patch_size, null, offset_null, by_class = self.settings
         summary = batch if isinstance(batch, AttentionSummary) else summarise(batch, tokens)
         if summary.tokens != tokens:
             raise AnalysisError(
@@ -129,9 +139,15 @@ class StreamingAttention:
         if by_class and labels is None:
             raise AnalysisError("averages by class need a label for every image: give labels")
         n = len(summary["n_null"])
-        part = StreamingAttention(tokens, patch_size=patch_size, null=null, by_class=by_class)
+        part = StreamingAttention(
+            tokens, patch_size=patch_size, null=null, offset_null=offset_null, by_class=by_class
+        )
         part._n_images = n
-        part._metrics.update(metrics(summary, patch_size=patch_size, null=null))
+        found = metrics(summary, patch_size=patch_size, null=null, offset_null=offset_null)
+        if offset_null == "exclude":
+            found[_SHARE] = summary.share_counted()
+            found |= {w: np.nan_to_num(found[n]) * found[_SHARE] for n, w in _WEIGHTED.items()}
+        part._metrics.update(found)
         aligned = {"aligned": aligned_map(summary, null=null)}
         if null != "zero":
             aligned[_ZERO] = summary["aligned"]
@@ -171,6 +187,15 @@ class StreamingAttention:
             raise AnalysisError("averages over no images are asked for: give at least one")
         means, deviations = self._metrics.means, self._metrics.deviations
         counts = self._metrics.counts
+        if _SHARE in means:
+            share = means[_SHARE]
+            for name, weighted in _WEIGHTED.items():
+                exists = share > 0
+                mean = np.full(share.shape, np.nan)
+                means[name] = np.divide(means[weighted], share, out=mean, where=exists)
+            for part in (means, deviations, counts):
+                for name in (_SHARE, *_WEIGHTED.values()):
+                    del part[name]
         means["offset_length"] = np.hypot(means["offset_x"], means["offset_y"])
         deviations["offset_length"] = np.hypot(deviations["offset_x"], deviations["offset_y"])
         counts["offset_length"] = counts["offset_x"]

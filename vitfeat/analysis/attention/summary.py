@@ -132,6 +132,10 @@ class AttentionSummary:
         """Whether there is such an array."""
         return name in self.arrays
 
+    def share_counted(self) -> Floats:
+        """Share of spatial queries that attend to some spatial token, (..., head)."""
+        return np.asarray(1 - self["n_null"].astype(np.float64) / self.tokens.n_spatial)
+
     def counted(self, null: Null) -> Floats | None:
         """Share of spatial queries whose rows count, (..., head), NaN for 0; None: all of them.
 
@@ -144,7 +148,7 @@ class AttentionSummary:
             raise AnalysisError(f"null rows cannot be {null!r}: choose {', '.join(NULLS)}")
         if null == "zero":
             return None
-        share = 1 - self["n_null"].astype(np.float64) / self.tokens.n_spatial
+        share = self.share_counted()
         return np.where(share > 0, share, np.nan)
 
     def per_counted(self, name: str, null: Null) -> NDArray[Any]:

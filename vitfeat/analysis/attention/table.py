@@ -44,6 +44,7 @@ class Source:
     model: str
     dataset: str
     null_rows: str
+    offset_null_rows: str
 
 
 def attention_rows(
@@ -69,6 +70,7 @@ def attention_rows(
     for metric, unit in UNITS.items():
         if metric not in means:
             continue
+        null_rows = source.offset_null_rows if metric.startswith("offset_") else source.null_rows
         for head in range(len(means[metric])) if means[metric].ndim else (None,):
             index = () if head is None else (head,)
             yield AttentionRow(
@@ -78,7 +80,7 @@ def attention_rows(
                 head,
                 metric,
                 unit,
-                source.null_rows,
+                null_rows,
                 None if head is None else float(nulls[head]),
                 int(np.broadcast_to(counts[metric], means[metric].shape)[index]),
                 float(means[metric][index]),
