@@ -84,7 +84,7 @@ def test_regions(coco: Callable[[Any], Path], tmp_path: Path) -> None:
     ]
     del annotations[3]["iscrowd"]
     root = coco(instances(TWO, annotations))
-    rows = regions(spec_of(root), index_of(root))
+    rows = regions(spec_of(root), index_of(root), [])
     first, second = f"{FOLDER}/1.png", f"{FOLDER}/2.png"
     # In the order of the images, then of the ids.
     assert [row[:7] for row in rows] == [
@@ -106,9 +106,9 @@ def test_regions(coco: Callable[[Any], Path], tmp_path: Path) -> None:
 def test_keys_in_any_order(coco: Callable[[Any], Path]) -> None:
     content = instances(TWO, [region(1, 1), region(2, 2)])
     want_root = coco(content)
-    want = regions(spec_of(want_root), index_of(want_root))
+    want = regions(spec_of(want_root), index_of(want_root), [])
     root = coco(dict(reversed(content.items())))
-    assert regions(spec_of(root), index_of(root)) == want
+    assert regions(spec_of(root), index_of(root), []) == want
 
 
 def test_only_images_of_the_index_have_rows(coco: Callable[[Any], Path]) -> None:
@@ -116,7 +116,7 @@ def test_only_images_of_the_index_have_rows(coco: Callable[[Any], Path]) -> None
     bad = region(2, 2, segmentation=[[1, 2, 3]])
     root = coco(instances(TWO, [region(1, 1), bad]))
     index = index_of(root, limit=1)
-    assert [row.image_id for row in regions(spec_of(root), index)] == [f"{FOLDER}/1.png"]
+    assert [row.image_id for row in regions(spec_of(root), index, [])] == [f"{FOLDER}/1.png"]
 
 
 def test_an_image_of_the_index_that_the_json_lacks(coco: Callable[[Any], Path]) -> None:
@@ -124,14 +124,14 @@ def test_an_image_of_the_index_that_the_json_lacks(coco: Callable[[Any], Path]) 
     index = index_of(root)
     dump(root / JSON, instances(TWO[:1], [region(1, 1)]))
     with pytest.raises(DataError, match=rf"{FOLDER}/2\.png of the index is not in {JSON}; make"):
-        regions(spec_of(root), index)
+        regions(spec_of(root), index, [])
 
 
 def test_another_size_than_the_masks(coco: Callable[[Any], Path]) -> None:
     root = coco(instances([image(1, "1.png", width=25)], [region(1, 1)]))
     index = index_of(root)
     with pytest.raises(DataError, match=r"1\.png has 25 x 20 pixels by it, but 24 x 20 in truth"):
-        regions(spec_of(root), index)
+        regions(spec_of(root), index, [])
 
 
 @pytest.mark.parametrize(
@@ -165,10 +165,10 @@ def test_a_dataset_that_is_unpacked_one_folder_too_deep(coco: Callable[[Any], Pa
 def test_an_annotation_of_an_image_twice(coco: Callable[[Any], Path]) -> None:
     # Ids of other images' annotations may be the same.
     root = coco(instances(TWO, [region(3, 1), region(3, 2)]))
-    assert len(regions(spec_of(root), index_of(root))) == 2
+    assert len(regions(spec_of(root), index_of(root), [])) == 2
     root = coco(instances(TWO, [region(3, 1), region(4, 1), region(3, 1)]))
     with pytest.raises(DataError, match=r"annotation 3 of 1\.png stands there twice"):
-        regions(spec_of(root), index_of(root))
+        regions(spec_of(root), index_of(root), [])
 
 
 @pytest.mark.parametrize(
@@ -209,7 +209,7 @@ def test_the_folder_of_images_may_be_a_link(coco: Callable[[Any], Path], tmp_pat
     root = coco(instances(TWO, [region(1, 1), region(2, 2)]))
     (root / FOLDER).rename(tmp_path / "outside")
     (root / FOLDER).symlink_to(tmp_path / "outside")
-    assert len(regions(spec_of(root), index_of(root))) == 2
+    assert len(regions(spec_of(root), index_of(root), [])) == 2
 
 
 def bad(**changes: Any) -> dict[str, Any]:
@@ -270,7 +270,7 @@ def test_bad_masks(coco: Callable[[Any], Path], segmentation: Any, message: str)
     root = coco(instances(TWO, [region(4, 1, segmentation=segmentation)]))
     index = index_of(root)
     with pytest.raises(DataError, match=rf"instances_val2017\.json, annotation 4: .*{message}"):
-        regions(spec_of(root), index)
+        regions(spec_of(root), index, [])
 
 
 def test_images_in_folders_of_their_own(tree: MakeTree) -> None:
@@ -281,4 +281,4 @@ def test_images_in_folders_of_their_own(tree: MakeTree) -> None:
     )
     index = index_of(root)
     assert index.image_id == [f"{FOLDER}/a/2.png", f"{FOLDER}/b/1.png"]
-    assert len(regions(spec_of(root), index)) == 2
+    assert len(regions(spec_of(root), index, [])) == 2

@@ -53,7 +53,7 @@ def test_frames_of_the_split_by_sequence(root: Path) -> None:
 
 
 def test_rows_of_frames(root: Path) -> None:
-    rows = frames(spec_of(root), index_of(root))
+    rows = frames(spec_of(root), index_of(root), [])
     assert rows[:3] == [
         FrameRow("bear", number, image, mask)
         for number, (image, mask) in enumerate(
@@ -70,7 +70,7 @@ def test_numbers_follow_the_order_of_names_not_what_they_say(root: Path) -> None
     for kind in ("JPEGImages", "Annotations"):
         for path in sorted((root / kind / "480p/bear").iterdir()):
             path.rename(path.with_stem(f"{2 * int(path.stem) + 10:05d}"))
-    rows = frames(spec_of(root), index_of(root))
+    rows = frames(spec_of(root), index_of(root), [])
     assert [(row.frame, row.image_id[-9:], row.mask[-9:]) for row in rows[:3]] == [
         (0, "00010.jpg", "00010.png"),
         (1, "00012.jpg", "00012.png"),
@@ -80,7 +80,7 @@ def test_numbers_follow_the_order_of_names_not_what_they_say(root: Path) -> None
 
 def test_per_class_takes_the_first_frames_of_each(root: Path) -> None:
     index = index_of(root, per_class=2)
-    rows = frames(spec_of(root, per_class=2), index)
+    rows = frames(spec_of(root, per_class=2), index, [])
     assert [(row.sequence, row.frame) for row in rows] == [
         (sequence, frame) for sequence in SEQUENCES for frame in (0, 1)
     ]
@@ -103,7 +103,7 @@ def test_limit_takes_whole_sequences(
     log: list[str] = []
     index = index_of(root, log, limit=limit)
     assert index.class_name == [name for name in whole for _ in range(SEQUENCES[name])]
-    assert sorted({row.sequence for row in frames(spec_of(root, limit=limit), index)}) == whole
+    assert sorted({row.sequence for row in frames(spec_of(root, limit=limit), index, [])}) == whole
     assert any("sequences used" in line for line in log) == (note is not None)
     assert note is None or any(note in line for line in log)
 
@@ -133,7 +133,7 @@ def test_a_skipped_frame_is_an_error(root: Path, broken: int) -> None:
     assert len(index) == 8
     message = f"bear/0000{broken}.jpg was left out: not an image .* out of ImageSets/2017/val.txt"
     with pytest.raises(DataError, match=message):
-        frames(spec_of(root, **settings), index)
+        frames(spec_of(root, **settings), index, [])
 
 
 def test_a_sequence_that_was_skipped_altogether_is_an_error(root: Path) -> None:
@@ -141,7 +141,7 @@ def test_a_sequence_that_was_skipped_altogether_is_an_error(root: Path) -> None:
         (root / name).write_bytes(b"")
     index = index_of(root, on_error="skip")
     with pytest.raises(DataError, match=r"cows/00000.jpg was left out: the file is empty"):
-        frames(spec_of(root, on_error="skip"), index)
+        frames(spec_of(root, on_error="skip"), index, [])
 
 
 def test_a_frame_that_came_after_the_index_is_an_error(root: Path) -> None:
@@ -149,14 +149,14 @@ def test_a_frame_that_came_after_the_index_is_an_error(root: Path) -> None:
     added = root / "JPEGImages/480p/cows/00002.jpg"
     added.write_bytes((root / images()[0]).read_bytes())
     with pytest.raises(DataError, match=r"cows/00002.jpg was left out: .* make it anew"):
-        frames(spec_of(root), index)
+        frames(spec_of(root), index, [])
 
 
 def test_the_first_mask_must_be_there(root: Path) -> None:
     index = index_of(root)
     (root / "Annotations/480p/cows/00000.png").rename(root / "Annotations/480p/cows/00001.png")
     with pytest.raises(DataError, match=r"no mask .*Annotations/480p/cows/00000.png; a sequence"):
-        frames(spec_of(root), index)
+        frames(spec_of(root), index, [])
 
 
 @pytest.mark.parametrize(
@@ -176,7 +176,7 @@ def test_the_first_mask_must_be_there(root: Path) -> None:
 def test_missing_pieces_are_named(root: Path, gone: str, message: str) -> None:
     (root / gone).rename(root.parent / "moved")
     with pytest.raises(DataError, match=f"^dataset d: .*{message}"):
-        frames(spec_of(root), index_of(root))
+        frames(spec_of(root), index_of(root), [])
 
 
 @pytest.mark.parametrize("gone", [0, 1, 2])
@@ -189,7 +189,10 @@ def test_a_frame_that_only_its_mask_is_left_of(root: Path, gone: int) -> None:
 @pytest.mark.parametrize(
     ("mask", "message"),
     [
-        (encode(Image.new("P", (12, 10))), "the mask has 12 x 10 pixels, its frame 24 x 20"),
+        (
+            encode(Image.new("P", (12, 10))),
+            ".*00002.jpg has 12 x 10 pixels by it, but 24 x 20 in truth; take mask and frame",
+        ),
         (encode(Image.new("RGB", (24, 20))), "a PNG of RGB colours"),
         (MASK[:20], "no PNG file"),
         (b"", "no PNG file"),
@@ -199,7 +202,7 @@ def test_masks_that_are_none_of_their_frames(root: Path, mask: bytes, message: s
     (root / names("mask", "bear", 3)[2]).write_bytes(mask)
     index = index_of(root)
     with pytest.raises(DataError, match=rf"^dataset d: Annotations.*bear/00002.png: {message}"):
-        frames(spec_of(root), index)
+        frames(spec_of(root), index, [])
 
 
 def test_a_dataset_that_is_unpacked_one_folder_too_deep(root: Path) -> None:

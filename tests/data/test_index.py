@@ -260,8 +260,8 @@ def test_an_interrupted_write_leaves_the_old_file(
     assert Index.read(path).image_id == ["b", "c"]
 
 
-HEADER = "image_id,label,class_name,width,height,n_bytes,sha256,crop\r\n"
-ROW = f"a.png,0,cat,8,9,100,{'0' * 64},\r\n"
+HEADER = "image_id,label,class_name,width,height,n_bytes,sha256,orientation,crop\r\n"
+ROW = f"a.png,0,cat,8,9,100,{'0' * 64},1,\r\n"
 
 
 @pytest.mark.parametrize(
@@ -271,7 +271,7 @@ ROW = f"a.png,0,cat,8,9,100,{'0' * 64},\r\n"
         (ROW, "line 1: expected the header"),
         (HEADER.replace("label", "class"), "line 1: expected the header"),
         (HEADER + ROW + ROW[:-10], "line 3: the file ends within a line"),
-        (HEADER + ROW + "b.png,1\r\n", "line 3: 2 fields instead of 8"),
+        (HEADER + ROW + "b.png,1\r\n", "line 3: 2 fields instead of 9"),
         (HEADER + "\r\n" + ROW, "line 2: 0 fields"),
         (HEADER + ROW + ROW, "line 3: a.png stands there twice"),
         (HEADER + ROW.replace(",8,", ",8.0,"), "line 2: a field"),
@@ -282,6 +282,8 @@ ROW = f"a.png,0,cat,8,9,100,{'0' * 64},\r\n"
         (HEADER + ROW.replace("0" * 64, "0" * 63), "line 2: a field"),
         (HEADER + ROW.replace("0" * 64, "G" * 64), "line 2: a field"),
         (HEADER + ROW.replace("a.png", ""), "line 2: a field"),
+        (HEADER + ROW.replace(",1,\r", ",0,\r"), "line 2: a field"),
+        (HEADER + ROW.replace(",1,\r", ",9,\r"), "line 2: a field"),
         (HEADER + ROW.replace(",\r", ",1 2 3\r"), "line 2: a field"),
         (HEADER + ROW.replace(",\r", ",0 0 9 9\r"), "line 2: a field"),
         (HEADER + ROW.replace(",\r", ",nan 0 8 9\r"), "line 2: a field"),

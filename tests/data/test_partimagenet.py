@@ -78,7 +78,7 @@ def test_regions(tree: MakeTree) -> None:
     parts = {name(SNAKE, 7): [2], name(DOG, 2): [1, 0, 1]}
     root = release(tree, parts)
     spec = spec_of(root)
-    rows = regions(spec, index_of(spec))
+    rows = regions(spec, index_of(spec), [])
     snake, dog = f"train/{SNAKE}/{name(SNAKE, 7)}", f"train/{DOG}/{name(DOG, 2)}"
     size = (HEIGHT, WIDTH)
     assert [row[:7] for row in rows] == [
@@ -106,7 +106,7 @@ def test_an_image_with_parts_of_two_superclasses(tree: MakeTree) -> None:
     index = index_of(spec)
     # Of snake and quadruped as often, the first by name.
     assert index.class_name == ["Quadruped"] * 3
-    rows = [r for r in regions(spec, index) if r.image_id.endswith(name(DOG, 1))]
+    rows = [r for r in regions(spec, index, []) if r.image_id.endswith(name(DOG, 1))]
     assert [(r.level, r.category, r.name) for r in rows] == [
         ("part", 2, "Snake Head"),
         ("part", 0, "Quadruped Head"),
@@ -122,7 +122,7 @@ def test_degenerate_polygons_cover_nothing(tree: MakeTree) -> None:
     changed["annotations"][1]["segmentation"] = [[3, 3, 4, 3]]
     dump(root / "train.json", changed)
     spec = spec_of(root)
-    masks = [mask_of(row) for row in regions(spec, index_of(spec))]
+    masks = [mask_of(row) for row in regions(spec, index_of(spec), [])]
     assert [mask.sum() for mask in masks] == [16, 0, 16]
 
 
@@ -184,7 +184,7 @@ def test_the_other_release(tree: MakeTree) -> None:
     spec = spec_of(root, "val")
     index = index_of(spec)
     assert index.image_id == [f"images/val/{n}" for n in of(SNAKE, 2) + of(DOG, 1)]
-    assert [row.level for row in regions(spec, index)] == ["part", "object"] * 2
+    assert [row.level for row in regions(spec, index, [])] == ["part", "object"] * 2
 
 
 def test_all_splits_together(tree: MakeTree) -> None:
@@ -200,7 +200,7 @@ def test_all_splits_together(tree: MakeTree) -> None:
         f"train/{SNAKE}/{name(SNAKE, 1)}",
         f"val/{DOG}/{name(DOG, 2)}",
     ]
-    assert [row.level for row in regions(spec, index)] == [
+    assert [row.level for row in regions(spec, index, [])] == [
         *["part", "object"] * 3,
         *["part"] * 2,
         "object",
@@ -276,9 +276,9 @@ def test_index_and_annotations_at_odds(tree: MakeTree) -> None:
     index = index_of(spec)
     dump(root / "train.json", content({name(DOG, 1): [0]}))
     with pytest.raises(DataError, match=r"n02109961_2\.JPEG of the index is not in train\.json"):
-        regions(spec, index)
+        regions(spec, index, [])
     small = content({name(DOG, 1): [0], name(DOG, 2): [0]})
     small["images"][1]["height"] = 19
     dump(root / "train.json", small)
     with pytest.raises(DataError, match="has 24 x 19 pixels by it, but 24 x 20 in truth"):
-        regions(spec, index)
+        regions(spec, index, [])

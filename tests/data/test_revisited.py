@@ -92,7 +92,7 @@ def test_the_index_keeps_boxes_within_the_images(dataset: Any) -> None:
 @pytest.mark.parametrize("protocol", range(6))
 def test_relevance_is_by_name(dataset: Any, protocol: int) -> None:
     spec = dataset(protocol=protocol)
-    rows = relevance(spec, indexed(spec))
+    rows = relevance(spec, indexed(spec), [])
     assert rows == [
         RelevanceRow("jpg/q_2.jpg", "jpg/a-1.jpg", "easy"),
         RelevanceRow("jpg/q_2.jpg", "jpg/z_1.jpg", "easy"),
@@ -110,11 +110,13 @@ def test_names_may_be_an_array(dataset: Any) -> None:
 def test_what_the_index_lacks_is_left_out(dataset: Any) -> None:
     spec = dataset(limit=3)
     # The first three: a-1, a_0 (a query), a_1.
-    assert relevance(spec, indexed(spec)) == [RelevanceRow("jpg/a_0.jpg", "jpg/a_1.jpg", "junk")]
+    assert relevance(spec, indexed(spec), []) == [
+        RelevanceRow("jpg/a_0.jpg", "jpg/a_1.jpg", "junk")
+    ]
     (spec.root / "jpg/c 1.jpg").write_bytes(b"")
     (spec.root / "jpg/a_1.jpg").write_bytes(b"")
     spec = DatasetSpec("paris", "revisited", spec.root, on_error="skip")
-    rows = relevance(spec, indexed(spec))
+    rows = relevance(spec, indexed(spec), [])
     assert rows[-1] == RelevanceRow("jpg/a_0.jpg", "", "")
     assert len(rows) == 4
 
@@ -122,9 +124,9 @@ def test_what_the_index_lacks_is_left_out(dataset: Any) -> None:
 def test_an_index_needs_a_query_and_a_database_image(dataset: Any) -> None:
     spec = dataset(limit=1)
     with pytest.raises(DataError, match="its index has none of the queries, 1 image of 7; take m"):
-        relevance(spec, indexed(spec))
+        relevance(spec, indexed(spec), [])
     spec = dataset(limit=2)
-    assert relevance(spec, indexed(spec)) == [RelevanceRow("jpg/a_0.jpg", "", "")]
+    assert relevance(spec, indexed(spec), []) == [RelevanceRow("jpg/a_0.jpg", "", "")]
 
 
 def test_an_index_of_queries_alone_is_no_use(dataset: Any) -> None:
@@ -133,7 +135,7 @@ def test_an_index_of_queries_alone_is_no_use(dataset: Any) -> None:
         (spec.root / f"jpg/{name}.jpg").write_bytes(b"")
     spec = DatasetSpec("paris", "revisited", spec.root, on_error="skip")
     with pytest.raises(DataError, match="its index has queries alone, 2 images of 7"):
-        relevance(spec, indexed(spec))
+        relevance(spec, indexed(spec), [])
 
 
 def test_other_files_are_told(dataset: Any) -> None:

@@ -86,7 +86,7 @@ def index_of(root: Path, **settings: Any) -> Index:
 
 
 def rows_of(root: Path, **settings: Any) -> list[PointRow]:
-    return points(spec_of(root, **settings), index_of(root, **settings))
+    return points(spec_of(root, **settings), index_of(root, **settings), [])
 
 
 def image(name: str) -> str:
@@ -110,7 +110,7 @@ def test_images_and_points_of_either_form_of_names(root: Root, colon: str) -> No
     assert index.image_id == [image(n) for n in ("cat_a", "cat_b", "cat_c", "dog_a", "dog_b")]
     assert index.class_name == ["cat"] * 3 + ["tv_dog"] * 2
     assert index.label.tolist() == [0, 0, 0, 1, 1]
-    assert points(spec_of(made), index) == EXPECTED
+    assert points(spec_of(made), index, []) == EXPECTED
 
 
 def test_labels_are_the_same_in_all_splits(root: Root) -> None:

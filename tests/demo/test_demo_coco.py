@@ -50,7 +50,7 @@ def test_loaders_read_it(root: Path, split: str, n: int) -> None:
     index = build_index(spec, log=[].append)
     assert len(index) == n
     assert len(set(zip(index.width.tolist(), index.height.tolist(), strict=True))) == 5
-    rows = regions(spec, index)
+    rows = regions(spec, index, [])
     assert len(rows) == len(content(root, split)["annotations"])
     # Ink is where the masks are, but for what the JPEG blurred.
     for row in rows:

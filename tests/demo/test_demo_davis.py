@@ -9,13 +9,12 @@ from PIL import Image
 from vitfeat.data import davis as layout
 from vitfeat.data.companions import FrameRow
 from vitfeat.data.index import build_index
-from vitfeat.data.masks import read_mask
+from vitfeat.data.masks import objects_in, read_mask
 from vitfeat.data.spec import DatasetSpec
 from vitfeat.data.views.dense import DenseView
 from vitfeat.demo import datasets
 from vitfeat.demo.datasets.davis import N_FRAMES, SEQUENCES, SPLITS
 from vitfeat.errors import DataError
-from vitfeat.tasks.segmentation_scores import count_objects
 
 Video = list[np.ndarray]
 
@@ -29,7 +28,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def rows_of(root: Path, split: str) -> list[FrameRow]:
     spec = DatasetSpec("demo", "davis", root, split=split)
-    return layout.frames(spec, build_index(spec, log=lambda line: None))
+    return layout.frames(spec, build_index(spec, log=lambda line: None), [])
 
 
 def masks_of(root: Path, sequence: str) -> Video:
@@ -61,7 +60,7 @@ def test_frames_and_masks_fit(root: Path) -> None:
                 # Bright digits on dark ground.
                 assert frame[mask == number].mean() > 130
             assert frame[mask == 0].mean() < 45
-        assert count_objects(masks_of(root, name)[0]) == len(one.movers)
+        assert objects_in(masks_of(root, name)[0]) == tuple(range(1, len(one.movers) + 1))
 
 
 def test_shapes_and_numbers_of_objects_differ(root: Path) -> None:

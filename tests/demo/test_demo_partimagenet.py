@@ -54,7 +54,7 @@ def test_loaders_read_it(root: Path, split: str) -> None:
     digit_of = {f"n{digit:08d}": digit for digit in range(10)}
     for image_id, name in zip(index.image_id, index.class_name, strict=True):
         assert digit_of[image_id.split("/")[1]] in SUPERCLASSES[name][0]
-    rows = regions(spec, index)
+    rows = regions(spec, index, [])
     parts = Counter(row.name for row in rows if row.level == "part")
     assert set(parts) == {f"{n} {part}" for n, (_, parts) in SUPERCLASSES.items() for part in parts}
     assert sum(row.level == "object" for row in rows) == len(index)
@@ -68,7 +68,7 @@ def test_loaders_read_it(root: Path, split: str) -> None:
 def test_parts_do_not_overlap_and_go_from_top_to_bottom(root: Path) -> None:
     spec = DatasetSpec("demo", "partimagenet", root, split="train")
     index = build_index(spec, log=[].append)
-    rows = regions(spec, index)
+    rows = regions(spec, index, [])
     for image_id in index.image_id:
         *parts, whole = (row for row in rows if row.image_id == image_id)
         masks = [mask_of(row) for row in parts]

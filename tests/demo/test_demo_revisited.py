@@ -48,7 +48,7 @@ def test_the_layout_reads_it(
     assert len(index) == len(annotations.database) + N_LANDMARKS
     assert sum(crop is not None for crop in index.crop) == N_LANDMARKS
     assert len(set(index.sha256)) == len(index)
-    assert len(layout.relevance(spec, index)) == 68
+    assert len(layout.relevance(spec, index, [])) == 68
 
 
 def test_it_is_what_pythons_own_pickle_reads(

@@ -31,7 +31,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def read(root: Path, split: str) -> tuple[Index, list[PointRow]]:
     spec = DatasetSpec("demo", "spair", root, split=split)
     index = build_index(spec, log=lambda line: None)
-    return index, layout.points(spec, index)
+    return index, layout.points(spec, index, [])
 
 
 def pair_files(root: Path, split: str = "*") -> list[dict[str, Any]]:

@@ -11,7 +11,6 @@ from vitfeat.errors import AnalysisError
 from vitfeat.tasks.segmentation_scores import (
     SCORES,
     SequenceScores,
-    count_objects,
     quarters,
     region_similarity,
     score_sequence,
@@ -51,7 +50,7 @@ def test_region_similarity_of_squares() -> None:
 def test_equal_to_the_definition_to_the_last_digit() -> None:
     generator = np.random.default_rng(1)
     true, guess = video(generator, 8, 3), video(generator, 8, 3)
-    scores = score_sequence(true, guess, 3)
+    scores = score_sequence(true, guess, [1, 2, 3])
     assert scores.j.shape == scores.f.shape == (3, 6)
     assert (scores.n_objects, scores.n_frames) == (3, 6)
     for number in (1, 2, 3):
@@ -64,8 +63,8 @@ def test_equal_to_the_definition_to_the_last_digit() -> None:
 def test_the_first_and_the_last_frame_do_not_count() -> None:
     true = masks("0110", "0110", "0110", "0110")
     wrong = np.ones_like(true[0])
-    assert (score_sequence(true, [wrong, true[1], true[2], wrong], 1).j == 1).all()
-    assert score_sequence(true, [true[0], wrong, true[2], true[3]], 1).j.tolist() == [[0.5, 1]]
+    assert (score_sequence(true, [wrong, true[1], true[2], wrong], [1]).j == 1).all()
+    assert score_sequence(true, [true[0], wrong, true[2], true[3]], [1]).j.tolist() == [[0.5, 1]]
 
 
 def test_masks_are_taken_one_at_a_time() -> None:
@@ -74,37 +73,43 @@ def test_masks_are_taken_one_at_a_time() -> None:
     def once() -> Iterator[np.ndarray]:
         yield from frames
 
-    assert (score_sequence(once(), once(), 1).j == 1).all()
+    assert (score_sequence(once(), once(), [1]).j == 1).all()
 
 
 def test_void_and_further_objects_of_the_truth_are_background() -> None:
     true = masks("0000", "11v2", "0000")
     # Void predicted as the object is an error, and void that is left out is none.
-    assert score_sequence(true, masks("0000", "1110", "0000"), 1).j.tolist() == [[2 / 3]]
-    assert score_sequence(true, masks("0000", "1100", "0000"), 1).j.tolist() == [[1]]
-    assert score_sequence(true, masks("0000", "1101", "0000"), 1).j.tolist() == [[2 / 3]]
-    assert score_sequence(true, masks("0000", "1102", "0000"), 2).j.tolist() == [[1], [1]]
+    assert score_sequence(true, masks("0000", "1110", "0000"), [1]).j.tolist() == [[2 / 3]]
+    assert score_sequence(true, masks("0000", "1100", "0000"), [1]).j.tolist() == [[1]]
+    assert score_sequence(true, masks("0000", "1101", "0000"), [1]).j.tolist() == [[2 / 3]]
+    assert score_sequence(true, masks("0000", "1102", "0000"), [1, 2]).j.tolist() == [[1], [1]]
     # The outline of the object ends at void as it does at background.
     plain = masks("0000", "1102", "0000")
     for guess in ("1110", "1000", "0000", "1112"):
         pair = masks("0000", guess, "0000")
         np.testing.assert_array_equal(
-            score_sequence(true, pair, 2).f, score_sequence(plain, pair, 2).f
+            score_sequence(true, pair, [1, 2]).f, score_sequence(plain, pair, [1, 2]).f
         )
 
 
 def test_an_object_that_is_gone_and_predicted_nowhere_is_right() -> None:
     true = masks("1122", "1100", "1122")
-    scores = score_sequence(true, true, 3)
+    scores = score_sequence(true, true, [1, 2, 3])
     assert (scores.j == 1).all()
     assert (scores.f == 1).all()
-    lost = score_sequence(true, masks("1122", "1102", "1122"), 3)
+    lost = score_sequence(true, masks("1122", "1102", "1122"), [1, 2, 3])
     assert lost.j.tolist() == [[1], [0], [1]]
     assert lost.f[1].tolist() == [0]
 
 
-def test_objects_are_those_of_the_first_mask() -> None:
-    assert [count_objects(mask) for mask in masks("0vv0", "0130", "v2v0", "0000")] == [0, 3, 2, 0]
+def test_only_the_objects_that_are_named_are_scored() -> None:
+    true = masks("1133", "1130", "1133")
+    guess = masks("1133", "1100", "1133")
+    scores = score_sequence(true, guess, [1, 3])
+    assert scores.j.tolist() == [[1], [0]]
+    assert {record.number for record in scores.records()} == {1, 3}
+    # As the official evaluation has it, the second, which no pixel has, is right.
+    assert score_sequence(true, guess, [1, 2, 3]).j.tolist() == [[1], [1], [0]]
 
 
 # Counted from 1: where the quarters begin and end, with halves rounded upwards, worked by hand.
@@ -150,7 +155,7 @@ def test_a_half_is_not_found() -> None:
 
 def test_records_are_of_every_object() -> None:
     j = np.array([[1, 0.5, 0.75, 0.25, 0.5, 0], [1] * 6])
-    records = list(SequenceScores(j, 1 - j).records())
+    records = list(SequenceScores(j, 1 - j, tuple(range(1, len(j) + 1))).records())
     assert [record.score for record in records] == [*SCORES, *SCORES]
     assert [record.number for record in records] == [1] * 7 + [2] * 7
     assert {record.n for record in records} == {6}
@@ -160,8 +165,8 @@ def test_records_are_of_every_object() -> None:
 
 
 def test_the_summary_is_the_mean_over_objects_of_all_sequences() -> None:
-    long = SequenceScores(np.full((1, 30), 0.9), np.full((1, 30), 0.3))
-    short = SequenceScores(np.full((2, 3), 0.6), np.full((2, 3), 0.75))
+    long = SequenceScores(np.full((1, 30), 0.9), np.full((1, 30), 0.3), (1,))
+    short = SequenceScores(np.full((2, 3), 0.6), np.full((2, 3), 0.75), (1, 2))
     found = summary([long, short])
     assert tuple(found) == SCORES
     assert found["j_mean"] == pytest.approx((0.9 + 0.6 + 0.6) / 3)
@@ -174,7 +179,7 @@ def test_the_summary_is_the_mean_over_objects_of_all_sequences() -> None:
 def test_a_perfect_and_an_empty_prediction() -> None:
     generator = np.random.default_rng(3)
     true = video(generator, 7, 2)
-    perfect = summary([score_sequence(true, true, 2)])
+    perfect = summary([score_sequence(true, true, [1, 2])])
     assert [perfect[name] for name in SCORES] == [1, 1, 1, 0, 1, 1, 0]
 
 
@@ -187,13 +192,13 @@ def test_a_perfect_and_an_empty_prediction() -> None:
         (["01"] * 3, ["01"] * 4, 1, "3 true masks and more on the other side"),
         (["01"] * 4, ["01"] * 3, 1, "3 predicted masks and more"),
         (["01"] * 3, ["01", "012", "01"], 2, r"frame 1: .* shape \(1, 3\), the true one of"),
-        (["01"] * 4, ["01", "01", "02", "01"], 1, "frame 2: .* object 2, but the .* 1 object$"),
+        (["01"] * 4, ["01", "01", "02", "01"], 1, "frame 2: .* object 2, but the .* are 1$"),
         (["01"] * 3, ["01", "0v", "01"], 1, "frame 1: .* object 255"),
     ],
 )
 def test_errors(true: list[str], guess: list[str], n: int, message: str) -> None:
     with pytest.raises(AnalysisError, match=message):
-        score_sequence(masks(*true), masks(*guess), n)
+        score_sequence(masks(*true), masks(*guess), range(1, n + 1))
 
 
 def test_no_sequence_has_scores() -> None:

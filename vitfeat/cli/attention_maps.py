@@ -43,6 +43,12 @@ def add(command: AddCommand) -> None:
         default=KINDS[0],
         help="what goes down and what across; of all, the kind is added to the figure's name",
     )
+    sub.add_argument(
+        "--orientation",
+        choices=["stored", "exif"],
+        default="stored",
+        help="the image as stored, or turned as its EXIF says",
+    )
     _add_looks(sub)
     sub.add_argument("--maps", type=Path, help="folder for a file of every map")
     sub.add_argument("--out", type=Path, required=True, help="the figure to write (PNG)")
@@ -119,6 +125,7 @@ def _attention_grid(options: argparse.Namespace, console: Console) -> None:
         looks=_looks(options),
         kinds=[kind.replace("-", "_") for kind in kinds],
         layer=options.layer,
+        orientation=options.orientation,
         maps=options.maps,
         log=console.log,
     )

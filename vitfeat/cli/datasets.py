@@ -42,6 +42,7 @@ def _dataset(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--limit", type=int, help="first so many valid images")
     sub.add_argument("--per-superclass", type=int, help="images a superclass (partimagenet)")
     sub.add_argument("--query-crop", help="box (default) or whole (revisited)")
+    sub.add_argument("--orientation", help="stored (default), or turned as exif says")
     sub.add_argument("--on-error", help="stop (default) at a broken image, or skip it")
     sub.add_argument("--min-side", type=int, help="smallest side of an image in pixels")
     sub.add_argument("--max-megapixels", type=float, help="largest image")
@@ -49,7 +50,7 @@ def _dataset(sub: argparse.ArgumentParser) -> None:
 
 _KEYS = (
     *("layout", "root", "split", "list", "per_class", "limit", "per_superclass", "query_crop"),
-    *("on_error", "min_side", "max_megapixels"),
+    *("orientation", "on_error", "min_side", "max_megapixels"),
 )
 
 
@@ -65,7 +66,9 @@ def _index(options: argparse.Namespace, console: Console) -> None:
 def _annotations(options: argparse.Namespace, console: Console) -> None:
     from vitfeat.data.index import Index
     from vitfeat.data.layouts import LAYOUTS
+    from vitfeat.data.sizes import untold
     from vitfeat.data.spec import DatasetSpec
+    from vitfeat.data.table import write_notes
     from vitfeat.errors import ConfigError
     from vitfeat.tables import write_table
     from vitfeat.text import plural
@@ -78,9 +81,14 @@ def _annotations(options: argparse.Namespace, console: Console) -> None:
             f"dataset {spec.name}: the layout {spec.layout} annotates nothing beside its images; "
             f"those that do are {', '.join(annotated)}"
         )
-    rows = companion.read(spec, Index.read(options.index))
+    index = Index.read(options.index)
+    notes: list[str] = []
+    rows = companion.read(spec, index, notes)
+    notes += untold(index)
+    write_notes(options.out, notes)
     write_table(options.out, companion.row, rows)
-    console.log(f"dataset {spec.name}: {plural(len(rows), 'row')} of {companion.kind}")
+    for line in (f"{plural(len(rows), 'row')} of {companion.kind}", *notes):
+        console.log(f"dataset {spec.name}: {line}")
 
 
 def _demo_data(options: argparse.Namespace, console: Console) -> None:

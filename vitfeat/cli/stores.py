@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 def add(command: AddCommand) -> None:
     """Add the commands about stores."""
-    sub = command("info", _info, "say what a feature store holds")
-    sub.add_argument("store", type=Path)
+    sub = command("info", _info, "say what a feature store, an index or annotations hold")
+    sub.add_argument("store", type=Path, help="a store (.zarr), or a table of results/datasets")
 
     sub = command("verify", _verify, "read a feature store whole and check every checksum")
     sub.add_argument("store", type=Path)
@@ -61,10 +61,12 @@ def add(command: AddCommand) -> None:
 
 
 def _info(options: argparse.Namespace, console: Console) -> None:
+    from vitfeat.data.describe import describe_table
     from vitfeat.store.info import describe
     from vitfeat.store.opening import open_store
 
-    for line in describe(open_store(options.store)):
+    is_table = options.store.suffix == ".csv"
+    for line in describe_table(options.store) if is_table else describe(open_store(options.store)):
         console.print(line)
 
 

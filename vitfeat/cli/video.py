@@ -30,6 +30,12 @@ def add(command: AddCommand) -> None:
         help="what becomes of soft masks before the largest wins",
     )
     sub.add_argument(
+        "--objects",
+        default="first_mask",
+        choices=["first_mask", "official"],
+        help="scored are those of the first mask, or all numbers up to its highest",
+    )
+    sub.add_argument(
         "--masks", nargs="+", type=layer, help="layers whose masks are written, by name or number"
     )
     sub.add_argument("--mask-folder", type=Path, help="where masks are written")
@@ -56,6 +62,7 @@ def _video(options: argparse.Namespace, console: Console) -> None:
             options.context, options.neighbourhood, options.top, options.temperature
         ),
         normalise=options.normalise,
+        objects=options.objects,
         masks=options.masks,
         folder=options.mask_folder,
         figure=options.figure,

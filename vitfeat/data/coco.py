@@ -13,13 +13,14 @@ from vitfeat.data.folders import Tally, images_below
 from vitfeat.data.images import printable
 from vitfeat.data.instances import (
     Instances,
+    RegionTally,
     read_instances,
     require_file,
     require_folder,
     require_inside,
-    require_size,
 )
 from vitfeat.data.listing import Candidate, Listing
+from vitfeat.data.sizes import require_size
 from vitfeat.errors import DataError
 from vitfeat.text import plural
 
@@ -44,7 +45,7 @@ def find(spec: DatasetSpec, tally: Tally) -> Listing:
     instances = _instances(spec, masks=False)
     annotated = {annotation.image for annotation in instances.annotations}
     listed = {f"{folder}/{p.name}": id_ in annotated for id_, p in instances.images.items()}
-    present = set(images_below(spec.root, folder, tally))
+    present = set(images_below(spec.root, folder, tally, "keep"))
     absent = sorted(listed.keys() - present)
     without = sum(not listed[image_id] for image_id in listed.keys() & present)
     found = [image_id for image_id in present if listed.get(image_id)]
@@ -71,8 +72,10 @@ def find(spec: DatasetSpec, tally: Tally) -> Listing:
     return Listing((Candidate(image_id, -1, "") for image_id in found), has_labels=False)
 
 
-def regions(spec: DatasetSpec, index: Index) -> list[RegionRow]:
+def regions(spec: DatasetSpec, index: Index, notes: list[str]) -> list[RegionRow]:
     """Read the objects of the index's images: in its order, of each in the order of their ids.
+
+    Adds to the notes how many are crowds, have no pixel, or reach beyond their image.
 
     Returns
     -------
@@ -88,6 +91,7 @@ def regions(spec: DatasetSpec, index: Index) -> list[RegionRow]:
     instances = _instances(spec, masks=True)
     ids = {f"{folder}/{picture.name}": id_ for id_, picture in instances.images.items()}
     by_image = instances.by_image()
+    tally = RegionTally()
 
     def rows() -> Iterator[RegionRow]:
         for place, image_id in enumerate(index.image_id):
@@ -97,8 +101,10 @@ def regions(spec: DatasetSpec, index: Index) -> list[RegionRow]:
                     f"{_json(spec)}; make the index anew"
                 )
             picture = instances.images[ids[image_id]]
-            require_size(instances, picture, index, place)
+            require_size(spec, index, place, (picture.width, picture.height), instances.where)
             for annotation in by_image.get(ids[image_id], []):
+                counts = instances.counts(annotation)
+                tally.add(image_id, annotation, counts, picture)
                 yield RegionRow(
                     image_id,
                     "object",
@@ -107,10 +113,12 @@ def regions(spec: DatasetSpec, index: Index) -> list[RegionRow]:
                     annotation.crowd,
                     picture.height,
                     picture.width,
-                    instances.counts(annotation),
+                    counts,
                 )
 
-    return list(rows())
+    found = list(rows())
+    notes += tally.notes()
+    return found
 
 
 def _folder(spec: DatasetSpec) -> str:

@@ -95,14 +95,14 @@ class Companion:
     row
         The NamedTuple of its table.
     read
-        Reads a layout's own files.
+        Reads a layout's own files; adds lines for people about what it noticed to a list.
     files
         Patterns of those files below the dataset's root, as far as they are few.
     """
 
     kind: str
     row: type[Any]
-    read: Callable[[DatasetSpec, Index], list[Any]]
+    read: Callable[[DatasetSpec, Index, list[str]], list[Any]]
     files: tuple[str, ...]
 
 

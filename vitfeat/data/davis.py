@@ -11,7 +11,9 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -19,13 +21,16 @@ from vitfeat.data.companions import FrameRow
 from vitfeat.data.folders import Tally, images_below, one_too_deep
 from vitfeat.data.images import printable
 from vitfeat.data.listing import Candidate, Listing
-from vitfeat.data.masks import check_mask
+from vitfeat.data.masks import VOID, Mask, mask_size, objects_in, read_mask
+from vitfeat.data.sizes import require_size
 from vitfeat.errors import DataError
 from vitfeat.text import plural
 
 if TYPE_CHECKING:
     from vitfeat.data.index import Index
     from vitfeat.data.spec import DatasetSpec
+
+_DIGITS = re.compile("([0-9]+)")
 
 _FRAMES = "JPEGImages/480p"
 _MASKS = "Annotations/480p"
@@ -71,24 +76,27 @@ def _candidates(spec: DatasetSpec, sequences: list[str], tally: Tally) -> Iterat
             yield Candidate(image_id, label, sequence)
 
 
-def frames(spec: DatasetSpec, index: Index) -> list[FrameRow]:
+def frames(spec: DatasetSpec, index: Index, notes: list[str]) -> list[FrameRow]:
     """List the frames of the index with their masks.
 
     Frames are counted from 0 in the order of their names. Sequences that the index does not have,
     for ``limit``, are left out, and frames behind those that it has, for ``per_class``. The mask is
-    empty for frames without a file of their name in the folder of masks, as in test-dev.
+    empty for frames without a file of their name in the folder of masks, as in test-dev. The notes
+    say of how many sequences that is so, and what is odd in first masks.
 
     Raises
     ------
     DataError
-        The folder of masks or the mask of a first frame is missing, a mask is by its header no
-        mask of its frame, or a frame was skipped as unusable, since labels are carried from frame
-        to frame.
+        The folder of masks or the mask of a first frame is missing, a first mask holds 0 and 255
+        alone, a mask is by its header no mask of its frame, or a frame was skipped as unusable,
+        since labels are carried from frame to frame.
     """
     indexed = {image_id: row for row, image_id in enumerate(index.image_id)}
     skipped = dict(index.skipped)
     used = {PurePosixPath(name).parts[2] for name in (*indexed, *skipped)}
     rows = []
+    firsts = _Firsts(spec)
+    partly = []
     for sequence in _sequences(spec):
         if sequence not in used:
             continue
@@ -108,12 +116,81 @@ def frames(spec: DatasetSpec, index: Index) -> list[FrameRow]:
                     "starts from the mask of its first frame"
                 )
             if mask in masks:
-                # Decoding them is left to the job that needs them.
-                row = indexed[name]
-                size = (int(index.height[row]), int(index.width[row]))
-                check_mask(spec.root / mask, size, f"dataset {spec.name}: {mask}")
+                # Decoding all of them is left to the job that needs them.
+                row, where = indexed[name], f"dataset {spec.name}: {mask}"
+                size = mask_size(spec.root / mask, where)
+                require_size(spec, index, row, size, where, _RESOLUTION)
+                if number == 0:
+                    firsts.add(sequence, read_mask(spec.root / mask, size[::-1], where), where)
+            elif sequence not in partly:
+                partly.append(sequence)
             rows.append(FrameRow(sequence, number, name, mask if mask in masks else ""))
+    notes += firsts.notes()
+    if partly:
+        notes.append(
+            f"{plural(len(partly), 'sequence')} without masks of all frames, followed but not "
+            f"scored; first {printable(partly[0])}"
+        )
     return rows
+
+
+_RESOLUTION = "take mask and frame from the same resolution of the dataset"
+
+
+class _Firsts:
+    """What is odd in the first masks of sequences.
+
+    Parameters
+    ----------
+    spec
+        The dataset.
+    """
+
+    def __init__(self, spec: DatasetSpec) -> None:
+        self._spec = spec
+        self._empty: list[str] = []
+        self._void: list[str] = []
+        self._gaps: list[str] = []
+
+    def add(self, sequence: str, mask: Mask, where: str) -> None:
+        """Look at the first mask of a sequence.
+
+        Raises
+        ------
+        DataError
+            All of its pixels are background or void, and some are void.
+        """
+        objects = objects_in(mask)
+        has_void = bool((mask == VOID).any())
+        if has_void and not objects:
+            raise DataError(
+                f"{where}: its pixels are 0 and 255 alone, and 255 is void in DAVIS-2017, so there "
+                "is no object to follow; if 255 is meant as the object (as in DAVIS-2016), write 1 "
+                f"in its place in all masks, else take the sequence out of {_SETS}/"
+                f"{self._spec.split}.txt"
+            )
+        if not objects:
+            self._empty.append(printable(sequence))
+        elif len(objects) < objects[-1]:
+            numbers = ", ".join(map(str, objects))
+            self._gaps.append(f"{printable(sequence)} with the objects {numbers}")
+        if has_void:
+            self._void.append(printable(sequence))
+
+    def notes(self) -> Iterator[str]:
+        """Yield a line for people about each."""
+        for found, words in (
+            (self._empty, "whose first mask holds no object, left out"),
+            (self._void, "whose first mask has pixels of 255 (void), which count as background"),
+            (
+                self._gaps,
+                "whose first mask passes over numbers of objects: what has no pixel in it is no "
+                "object (analyses.video.objects: official scores it, as the official evaluation "
+                "does)",
+            ),
+        ):
+            if found:
+                yield f"{plural(len(found), 'sequence')} {words}; first {found[0]}"
 
 
 def _mask_of(image_id: str) -> str:
@@ -132,6 +209,7 @@ def _frames(spec: DatasetSpec, sequence: str, tally: Tally) -> list[str]:
             f"dataset {spec.name}: no images in {printable(str(spec.root / folder))}; the frames "
             f"of sequence {printable(sequence)} of {_SETS}/{spec.split}.txt belong there"
         )
+    _require_order(spec, found)
     if (spec.root / _MASKS / sequence).is_dir():
         lost = sorted(_masks(spec, sequence) - {_mask_of(name) for name in found})
         if lost:
@@ -140,6 +218,20 @@ def _frames(spec: DatasetSpec, sequence: str, tally: Tally) -> list[str]:
                 f"all of its frames: unpack {folder} anew, or remove the mask"
             )
     return found[: spec.per_class]
+
+
+def _require_order(spec: DatasetSpec, names: list[str]) -> None:
+    """Refuse numbers without leading zeros: 10.jpg stands before 2.jpg by name."""
+    for name, following in pairwise(names):
+        one, other = (_DIGITS.split(PurePosixPath(n).stem) for n in (name, following))
+        # What stands between the numbers must be the same for them to be compared.
+        if one[::2] == other[::2] and list(map(int, one[1::2])) > list(map(int, other[1::2])):
+            raise DataError(
+                f"dataset {spec.name}: by their names, {printable(name)} comes before "
+                f"{printable(PurePosixPath(following).name)}, but not by their numbers; frames "
+                "follow the order of names: give them and their masks leading zeros, as in "
+                "00002.jpg"
+            )
 
 
 def _masks(spec: DatasetSpec, sequence: str) -> set[str]:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import Literal
 
-from vitfeat.data.images import image_extensions, printable
+from vitfeat.data.images import image_extensions, printable, reader_of
 from vitfeat.errors import DataError
 from vitfeat.text import plural
+
+Doubles = Literal["refuse", "skip", "keep"]
+"""What becomes of images of a folder that differ only in their endings."""
 
 
 @dataclass
@@ -17,16 +22,38 @@ class Tally:
     """What a search passed over; it grows while the search's iterators are consumed."""
 
     ignored_files: int = 0
+    unread: Counter[str] = field(default_factory=Counter)
+    """Of the ignored files, by their endings, images that other programs read."""
+    doubles: list[tuple[str, str]] = field(default_factory=list)
+    """Images left out as doubles, with the reason."""
     beside_classes: int = 0
     revisited_folders: list[str] = field(default_factory=list)
     empty_classes: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
     """Whatever else a layout noticed, a line each."""
 
+    def pass_over(self, folder: Folder) -> None:
+        """Count the files of a folder that are no images."""
+        self.ignored_files += folder.others
+        self.unread += folder.unread
+
+    def unread_notes(self) -> Iterator[str]:
+        """Yield a line about each kind of images that other programs read."""
+        for ending, count in sorted(self.unread.items()):
+            files = f"{plural(count, 'file')} ending in {ending}"
+            yield f"{files} ignored, which are read by {reader_of(ending)}"
+
     def notes(self) -> Iterator[str]:
         """Yield one line for the log about each thing passed over."""
-        if self.ignored_files:
-            yield (f"{plural(self.ignored_files, 'file')} ignored, not an image by the extension")
+        if others := self.ignored_files - self.unread.total():
+            yield f"{plural(others, 'file')} ignored, not an image by the extension"
+        yield from self.unread_notes()
+        if self.doubles:
+            name, reason = self.doubles[0]
+            yield (
+                f"{plural(len(self.doubles), 'image')} skipped that another ending tells from an "
+                f"image of the same name, first {printable(name)}: {reason}"
+            )
         if self.beside_classes:
             yield f"{plural(self.beside_classes, 'image')} beside the class folders ignored"
         if self.revisited_folders:
@@ -47,6 +74,9 @@ class Folder:
     folders: list[str]
     images: list[str]
     others: int
+    """How many files are no images by their endings."""
+    unread: Counter[str]
+    """Of these, by their endings, images that other programs read."""
 
     @staticmethod
     def read(path: Path) -> Folder:
@@ -58,6 +88,7 @@ class Folder:
             If it cannot be read, or a name in it is not valid UTF-8.
         """
         folders, images, others = [], [], 0
+        unread: Counter[str] = Counter()
         try:
             identity = _identity(path)
             with os.scandir(path) as entries:
@@ -67,16 +98,19 @@ class Folder:
                     if _is_folder(entry):
                         _require_utf8(path, entry.name)
                         folders.append(entry.name)
-                    elif PurePosixPath(entry.name).suffix.lower() in image_extensions():
+                        continue
+                    ending = PurePosixPath(entry.name).suffix.lower()
+                    if ending in image_extensions():
                         _require_utf8(path, entry.name)
                         images.append(entry.name)
                     else:
                         others += 1
+                        unread[ending] += reader_of(ending) is not None
         except OSError as error:
             raise DataError(
                 f"folder {printable(str(path))} cannot be read: {error.strerror}"
             ) from None
-        return Folder(identity, sorted(folders), sorted(images), others)
+        return Folder(identity, sorted(folders), sorted(images), others, +unread)
 
 
 def one_too_deep(root: Path, wanted: str) -> str:
@@ -120,20 +154,30 @@ def _require_utf8(path: Path, name: str) -> None:
         ) from None
 
 
-def _require_unlike_stems(folder: str, images: list[str]) -> None:
-    """Refuse cat.jpg beside cat.png: it is usually an image and its mask."""
+def _unlike_stems(folder: str, images: list[str], doubles: Doubles, tally: Tally) -> list[str]:
+    """Return the images of a folder: of cat.jpg beside cat.png, usually its mask, the first."""
     stems: dict[str, str] = {}
+    kept = []
     for name in images:
         other = stems.setdefault(PurePosixPath(name).stem, name)
-        if other != name:
+        if other == name:
+            kept.append(name)
+            continue
+        if doubles == "refuse":
             first, second = (printable(str(PurePosixPath(folder, n))) for n in (other, name))
             raise DataError(
-                f"{first} and {second} have one name and two extensions (an image and its mask?); "
-                "remove one, or name the images to use with layout: list"
+                f"{first} and {second} have one name and two extensions (an image and its mask, or "
+                "a copy?); remove one, name the images to use with layout: list, or set "
+                f"on_error: skip, which uses {printable(other)} alone"
             )
+        reason = f"has the name of {other}, which is used (its mask, or a copy?)"
+        tally.doubles.append((str(PurePosixPath(folder, name)), reason))
+    return kept
 
 
-def images_below(root: Path, folder: str, tally: Tally) -> Iterator[str]:
+def images_below(
+    root: Path, folder: str, tally: Tally, doubles: Doubles = "refuse"
+) -> Iterator[str]:
     """Yield the images anywhere below a folder, lazily, sorted by the parts of their paths.
 
     Links to folders are followed, each real folder once, so that loops of links end.
@@ -146,6 +190,8 @@ def images_below(root: Path, folder: str, tally: Tally) -> Iterator[str]:
         Where to search, as a POSIX path relative to ``root``; ``"."`` for the root.
     tally
         Counts what is passed over.
+    doubles
+        What becomes of images that differ only in their endings: ``skip`` uses the first by name.
 
     Yields
     ------
@@ -156,7 +202,7 @@ def images_below(root: Path, folder: str, tally: Tally) -> Iterator[str]:
     ------
     DataError
         If a folder cannot be read, a name is not valid UTF-8, or two images of a folder differ only
-        in their extensions.
+        in their endings and are refused.
     """
     # The folders above count as visited: a link back to them would bring in other classes.
     visited = {_identity(root / above) for above in PurePosixPath(folder).parents}
@@ -174,9 +220,11 @@ def images_below(root: Path, folder: str, tally: Tally) -> Iterator[str]:
                 tally.revisited_folders.append(path)
                 continue
             visited.add(found.identity)
-            _require_unlike_stems(path, found.images)
-            tally.ignored_files += found.others
+            tally.pass_over(found)
+            images = found.images
+            if doubles != "keep":
+                images = _unlike_stems(path, images, doubles, tally)
             here = PurePosixPath(path)
             members = [(name, True) for name in found.folders]
-            members += [(name, False) for name in found.images]
+            members += [(name, False) for name in images]
             stack.append(iter([(str(here / name), deeper) for name, deeper in sorted(members)]))

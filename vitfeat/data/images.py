@@ -9,28 +9,30 @@ what Pillow opens                   what comes out
 RGBA, LA, PA, and P, L or RGB with  composited over white: ``round((a * c + (255 - a) * 255) /
 a transparent colour (tRNS)         255)``
 16-bit grey (I;16, I)               0..65535 scaled to 0..255 with rounding; never clipped
+16-bit colours                      the upper byte, which is all that Pillow gives of them
 F                                   values within [0, 1]: times 255; others: clipped to 0..255
 animations, several pages           the first
-EXIF orientation                    ignored: the published models were trained and evaluated on
-                                    pixels as Pillow decodes them (Pillow itself turns TIFF and
-                                    AVIF, and nothing else)
+EXIF orientation                    applied by :func:`turned` alone; the decoders of TIFF and HEIC
+                                    have turned the pixels already
 ==================================  ===========================================================
 
 EPS and WMF are not images here although Pillow knows them: they are drawings, which need an
-external program whose output depends on its version.
+external program whose output depends on its version. HEIC is read where pillow-heif is installed.
 """
 
 from __future__ import annotations
 
 import functools
+import importlib
 import io
 import math
 import stat
 import threading
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +43,57 @@ from vitfeat.errors import DataError
 # What Pillow registers but cannot decode by itself: it only identifies (or only writes) the first
 # six, and draws the last two with Ghostscript and with Windows.
 _NOT_DECODED = frozenset({"BUFR", "GRIB", "HDF5", "MPEG", "PALM", "PDF", "EPS", "WMF"})
+
+Orientation = Literal["stored", "exif"]
+"""Whether pixels are used as they are stored, or turned as EXIF says."""
+
+# What EXIF's values bring upright; 1 is upright already.
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_ORIENTATION_TAG = 0x0112
+
+# A PNG has its EXIF in front of the pixels or behind them; where it is, one of these stands.
+_PNG_EXIF = (b"eXIf", b"Raw profile type exif", b"XML:com.adobe.xmp")
+
+TRAITS = {
+    "alpha": "with transparency, laid over white",
+    "deep": "of 16 bits, reduced to 8",
+    "real": "of floating-point values, taken as 0 to 1 or as 0 to 255",
+    "inks": "in CMYK or Lab, converted to RGB without a colour profile",
+    "profile": "with a colour profile other than sRGB, which is not applied",
+    "frames": "of several frames or pages, of which the first is used",
+}
+"""What of an image changes its numbers when it becomes 8-bit RGB, in words for people."""
+
+# Of these formats several frames are no pages: previews, sizes, layers.
+_NO_PAGES = frozenset({"MPO", "ICO", "ICNS", "PSD", "HEIF"})
+
+# Image files that Pillow does not read by itself, by their endings, and what does.
+_HEIC_ENDINGS = (".heic", ".heics", ".heif", ".heifs", ".hif")
+_OTHER_ENDINGS = {
+    **dict.fromkeys(_HEIC_ENDINGS, "the package pillow-heif (pip install pillow-heif)"),
+    **dict.fromkeys((".avif", ".avifs"), "Pillow 11.3 or later"),
+    **dict.fromkeys((".jxl", ".svg"), "other programs: save them as JPEG or PNG"),
+    **dict.fromkeys(
+        (".arw", ".cr2", ".cr3", ".dng", ".nef", ".orf", ".raf", ".rw2"),
+        "raw converters: save them as JPEG or PNG",
+    ),
+}
+
+# Bytes 8 to 12 of a file that begins with a box "ftyp", by what is within.
+_BRANDS = {
+    **dict.fromkeys(
+        (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"), ".heic"
+    ),
+    **dict.fromkeys((b"avif", b"avis"), ".avif"),
+}
 
 # Pillow's switches are global. Held so that two threads cannot put back each other's values.
 _SWITCHES = threading.Lock()
@@ -81,16 +134,33 @@ class ImageError(DataError):
 
 @functools.cache
 def _formats() -> tuple[str, ...]:
-    """Name the formats that Pillow decodes by itself."""
+    """Name the formats that are decoded: Pillow's own, and HEIC where pillow-heif is installed."""
     Image.init()
+    with suppress(ImportError):
+        importlib.import_module("pillow_heif").register_heif_opener()
     return tuple(name for name in Image.OPEN if name not in _NOT_DECODED)
 
 
 @functools.cache
 def image_extensions() -> frozenset[str]:
     """Give the lower-case file extensions, with their dot, that mark an image in a folder."""
+    _formats()  # registers HEIC
     known = Image.registered_extensions().items()
     return frozenset(extension for extension, name in known if name not in _NOT_DECODED)
+
+
+def reader_of(extension: str) -> str | None:
+    """Return what reads image files of an ending that is not read here; None of all others."""
+    known = extension.lower()
+    return None if known in image_extensions() else _OTHER_ENDINGS.get(known)
+
+
+def _unknown(data: bytes) -> str:
+    """Say of a file that Pillow does not know what it is, where that can be told."""
+    ending = _BRANDS.get(data[8:12], "") if data[4:8] == b"ftyp" else ""
+    if reader := reader_of(ending):
+        return f"a {ending[1:].upper()} image, which is read by {reader}"
+    return "not an image that Pillow can read"
 
 
 @contextmanager
@@ -133,7 +203,7 @@ def _opened(data: bytes, name: str, min_side: int, max_megapixels: float) -> Ite
         except ImageError:
             raise
         except UnidentifiedImageError:
-            raise ImageError(name, "not an image that Pillow can read") from None
+            raise ImageError(name, _unknown(data)) from None
         except Image.DecompressionBombError:
             raise ImageError(
                 name, f"more than twice the pixels of max_megapixels: {max_megapixels:g}"
@@ -145,10 +215,27 @@ def _opened(data: bytes, name: str, min_side: int, max_megapixels: float) -> Ite
             raise ImageError(name, f"damaged or truncated image ({what})") from error
 
 
-def image_size(
-    data: bytes, name: str, *, min_side: int = 8, max_megapixels: float = 80.0
-) -> tuple[int, int]:
-    """Read an image's size from its header, without decoding the pixels.
+class Facts(NamedTuple):
+    """What an image's file tells beside its pixels."""
+
+    width: int
+    height: int
+    """In pixels, as they are stored."""
+    orientation: int
+    """EXIF's, from 1 (upright) to 8."""
+    traits: tuple[str, ...]
+    """Out of :data:`TRAITS`."""
+
+
+def facts_of(
+    data: bytes,
+    name: str,
+    *,
+    decode: bool = False,
+    min_side: int = 8,
+    max_megapixels: float = 80.0,
+) -> Facts:
+    """Read from an image's header what is to be known of it.
 
     Parameters
     ----------
@@ -156,23 +243,25 @@ def image_size(
         The file's contents.
     name
         What to call the image in errors.
+    decode
+        Whether the pixels are decoded too, only to see that they can be.
     min_side
         Fewest pixels that width and height may have.
     max_megapixels
         Most pixels that the image may have, in millions.
 
-    Returns
-    -------
-    tuple of int
-        Width and height in pixels.
-
     Raises
     ------
     ImageError
-        If the header is not an image's, or its size is outside the limits.
+        If the header is not an image's, or its size is outside the limits; or the pixels cannot be
+        decoded.
     """
     with _opened(data, name, min_side, max_megapixels) as image:
-        return image.size
+        traits = _traits(image)
+        if decode:
+            image.load()
+            _to_rgb(image, name)
+        return Facts(*image.size, _orientation(image, data), traits)
 
 
 def rgb_from_bytes(
@@ -183,12 +272,12 @@ def rgb_from_bytes(
     Parameters
     ----------
     data, name, min_side, max_megapixels
-        As in :func:`image_size`; the limits are checked on the header, before decoding.
+        As in :func:`facts_of`; the limits are checked on the header, before decoding.
 
     Returns
     -------
     PIL.Image.Image
-        Mode RGB, of the size that :func:`image_size` gives.
+        Mode RGB, as stored: no orientation is applied.
 
     Raises
     ------
@@ -198,6 +287,16 @@ def rgb_from_bytes(
     with _opened(data, name, min_side, max_megapixels) as image:
         image.load()  # before looking at the mode, which some decoders settle only here
         return _to_rgb(image, name)
+
+
+def turned(image: Image.Image, orientation: int) -> Image.Image:
+    """Bring an image upright as one of EXIF's orientations, 1 to 8, says."""
+    return image.transpose(_TURNS[orientation]) if orientation in _TURNS else image
+
+
+def turned_size(width: int, height: int, orientation: int) -> tuple[int, int]:
+    """Return width and height of what :func:`turned` makes of an image."""
+    return (height, width) if orientation >= 5 else (width, height)
 
 
 def read_bytes(path: Path, name: str, most: int = -1) -> bytes:
@@ -222,15 +321,19 @@ def read_bytes(path: Path, name: str, most: int = -1) -> bytes:
         raise ImageError(name, f"cannot be read: {what}") from None
 
 
-def open_rgb(path: Path, *, min_side: int = 8, max_megapixels: float = 80.0) -> Image.Image:
+def open_rgb(
+    path: Path, orientation: Orientation = "stored", *, log: Callable[[str], None] = lambda _: None
+) -> Image.Image:
     """Read and decode an image file into 8-bit RGB.
 
     Parameters
     ----------
     path
         The file; errors call it by this path.
-    min_side, max_megapixels
-        As in :func:`image_size`.
+    orientation
+        Whether it is turned as its EXIF says.
+    log
+        Takes a line for people about an orientation other than upright.
 
     Returns
     -------
@@ -244,7 +347,50 @@ def open_rgb(path: Path, *, min_side: int = 8, max_megapixels: float = 80.0) -> 
     """
     name = str(path)
     data = read_bytes(Path(path), name)
-    return rgb_from_bytes(data, name, min_side=min_side, max_megapixels=max_megapixels)
+    image = rgb_from_bytes(data, name)
+    found = facts_of(data, name).orientation
+    if found == 1:
+        return image
+    done = "which is applied" if orientation == "exif" else "which is not applied"
+    log(f"{printable(name)}: EXIF orientation {found}, {done} (orientation: {orientation})")
+    return turned(image, found) if orientation == "exif" else image
+
+
+def _orientation(image: Image.Image, data: bytes) -> int:
+    """Return EXIF's orientation, 1 to 8; 1 too where it cannot be read or has no such value."""
+    # Pillow turns TIFF when it decodes it, and has turned the size already.
+    if hasattr(image, "tag_v2"):
+        return 1
+    # Pillow would look for the EXIF of every PNG behind its pixels, and decode them for that.
+    if image.format == "PNG" and not any(mark in data for mark in _PNG_EXIF):
+        return 1
+    try:
+        value = image.getexif().get(_ORIENTATION_TAG)
+    # Damaged EXIF makes Pillow raise nearly anything; the pixels are as good without.
+    except Exception:
+        return 1
+    return value if type(value) is int and value in _TURNS else 1
+
+
+def _traits(image: Image.Image) -> tuple[str, ...]:
+    """Return what of an opened image changes its numbers, out of :data:`TRAITS`."""
+    tiles = getattr(image, "tile", None)
+    raw = str(tiles[0].args) if tiles else ""
+    profile = image.info.get("icc_profile") or b""
+    named = b"sRGB" in profile or "sRGB".encode("utf-16-be") in profile
+    try:
+        frames = image.format not in _NO_PAGES and getattr(image, "is_animated", False)
+    except Exception:  # a second frame that is damaged
+        frames = True
+    found = {
+        "alpha": image.has_transparency_data,
+        "deep": image.mode == "I" or image.mode.startswith("I;") or ";16" in raw,
+        "real": image.mode == "F",
+        "inks": image.mode in ("CMYK", "LAB"),
+        "profile": bool(profile) and not named,
+        "frames": frames,
+    }
+    return tuple(name for name, is_so in found.items() if is_so)
 
 
 def _to_rgb(image: Image.Image, name: str) -> Image.Image:

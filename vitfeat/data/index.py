@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitfeat.data.folders import Tally
-from vitfeat.data.images import printable
+from vitfeat.data.images import TRAITS, Facts, printable, turned_size
 from vitfeat.data.layouts import LAYOUTS
 from vitfeat.data.listing import Box, Candidate
 from vitfeat.data.scan import Contents, examine
@@ -26,11 +26,17 @@ from vitfeat.data.table import damaged, read_notes, read_table, write_notes, wri
 from vitfeat.errors import DataError
 from vitfeat.text import plural
 
-_COLUMNS = ("image_id", "label", "class_name", "width", "height", "n_bytes", "sha256", "crop")
+COLUMNS = (
+    *("image_id", "label", "class_name", "width", "height", "n_bytes", "sha256"),
+    *("orientation", "crop"),
+)
+"""Of an index's table."""
+
 _SKIPPED_COLUMNS = ("image_id", "reason")
 
 # At most 18 digits, which int64 holds.
 _LABEL = re.compile("-1|0|[1-9][0-9]{0,17}")
+_ORIENTATION = re.compile("[1-8]")
 _POSITIVE = re.compile("[1-9][0-9]{0,17}")
 _SHA256 = re.compile("[0-9a-f]{64}")
 
@@ -48,13 +54,16 @@ class Index:
     class_name
         Empty without a name.
     width, height
-        int64, shape (n,); pixels.
+        int64, shape (n,); pixels, once an image is turned.
     n_bytes
         int64, shape (n,); size of the file.
     sha256
         Of the file's contents, in lower-case hexadecimal.
     skipped
         Image id and reason of every image that was left out as unusable.
+    orientation
+        int64, shape (n,): the EXIF orientation that is applied to each image when it is read; 1,
+        the usual, for none.
     crop
         The part of each image that is used, in its pixels; None, the usual, for all of it.
     notes
@@ -69,10 +78,13 @@ class Index:
     n_bytes: NDArray[np.int64]
     sha256: list[str]
     skipped: list[tuple[str, str]] = field(default_factory=list)
+    orientation: NDArray[np.int64] = field(default_factory=lambda: np.ones(0, dtype=np.int64))
     crop: list[Box | None] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        if not len(self.orientation):
+            object.__setattr__(self, "orientation", np.ones(len(self.image_id), dtype=np.int64))
         if not self.crop:
             object.__setattr__(self, "crop", [None] * len(self.image_id))
 
@@ -95,10 +107,17 @@ class Index:
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over every row's image id, label, contents and crop, wherever the files are."""
+        """SHA-256 over every row's image id, label, contents, orientation and crop.
+
+        Wherever the files are. What is usual of a row is not told, so that an index without any
+        turned image is what it was before there were turned ones.
+        """
         digest = hashlib.sha256()
-        rows = zip(self.image_id, self.label.tolist(), self.sha256, self.crop, strict=True)
-        for *row, crop in rows:
+        columns = (self.label.tolist(), self.sha256, self.orientation.tolist(), self.crop)
+        for image_id, label, sha256, orientation, crop in zip(self.image_id, *columns, strict=True):
+            row: list[object] = [image_id, label, sha256]
+            if orientation != 1:
+                row.append(orientation)
             if crop is not None:
                 row.append(crop)
             # JSON, as it marks where a field ends whatever stands in it.
@@ -116,6 +135,7 @@ class Index:
             height=self.height[list(rows)],
             n_bytes=self.n_bytes[list(rows)],
             sha256=[self.sha256[row] for row in rows],
+            orientation=self.orientation[list(rows)],
             crop=[self.crop[row] for row in rows],
         )
 
@@ -126,9 +146,9 @@ class Index:
         """
         write_notes(csv_path, self.notes)
         write_table(_skipped_path(csv_path), _SKIPPED_COLUMNS, self.skipped)
-        columns = [getattr(self, name) for name in _COLUMNS[:-1]]
+        columns = [getattr(self, name) for name in COLUMNS[:-1]]
         crops = ["" if c is None else " ".join(map(repr, c)) for c in self.crop]
-        write_table(csv_path, _COLUMNS, zip(*columns, crops, strict=True))
+        write_table(csv_path, COLUMNS, zip(*columns, crops, strict=True))
 
     @staticmethod
     def read(csv_path: Path) -> Index:
@@ -141,7 +161,7 @@ class Index:
         """
         seen: set[str] = set()
         rows = []
-        for line, fields in read_table(csv_path, _COLUMNS):
+        for line, fields in read_table(csv_path, COLUMNS):
             row = _Row.parse(fields)
             if row is None:
                 raise damaged(csv_path, line, "a field has a value that it cannot have")
@@ -164,16 +184,20 @@ class _Row(NamedTuple):
     height: int
     n_bytes: int
     sha256: str
+    orientation: int = 1
     crop: Box | None = None
 
     @staticmethod
     def parse(fields: list[str]) -> _Row | None:
         """Read a row's fields; None if one of them cannot be."""
-        image_id, label, class_name, width, height, n_bytes, sha256, crop = fields
+        image_id, label, class_name, width, height, n_bytes, sha256, orientation, crop = fields
         counts = all(_POSITIVE.fullmatch(text) for text in (width, height, n_bytes))
         if not (image_id and _LABEL.fullmatch(label) and counts and _SHA256.fullmatch(sha256)):
             return None
-        row = _Row(image_id, int(label), class_name, int(width), int(height), int(n_bytes), sha256)
+        if not _ORIENTATION.fullmatch(orientation):
+            return None
+        sizes = int(width), int(height), int(n_bytes)
+        row = _Row(image_id, int(label), class_name, *sizes, sha256, int(orientation))
         if not crop:
             return row
         box = _parse_crop(crop, row.width, row.height)
@@ -224,6 +248,7 @@ def _from_rows(rows: list[_Row], skipped: list[tuple[str, str]], notes: list[str
         n_bytes=numbers(5),
         sha256=[row.sha256 for row in rows],
         skipped=skipped,
+        orientation=numbers(7),
         crop=[row.crop for row in rows],
         notes=notes,
     )
@@ -258,6 +283,7 @@ def build_index(spec: DatasetSpec, *, workers: int = 1, log: Callable[[str], Non
         If ``per_class`` is set for images without labels.
     """
     tally = Tally()
+    seen = _Seen(spec)
     listing = LAYOUTS[spec.layout].find(spec, tally)
     if spec.per_class is not None and not listing.has_labels:
         raise spec.error("per_class", "the images have no labels; use limit")
@@ -265,18 +291,22 @@ def build_index(spec: DatasetSpec, *, workers: int = 1, log: Callable[[str], Non
     skipped: list[tuple[str, str]] = []
     for candidate, result in examine(listing.candidates, spec, workers):
         if isinstance(result, Contents):
+            orientation = result.facts.orientation if spec.orientation == "exif" else 1
+            size = turned_size(result.facts.width, result.facts.height, orientation)
             rows.append(
                 _Row(
                     image_id=candidate.image_id,
                     label=candidate.label,
                     class_name=candidate.class_name,
-                    width=result.width,
-                    height=result.height,
+                    width=size[0],
+                    height=size[1],
                     n_bytes=result.n_bytes,
                     sha256=result.sha256,
-                    crop=_within(candidate, result),
+                    orientation=orientation,
+                    crop=_within(spec, candidate, size, orientation),
                 )
             )
+            seen.add(candidate, result.facts, rows[-1])
         elif spec.on_error == "stop":
             raise DataError(
                 f"dataset {spec.name}: {result}; repair or remove the file, or set "
@@ -290,46 +320,96 @@ def build_index(spec: DatasetSpec, *, workers: int = 1, log: Callable[[str], Non
             f"dataset {spec.name}: none of its {len(skipped)} images can be used, the first is "
             f"{printable(first)}: {reason}"
         )
-    index = _from_rows(rows, skipped, [])
-    index.notes.extend([*_noticed(spec, index), *tally.notes()])
+    index = _from_rows(rows, [*skipped, *tally.doubles], [])
+    index.notes.extend([*seen.notes(), *_noticed(spec, index, skipped), *tally.notes()])
     for line in (f"{plural(len(index), 'image')}, {index.n_classes or 'no'} classes", *index.notes):
         log(f"dataset {spec.name}: {line}")
     return index
 
 
-def _within(candidate: Candidate, contents: Contents) -> Box | None:
+class _Seen:
+    """What was seen of the images of an index that changes their numbers, with the first of each.
+
+    Parameters
+    ----------
+    spec
+        The dataset.
+    """
+
+    def __init__(self, spec: DatasetSpec) -> None:
+        self._spec = spec
+        self._first: dict[str, str] = {}
+        self._counts: Counter[str] = Counter()
+
+    def add(self, candidate: Candidate, facts: Facts, row: _Row) -> None:
+        """Count an image that is used."""
+        found = list(facts.traits)
+        if facts.orientation != 1:
+            found.append("orientation")
+        if candidate.crop is not None and row.crop is not None:
+            beyond = max(abs(a - b) for a, b in zip(candidate.crop, row.crop, strict=True))
+            found += ["cut"] if beyond > 1 else []
+        for name in found:
+            self._first.setdefault(name, candidate.image_id)
+            self._counts[name] += 1
+
+    def notes(self) -> Iterator[str]:
+        """Yield a line for people about each."""
+        if self._spec.orientation == "exif":
+            orientation = "turned upright as the EXIF orientation says"
+        else:
+            orientation = (
+                "with an EXIF orientation, used as stored and not as viewers show them "
+                f"(datasets.{self._spec.name}.orientation: exif turns them)"
+            )
+        cut = "whose box reaches beyond the image, cut at its border"
+        for name, words in {"orientation": orientation, **TRAITS, "cut": cut}.items():
+            if count := self._counts[name]:
+                yield f"{plural(count, 'image')} {words}; first {printable(self._first[name])}"
+
+
+def _within(
+    spec: DatasetSpec, candidate: Candidate, size: tuple[int, int], orientation: int
+) -> Box | None:
     """Return the part of an image that is used, as far as it lies within the image.
 
     Raises
     ------
     DataError
-        No pixel of it does.
+        No pixel of it does; or the image is turned, and nothing tells whether its box is.
     """
     if candidate.crop is None:
         return None
+    name = printable(candidate.image_id)
+    if orientation != 1:
+        raise DataError(
+            f"dataset {spec.name}: {name} is turned by its EXIF orientation {orientation}, and its "
+            "box does not say whether it is of the turned image; set "
+            f"datasets.{spec.name}.orientation: stored, or query_crop: whole"
+        )
+    width, height = size
     left, top, right, bottom = candidate.crop
     box = (
         max(0.0, float(left)),
         max(0.0, float(top)),
-        min(float(contents.width), float(right)),
-        min(float(contents.height), float(bottom)),
+        min(float(width), float(right)),
+        min(float(height), float(bottom)),
     )
     x0, y0, x1, y1 = pixels_of(box) if all(map(math.isfinite, box)) else (0, 0, 0, 0)
     if not (x0 < x1 and y0 < y1):
         raise DataError(
-            f"{printable(candidate.image_id)}: the box {candidate.crop} holds no pixel of the "
-            f"image of {contents.width} x {contents.height}; correct the annotation"
+            f"{name}: the box {candidate.crop} holds no pixel of the image of {width} x {height}; "
+            "correct the annotation"
         )
     return box
 
 
-def _noticed(spec: DatasetSpec, index: Index) -> Iterator[str]:
+def _noticed(spec: DatasetSpec, index: Index, skipped: list[tuple[str, str]]) -> Iterator[str]:
     """Yield what is to be known of the images of an index."""
-    if index.skipped:
-        first, reason = index.skipped[0]
+    if skipped:
+        first, reason = skipped[0]
         yield (
-            f"{plural(len(index.skipped), 'unusable image')} skipped, first {printable(first)}: "
-            f"{reason}"
+            f"{plural(len(skipped), 'unusable image')} skipped, first {printable(first)}: {reason}"
         )
     copies: dict[str, list[str]] = {}
     for image_id, sha256 in zip(index.image_id, index.sha256, strict=True):

@@ -8,8 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
-from vitfeat.data.images import ImageError, read_bytes, rgb_from_bytes
+from vitfeat.data.images import ImageError, read_bytes, rgb_from_bytes, turned
 from vitfeat.data.index import Index, pixels_of, size_of_part
 from vitfeat.data.listing import Box
 from vitfeat.data.views import View
@@ -24,6 +25,7 @@ class IndexedImage(NamedTuple):
     height: int
     n_bytes: int
     sha256: str
+    orientation: int = 1
     crop: Box | None = None
 
     @property
@@ -40,12 +42,13 @@ def indexed_image(index: Index, row: int) -> IndexedImage:
         int(index.height[row]),
         int(index.n_bytes[row]),
         index.sha256[row],
+        int(index.orientation[row]),
         index.crop[row],
     )
 
 
-def view_of(image: IndexedImage, root: Path, view: View) -> NDArray[np.uint8]:
-    """Read, check and decode an image, and apply a view to the part of it that is used.
+def rgb_of(image: IndexedImage, root: Path) -> Image.Image:
+    """Read, check and decode an image, turned where the index says so; all of it.
 
     Parameters
     ----------
@@ -53,13 +56,6 @@ def view_of(image: IndexedImage, root: Path, view: View) -> NDArray[np.uint8]:
         What the index says of it.
     root
         The folder that image ids are relative to.
-    view
-        How an image becomes an array.
-
-    Returns
-    -------
-    numpy.ndarray
-        uint8, shape (height, width, 3): what the model gets, before normalisation.
 
     Raises
     ------
@@ -77,9 +73,33 @@ def view_of(image: IndexedImage, root: Path, view: View) -> NDArray[np.uint8]:
     # The index has vouched for the size, under the dataset's limits.
     megapixels = image.width * image.height / 1e6
     rgb = rgb_from_bytes(data, name, min_side=1, max_megapixels=megapixels)
+    return turned(rgb, image.orientation)
+
+
+def view_of(image: IndexedImage, root: Path, view: View) -> NDArray[np.uint8]:
+    """Apply a view to the part of an image that is used.
+
+    Parameters
+    ----------
+    image, root
+        As :func:`rgb_of` takes them.
+    view
+        How an image becomes an array.
+
+    Returns
+    -------
+    numpy.ndarray
+        uint8, shape (height, width, 3): what the model gets, before normalisation.
+
+    Raises
+    ------
+    ImageError
+        As :func:`rgb_of` does, or the view cannot be applied.
+    """
+    rgb = rgb_of(image, root)
     if image.crop is not None:
         rgb = rgb.crop(pixels_of(image.crop))
     try:
         return view(rgb)
     except DataError as error:
-        raise ImageError(name, str(error)) from None
+        raise ImageError(image.image_id, str(error)) from None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import posixpath
 from array import array
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +17,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vitfeat.data.folders import one_too_deep
 from vitfeat.data.images import printable
-from vitfeat.data.regions import compress
+from vitfeat.data.regions import area, compress, reaches_out
 from vitfeat.errors import DataError
+from vitfeat.text import plural
 
 if TYPE_CHECKING:
-    from vitfeat.data.index import Index
     from vitfeat.data.spec import DatasetSpec
 
 
@@ -104,6 +105,45 @@ class Instances:
             raise DataError(f"{self.where}, annotation {annotation.id}: {error}") from None
 
 
+class RegionTally:
+    """What was noticed of annotated regions, with the first image of each."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+        self._first: dict[str, str] = {}
+
+    def add(self, image_id: str, annotation: Annotation, counts: str, picture: Picture) -> None:
+        """Count a region.
+
+        Parameters
+        ----------
+        image_id
+            Of its image.
+        annotation, counts, picture
+            The region, its mask as :meth:`Instances.counts` gives it, and what is said of the
+            image.
+        """
+        found = {
+            _CROWD: bool(annotation.crowd),
+            _EMPTY: not area(counts, picture.height, picture.width),
+            _BEYOND: reaches_out(annotation.segmentation, picture.height, picture.width),
+        }
+        for words in (words for words, is_so in found.items() if is_so):
+            self._counts[words] += 1
+            self._first.setdefault(words, image_id)
+
+    def notes(self) -> Iterator[str]:
+        """Yield a line for people about each."""
+        for words in (_CROWD, _EMPTY, _BEYOND):
+            if count := self._counts[words]:
+                yield f"{plural(count, 'region')} {words}; first of {printable(self._first[words])}"
+
+
+_CROWD = "of several objects that were not told apart (crowds), which are no objects by default"
+_EMPTY = "without a pixel"
+_BEYOND = "drawn more than a pixel beyond the image, cut at its border"
+
+
 def require_folder(spec: DatasetSpec, folder: str, remedy: str) -> None:
     """Check that the root and a folder of the layout are there.
 
@@ -167,30 +207,6 @@ def require_inside(instances: Instances, folder: Path) -> None:
                 f"{instances.where}: {printable(name)} leads through a link out of "
                 f"{printable(str(folder))}; put the images there themselves"
             )
-
-
-def require_size(instances: Instances, picture: Picture, index: Index, place: int) -> None:
-    """Check that an image is as large as its masks.
-
-    Parameters
-    ----------
-    instances, picture
-        The file of annotations, and the image by it.
-    index, place
-        The index, and the row of the image in it.
-
-    Raises
-    ------
-    DataError
-        It is not.
-    """
-    width, height = int(index.width[place]), int(index.height[place])
-    if (width, height) != (picture.width, picture.height):
-        raise DataError(
-            f"{instances.where}: {printable(picture.name)} has {picture.width} x {picture.height} "
-            f"pixels by it, but {width} x {height} in truth; masks fit the images that they were "
-            "drawn on only, restore the original"
-        )
 
 
 def read_instances(path: Path, dataset: str, *, masks: bool) -> Instances:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from vitfeat.data import coco, davis, partimagenet, revisited, spair
 from vitfeat.data.companions import Companion, FrameRow, PointRow, RegionRow, RelevanceRow
-from vitfeat.data.folders import Tally, images_below
+from vitfeat.data.folders import Doubles, Tally, images_below
 from vitfeat.data.images import printable
 from vitfeat.data.listfile import read_list
 from vitfeat.data.listing import Candidate, Layout, Listing, no_images, start_of, where
@@ -35,6 +35,11 @@ IMAGENET50 = (
 """The 50 synsets of the layout ``imagenet50``, sorted."""
 
 
+def _doubles(spec: DatasetSpec) -> Doubles:
+    """Return what becomes of images that differ only in their endings."""
+    return "skip" if spec.on_error == "skip" else "refuse"
+
+
 def _members(
     spec: DatasetSpec, start: str, classes: list[str], tally: Tally
 ) -> Iterator[Candidate]:
@@ -42,13 +47,13 @@ def _members(
     for label, class_name in enumerate(classes):
         folder = class_name if start == "." else f"{start}/{class_name}"
         empty = True
-        for image_id in images_below(spec.root, folder, tally):
+        for image_id in images_below(spec.root, folder, tally, _doubles(spec)):
             empty = False
             yield Candidate(image_id, label, class_name)
         if empty:
             tally.empty_classes.append(class_name)
     if len(tally.empty_classes) == len(classes):
-        raise no_images(spec, f"its {len(classes)} subfolders are the classes")
+        raise no_images(spec, tally, f"its {len(classes)} subfolders are the classes")
 
 
 def _folder(spec: DatasetSpec, tally: Tally) -> Listing:
@@ -60,9 +65,10 @@ def _folder(spec: DatasetSpec, tally: Tally) -> Listing:
             f"datasets.{spec.name}.layout: flat"
         )
     if not top.folders:
-        raise no_images(spec, "expected one subfolder a class")
+        tally.pass_over(top)
+        raise no_images(spec, tally, "expected one subfolder a class")
     tally.beside_classes = len(top.images)
-    tally.ignored_files += top.others
+    tally.pass_over(top)
     return Listing(_members(spec, start, top.folders, tally), has_labels=True)
 
 
@@ -71,10 +77,10 @@ def _flat(spec: DatasetSpec, tally: Tally) -> Listing:
 
     def candidates() -> Iterator[Candidate]:
         image_id = None
-        for image_id in images_below(spec.root, start, tally):
+        for image_id in images_below(spec.root, start, tally, _doubles(spec)):
             yield Candidate(image_id, -1, "")
         if image_id is None:
-            raise no_images(spec, "expected images in it or below")
+            raise no_images(spec, tally, "expected images in it or below")
 
     return Listing(candidates(), has_labels=False)
 

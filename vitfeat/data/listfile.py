@@ -11,6 +11,9 @@ from typing import NamedTuple
 from vitfeat.data.images import printable
 from vitfeat.errors import DataError
 
+# What may stand where a tab belongs, and around a path.
+_SEPARATOR = re.compile(r"\s*[,;|:]\s*|\s+")
+_AROUND = " \"'"
 _INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
 
 
@@ -28,8 +31,9 @@ class _Entry(NamedTuple):
 def read_list(path: Path, root: Path) -> list[tuple[str, int, str]]:
     """Read a list file.
 
-    A line is ``path`` or ``path<TAB>label``; the label is an integer from 0 or the name of a class,
-    one kind in the whole file, on all lines or on none. Names are numbered in their sorted order.
+    A line is ``path`` or ``path<TAB>label``, with no other separator; the label is an integer from
+    0 or the name of a class, one kind in the whole file, on all lines or on none. Names are
+    numbered in their sorted order.
     Blank lines and lines that begin with ``#`` are skipped (write ``./#name`` for such a file).
 
     Parameters
@@ -50,7 +54,8 @@ def read_list(path: Path, root: Path) -> list[tuple[str, int, str]]:
     ------
     DataError
         If the list cannot be read or names no image, or, with the line's number, if a line leaves
-        the root, names an image again, or its label does not fit the others.
+        the root, names an image again, or its label does not fit the others; or if a line names no
+        file, but a part of it does.
     """
     entries = _entries(path, root)
     if not entries:
@@ -115,6 +120,8 @@ def _entries(path: Path, root: Path) -> dict[str, _Entry]:
                 f"{printable(written)} is not a path within the dataset's root "
                 f"{printable(str(root))}; paths are relative to it and must not lead out of it",
             )
+        if (problem := _misread(written, image_id, real_root)) is not None:
+            raise _at(path, number, problem)
         if image_id in entries:
             raise _at(
                 path,
@@ -134,3 +141,28 @@ def _image_id(written: str, real_root: str) -> str | None:
     real = os.path.realpath(os.path.join(real_root, image_id))  # noqa: PTH118 - no Path.realpath
     inside = os.path.commonpath([real, real_root]) == real_root
     return image_id if inside else None
+
+
+def _misread(written: str, image_id: str, root: str) -> str | None:
+    """Say what is wrong with a line that names no file, where a part of it names one."""
+
+    def is_file(name: str) -> bool:
+        return bool(name) and "\0" not in name and Path(root, name).is_file()
+
+    if is_file(image_id):
+        return None
+    missing = f"{printable(written)} does not exist, but"
+    bare = written.strip(_AROUND).replace("\\", "/")
+    if is_file(bare):
+        return f"{missing} {printable(bare)} does; write the path like that"
+    for separator in _SEPARATOR.finditer(written):
+        before = written[: separator.start()].strip(_AROUND)
+        after = written[separator.end() :].strip(_AROUND)
+        if is_file(before):
+            return (
+                f"{missing} {printable(before)} does; a tab stands before the label, found "
+                f"{separator[0]!r}"
+            )
+        if is_file(after):
+            return f"{missing} {printable(after)} does; a line is the path, a tab and the label"
+    return None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from vitfeat.data.companions import Companion
 from vitfeat.data.folders import Folder, Tally
-from vitfeat.data.images import image_extensions, printable
+from vitfeat.data.images import printable
 from vitfeat.data.views.settings import ViewSettings
 from vitfeat.errors import DataError
 
@@ -100,10 +100,10 @@ def where(spec: DatasetSpec) -> Path:
     return spec.root / (spec.split or "")
 
 
-def no_images(spec: DatasetSpec, expected: str) -> DataError:
-    """Make the error of a folder without images."""
+def no_images(spec: DatasetSpec, tally: Tally, expected: str) -> DataError:
+    """Make the error of a folder without images, of which a search has counted other files."""
+    others = "".join(f"; {note}" for note in tally.unread_notes())
     return DataError(
-        f"dataset {spec.name}: no images in {printable(str(where(spec)))}; {expected}, "
-        f"looked for files that end in {' '.join(sorted(image_extensions()))}; "
-        f"set datasets.{spec.name}.root"
+        f"dataset {spec.name}: no images in {printable(str(where(spec)))} (.jpg, .png, .tif, .webp "
+        f"and so on){others}; {expected}; set datasets.{spec.name}.root"
     )

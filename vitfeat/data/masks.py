@@ -12,6 +12,7 @@ import io
 import os
 import struct
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,9 @@ from vitfeat.data.images import ImageError, read_bytes
 from vitfeat.files import replacing
 
 Mask = NDArray[np.uint8]
+
+VOID = 255
+"""Number of pixels that a mask says nothing of."""
 
 _START = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
 _GREY, _INDEXED = 0, 3
@@ -73,7 +77,13 @@ def read_mask(path: str | os.PathLike[str], size: tuple[int, int], name: str | N
     """
     called = str(path) if name is None else name
     data = read_bytes(Path(path), called)
-    depth, colour_type = _kind(data, called, size)
+    width, height, depth, colour_type = _header(data, called)
+    if (height, width) != size:
+        raise ImageError(
+            called,
+            f"the mask has {width} x {height} pixels, its frame {size[1]} x {size[0]}; "
+            "take both from the same resolution of the dataset",
+        )
     try:
         with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
             values = np.asarray(image if colour_type == _INDEXED else image.convert("L"))
@@ -87,34 +97,41 @@ def read_mask(path: str | os.PathLike[str], size: tuple[int, int], name: str | N
     return np.asarray(values, dtype=np.uint8)
 
 
-def check_mask(path: str | os.PathLike[str], size: tuple[int, int], name: str) -> None:
-    """Check a mask by its header alone: see :func:`read_mask`.
+def mask_size(path: str | os.PathLike[str], name: str) -> tuple[int, int]:
+    """Read width and height of a mask from its header.
 
     Raises
     ------
     ImageError
-        The file cannot be read, is no such PNG, or not of the frame's size.
+        The file cannot be read or is no such PNG.
     """
-    _kind(read_bytes(Path(path), name, len(_START) + 10), name, size)
+    header = _header(read_bytes(Path(path), name, len(_START) + 10), name)
+    return header.width, header.height
 
 
-def _kind(data: bytes, name: str, size: tuple[int, int]) -> tuple[int, int]:
-    """Check a PNG's header before anything is decoded; return bits a pixel and colour type."""
+class _Header(NamedTuple):
+    width: int
+    height: int
+    depth: int
+    colour_type: int
+
+
+def _header(data: bytes, name: str) -> _Header:
+    """Check a PNG's header before anything is decoded."""
     if not data.startswith(_START) or len(data) < len(_START) + 10:
         raise ImageError(name, "no PNG file; masks are indexed PNGs of object numbers")
-    width, height, depth, colour_type = struct.unpack_from(">IIBB", data, len(_START))
-    if colour_type not in (_GREY, _INDEXED) or depth > 8:
-        found = _COLOUR_TYPES.get(colour_type, f"{depth}-bit values")
+    header = _Header(*struct.unpack_from(">IIBB", data, len(_START)))
+    if header.colour_type not in (_GREY, _INDEXED) or header.depth > 8:
+        found = _COLOUR_TYPES.get(header.colour_type, f"{header.depth}-bit values")
         raise ImageError(
             name, f"a PNG of {found}, not of object numbers; save the mask as an indexed PNG"
         )
-    if (height, width) != size:
-        raise ImageError(
-            name,
-            f"the mask has {width} x {height} pixels, its frame {size[1]} x {size[0]}; "
-            "take both from the same resolution of the dataset",
-        )
-    return depth, colour_type
+    return header
+
+
+def objects_in(mask: Mask) -> tuple[int, ...]:
+    """Return the numbers of the objects that a mask holds, ascending."""
+    return tuple(number for number in np.unique(mask).tolist() if number not in (0, VOID))
 
 
 def write_mask(path: str | os.PathLike[str], mask: Mask) -> None:

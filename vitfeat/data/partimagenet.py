@@ -20,13 +20,14 @@ from vitfeat.data.instances import (
     Annotation,
     Instances,
     Picture,
+    RegionTally,
     read_instances,
     require_file,
     require_folder,
-    require_size,
 )
 from vitfeat.data.listing import Candidate, Listing
 from vitfeat.data.regions import unite
+from vitfeat.data.sizes import require_size
 from vitfeat.errors import DataError
 from vitfeat.text import plural
 
@@ -101,8 +102,10 @@ def find(spec: DatasetSpec, tally: Tally) -> Listing:
     return Listing(iter(found), has_labels=True)
 
 
-def regions(spec: DatasetSpec, index: Index) -> list[RegionRow]:
+def regions(spec: DatasetSpec, index: Index, notes: list[str]) -> list[RegionRow]:
     """Read the parts and objects of the index's images, in its order.
+
+    Adds to the notes how many parts are crowds, have no pixel, or reach beyond their image.
 
     Returns
     -------
@@ -120,10 +123,14 @@ def regions(spec: DatasetSpec, index: Index) -> list[RegionRow]:
     splits = _splits(spec, masks=True)
     numbers = {name: number for number, name in enumerate(_superclasses(splits))}
     rows: list[RegionRow] = []
+    tally = RegionTally()
     for place, image_id in enumerate(index.image_id):
         split = _split_of(spec, splits, image_id)
-        require_size(split.instances, split.picture(image_id), index, place)
-        rows += _rows(split, image_id, numbers)
+        picture = split.picture(image_id)
+        size = (picture.width, picture.height)
+        require_size(spec, index, place, size, split.instances.where)
+        rows += _rows(split, image_id, numbers, tally)
+    notes += tally.notes()
     return rows
 
 
@@ -137,7 +144,9 @@ def _split_of(spec: DatasetSpec, splits: list[_Split], image_id: str) -> _Split:
     )
 
 
-def _rows(split: _Split, image_id: str, numbers: dict[str, int]) -> Iterator[RegionRow]:
+def _rows(
+    split: _Split, image_id: str, numbers: dict[str, int], tally: RegionTally
+) -> Iterator[RegionRow]:
     """Yield the parts of an image, then its objects."""
     instances, picture = split.instances, split.picture(image_id)
     size = picture.height, picture.width
@@ -145,6 +154,7 @@ def _rows(split: _Split, image_id: str, numbers: dict[str, int]) -> Iterator[Reg
     for annotation in split.by_image.get(split.ids[_name(image_id)], []):
         category = instances.categories[annotation.category]
         mask = instances.counts(annotation)
+        tally.add(image_id, annotation, mask, picture)
         parts.setdefault(category.supercategory, []).append(mask)
         yield RegionRow(
             image_id,
@@ -201,7 +211,7 @@ def _annotated(spec: DatasetSpec, split: _Split, tally: Tally) -> list[str]:
     ids = split.ids
     present: dict[str, str] = {}
     unnamed = 0
-    for image_id in images_below(spec.root, split.folder, tally):
+    for image_id in images_below(spec.root, split.folder, tally, "keep"):
         name = _name(image_id)
         if name not in ids:
             unnamed += 1

@@ -133,6 +133,23 @@ def compress(segmentation: Any, height: int, width: int) -> str:
     return str(found["counts"], "ascii")
 
 
+def area(counts: str, height: int, width: int) -> int:
+    """Return how many pixels a mask has, as :func:`compress` gives it."""
+    return int(rle.area({"size": [height, width], "counts": counts.encode("ascii")}))
+
+
+def reaches_out(segmentation: Any, height: int, width: int) -> bool:
+    """Tell whether a polygon, as :func:`compress` takes it, is more than a pixel out of the image.
+
+    Run lengths never are.
+    """
+    if not isinstance(segmentation, list):
+        return False
+    size = np.array([width, height])
+    corners = (_points(polygon) for polygon in segmentation)
+    return any(bool(((points < -1) | (points > size + 1)).any()) for points in corners)
+
+
 def unite(masks: Sequence[str], height: int, width: int) -> str:
     """Join masks of one image, as :func:`compress` gives them: what any of them covers."""
     if not masks:

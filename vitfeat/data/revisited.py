@@ -90,7 +90,7 @@ def find(spec: DatasetSpec, tally: Tally) -> Listing:
     jpg = _folder(spec)
     boxes = {query.name: None if spec.whole_query else query.box for query in annotations.queries}
     named = sorted(f"{name}{EXTENSION}" for name in (*annotations.database, *boxes))
-    tally.ignored_files += jpg.others
+    tally.pass_over(jpg)
     if beside := len(set(jpg.images).difference(named)):
         tally.remarks.append(f"{plural(beside, 'image')} ignored, in no list of the annotations")
     rows = (
@@ -100,12 +100,12 @@ def find(spec: DatasetSpec, tally: Tally) -> Listing:
     return Listing(rows, has_labels=False)
 
 
-def relevance(spec: DatasetSpec, index: Index) -> list[RelevanceRow]:
+def relevance(spec: DatasetSpec, index: Index, notes: list[str]) -> list[RelevanceRow]:
     """Read what is relevant to the queries that are in an index.
 
     Rows stand in the order of the file's queries, of each by grade. Database images that are not
     in the index are left out, so that a query may lose all that is relevant to it: it then has the
-    one row of a query to which nothing is relevant.
+    one row of a query to which nothing is relevant. The notes say how many were left out.
 
     Raises
     ------
@@ -132,6 +132,10 @@ def relevance(spec: DatasetSpec, index: Index) -> list[RelevanceRow]:
             if ids[place] in held
         ]
         rows += graded or [RelevanceRow(image_id(query.name), "", "")]
+    if lost := len(annotations.queries) - len(queries):
+        notes.append(f"{plural(lost, 'query image')} left out, not in the index")
+    if lost := len(ids) - len(held.intersection(ids)):
+        notes.append(f"{plural(lost, 'database image')} left out, not in the index")
     return rows
 
 

@@ -11,7 +11,7 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import NamedTuple, ParamSpec, TypeVar
 
-from vitfeat.data.images import ImageError, image_size, read_bytes, rgb_from_bytes
+from vitfeat.data.images import Facts, ImageError, facts_of, read_bytes
 from vitfeat.data.listing import Candidate
 from vitfeat.data.spec import DatasetSpec
 from vitfeat.errors import DataError
@@ -29,8 +29,7 @@ _AHEAD = 3
 class Contents(NamedTuple):
     """What a usable image file holds."""
 
-    width: int
-    height: int
+    facts: Facts
     n_bytes: int
     sha256: str
 
@@ -49,16 +48,13 @@ def _look(names: list[str], settings: _Settings) -> list[Contents | ImageError]:
     for name in names:
         try:
             data = read_bytes(root / name, name)
-            if decode:
-                size = rgb_from_bytes(
-                    data, name, min_side=min_side, max_megapixels=max_megapixels
-                ).size
-            else:
-                size = image_size(data, name, min_side=min_side, max_megapixels=max_megapixels)
+            facts = facts_of(
+                data, name, decode=decode, min_side=min_side, max_megapixels=max_megapixels
+            )
         except ImageError as error:
             results.append(error)
         else:
-            results.append(Contents(*size, len(data), hashlib.sha256(data).hexdigest()))
+            results.append(Contents(facts, len(data), hashlib.sha256(data).hexdigest()))
     return results
 
 

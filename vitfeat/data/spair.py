@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -21,6 +22,7 @@ from vitfeat.data.folders import Folder, Tally
 from vitfeat.data.images import printable
 from vitfeat.data.instances import require_folder
 from vitfeat.data.listing import Candidate, Listing
+from vitfeat.data.sizes import require_size
 from vitfeat.errors import DataError
 from vitfeat.text import plural
 
@@ -106,12 +108,13 @@ def _require_inside(folder: Path, pair: Pair) -> None:
         )
 
 
-def points(spec: DatasetSpec, index: Index) -> list[PointRow]:
+def points(spec: DatasetSpec, index: Index, notes: list[str]) -> list[PointRow]:
     """Read the keypoints that are visible in both images of a pair, in the order of the pairs.
 
     Places and boxes are as annotated: x and y count pixels from 0, a whole number being the centre
     of a pixel. Pairs of which the index lacks an image are left out; the others keep their numbers,
-    which count all pairs of the split.
+    which count all pairs of the split. The notes say how many pairs and keypoints are left out, and
+    what lies beyond its image.
 
     Raises
     ------
@@ -120,6 +123,7 @@ def points(spec: DatasetSpec, index: Index) -> list[PointRow]:
     """
     row_of = {image_id: row for row, image_id in enumerate(index.image_id)}
     rows: list[PointRow] = []
+    tally: Counter[str] = Counter()
     n_pairs = used = 0
     for number, pair in enumerate(pairs(spec)):
         n_pairs += 1
@@ -127,15 +131,47 @@ def points(spec: DatasetSpec, index: Index) -> list[PointRow]:
             continue
         used += 1
         for side in (pair.source, pair.target):
-            _require_size(pair, side, index, row_of[side.image_id])
-        rows += _rows(number, pair)
+            require_size(spec, index, row_of[side.image_id], side.size, pair.where)
+        of_pair = list(_rows(number, pair))
+        rows += of_pair
+        tally["hidden"] += len(pair.numbers) - len(of_pair)
+        tally["empty"] += not of_pair
+        tally["box"] += _beyond_box(pair)
+        tally["moved"] += sum(_is_beyond(row, pair) for row in of_pair)
     if not used:
         raise DataError(
             f"dataset {spec.name}: its index has both images of none of the "
             f"{plural(n_pairs, 'pair')} of {PAIRS}/{spec.split}; take more images "
             f"(datasets.{spec.name}.limit, per_class), or make the index anew"
         )
+    tally["lost"] = n_pairs - used
+    notes += [f"{plural(tally[key], noun)} {words}" for key, noun, words in _NOTED if tally[key]]
     return rows
+
+
+_NOTED = (
+    ("lost", "pair", "left out, of which the index lacks an image"),
+    ("empty", "pair", "without a keypoint that both images show, in no score"),
+    ("hidden", "keypoint", "left out, not visible in one of the images (null)"),
+    ("moved", "keypoint", "up to a pixel beyond an image, taken at its border in the source"),
+    ("box", "target box", "more than a pixel beyond the image, used as annotated"),
+)
+
+
+def _is_beyond(row: PointRow, pair: Pair) -> bool:
+    """Tell whether a place of a keypoint is beyond the centres of its image's outermost pixels."""
+    places = (row.source_x, row.source_y), (row.target_x, row.target_y)
+    return any(
+        not 0 <= at <= n - 1
+        for place, side in zip(places, (pair.source, pair.target), strict=True)
+        for at, n in zip(place, side.size, strict=True)
+    )
+
+
+def _beyond_box(pair: Pair) -> bool:
+    left, top, right, bottom = pair.box
+    width, height = pair.target.size
+    return left < -1 or top < -1 or right > width + 1 or bottom > height + 1
 
 
 def _rows(number: int, pair: Pair) -> Iterator[PointRow]:
@@ -152,16 +188,6 @@ def _rows(number: int, pair: Pair) -> Iterator[PointRow]:
                 *target,
                 *pair.box,
             )
-
-
-def _require_size(pair: Pair, side: Side, index: Index, row: int) -> None:
-    width, height = int(index.width[row]), int(index.height[row])
-    if (width, height) != side.size:
-        raise DataError(
-            f"{pair.where}: {printable(side.image_id)} has {side.size[0]} x {side.size[1]} pixels "
-            f"by it, but {width} x {height} in truth; keypoints fit the images that they were set "
-            "in only, restore the original"
-        )
 
 
 def pairs(spec: DatasetSpec) -> Iterator[Pair]:
@@ -254,6 +280,12 @@ def _read(path: Path, where: str) -> Pair:
             f"{where}: trg_bndbox must be left, top, right and bottom of a box, found "
             f"{_shown(content['trg_bndbox'])}; {_UNPACK}"
         )
+    width, height = target.size
+    if right <= 0 or bottom <= 0 or left >= width or top >= height:
+        raise DataError(
+            f"{where}: trg_bndbox {_shown(content['trg_bndbox'])} holds no pixel of its image of "
+            f"{width} x {height}; {_UNPACK}, or correct it"
+        )
     return Pair(where, category, source, target, (left, top, right, bottom), numbers)
 
 
@@ -284,12 +316,24 @@ def _side(content: dict[str, Any], side: str, category: str, where: str) -> Side
         raise DataError(
             f"{where}: {key} must be a list of places, found {_shown(places)}; {_UNPACK}"
         )
-    found = [None if place is None else _place(place, key, where) for place in places]
+    found = [
+        None if place is None else _place(place, (width, height), f"keypoint {number}", key, where)
+        for number, place in enumerate(places)
+    ]
     return Side(f"{IMAGES}/{category}/{name}", (int(width), int(height)), found)
 
 
-def _place(place: Any, key: str, where: str) -> Point:
+def _place(place: Any, size: Point, which: str, key: str, where: str) -> Point:
+    """Read the place of a keypoint, which may be a pixel beyond its image."""
     x, y = _finite(place, 2, key, where)
+    far = any(not -1 <= at <= n for at, n in zip((x, y), size, strict=True))
+    # A pixel beyond both sides is no place, but what some tools write for what is not visible.
+    if far or (x, y) == (-1, -1):
+        raise DataError(
+            f"{where}: {key}, {which} (counted from 0) is at {_shown(place)}, outside the image of "
+            f"{size[0]:g} x {size[1]:g}; correct it, or write null for a keypoint that is not "
+            "visible"
+        )
     return x, y
 
 

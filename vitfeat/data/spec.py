@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
+from vitfeat.data.images import Orientation
 from vitfeat.data.layouts import LAYOUTS
 from vitfeat.data.views.settings import ViewSettings
 from vitfeat.errors import ConfigError
@@ -40,6 +41,9 @@ class DatasetSpec:
         officially, or the ``whole`` image.
     view
         How images become inputs; the layout's usual view if not given.
+    orientation
+        Whether images are used as they are ``stored``, as the published models saw theirs, or
+        turned as their ``exif`` says, as viewers show them. Annotations are of the same.
     on_error
         What an unusable image does: ``"stop"`` or ``"skip"``.
     min_side
@@ -64,6 +68,7 @@ class DatasetSpec:
     per_superclass: int | None = None
     query_crop: Literal["box", "whole"] = "box"
     view: ViewSettings | None = None
+    orientation: Orientation = "stored"
     on_error: Literal["stop", "skip"] = "stop"
     min_side: int = 8
     max_megapixels: float = 80.0
@@ -95,6 +100,8 @@ class DatasetSpec:
             value = getattr(self, key)
             if value is not None and value < 1:
                 raise self.error(key, f"{value} is below 1")
+        if self.orientation not in ("stored", "exif"):
+            raise self.error("orientation", f"{self.orientation!r} is not one of stored, exif")
         if self.on_error not in ("stop", "skip"):
             raise self.error("on_error", f"{self.on_error!r} is not one of stop, skip")
         if not 0 < self.max_megapixels < float("inf"):
@@ -161,6 +168,7 @@ _TYPES: dict[str, tuple[tuple[type, ...], str]] = {
     "per_superclass": ((int,), "a whole number"),
     "query_crop": ((str,), "a text"),
     "view": ((Mapping,), "a mapping"),
+    "orientation": ((str,), "a text"),
     "on_error": ((str,), "a text"),
     "min_side": ((int,), "a whole number"),
     "max_megapixels": ((int, float), "a number"),

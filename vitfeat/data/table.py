@@ -77,6 +77,26 @@ def read_table(path: Path, header: Sequence[str]) -> Iterator[tuple[int, list[st
         raise damaged(path, reader.line_num, str(error)) from None
 
 
+def read_header(path: Path) -> tuple[str, ...]:
+    """Read the names of a CSV file's columns.
+
+    Raises
+    ------
+    DataError
+        If the file cannot be read or has none.
+    """
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            header = next(csv.reader(file), None)
+    except OSError as error:
+        raise DataError(f"{printable(str(path))} cannot be read: {error.strerror}") from None
+    except (UnicodeDecodeError, csv.Error):
+        header = None
+    if not header:
+        raise DataError(f"{printable(str(path))} is no table: it has no line of columns")
+    return tuple(header)
+
+
 def write_notes(path: Path, notes: Iterable[str]) -> None:
     """Write what was noticed while the table at ``path`` was made."""
     with replacing(_notes_path(path)) as partial:

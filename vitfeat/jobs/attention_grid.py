@@ -10,7 +10,7 @@ import torch
 from vitfeat.analysis.attention.map_grids import image_maps
 from vitfeat.analysis.attention.maps import positions
 from vitfeat.analysis.attention.summary import Tokens
-from vitfeat.data.images import open_rgb
+from vitfeat.data.images import Orientation, open_rgb
 from vitfeat.data.tensors import normalise
 from vitfeat.data.views import SquareView
 from vitfeat.errors import AnalysisError
@@ -38,6 +38,7 @@ def write_attention_grid(
     looks: Looks,
     kinds: Sequence[str] = ("position_layer",),
     layer: str | int = "last",
+    orientation: Orientation = "stored",
     maps: Path | None = None,
     log: Log = lambda _: None,
 ) -> list[Path]:
@@ -46,7 +47,7 @@ def write_attention_grid(
     Parameters
     ----------
     image
-        A file of any kind that Pillow decodes by itself.
+        A file of any kind that :mod:`vitfeat.data.images` reads.
     backbone
         The model, on the CPU.
     out
@@ -57,6 +58,8 @@ def write_attention_grid(
         Out of :data:`vitfeat.analysis.attention.map_grids.KINDS`.
     layer
         Of the grid head x position, by name or number.
+    orientation
+        Whether the image is turned as its EXIF says.
     maps
         Folder for a file of every map; none are written if not given.
     log
@@ -82,7 +85,7 @@ def write_attention_grid(
     if len(numbers) != 1:
         raise AnalysisError(f"layer {layer!r}: one layer is needed, by name or number")
     view = SquareView(backbone.image_size, backbone.entry.crop_fraction, backbone.interpolation)
-    picture = view(open_rgb(image))
+    picture = view(open_rgb(image, orientation, log=log))
     pixels = normalise(torch.from_numpy(picture)[None], backbone.mean, backbone.std)
     attention = collect(backbone, pixels, ("attention",))["attention"][0].float().numpy()
     found = image_maps(

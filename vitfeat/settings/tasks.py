@@ -103,6 +103,7 @@ class VideoSettings:
     top: int
     temperature: float
     normalise: str
+    objects: str
     masks: str
 
     def required_taps(self) -> Mapping[str, Limit]:

@@ -1,7 +1,7 @@
 r"""J and F: how well predicted masks of objects follow a video, as DAVIS-2017 scores them.
 
-A mask is a picture of object numbers: 0 is background, 1 to n the objects. In the truth, 255 (void)
-and numbers beyond n count as background too: the official semi-supervised evaluation leaves out no
+A mask is a picture of object numbers: 0 is background. In the truth, 255 (void) and numbers that
+are not scored count as background too: the official semi-supervised evaluation leaves out no
 pixels, and follows only objects of the first frame. Of every object and frame there are
 
 * J, the region similarity, and
@@ -34,9 +34,6 @@ from vitfeat.text import plural
 Mask = NDArray[np.uint8]
 Binary = NDArray[np.bool_]
 Floats = NDArray[np.float64]
-
-VOID = 255
-"""Number of pixels that the truth says nothing of."""
 
 RECALL = 0.5
 """Frames above this score are found."""
@@ -72,11 +69,14 @@ class SequenceScores:
     Attributes
     ----------
     j, f
-        float64 (object, frame): of objects 1 to n, in the frames without the first and the last.
+        float64 (object, frame): in the frames without the first and the last.
+    numbers
+        Of the objects.
     """
 
     j: Floats
     f: Floats
+    numbers: tuple[int, ...]
 
     @property
     def n_objects(self) -> int:
@@ -90,25 +90,17 @@ class SequenceScores:
 
     def records(self) -> Iterator[Record]:
         """Yield all scores of every object in turn, in the order of :data:`SCORES`."""
-        for place in range(self.n_objects):
+        for place, number in enumerate(self.numbers):
             of = {"j": statistics(self.j[place]), "f": statistics(self.f[place])}
             both = (of["j"].mean + of["f"].mean) / 2
-            yield Record("jf_mean", place + 1, self.n_frames, both)
+            yield Record("jf_mean", number, self.n_frames, both)
             for letter, found in of.items():
                 for name, value in zip(STATISTICS, found, strict=True):
-                    yield Record(f"{letter}_{name}", place + 1, self.n_frames, value)
-
-
-def count_objects(first: Mask) -> int:
-    """Return n of the objects 1 to n that the first mask of a sequence holds.
-
-    The highest number counts, void apart: an object that is not in it all the same is scored too.
-    """
-    return max((number for number in np.unique(first).tolist() if number != VOID), default=0)
+                    yield Record(f"{letter}_{name}", number, self.n_frames, value)
 
 
 def score_sequence(
-    truth: Iterable[Mask], predicted: Iterable[Mask], n_objects: int
+    truth: Iterable[Mask], predicted: Iterable[Mask], objects: Sequence[int]
 ) -> SequenceScores:
     """Score the predicted masks of a sequence.
 
@@ -116,8 +108,8 @@ def score_sequence(
     ----------
     truth, predicted
         uint8 (H, W) of every frame, the first and the last too; read one at a time.
-    n_objects
-        As :func:`count_objects` gives it.
+    objects
+        Numbers of the objects that are scored.
 
     Raises
     ------
@@ -125,10 +117,10 @@ def score_sequence(
         Fewer than three frames or no object, masks of unlike sizes or not as many on both sides,
         or a predicted number that is no object.
     """
-    if n_objects < 1:
+    if not objects:
         raise AnalysisError("a sequence is scored by its objects: the first mask holds none")
     scored = [
-        _frame(number, true, guess, n_objects)
+        _frame(number, true, guess, objects)
         for number, true, guess in _between(_paired(truth, predicted))
     ]
     if not scored:
@@ -136,7 +128,7 @@ def score_sequence(
             "a sequence is scored without its first and its last frame: it needs three or more"
         )
     values = np.array(scored)
-    return SequenceScores(values[:, :, 0].T.copy(), values[:, :, 1].T.copy())
+    return SequenceScores(values[:, :, 0].T.copy(), values[:, :, 1].T.copy(), tuple(objects))
 
 
 def summary(scores: Sequence[SequenceScores]) -> dict[str, float]:
@@ -239,21 +231,23 @@ def _between(pairs: Iterator[tuple[Mask, Mask]]) -> Iterator[tuple[int, Mask, Ma
         held = pair
 
 
-def _frame(number: int, truth: Mask, predicted: Mask, n_objects: int) -> list[tuple[float, float]]:
+def _frame(
+    number: int, truth: Mask, predicted: Mask, objects: Sequence[int]
+) -> list[tuple[float, float]]:
     """Return J and F of every object of a frame."""
     if truth.shape != predicted.shape or truth.ndim != 2:
         raise AnalysisError(
             f"frame {number}: the predicted mask is of shape {predicted.shape}, the true one of "
             f"{truth.shape}; both must be (height, width) of the frame"
         )
-    highest = int(predicted.max(initial=0))
-    if highest > n_objects:
+    others = np.setdiff1d(predicted, [0, *objects])
+    if others.size:
         raise AnalysisError(
-            f"frame {number}: the predicted mask holds object {highest}, but the sequence has "
-            f"{plural(n_objects, 'object')}"
+            f"frame {number}: the predicted mask holds object {others[-1]}, but the objects of the "
+            f"sequence are {', '.join(map(str, objects))}"
         )
     scored = []
-    for one in range(1, n_objects + 1):
+    for one in objects:
         true, guess = truth == one, predicted == one
         scored.append((region_similarity(true, guess), boundary_measure(true, guess)))
     return scored

@@ -21,7 +21,7 @@ def video_settings():
     settings = CONFIG.analyses.video
     if settings is None:
         return {}
-    keys = ("context", "neighbourhood", "top", "temperature", "normalise")
+    keys = ("context", "neighbourhood", "top", "temperature", "normalise", "objects")
     return {
         **{key: getattr(settings, key) for key in keys},
         "masks": None if settings.masks == "none" else settings.masks,

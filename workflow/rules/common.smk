@@ -179,7 +179,10 @@ def index_settings(spec):
     keys = ("layout", "root", "split", "list", "per_class", "limit", "per_superclass", "on_error")
     settings = {k: getattr(spec, k) for k in (*keys, "min_side", "max_megapixels")}
     # Only where it is not the usual: what no flag says is no param that a change could touch.
-    return settings | ({"query_crop": "whole"} if spec.whole_query else {})
+    unusual = {"query_crop": "whole"} if spec.whole_query else {}
+    if spec.orientation != "stored":
+        unusual["orientation"] = spec.orientation
+    return settings | unusual
 
 
 def annotations(dataset):

@@ -66,7 +66,8 @@ rule annotations:
         index=f"{RESULTS}/datasets/{{dataset}}.csv",
         files=lambda wildcards: dataset_folders(CONFIG.datasets[wildcards.dataset]),
     output:
-        update(f"{RESULTS}/datasets/{{kind}}/{{dataset}}.csv"),
+        table=update(f"{RESULTS}/datasets/{{kind}}/{{dataset}}.csv"),
+        notes=update(f"{RESULTS}/datasets/{{kind}}/{{dataset}}.notes.txt"),
     log:
         f"{RESULTS}/logs/annotations/{{kind}}/{{dataset}}.log",
     benchmark:
@@ -85,4 +86,4 @@ rule annotations:
         flags=lambda wildcards: flags(index_settings(CONFIG.datasets[wildcards.dataset])),
     shell:
         "python -m vitfeat annotations {wildcards.dataset} {params.flags} --index {input.index:q} "
-        "--out {output:q} --log {log:q}"
+        "--out {output.table:q} --log {log:q}"

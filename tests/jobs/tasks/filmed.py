@@ -110,7 +110,7 @@ def indexed(root: Path) -> Films:
     index = build_index(spec, log=lambda _: None)
     found = Films(root, index)
     index.write(found.index_path)
-    write_table(found.frames_path, FrameRow, frames(spec, index))
+    write_table(found.frames_path, FrameRow, frames(spec, index, []))
     return found
 
 

@@ -86,7 +86,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     index = build_index(spec, log=lambda _: None)
     path = root / "index.csv"
     index.write(path)
-    return Dataset(root, index, path, read_pairs(spec, index))
+    return Dataset(root, index, path, read_pairs(spec, index, []))
 
 
 def content_of(dataset: Dataset, kind: str = "padded", **more: Any) -> Features:

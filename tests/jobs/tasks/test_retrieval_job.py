@@ -339,7 +339,7 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Drawn:
     spec = DatasetSpec("d", "revisited", folder / "images")
     index = build_index(spec, log=lambda _: None)
     index.write(folder / "index.csv")
-    write_table(folder / "relevance.csv", RelevanceRow, relevance(spec, index))
+    write_table(folder / "relevance.csv", RelevanceRow, relevance(spec, index, []))
     content = Indexed(taps=("cls", "spatial"), n_images=len(index), index=index)
     content.write(folder / "d" / "m.zarr")
     return Drawn(
@@ -362,7 +362,7 @@ def test_the_figure_shows_the_first_results(drawn: Drawn, tmp_path: Path) -> Non
     place = {image: row for row, image in enumerate(index.image_id)}
     known = {
         (r.query, r.image): r.grade
-        for r in relevance(DatasetSpec("d", "revisited", drawn.root), index)
+        for r in relevance(DatasetSpec("d", "revisited", drawn.root), index, [])
     }
     queries = {query for query, _ in known}
     cls = Indexed(taps=("cls", "spatial"), n_images=len(index), index=index).arrays()["cls"]

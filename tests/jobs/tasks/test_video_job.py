@@ -136,7 +136,9 @@ def test_scores_are_those_of_the_masks_of_every_layer(
                 to_mask(labels, box, (24, 32), normalise)
                 for labels in propagate(frames, first, SETTINGS)
             ]
-            for record in score_sequence(truth, [truth[0], *masks], n_objects).records():
+            for record in score_sequence(
+                truth, [truth[0], *masks], range(1, n_objects + 1)
+            ).records():
                 group = f"{name}/{record.number}"
                 assert value(rows, layer, record.score, group) == pytest.approx(record.value)
                 if record.score == "j_mean":

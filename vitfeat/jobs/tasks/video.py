@@ -59,6 +59,7 @@ def write_video(
     *,
     settings: Propagation,
     normalise: str = "none",
+    objects: str = "first_mask",
     masks: str | int | Sequence[str | int] | None = None,
     folder: Path | None = None,
     figure: Path | None = None,
@@ -78,6 +79,8 @@ def write_video(
         The table to write, of TaskRow. It has no rows where no sequence has masks of all frames.
     settings, normalise
         How labels are propagated, and made masks of; see :func:`vitfeat.tasks.soft_masks.to_mask`.
+    objects
+        Which objects are scored; see :func:`vitfeat.jobs.tasks.videos.videos`.
     masks
         Layers whose masks are written, by name or number; None for none.
     folder
@@ -113,7 +116,7 @@ def write_video(
     followed = unscored = 0
     # Products are small: BLAS' own threads would wait for each other more than they work.
     with threadpool_limits(1), ThreadPoolExecutor(threads) as pool:
-        for video in videos(store, index, frames, root, log):
+        for video in videos(store, index, frames, root, log, objects):
             shown = Shown(video) if drawn is not None and drawn.takes(video.name) else None
             followed += 1
 
@@ -264,7 +267,7 @@ def _followed(masks: Iterator[Mask], video: Video) -> Followed:
             yield mask
 
     if video.truth is not None and video.is_scored:
-        return Followed(score_sequence(video.truth, noted(), video.n_objects), found)
+        return Followed(score_sequence(video.truth, noted(), video.scored), found)
     for _ in noted():
         pass
     return Followed(None, found)

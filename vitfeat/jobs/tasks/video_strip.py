@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from vitfeat.data.companions import FrameRow
-from vitfeat.data.images import open_rgb, printable
+from vitfeat.data.images import printable
 from vitfeat.data.index import Index
+from vitfeat.data.indexed import indexed_image, rgb_of
 from vitfeat.jobs.tasks.videos import Video
 from vitfeat.plots.tasks.video import StripRow, spread
 from vitfeat.tasks.segmentation_scores import SequenceScores
@@ -83,11 +84,11 @@ class Shown:
             mean = np.mean([one.value for one in scores.records() if one.score == "jf_mean"])
             caption = f"{caption}: J&F {mean:.3f}"
         numbers = sorted(self.masks)
-        names = [index.image_id[video.rows[number]] for number in numbers]
+        images = [indexed_image(index, video.rows[number]) for number in numbers]
         return StripRow(
             caption=caption,
             numbers=numbers,
-            frames=[np.asarray(open_rgb(root / name)) for name in names],
+            frames=[np.asarray(rgb_of(image, root)) for image in images],
             predicted=[self.masks[number] for number in numbers],
             truth=[None if video.truth is None else video.truth[number] for number in numbers],
         )

@@ -13,10 +13,9 @@ from vitfeat.analysis.coverage import Box
 from vitfeat.data.companions import FrameRow
 from vitfeat.data.images import printable
 from vitfeat.data.index import Index
-from vitfeat.data.masks import read_mask
+from vitfeat.data.masks import VOID, objects_in, read_mask
 from vitfeat.errors import DataError
 from vitfeat.store.reader import FeatureStore
-from vitfeat.tasks.segmentation_scores import count_objects
 from vitfeat.tasks.soft_masks import (
     FirstLabels,
     Mask,
@@ -53,8 +52,8 @@ class Video:
         uint8 (height, width): the objects of the first frame.
     first
         The same as labels of tokens.
-    n_objects
-        Objects are 1 to this number.
+    scored
+        Numbers of the objects that are scored.
     truth
         Masks of all frames as they are annotated; None where frames beside the first have none.
     """
@@ -67,13 +66,13 @@ class Video:
     box: Box
     given: Mask
     first: FirstLabels
-    n_objects: int
+    scored: tuple[int, ...]
     truth: tuple[Mask, ...] | None
 
     @property
     def objects(self) -> list[int]:
         """Numbers of the objects that the first frame holds."""
-        return [int(number) for number in np.unique(self.given) if number]
+        return list(objects_in(self.given))
 
     @property
     def is_scored(self) -> bool:
@@ -82,12 +81,18 @@ class Video:
 
 
 def videos(
-    store: FeatureStore, index: Index, frames: Sequence[FrameRow], root: Path, log: Log
+    store: FeatureStore,
+    index: Index,
+    frames: Sequence[FrameRow],
+    root: Path,
+    log: Log,
+    objects: str = "first_mask",
 ) -> Iterator[Video]:
     """Read the videos of a table of frames, one at a time.
 
     Those whose first mask holds no object are left out, which the log says; and it says which
-    objects are too small for the token grid.
+    objects are too small for the token grid, and which numbers are scored or not against what one
+    may expect.
 
     Parameters
     ----------
@@ -99,6 +104,9 @@ def videos(
         The folder that masks are relative to.
     log
         Takes lines for people.
+    objects
+        Which objects are scored: those with a pixel in the ``first_mask``, or as the ``official``
+        evaluation has it all numbers up to the highest one in it.
 
     Raises
     ------
@@ -108,10 +116,11 @@ def videos(
     """
     places = {image_id: row for row, image_id in enumerate(index.image_id)}
     for name, group in groupby(frames, key=lambda frame: frame.sequence):
-        video = _video(store, index, places, name, list(group), root)
-        if not video.n_objects:
+        video = _video(store, index, places, name, list(group), root, objects)
+        if not video.scored:
             log(f"sequence {printable(name)}: its first mask holds no object: left out")
             continue
+        _note_scored(video, log)
         _note_small(video, log)
         yield video
 
@@ -123,6 +132,7 @@ def _video(
     name: str,
     frames: list[FrameRow],
     root: Path,
+    objects: str,
 ) -> Video:
     for frame in frames:
         if frame.image_id not in places:
@@ -149,7 +159,8 @@ def _video(
         read_mask(root / frame.mask, size, frame.mask)
         for frame in (frames if annotated else frames[:1])
     )
-    n_objects = count_objects(masks[0])
+    present = objects_in(masks[0])
+    highest = max(present, default=0)
     height, width = size
     rows_of_grid, columns_of_grid = (int(side) for side in store.grid_shapes[rows[0]])
     grid = (rows_of_grid, columns_of_grid)
@@ -165,11 +176,27 @@ def _video(
         size=size,
         tokens=tokens,
         box=box,
-        given=np.where(masks[0] > n_objects, np.uint8(0), masks[0]),
-        first=first_labels(masks[0], n_objects, box, kept),
-        n_objects=n_objects,
+        given=np.where(masks[0] > highest, np.uint8(0), masks[0]),
+        first=first_labels(masks[0], highest, box, kept),
+        scored=present if objects == "first_mask" else tuple(range(1, highest + 1)),
         truth=masks if annotated else None,
     )
+
+
+def _note_scored(video: Video, log: Log) -> None:
+    """Say which numbers one may expect to be scored and are not, or the other way round."""
+    where = f"sequence {printable(video.name)}"
+    absent = [number for number in range(1, max(video.objects)) if number not in video.objects]
+    if absent:
+        numbers = ", ".join(map(str, absent))
+        done = "scored" if absent[0] in video.scored else "not scored"
+        log(f"{where}: {numbers} of its objects without a pixel in the first mask: {done}")
+    later = set().union(*(objects_in(mask) for mask in video.truth or ())).difference(video.scored)
+    if later.difference(absent):
+        numbers = ", ".join(map(str, sorted(later.difference(absent))))
+        log(f"{where}: objects that come after its first mask, not scored: {numbers}")
+    if any((mask == VOID).any() for mask in video.truth or (video.given,)):
+        log(f"{where}: masks with pixels of 255 (void), which count as background")
 
 
 def _note_small(video: Video, log: Log) -> None:
