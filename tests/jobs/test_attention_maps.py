@@ -139,11 +139,13 @@ def test_a_pass_of_chosen_images_gives_what_the_pass_of_all_gives(
         assert run(*map_command(store, photos, out, *chosen)) == 0
         opened = open_store(store)
         stores.append((opened.image_ids, opened["attention"][:], opened.attributes))
-        tables.append([(out / f"{kind}.csv").read_bytes() for kind in KINDS])
+        found = sorted(out.glob("*/*.csv"))
+        tables.append({path.relative_to(out): path.read_bytes() for path in found})
     (ids, every, _), (some_ids, some, attributes) = stores
     assert some_ids == [ids[row] for row in rows]
     assert attributes["forward_images"] == 2
     np.testing.assert_array_equal(some, every[rows])
+    assert len(tables[0]) == 2 * len(KINDS)
     assert tables[0] == tables[1]
 
 
@@ -174,17 +176,48 @@ def test_maps_of_some_images_are_of_those_images(photos: Path) -> None:
     assert run(*map_command(store, photos, out, *asked)) == 0
     images = {name: photos / name for name in reversed(kept)}
     for kind in KINDS:
-        assert {p.name for p in out.glob(f"{kind}.*")} == {
-            f"{kind}.{s}" for s in ("png", "pdf", "csv")
+        assert {p.name for p in (out / kind).iterdir()} == {
+            f"{name}.{s}" for name in ("0-dog_e", "1-cat_c") for s in ("png", "pdf", "csv")
         }
-        table = numbers(out / f"{kind}.csv")
-        check(table, images, positions)
-        assert list(dict.fromkeys(key[0] for key in table)) == list(images)
-    by_position = numbers(out / "head_position.csv")
+        for place, (image, path) in enumerate(images.items()):
+            table = numbers(out / kind / f"{folder_name(place, image)}.csv")
+            check(table, {image: path}, positions)
+    by_position = numbers(out / "head_position/1-cat_c.csv")
     assert {key[1] for key in by_position} == {1}
     assert {key[2] for key in by_position} == {None, 0, 1, 2}
-    assert {key[3] for key in numbers(out / "head_layer.csv")} == {"0,2"}
-    assert {key[3] for key in numbers(out / "position_layer.csv")} == {*positions, "rollout"}
+    assert {key[3] for key in numbers(out / "head_layer/0-dog_e.csv")} == {"0,2"}
+    found = numbers(out / "position_layer/0-dog_e.csv")
+    assert {key[3] for key in found} == {*positions, "rollout"}
+
+
+def test_figures_of_images_that_are_no_longer_asked_for_go(photos: Path) -> None:
+    store, out = extracted(photos), photos.parent / "maps"
+    asked = ["--positions", "cls", "--ids"]
+    assert run(*map_command(store, photos, out, *asked, "cat/a.png", "cat/c.png")) == 0
+    own = out / "head_layer" / "0-notes.txt"
+    own.write_text("look at head 1")
+    assert run(*map_command(store, photos, out, *asked, "cat/c.png")) == 0
+    files = {f"0-cat_c.{suffix}" for suffix in ("png", "pdf", "csv")}
+    assert {p.name for p in (out / "position_layer").iterdir()} == files
+    assert {p.name for p in (out / "head_layer").iterdir()} == {*files, own.name}
+
+
+def test_figures_show_the_layers_that_are_asked_for_and_tables_all(
+    photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, drawn = extracted(photos), []
+    from vitfeat.jobs import map_files
+
+    draw = map_files.figure
+    monkeypatch.setattr(
+        map_files, "figure", lambda one, **more: drawn.append(one.grid) or draw(one, **more)
+    )
+    asked = ["--ids", "cat/a.png", "--positions", "cls", "--layers", "first", 2]
+    assert run(*map_command(store, photos, photos.parent / "maps", *asked)) == 0
+    assert [[cell.layer for cell in grid.cells[0]] for grid in drawn] == [[0, 2], [2], [0, 2]]
+    for kind in ("position_layer", "head_layer"):
+        table = numbers(photos.parent / "maps" / kind / "0-cat_a.csv")
+        assert {key[1] for key in table} == {0, 1, 2}
 
 
 def test_a_number_of_images_is_spread_over_those_that_are_kept(photos: Path) -> None:
@@ -208,7 +241,7 @@ def test_the_picture_is_the_crop_that_the_model_got(
 
     draw = map_files.figure
     monkeypatch.setattr(
-        map_files, "figure", lambda shown, **more: given.extend(shown) or draw(shown, **more)
+        map_files, "figure", lambda one, **more: given.append(one) or draw(one, **more)
     )
     assert run(*map_command(store, photos, photos.parent / "maps", "--ids", "dog/e.png")) == 0
     assert [one.caption for one in given] == ["dog/e.png (dog)"] * 3
@@ -223,7 +256,7 @@ def test_a_head_and_rows_without_cls_can_be_asked_for(photos: Path) -> None:
     assert run(*map_command(store, photos, out, *asked, "--scale", "common", "--smooth")) == 0
     true = attention_of(photos / "cat/a.png")[:, 2]
     shares = true[:, :, 1:] / true[:, :, 1:].sum(-1, keepdims=True)
-    for key, value in numbers(out / "position_layer.csv").items():
+    for key, value in numbers(out / "position_layer/0-cat_a.csv").items():
         _, layer, head, position, kind, row, column = key
         assert head == 2
         if kind == "cls":
@@ -298,7 +331,7 @@ def test_maps_of_a_model_without_cls(photos: Path, capsys: pytest.CaptureFixture
     out = photos.parent / "maps"
     assert run(*map_command(store, photos, out)) == 0
     assert "tiny has no CLS token: the position cls is left out" in capsys.readouterr().err
-    table = numbers(out / "head_layer.csv")
+    table = numbers(out / "head_layer/0-cat_b.csv")
     assert {key[3] for key in table} == {"mean"}
     assert {key[4] for key in table} == {"spatial"}
 
@@ -310,6 +343,8 @@ def test_maps_of_a_model_without_cls(photos: Path, capsys: pytest.CaptureFixture
         (["--positions", "2,0"], ["'2,0' is outside the grid of 2 rows and 3 columns"]),
         (["--layer", "7"], ["layer 7 is not stored"]),
         (["--layer", "all"], ["one layer is needed"]),
+        (["--layers", "7"], ["layer 7 is not stored"]),
+        (["--layers", "spred"], ["did you mean 'spread'?"]),
         (["--head", "3"], ["head 3 is not there: the model has 3, 0 to 2"]),
         (["--ids", "cat/b.pmg"], ["'cat/b.pmg' is not stored (did you mean 'cat/b.png'?)"]),
     ],
@@ -374,7 +409,7 @@ def test_a_single_file_gives_what_its_store_gives(
     for kind in KINDS:
         assert out.with_name(f"grid-{kind}.pdf").is_file()
         alone = numbers(out.with_name(f"grid-{kind}.csv"))
-        stored = numbers(photos.parent / "maps" / f"{kind}.csv")
+        stored = numbers(photos.parent / "maps" / kind / "0-dog_e.csv")
         assert [key[1:] for key in alone] == [key[1:] for key in stored]
         np.testing.assert_allclose(list(alone.values()), list(stored.values()), atol=1e-6)
         assert {key[0] for key in alone} == {"e.png"}

@@ -64,3 +64,19 @@ def test_a_number_outside_the_model(number: int) -> None:
 def test_an_unknown_name_gives_the_nearest() -> None:
     with pytest.raises(ConfigError, match=r"found 'midle' \(did you mean 'middle'\?\); allowed"):
         select_layers(4, "midle")
+
+
+@pytest.mark.parametrize(
+    ("depth", "layers"),
+    [
+        (12, [0, 2, 4, 6, 8, 11]),
+        (24, [0, 4, 9, 13, 18, 23]),
+        (6, [0, 1, 2, 3, 4, 5]),
+        (3, [0, 1, 2]),
+        (1, [0]),
+    ],
+)
+def test_spread_layers_are_up_to_six_from_the_first_to_the_last(
+    depth: int, layers: list[int]
+) -> None:
+    assert select_layers(depth, "spread") == layers

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ from vitfeat.errors import AnalysisError
 from vitfeat.plots import style
 from vitfeat.plots.images import overlay
 from vitfeat.plots.images.map_blocks import BAR, BAR_GAP, GAP, LEAD_GAP, Shown, block, single
-from vitfeat.plots.images.sheets import CELL, COMMON, figure
+from vitfeat.plots.images.sheets import CELL, figure
 
 NAMES = ("cls", "top", "1,1", "mean")
 
@@ -42,12 +42,17 @@ def shown(
     return Shown(grid(kind, maps(tokens, seed=seed, **more), Choice()), picture, caption)
 
 
-def draw(given: Sequence[Shown], **more: object) -> Figure:
-    return figure(given, title="Model", note="d, 1 of 2 images", **more)  # type: ignore[arg-type]
+def draw(one: Shown, **more: object) -> Figure:
+    return figure(one, title="Model", note="d", **more)  # type: ignore[arg-type]
 
 
-def blocks(figure: Figure) -> list[Axes]:
-    return [ax for ax in figure.axes if str(ax.get_label()).endswith(".png")]
+def own(one: Shown, percentile: float = overlay.PERCENTILE) -> np.ndarray:
+    return overlay.ends(one.grid.maps.spatial, percentile)
+
+
+def picture_of(drawn: Figure) -> Axes:
+    (found,) = (ax for ax in drawn.axes if str(ax.get_label()).endswith(".png"))
+    return found
 
 
 def texts(figure: Figure) -> list[str]:
@@ -60,13 +65,14 @@ def test_every_map_is_at_its_place(kind: str, tokens: Tokens) -> None:
     """Cut each map out of the block and hold it to the overlay of that map alone."""
     one = shown(kind, tokens)
     size = one.crop
-    drawn = block(one, size)
+    drawn = block(one, size, own(one))
     above, left = int(kind == "head_position"), int(kind != "head_position")
     high = size[0] + GAP + (BAR_GAP + BAR if tokens.has_cls else 0)
     for r, line in enumerate(one.grid.cells):
         for c, cell in enumerate(line):
             values = one.grid.maps[r, c].spatial
-            right = overlay.overlay(one.picture, values / values.max())
+            top = np.percentile(values, overlay.PERCENTILE)
+            right = overlay.overlay(one.picture, values / top)
             patches = overlay.Patches(tokens.grid, size, size)
             if cell.position.token is not None:
                 overlay.mark(right, patches, cell.position.token)
@@ -84,7 +90,7 @@ def test_every_map_is_at_its_place(kind: str, tokens: Tokens) -> None:
 
 def test_the_picture_stands_beside_the_maps_with_the_query_in_a_box() -> None:
     one = shown("position_layer")
-    drawn = block(one, one.crop)
+    drawn = block(one, one.crop, own(one))
     height, width = one.crop
     np.testing.assert_array_equal(drawn.pixels[:height, :width], one.picture)  # CLS: no box
     step = height + BAR_GAP + BAR + GAP
@@ -94,23 +100,29 @@ def test_the_picture_stands_beside_the_maps_with_the_query_in_a_box() -> None:
     assert (marked != one.picture).any()
 
 
-def test_a_common_scale_is_one_for_all_maps_and_images() -> None:
-    given = [shown("head_layer", seed=seed) for seed in (0, 1)]
-    values = np.array([one.grid.maps.spatial for one in given])
-    top = float(np.percentile(values, COMMON))
-    assert 0 < top < values.max()
-    drawn = draw(given, scale="common")
-    for ax, one, of_one in zip(blocks(drawn), given, values, strict=True):
-        found = np.asarray(ax.get_images()[0].get_array())
-        size = overlay.drawn_size(one.crop, (2, 3), CELL * style.DPI)
-        large = overlay.resized(one.picture, size)
-        for c in range(3):
-            left = (c + 1) * (size[1] + GAP) + LEAD_GAP - GAP
-            right = overlay.overlay(large, of_one[0, c] / top, one.crop)
-            np.testing.assert_array_equal(found[: size[0], left : left + size[1]], right)
-    (bar,) = [ax for ax in drawn.axes if ax not in blocks(drawn)]
-    assert bar.get_ylim() == (0, pytest.approx(top))
-    assert "Colours end at percentile 99.5 of all values in the figure." in texts(drawn)
+@pytest.mark.parametrize("percentile", [70.0, 100.0])
+def test_a_common_scale_is_one_for_all_maps(percentile: float) -> None:
+    one = shown("head_layer")
+    values = one.grid.maps.spatial
+    top = float(np.percentile(values, percentile))
+    drawn = draw(one, scale="common", percentile=percentile)
+    found = np.asarray(picture_of(drawn).get_images()[0].get_array())
+    size = overlay.drawn_size(one.crop, (2, 3), CELL * style.DPI)
+    large = overlay.resized(one.picture, size)
+    for c in range(3):
+        left = (c + 1) * (size[1] + GAP) + LEAD_GAP - GAP
+        right = overlay.overlay(large, values[0, c] / top, one.crop)
+        np.testing.assert_array_equal(found[: size[0], left : left + size[1]], right)
+    (bar,) = (ax for ax in drawn.axes if ax.get_label() == "colour bar")
+    assert bar.get_xlim() == (0, pytest.approx(top))
+    assert f"{top:.3g}" in texts(drawn)
+    assert overlay.said_of_scale(percentile, common=True) in texts(drawn)
+
+
+def test_the_figure_says_where_the_scale_of_each_map_ends() -> None:
+    found = texts(draw(shown("head_layer"), percentile=95))
+    assert {"percentile 95", overlay.said_of_scale(95)} <= set(found)
+    assert "the maximum" in texts(draw(shown("head_layer"), percentile=100))
 
 
 def test_maps_of_zeros_are_drawn_as_zeros() -> None:
@@ -120,39 +132,79 @@ def test_maps_of_zeros_are_drawn_as_zeros() -> None:
     chosen = positions(["cls", "mean"], tokens)
     none = image_maps("a.png", lambda p: given[p], [0], tokens, chosen, renormalised=True)
     picture = np.full((16, 24, 3), 100, dtype=np.uint8)
+    one = Shown(grid("head_layer", none, Choice()), picture, "a.png")
     for scale in ("own", "common"):
-        one = Shown(grid("head_layer", none, Choice()), picture, "a.png")
-        FigureCanvasAgg(draw([one], scale=scale)).draw()
-    dark = overlay.overlay(picture, np.zeros((2, 3)))
-    np.testing.assert_array_equal(block(one, (16, 24)).pixels[:16, -24:], dark)
+        FigureCanvasAgg(draw(one, scale=scale)).draw()
+    bare = overlay.overlay(picture, np.zeros((2, 3)))
+    np.testing.assert_array_equal(block(one, (16, 24), own(one)).pixels[:16, -24:], bare)
+
+
+def test_a_figure_shows_the_layers_that_are_chosen_and_says_of_how_many() -> None:
+    for kind in ("position_layer", "head_layer"):
+        whole = shown(kind, layers=12)
+        some = replace(whole, grid=whole.grid.of_layers([0, 4, 11]))
+        drawn = draw(some)
+        assert [t.get_text() for t in picture_of(drawn).get_xticklabels()] == ["0", "4", "11"]
+        assert any("3 of 12 layers" in text for text in texts(drawn))
+        assert not any("of 12 layers" in text for text in texts(draw(whole)))
+        for at, layer in enumerate((0, 4, 11)):
+            for line in range(len(whole.grid.cells)):
+                assert some.grid.cells[line][at] == whole.grid.cells[line][layer]
+                np.testing.assert_array_equal(
+                    some.grid.maps[line, at].spatial, whole.grid.maps[line, layer].spatial
+                )
+    one_layer = shown("head_position", layers=12)
+    assert one_layer.grid.of_layers([0]) is one_layer.grid
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("side", "grid_side"), [(224, 14), (224, 16), (518, 37), (32, 8)])
+def test_maps_of_six_layers_are_large_on_a_page(kind: str, side: int, grid_side: int) -> None:
+    """A map is a tenth of the page's width or more, for networks as deep and wide as ViT-B."""
+    tokens = Tokens((grid_side, grid_side))
+    names = ["cls", "top", "left", "centre", "right", "bottom", "mean"]
+    given = np.full((6, 12, tokens.n_tokens, tokens.n_tokens), 1 / tokens.n_tokens)
+    chosen = positions(names, tokens)
+    of = image_maps("a.png", lambda p: given[p], range(6), tokens, chosen)
+    one = Shown(grid(kind, of, Choice()), np.zeros((side, side, 3), np.uint8), "a.png")
+    drawn = draw(one)
+    width, height = drawn.get_size_inches()
+    assert width <= style.PAGE_WIDTH * 1.04
+    assert height < 13.5  # tokens have whole pixels
+    # Pixels of a map on a page that is 1,000 of them wide.
+    across = len(one.grid.cells[0]) + (kind != "head_position")
+    pixels = np.asarray(picture_of(drawn).get_images()[0].get_array()).shape[1]
+    assert pixels / across * 1000 / (width * style.DPI) >= 100
 
 
 def test_labels_say_what_goes_down_and_across() -> None:
-    (ax,) = blocks(draw([shown("position_layer")]))
+    ax = picture_of(draw(shown("position_layer")))
     assert [t.get_text() for t in ax.get_yticklabels()] == ["CLS", "top", "1,1", "mean", "rollout"]
     assert [t.get_text() for t in ax.get_xticklabels()] == ["0", "1", "2"]
-    (ax,) = blocks(draw([shown("head_position")]))
+    ax = picture_of(draw(shown("head_position")))
     assert [t.get_text() for t in ax.get_yticklabels()] == ["mean", "0", "1"]
     assert [t.get_text() for t in ax.get_xticklabels()] == ["CLS", "top", "1,1", "mean"]
-    found = texts(draw([shown("head_layer")]))
+    found = texts(draw(shown("head_layer")))
     assert "Attention maps, head × layer: Model" in found
-    assert "d, 1 of 2 images, query CLS" in found
-    assert "d, 1 of 2 images, layer 2" in texts(draw([shown("head_position")]))
+    assert "d, query CLS" in found
+    assert "d, layer 2" in texts(draw(shown("head_position")))
 
 
 def test_the_legend_explains_what_the_model_has() -> None:
-    plain = texts(draw([shown("position_layer", Tokens((3, 3), has_cls=False))]))
+    plain = texts(draw(shown("position_layer", Tokens((3, 3), has_cls=False))))
     assert "on CLS" not in plain
     assert "on registers" not in plain
     assert "query token" in plain
     assert not any("Bar below" in text for text in plain)
-    more = texts(draw([shown("head_layer", Tokens((2, 3), n_registers=2))]))
+    more = texts(draw(shown("head_layer", Tokens((2, 3), n_registers=2))))
     assert {"on CLS", "on registers"} <= set(more)
     assert "query token" not in more  # of the CLS query there is no box
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize(
+    "caption", ["a folder/with $x_1$ long names/" + "for images " * 5 + ".png (a class)", "ü.png"]
+)
 @pytest.mark.parametrize(
     "given",
     [
@@ -164,18 +216,9 @@ def test_the_legend_explains_what_the_model_has() -> None:
     ids=str,
 )
 def test_nothing_overlaps_or_leaves_the_figure(
-    kind: str, count: int, given: dict[str, object]
+    kind: str, caption: str, given: dict[str, object]
 ) -> None:
-    captions = [
-        "a folder/with $x_1$ long names/" + "for images " * 5 + ".png (a class)",
-        "ü.png",
-        "c.png",
-    ]
-    many = [
-        shown(kind, caption=captions[seed], seed=seed, **given)  # type: ignore[arg-type]
-        for seed in range(count)
-    ]
-    drawn = draw(many)
+    drawn = draw(shown(kind, caption=caption, **given))  # type: ignore[arg-type]
     # Letters are as wide as in the file.
     drawn.set_dpi(style.DPI)
     renderer = FigureCanvasAgg(drawn).get_renderer()
@@ -200,24 +243,9 @@ def test_nothing_overlaps_or_leaves_the_figure(
             assert not inside, text
 
 
-def test_many_images_still_fit() -> None:
-    drawn = draw([shown("head_layer", seed=seed, heads=12, layers=12) for seed in range(40)])
-    width, height = drawn.get_size_inches()
-    assert max(width, height) < 50
-    assert len(blocks(drawn)) == 40
-
-
-@pytest.mark.parametrize(
-    ("given", "scale", "words"),
-    [
-        ([], "own", "one kind of grid"),
-        (["head_layer", "position_layer"], "own", "one kind of grid"),
-        (["head_layer"], "log", "unknown scale 'log'"),
-    ],
-)
-def test_what_cannot_be_drawn(given: list[str], scale: str, words: str) -> None:
-    with pytest.raises(AnalysisError, match=words):
-        draw([shown(kind) for kind in given], scale=scale)
+def test_an_unknown_scale_is_an_error() -> None:
+    with pytest.raises(AnalysisError, match="unknown scale 'log' of maps; there are own, common"):
+        draw(shown("head_layer"), scale="log")
 
 
 def test_a_single_map_is_as_large_as_the_crop_or_a_multiple() -> None:
@@ -228,11 +256,11 @@ def test_a_single_map_is_as_large_as_the_crop_or_a_multiple() -> None:
         picture = np.random.default_rng(0).integers(
             0, 256, (2 * patch, 3 * patch, 3), dtype=np.uint8
         )
-        drawn = single(found.maps[1, 0, 1], picture, top, smooth=False)
+        values = found.maps[1, 0, 1].spatial
+        drawn = single(found.maps[1, 0, 1], picture, top, overlay.ends(values, 90), smooth=False)
         assert drawn.shape == (2 * patch * factor, 3 * patch * factor, 3)
         large = picture.repeat(factor, 0).repeat(factor, 1)
-        values = found.maps[1, 0, 1].spatial
-        right = overlay.overlay(large, values / values.max())
+        right = overlay.overlay(large, values / np.percentile(values, 90))
         size = (large.shape[0], large.shape[1])
         overlay.mark(right, overlay.Patches((2, 3), size, size), (0, 1))
         np.testing.assert_array_equal(drawn, right)

@@ -99,7 +99,7 @@ def test_every_pair_of_layers_is_at_its_place(row: int, column: int) -> None:
 def test_pixels_have_the_colours_of_the_values() -> None:
     figure = all_pairs([similarity()], MODELS)
     ax, drawn = blocks(figure)["digits/cls"], pixels(figure)
-    colour = style.mpl.colormaps[style.CKA_COLOURS]
+    colour = style.mpl.colormaps[style.VALUE_COLOURS]
     for (row, i), (column, j) in (((0, 0), (1, 1)), ((1, 1), (0, 0)), ((2, 3), (0, 1))):
         a, b = MODELS[row].id, MODELS[column].id
         at = column + (j + 0.5) / DEPTHS[b], row + (i + 0.5) / DEPTHS[a]

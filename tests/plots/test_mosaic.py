@@ -23,7 +23,7 @@ from vitfeat.plots.images import overlay
 
 
 def colour(level: float) -> tuple[int, ...]:
-    found = colormaps[overlay.COLOURS](round(min(max(level, 0), 1) * 255))
+    found = colormaps[style.VALUE_COLOURS](round(min(max(level, 0), 1) * 255))
     return tuple(round(255 * part) for part in found[:3])
 
 
@@ -150,7 +150,7 @@ def test_numbers_of_layers_and_heads_can_be_read(
     shown = [Titled(one, "A long title of a mosaic", "and what it shows", str(i)) for i in (0, 1)]
     with style.settings():
         sheet, axes = sheet_of(shown, across, range(5, 5 + shape[0]), title="T", note="n")
-        colour_bar(sheet, axes[0], "deviation,\n× uniform")
+        colour_bar(sheet, axes[0], "deviation,\n× uniform", "percentile 98", beyond=True)
     assert_readable(sheet.figure)
     labels = [label.get_text() for label in axes[0].get_yticklabels()]
     assert labels[0] == "5"

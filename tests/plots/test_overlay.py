@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+from itertools import combinations
+
 import numpy as np
 import pytest
 from matplotlib import colormaps
+from matplotlib.colors import to_hex
 from PIL import Image
 
+from tests.plots.test_style import VISION, lab, linear
 from vitfeat.plots.images import overlay
 from vitfeat.plots.images.overlay import Patches, drawn_size, mark, resized, share_bar
 
@@ -39,16 +43,16 @@ def test_a_token_colours_the_pixels_of_its_patch_and_no_other(
             np.testing.assert_array_equal(changed, expected)
 
 
-def test_pixels_mix_the_colour_of_the_value_with_the_grey_of_the_picture() -> None:
-    crop = np.full((4, 8, 3), 200, dtype=np.uint8)
-    found = overlay.overlay(crop, np.array([[0.25, 1.0]])).astype(float)
-    # Grey is centred: a picture of one grey is medium grey.
-    for x, value in ((0, 0.25), (4, 1.0)):
-        colour = np.array(colormaps[overlay.COLOURS](round(value * 255))[:3])
-        right = 255 * (overlay.ALPHA * colour + (1 - overlay.ALPHA) * 0.5)
-        np.testing.assert_allclose(
-            found[:, x : x + 4], np.broadcast_to(right, (4, 4, 3)), atol=1.01
-        )
+def test_pixels_mix_the_colour_of_the_value_with_the_pale_grey_of_the_picture() -> None:
+    crop = np.full((4, 12, 3), 200, dtype=np.uint8)
+    found = overlay.overlay(crop, np.array([[0.0, 0.25, 1.0]])).astype(float)
+    grey = overlay.DARKEST + (overlay.LIGHTEST - overlay.DARKEST) * 200 / 255
+    for x, value in ((0, 0.0), (4, 64 / 255), (8, 1.0)):
+        place = overlay.LEAST_COLOUR + (1 - overlay.LEAST_COLOUR) * value
+        colour = np.array(colormaps[overlay.COLOURS](place)[:3])
+        weight = overlay.ALPHA * min(1, value / overlay.OPAQUE_FROM)
+        right = 255 * (weight * colour + (1 - weight) * grey)
+        np.testing.assert_allclose(found[:, x : x + 4], np.broadcast_to(right, (4, 4, 3)), atol=1.5)
 
 
 def test_the_colour_bar_shows_what_values_look_like_on_average() -> None:
@@ -59,14 +63,25 @@ def test_the_colour_bar_shows_what_values_look_like_on_average() -> None:
         np.testing.assert_allclose(mean, shown(round(value * 255))[:3], atol=0.01)
 
 
-def test_lighter_pixels_stay_lighter_but_not_by_much() -> None:
-    crop = np.zeros((8, 8, 3), dtype=np.uint8)
-    crop[:, 4:] = 255
-    found = overlay.overlay(crop, np.full((2, 2), 0.5)).astype(float)
-    step = found[0, 7] - found[0, 0]
-    # Black and white have a standard deviation of 0.5; it becomes 0.16.
-    right = 255 * (1 - overlay.ALPHA) * 2 * overlay.CONTRAST
-    np.testing.assert_allclose(step, right, atol=2)
+def test_where_there_is_no_attention_the_picture_shows_no_darker_than_it_is() -> None:
+    crop = picture(8, 8)
+    found = overlay.overlay(crop, np.zeros((2, 2))).astype(float)
+    grey = crop @ np.array(overlay.LUMA)
+    assert (found[..., 0] >= overlay.LIGHTEST * grey - 1).all()
+    # Three fifths of the picture's contrast are left.
+    slope = np.polyfit(grey.ravel(), found[..., 0].ravel(), 1)[0]
+    assert 0.5 < slope < 0.7
+
+
+@pytest.mark.parametrize("ground", [0, 128, 255])
+@pytest.mark.parametrize("vision", VISION)
+def test_attention_can_be_read_over_bright_and_over_dark(ground: int, vision: str) -> None:
+    """No two of six levels are taken for one another, whatever lies below them."""
+    crop = np.full((1, 6, 3), ground, dtype=np.uint8)
+    (drawn,) = overlay.overlay(crop, np.linspace(0, 1, 6)[None])
+    seen = [lab(VISION[vision] @ linear(to_hex(pixel / 255))) for pixel in drawn]
+    assert min(np.linalg.norm(a - b) for a, b in combinations(seen, 2)) > 8
+    assert np.linalg.norm(seen[-1] - seen[0]) > 20
 
 
 def test_many_maps_at_once_are_each_alone() -> None:
@@ -186,9 +201,53 @@ def test_the_bar_is_as_long_as_the_shares() -> None:
 
 
 def test_grey_is_pillows() -> None:
-    """Of a picture whose contrast is small, only the mean is moved."""
-    crop = (picture(16, 16) // 16 + 100).astype(np.uint8)
-    found = overlay.overlay(crop, np.zeros((1, 1)))[..., 0].astype(float)
+    crop = picture(16, 16)
     grey = np.asarray(Image.fromarray(crop).convert("L")).astype(float)
-    right = (1 - overlay.ALPHA) * (127.5 + grey - grey.mean())
-    np.testing.assert_allclose(found, right, atol=1.2)
+    right = 255 * overlay.DARKEST + (overlay.LIGHTEST - overlay.DARKEST) * grey
+    np.testing.assert_allclose(overlay.pale(crop)[..., 2], right, atol=1.2)
+
+
+def test_colours_end_at_a_percentile_of_each_map_or_of_all() -> None:
+    maps = np.random.default_rng(0).random((3, 2, 7, 9)) ** 4
+    for percentile in (50.0, 98.0, 100.0):
+        own = overlay.ends(maps, percentile)
+        assert own.shape == (3, 2, 1, 1)
+        for index in np.ndindex(3, 2):
+            assert own[(*index, 0, 0)] == np.percentile(maps[index], percentile)
+        common = overlay.ends(maps, percentile, common=True)
+        np.testing.assert_array_equal(
+            common, np.full((3, 2, 1, 1), np.percentile(maps, percentile))
+        )
+    np.testing.assert_allclose(overlay.scaled(maps, own).max((-2, -1)), 1)
+
+
+def test_one_outlier_does_not_take_the_scale() -> None:
+    """A token with nearly all of the attention leaves the others their colours."""
+    found = np.random.default_rng(0).uniform(0.001, 0.002, (14, 14))
+    found[3, 4] = 0.9
+    shown = overlay.scaled(found, overlay.ends(found, overlay.PERCENTILE))
+    assert np.median(shown) > 0.5
+    assert np.median(overlay.scaled(found, overlay.ends(found, 100))) < 0.002
+
+
+def test_maps_of_few_tokens_or_none_have_an_end() -> None:
+    """Where the percentile is 0 the maximum is the end; where nothing is attended to, none is."""
+    few, none, absent = np.zeros((3, 14, 14))
+    few[2, 2] = 0.3
+    absent[:] = np.nan
+    found = overlay.ends(np.stack([few, none, absent]), 98)
+    assert found.ravel().tolist() == [0.3, 0, 0]
+    assert (overlay.scaled(none, found[1]) == 0).all()
+    assert np.isnan(overlay.scaled(absent, found[2])).all()
+    one_hole = few.copy()
+    one_hole[0, 0] = np.nan
+    assert overlay.ends(one_hole, 100).item() == 0.3
+
+
+def test_figures_say_where_colours_end() -> None:
+    assert overlay.said_of_scale(98) == (
+        "Colours end at percentile 98 of each map's values; larger ones have the last colour."
+    )
+    assert overlay.said_of_scale(100, common=True) == (
+        "Colours end at the maximum of all values in the figure."
+    )

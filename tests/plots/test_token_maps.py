@@ -13,6 +13,7 @@ from tests.plots.made_maps import made_maps
 from vitfeat.analysis.attention.summary import Tokens
 from vitfeat.errors import AnalysisError
 from vitfeat.maps import CLASS_DEVIATION, TOKEN_MAPS, AttentionMaps
+from vitfeat.plots import style
 from vitfeat.plots.heads import map_rows
 from vitfeat.plots.heads.map_rows import TokenRow, token_rows
 from vitfeat.plots.heads.token_maps import (
@@ -48,7 +49,7 @@ def pixel(ax: Axes, maps: AttentionMaps, place: tuple[int, int, int, int]) -> li
 
 
 def colour(level: float) -> list[int]:
-    found = colormaps[overlay.COLOURS](round(min(level, 1) * 255))
+    found = colormaps[style.VALUE_COLOURS](round(min(level, 1) * 255))
     return [round(255 * part) for part in found[:3]]
 
 
@@ -81,15 +82,16 @@ def test_maps_are_split_into_grid_and_prefix(tokens: Tokens) -> None:
 
 
 @pytest.mark.parametrize("tokens", KINDS[:3], ids=str)
-def test_each_map_is_drawn_up_to_its_own_maximum(tokens: Tokens) -> None:
+def test_each_map_is_drawn_up_to_a_percentile_of_its_own(tokens: Tokens) -> None:
     maps = made_maps(tokens)
     figure = own_scale(maps, MODEL)
+    assert overlay.said_of_scale(98) in words(figure)
     for name in TOKEN_MAPS:
         if name not in maps.arrays:
             continue
         values = spatial(maps, name)
         for place in np.ndindex(values.shape):
-            level = values[place] / values[place[:2]].max()
+            level = values[place] / np.percentile(values[place[:2]], overlay.PERCENTILE)
             assert pixel(axes_of(figure, name), maps, place) == colour(level), (name, place)
 
 

@@ -27,7 +27,7 @@ def tables(workflow: Workflow) -> list[str]:
     """Return what of each analysis is made first; figures across models are left out."""
     names = (
         "attention/digits/demo-dino.csv",
-        "attention_maps/digits/demo-dino/head_layer.png",
+        "attention_maps/digits/demo-dino/head_layer",
         "clustering/digits/demo-dino.csv",
         "residual/digits/demo-dino.norms.csv",
     )
@@ -55,6 +55,8 @@ def analysed(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Workflow:
         # Not the stores of all images, nor what else is made from them.
         ("attention_maps", "images", 3, {"attention_maps"}),
         ("attention_maps", "images", ["test/3/0013.png"], {"attention_maps"}),
+        ("attention_maps", "layers", ["first", 3], {"attention_maps"}),
+        ("attention_maps", "percentile", 95, {"attention_maps"}),
         ("clustering", "seed", 1, {"clustering"}),
         ("clustering", "features", ["cls"], {"clustering"}),
         # No feature that is asked for uses it.
@@ -84,9 +86,11 @@ def test_ids_with_braces_and_spaces(root: Path, tmp_path: Path, photos: Path) ->
     workflow = Workflow(root, tmp_path, config)
     done = workflow.run()
     assert done.returncode == 0, done.stdout + done.stderr
-    path = workflow.results / "attention_maps/photos/demo-dino/head_layer.csv"
-    with path.open(newline="", encoding="utf-8") as file:
-        assert list(dict.fromkeys(row["image"] for row in csv.DictReader(file))) == ids
+    folder = workflow.results / "attention_maps/photos/demo-dino/head_layer"
+    for place, (name, path) in enumerate(zip(ids, sorted(folder.glob("*.csv")), strict=True)):
+        assert path.name.startswith(f"{place}-")
+        with path.open(newline="", encoding="utf-8") as file:
+            assert {row["image"] for row in csv.DictReader(file)} == {name}
     # The store does not depend on the order.
     settings["images"] = ids[::-1]
     assert workflow.planned() == {"attention_maps": 1, "all": 1}

@@ -67,10 +67,23 @@ def _add_looks(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--head", type=_head, help="of position x layer: a number, or mean (default)")
     sub.add_argument("--renormalised", action="store_true", help="divide by what spatial keys get")
     sub.add_argument(
+        "--layers",
+        nargs="+",
+        type=layer,
+        default=["spread"],
+        help="of position x layer and head x layer: all, spread (up to six), names or numbers",
+    )
+    sub.add_argument(
         "--scale",
         choices=["own", "common"],
         default="own",
-        help="colours up to each map's maximum, or to one value",
+        help="of colours: each map's own, or one of all maps in a figure",
+    )
+    sub.add_argument(
+        "--percentile",
+        type=_percentile,
+        default=98.0,
+        help="of a map's or the figure's values, where colours end; 100: at the maximum",
     )
     sub.add_argument("--smooth", action="store_true", help="interpolate between tokens")
 
@@ -82,6 +95,17 @@ def _head(text: str) -> int | None:
     return None if text == "mean" else int(text)
 
 
+def _percentile(text: str) -> float:
+    """Read a percentile above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value <= 100:
+        raise argparse.ArgumentTypeError(f"found {text!r}; allowed: above 0, up to 100")
+    return value
+
+
 def _looks(options: argparse.Namespace) -> Looks:
     from vitfeat.jobs.map_files import Looks
 
@@ -89,7 +113,9 @@ def _looks(options: argparse.Namespace) -> Looks:
         positions=tuple(options.positions),
         head=options.head,
         renormalised=options.renormalised,
+        layers=tuple(options.layers),
         scale=options.scale,
+        percentile=options.percentile,
         smooth=options.smooth,
     )
 

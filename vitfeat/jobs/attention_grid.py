@@ -84,6 +84,7 @@ def write_attention_grid(
     numbers = select_layers(backbone.depth, layer)
     if len(numbers) != 1:
         raise AnalysisError(f"layer {layer!r}: one layer is needed, by name or number")
+    shown = select_layers(backbone.depth, looks.layers)
     view = SquareView(backbone.image_size, backbone.entry.crop_fraction, backbone.interpolation)
     picture = view(open_rgb(image, orientation, log=log))
     pixels = normalise(torch.from_numpy(picture)[None], backbone.mean, backbone.std)
@@ -104,11 +105,12 @@ def write_attention_grid(
         write_grid(
             path,
             kind,
-            [seen],
+            seen,
             looks,
             layer=numbers[0],
+            layers=shown,
             title=backbone.entry.label or backbone.entry.id,
-            note=f"1 image of {width} x {height} pixels",
+            note=f"{width} x {height} pixels",
         )
         figures.append(path)
     if maps is not None:

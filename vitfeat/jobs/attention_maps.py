@@ -21,6 +21,7 @@ from vitfeat.jobs.map_files import (
     Seen,
     caption,
     folder_name,
+    remove_other_figures,
     remove_single_maps,
     usable,
     write_grid,
@@ -49,8 +50,8 @@ def write_attention_maps(
 ) -> None:
     """Draw the attention maps of some images of a store.
 
-    Writes ``{kind}.png``, ``.pdf`` and ``.csv`` for every kind of grid, with all images in one
-    figure, and with `single_maps` a folder an image below ``maps``.
+    Writes ``{kind}/{number}-{image}.png``, ``.pdf`` and ``.csv`` for every kind of grid and image,
+    and with `single_maps` a folder an image below ``maps``.
 
     Parameters
     ----------
@@ -98,16 +99,24 @@ def write_attention_maps(
         _seen(store, index, root, entry, tokens, chosen, looks.renormalised)
         for entry in entries_of(store, images)
     ]
+    shown = [store.layers[place] for place in store.layer_positions(looks.layers)]
     for kind in KINDS:
-        write_grid(
-            out / f"{kind}.png",
-            kind,
-            seen,
-            looks,
-            layer=store.layers[places[0]],
-            title=label or store.model,
-            note=f"{store_path.parent.name}, {len(seen)} of {plural(n_images, 'image')}",
-        )
+        paths = [
+            out / kind / f"{folder_name(place, one.maps.image)}.png"
+            for place, one in enumerate(seen)
+        ]
+        for path, one in zip(paths, seen, strict=True):
+            write_grid(
+                path,
+                kind,
+                one,
+                looks,
+                layer=store.layers[places[0]],
+                layers=shown,
+                title=label or store.model,
+                note=f"{store_path.parent.name}, one of {plural(n_images, 'image')}",
+            )
+        remove_other_figures(out / kind, paths)
     if single_maps:
         remove_single_maps(out / "maps")
         count = sum(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -22,10 +22,10 @@ from vitfeat.analysis.attention.map_grids import (
 from vitfeat.analysis.attention.summary import Tokens
 from vitfeat.data.images import printable
 from vitfeat.files import replacing
-from vitfeat.plots import style
+from vitfeat.jobs.figure_files import save_with_numbers
+from vitfeat.plots.images import overlay
 from vitfeat.plots.images.map_blocks import Shown, single
 from vitfeat.plots.images.sheets import figure
-from vitfeat.tables import write_table
 
 Log = Callable[[str], None]
 
@@ -50,8 +50,12 @@ class Looks:
         Head of the grid position x layer; None for the mean over heads.
     renormalised
         Whether rows are divided by what they give to spatial keys.
+    layers
+        By name or number, those that figures show.
     scale
-        Of colours: ``own`` maximum of each map, or ``common`` to a figure.
+        Of colours: each map's ``own``, or one that is ``common`` to a figure.
+    percentile
+        Where colours end, of the values of a map or the figure.
     smooth
         Whether colours are interpolated between tokens.
     """
@@ -59,7 +63,9 @@ class Looks:
     positions: tuple[str, ...] = ("cls", "top", "left", "centre", "right", "bottom", "mean")
     head: int | None = None
     renormalised: bool = False
+    layers: str | int | tuple[str | int, ...] = "spread"
     scale: str = "own"
+    percentile: float = overlay.PERCENTILE
     smooth: bool = False
 
 
@@ -102,14 +108,15 @@ def caption(image: str, named: str = "") -> str:
 def write_grid(
     path: Path,
     kind: str,
-    seen: Sequence[Seen],
+    seen: Seen,
     looks: Looks,
     *,
     layer: int,
+    layers: Container[int],
     title: str,
     note: str,
 ) -> None:
-    """Draw one kind of grid of some images, and write its numbers beside it.
+    """Draw one kind of grid of an image, and write its numbers, of all layers, beside it.
 
     Parameters
     ----------
@@ -118,24 +125,38 @@ def write_grid(
     kind
         Out of :data:`vitfeat.analysis.attention.map_grids.KINDS`.
     seen
-        The images.
+        The image.
     looks
         How maps are drawn.
     layer
         Number of the layer of head x position.
+    layers
+        Numbers of those that the other kinds show.
     title, note
-        The model, and what the images are.
+        The model, and what the image is of.
 
     Raises
     ------
     AnalysisError
         The layer or the head is not there.
     """
-    choice = Choice(layer, looks.head, looks.positions[0].strip())
-    shown = [Shown(grid(kind, one.maps, choice), one.picture, one.caption) for one in seen]
-    style.save(figure(shown, title=title, note=note, scale=looks.scale, smooth=looks.smooth), path)
-    rows = (row for one in shown for row in table(one.grid))
-    write_table(path.with_suffix(".csv"), AttentionMapRow, rows)
+    made = grid(kind, seen.maps, Choice(layer, looks.head, looks.positions[0].strip()))
+    drawn = figure(
+        Shown(made.of_layers(layers), seen.picture, seen.caption),
+        title=title,
+        note=note,
+        scale=looks.scale,
+        percentile=looks.percentile,
+        smooth=looks.smooth,
+    )
+    save_with_numbers(drawn, path, AttentionMapRow, table(made))
+
+
+def remove_other_figures(folder: Path, written: Container[Path]) -> None:
+    """Remove figures of images that are no longer asked for, and nothing else."""
+    for path in folder.glob("[0-9]*-*"):
+        if path.suffix in (".png", ".pdf", ".csv") and path.with_suffix(".png") not in written:
+            path.unlink()
 
 
 def folder_name(place: int, image: str) -> str:
@@ -191,7 +212,8 @@ def write_single_maps(folder: Path, one: Seen, looks: Looks) -> int:
         How many maps there are.
     """
     maps = one.maps
-    top = float(maps.maps.spatial.max()) if looks.scale == "common" else None
+    common = looks.scale == "common"
+    end = overlay.ends(maps.maps.spatial, looks.percentile, common=True)[0, 0, 0]
     places = [
         (layer, head, position)
         for layer in range(len(maps.layers))
@@ -200,7 +222,8 @@ def write_single_maps(folder: Path, one: Seen, looks: Looks) -> int:
     ]
     for layer, head, number in places:
         found, position = one_map(maps, layer, head, number), maps.positions[number]
-        pixels = single(found, one.picture, position, top=top, smooth=looks.smooth)
+        own = end if common else overlay.ends(found.spatial, looks.percentile)
+        pixels = single(found, one.picture, position, own, smooth=looks.smooth)
         named = "mean" if head is None else f"{head:02d}"
         stem = f"{maps.layers[layer]:02d}-{named}-{position.name.replace(',', '_')}"
         with replacing(folder / f"{stem}.png") as partial:

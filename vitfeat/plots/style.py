@@ -82,7 +82,7 @@ SIZE_POINTS: Mapping[str, float] = MappingProxyType(
 LARGE_INPUT = 256
 """Markers are hollow for larger inputs than this, in pixels."""
 
-CKA_COLOURS = "magma"
+VALUE_COLOURS = "magma"
 """Lightness rises with the value, in colour, in grey and for the colour-blind."""
 
 NO_VALUE = "#B8B8B8"
@@ -90,6 +90,9 @@ NO_VALUE = "#B8B8B8"
 
 TITLE_SIZE, TEXT_SIZE, SMALL_SIZE = 10.0, 8.0, 6.5
 """Font sizes in points."""
+
+PAGE_WIDTH = 7.4
+"""Inches that figures aim at: two columns of text."""
 
 DPI = 220
 """Of the PNG, and of the images within the PDF."""
@@ -102,6 +105,7 @@ RC: Mapping[str, Any] = MappingProxyType(
         "pdf.fonttype": 42,  # text stays text, which journals ask for
         "figure.facecolor": "white",
         "savefig.facecolor": "white",
+        "text.parse_math": False,  # names of models and files are no formulas
         "image.interpolation": "nearest",
         "image.composite_image": False,  # hundreds of panels pasted into one cost 15 seconds
     }

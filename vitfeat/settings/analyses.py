@@ -70,10 +70,12 @@ class AttentionMapSettings:
     datasets: tuple[str, ...]
     images: int | tuple[str, ...]
     positions: tuple[str, ...]
+    layers: str | int | tuple[str | int, ...]
     layer: str | int
     head: str | int
     renormalised: bool
     scale: str
+    percentile: float
     smooth: bool
     single_maps: bool
 

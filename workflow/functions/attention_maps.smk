@@ -5,12 +5,12 @@ MAP_KINDS = ("position_layer", "head_position", "head_layer")
 
 
 def attention_map_targets():
-    """Return the figures of every model, one of each kind: the images stand in it together."""
+    """Return the folders of figures of every model, one of each kind, with a figure an image."""
     settings = CONFIG.analyses.attention_maps
     if settings is None:
         return []
     return [
-        f"{RESULTS}/attention_maps/{dataset}/{model.id}/{kind}.png"
+        f"{RESULTS}/attention_maps/{dataset}/{model.id}/{kind}"
         for dataset in settings.datasets
         for model in CONFIG.models
         for kind in MAP_KINDS
@@ -25,7 +25,8 @@ def map_settings():
     settings = CONFIG.analyses.attention_maps
     if settings is None:
         return {}
-    keys = ("positions", "layer", "head", "renormalised", "scale", "smooth", "single_maps")
+    keys = ("positions", "layers", "layer", "head", "renormalised")
+    keys += ("scale", "percentile", "smooth", "single_maps")
     return {**map_images(), **{key: getattr(settings, key) for key in keys}}
 
 
@@ -49,7 +50,7 @@ def map_memory(wildcards):
     )
 
 
-def map_files(suffix):
-    """Return the files of one model, one of each kind."""
+def map_folders():
+    """Return the folders of one model's figures: which images they are of, the index tells."""
     folder = f"{RESULTS}/attention_maps/{{dataset}}/{{model}}"
-    return [update(f"{folder}/{kind}{suffix}") for kind in MAP_KINDS]
+    return [update(directory(f"{folder}/{kind}")) for kind in MAP_KINDS]

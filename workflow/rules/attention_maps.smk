@@ -8,9 +8,7 @@ rule attention_maps:
         index=f"{RESULTS}/datasets/{{dataset}}.csv",
         weights=lambda wildcards: weight_files(CONFIG.model(wildcards.model)),
     output:
-        map_files(".png"),
-        map_files(".pdf"),
-        map_files(".csv"),
+        map_folders(),
         manifest=update(f"{RESULTS}/attention_maps/stores/{{dataset}}/{{model}}.json"),
     log:
         draw=f"{RESULTS}/logs/attention_maps/{{dataset}}/{{model}}.log",

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Container, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -134,6 +134,8 @@ class Grid:
         (row, column).
     renormalised
         As in :class:`ImageMaps`.
+    n_layers
+        How many layers there are, of which the grid may have some.
     """
 
     kind: str
@@ -142,6 +144,15 @@ class Grid:
     cells: tuple[tuple[Cell, ...], ...]
     maps: Maps
     renormalised: bool = False
+    n_layers: int = 0
+
+    def of_layers(self, numbers: Container[int]) -> Grid:
+        """Return the grid with the columns of some layers alone, where columns are layers."""
+        if self.kind == "head_position":
+            return self
+        kept = [at for at, cell in enumerate(self.cells[0]) if cell.layer in numbers]
+        cells = tuple(tuple(line[at] for at in kept) for line in self.cells)
+        return replace(self, cells=cells, maps=self.maps[:, kept])
 
 
 @dataclass(frozen=True)
@@ -203,7 +214,9 @@ def grid(kind: str, maps: ImageMaps, choice: Choice) -> Grid:
         rows = [[Cell(n, head, maps.positions[p]) for n in maps.layers] for head in heads]
         found = [_line(maps, [(layer, head, p) for layer in _all(maps)]) for head in heads]
     cells = tuple(map(tuple, rows))
-    return Grid(kind, maps.image, maps.tokens, cells, stack(found), maps.renormalised)
+    return Grid(
+        kind, maps.image, maps.tokens, cells, stack(found), maps.renormalised, len(maps.layers)
+    )
 
 
 def _all(maps: ImageMaps) -> range:

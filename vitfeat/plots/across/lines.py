@@ -23,9 +23,6 @@ from vitfeat.plots.similarity.blocks import text_width
 MAX_LABELLED = 9
 """No more lines than this have bands, and labels beside them: more have a legend."""
 
-WIDTH = 7.4
-"""Inches that a figure aims at: two columns of text."""
-
 NARROWEST, WIDEST = 1.25, 2.1
 """Of panels, in inches."""
 
@@ -179,7 +176,7 @@ def _plan(
     named = [model.label for group in groups for model in group]
     named += [place.panel.baseline for place in places if place.panel.baselines]
     behind = LEADER + 0.06 + max(text_width(n, style.SMALL_SIZE) for n in named) if direct else 0.12
-    width = (WIDTH - 2 * EDGE) / count - TICKS_LEFT - behind
+    width = (style.PAGE_WIDTH - 2 * EDGE) / count - TICKS_LEFT - behind
     width = min(max(width, NARROWEST), WIDEST)
     lines = max(map(len, groups)) + any(place.panel.baselines for place in places)
     height = HEIGHT if len(groups) < 2 else HEIGHT_OF_MANY

@@ -115,7 +115,7 @@ def aligned_figure(maps: AttentionMaps, model: Model) -> Figure:
             legend=[_handle()],
             remarks=_remarks(maps, names),
         )
-        colour_bar(sheet, axes[0], "attention")
+        colour_bar(sheet, axes[0], "attention", "own maximum")
         for one, ax in zip(shown, axes, strict=True):
             _queries(ax, one.mosaic, shape)
             if one.label == "aligned":

@@ -203,7 +203,7 @@ def _heat(ax: Axes, values: Floats, layers: Sequence[int], scale: tuple[float, f
     ax.imshow(
         values,
         aspect="auto",
-        cmap=colormaps[style.CKA_COLOURS].with_extremes(bad=style.NO_VALUE),
+        cmap=colormaps[style.VALUE_COLOURS].with_extremes(bad=style.NO_VALUE),
         norm=Normalize(*scale),
     )
     rows = layer_ticks(len(layers) - 1)
@@ -214,7 +214,7 @@ def _heat(ax: Axes, values: Floats, layers: Sequence[int], scale: tuple[float, f
 
 def _bar(sheet: Sheet, column: int, scale: tuple[float, float]) -> None:
     box = sheet.axes(len(ROWS) + 1, column)
-    mappable = ScalarMappable(Normalize(*scale), style.CKA_COLOURS)
+    mappable = ScalarMappable(Normalize(*scale), style.VALUE_COLOURS)
     bar = sheet.figure.colorbar(mappable, cax=box, orientation="horizontal")
     low, high = scale
     bar.set_ticks([low, high], labels=[f"{low:.3g}", f"{high:.3g}"])

@@ -33,14 +33,14 @@ BAR = 0.09
 CELL = 0.3
 """Side of a map in inches where there is room."""
 
-WIDE, HIGH = 13.2, 13.0
+WIDE, HIGH = style.PAGE_WIDTH, 14.0
 """Inches that a figure may take before its maps get smaller; a token keeps a pixel at least."""
 
 BESIDE, ABOVE, BELOW = 0.32, 0.6, 0.1
 """Inches around a mosaic: layers' numbers to the left, names and heads' numbers above."""
 
 APART = 0.2
-SHAPE, HOLES = 1.6, 3.0
+SHAPE, HOLES = 0.9, 3.0
 """Width over height that figures aim at, and how much worse empty places make an arrangement."""
 
 SCALE_WIDTH, SCALE_ROOM = 0.12, 1.1
@@ -113,7 +113,7 @@ def _bar_height(grid: tuple[int, int], scale: int) -> int:
 
 def _colours() -> Pixels:
     """Colours of 256 levels, and that of no value."""
-    table = colormaps[overlay.COLOURS](np.arange(256))[:, :3]
+    table = colormaps[style.VALUE_COLOURS](np.arange(256))[:, :3]
     return np.asarray(np.rint(np.vstack([table, rgb(style.NO_VALUE)]) * 255), dtype=np.uint8)
 
 
@@ -270,7 +270,7 @@ def _step(least: float) -> int:
 
 
 def colour_bar(
-    sheet: Sheet, first: Axes, label: str, top: float | None = None, *, beyond: bool = False
+    sheet: Sheet, first: Axes, label: str, top: float | str, *, beyond: bool = False
 ) -> None:
     """Draw the scale right of the first row.
 
@@ -281,16 +281,17 @@ def colour_bar(
     label
         The quantity and its unit, in lines.
     top
-        Where the scale ends; each map's own maximum if not given.
+        Where the scale ends; what that is called where each map has a scale of its own.
     beyond
         Whether values go on beyond the end.
     """
     left, above = sheet.right_of(0)
     room = max(SCALE_LEAST, panel_size(first)[1] - SCALE_DROP)
     box = sheet.box(left + 0.2, above + SCALE_DROP, SCALE_WIDTH, min(SCALE_HEIGHT, room))
-    mappable = ScalarMappable(Normalize(0, 1 if top is None else top), overlay.COLOURS)
+    end = 1.0 if isinstance(top, str) else top
+    mappable = ScalarMappable(Normalize(0, end), style.VALUE_COLOURS)
     bar = sheet.figure.colorbar(mappable, cax=box, extend="max" if beyond else "neither")
     box.tick_params(labelsize=style.SMALL_SIZE, width=0.6, length=2)
-    if top is None:
-        bar.set_ticks([0, 1], labels=["0", "own maximum"])
+    if isinstance(top, str):
+        bar.set_ticks([0, 1], labels=["0", top])
     box.set_title(label, size=style.SMALL_SIZE, loc="left", pad=8)

@@ -66,10 +66,9 @@ class TokenPanel:
         return self.spatial * self.n_tokens
 
     @property
-    def of_maximum(self) -> Floats:
-        """Each map divided by its maximum; one without any attention stays 0."""
-        top = self.spatial.max(axis=(-2, -1), keepdims=True)
-        return np.asarray(self.spatial / np.where(top == 0, 1, top))
+    def of_own_end(self) -> Floats:
+        """Each map divided by what its colours end at; one without any attention stays 0."""
+        return overlay.scaled(self.spatial, overlay.ends(self.spatial, overlay.PERCENTILE))
 
 
 def token_panels(maps: AttentionMaps, ending: str = "") -> list[TokenPanel]:
@@ -126,7 +125,7 @@ def common_limit(models: Sequence[AttentionMaps], ending: str = "") -> float:
 
 
 def own_scale(maps: AttentionMaps, model: Model) -> Figure:
-    """Draw the token maps of a model, each divided by its own maximum over the grid.
+    """Draw the token maps of a model, each on its own scale.
 
     Parameters
     ----------
@@ -144,10 +143,10 @@ def own_scale(maps: AttentionMaps, model: Model) -> Figure:
     return _figure(
         maps,
         panels,
-        [panel.of_maximum for panel in panels],
+        [panel.of_own_end for panel in panels],
         f"{model.label}: attention on each token",
-        "Each map from 0 to its own maximum over the grid.",
-        ("attention", None, False),
+        overlay.said_of_scale(overlay.PERCENTILE),
+        ("attention", overlay.named(overlay.PERCENTILE), True),
     )
 
 
@@ -215,7 +214,7 @@ def _figure(
     levels: Sequence[Floats],
     title: str,
     note: str,
-    scale: tuple[str, float | None, bool],
+    scale: tuple[str, float | str, bool],
 ) -> Figure:
     if not panels:
         raise AnalysisError(

@@ -90,9 +90,7 @@ class Block:
     columns: Floats
 
 
-def block(
-    one: Shown, size: tuple[int, int], top: float | None = None, *, smooth: bool = False
-) -> Block:
+def block(one: Shown, size: tuple[int, int], end: Floats, *, smooth: bool = False) -> Block:
     """Draw the maps of an image, and the pictures beside or above them, as one array.
 
     Parameters
@@ -101,15 +99,16 @@ def block(
         The maps and the picture.
     size
         Height and width of a map in pixels.
-    top
-        Value that the last colour stands for; each map's own maximum if None.
+    end
+        What the last colour stands for: of :func:`vitfeat.plots.images.overlay.ends`.
     smooth
         Whether colours are interpolated between the centres of tokens.
     """
     maps, cells = one.grid.maps, one.grid.cells
     picture = overlay.resized(one.picture, size)
     patches = overlay.Patches(one.grid.tokens.grid, one.crop, size)
-    drawn = overlay.overlay(picture, _scaled(maps.spatial, top), one.crop, smooth=smooth)
+    values = overlay.scaled(maps.spatial, end)
+    drawn = overlay.overlay(picture, values, one.crop, smooth=smooth)
     bars = one.grid.tokens.n_prefix > 0
     lead_above = one.grid.kind == "head_position"
     high = size[0] + (BAR_GAP + BAR if bars else 0) + GAP
@@ -144,14 +143,8 @@ def _mark(picture: Pixels, patches: overlay.Patches, position: Position) -> None
         overlay.mark(picture, patches, position.token)
 
 
-def _scaled(values: Floats, top: float | None) -> Floats:
-    """Divide maps (..., y, x) by each one's maximum, or by a value; maps of zeros stay."""
-    highest = values.max((-2, -1), keepdims=True) if top is None else np.full((1, 1), top)
-    return np.asarray(np.divide(values, highest, out=np.zeros_like(values), where=highest > 0))
-
-
 def single(
-    found: Maps, picture: Pixels, position: Position, *, top: float | None = None, smooth: bool
+    found: Maps, picture: Pixels, position: Position, end: Floats, *, smooth: bool
 ) -> Pixels:
     """Draw one map over the picture, the query's token in a box.
 
@@ -163,7 +156,7 @@ def single(
         uint8 (height, width, 3): what the model saw.
     position
         The query.
-    top, smooth
+    end, smooth
         As in :func:`block`.
 
     Returns
@@ -175,7 +168,7 @@ def single(
     factor = max(1, round(SINGLE / max(crop)))
     size = (crop[0] * factor, crop[1] * factor)
     patches = overlay.Patches((found.spatial.shape[-2], found.spatial.shape[-1]), crop, size)
-    values = _scaled(found.spatial, top)
+    values = overlay.scaled(found.spatial, end)
     drawn = overlay.overlay(overlay.resized(picture, size), values, crop, smooth=smooth)
     _mark(drawn, patches, position)
     return drawn

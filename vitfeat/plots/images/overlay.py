@@ -8,6 +8,7 @@ token and stay grey.
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,14 +22,20 @@ from vitfeat.plots import style
 Pixels = NDArray[np.uint8]
 Floats = NDArray[np.float64]
 
-COLOURS = "magma"
-"""Of attention: lightness rises with the value."""
+COLOURS, LEAST_COLOUR = "YlOrRd", 0.12
+"""Of attention, and where in the colour map they begin: yellow to dark red, none of them grey."""
 
-ALPHA = 0.7
-"""Weight of the colour; the rest is the picture in grey. Constant, so that colours can be read."""
+ALPHA, OPAQUE_FROM = 0.85, 0.6
+"""Weight of the colour at its most, and the value that has it: it rises from 0 in a straight line.
 
-CONTRAST = 0.16
-"""Greatest standard deviation of the grey below the colours, on a scale of 0 to 1."""
+Where there is no attention the picture shows, and where there is much, hardly anything of it."""
+
+DARKEST, LIGHTEST = 0.38, 0.95
+"""Greys of black and white below the colours, on a scale of 0 to 1: no colour is as dark as the
+most attention, and none is lost on white."""
+
+PERCENTILE = 98.0
+"""Where colours end unless asked otherwise, of a map's values: one token may draw nearly all."""
 
 MARK_COLOUR = "#2BE8E8"
 """Of the box around the query: none of the colours of attention."""
@@ -102,19 +109,73 @@ def resized(picture: Pixels, drawn: tuple[int, int]) -> Pixels:
     return np.asarray(Image.fromarray(picture).resize(drawn[::-1], kind))
 
 
+def ends(maps: Floats, percentile: float, *, common: bool = False) -> Floats:
+    """Return what the last colour of each map stands for, shaped to divide the maps by.
+
+    Parameters
+    ----------
+    maps
+        (..., y, x), not negative.
+    percentile
+        Of a map's values; its maximum where that percentile is 0. NaN is no value.
+    common
+        Whether it is one for all maps.
+
+    Returns
+    -------
+    NDArray
+        (..., 1, 1); 0 for a map without any attention.
+    """
+    axes = tuple(range(maps.ndim)) if common else (-2, -1)
+    held = np.where(np.isfinite(maps), maps, np.nan)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # a map of NaN alone has no end
+        found = np.nanpercentile(held, percentile, axis=axes, keepdims=True)
+        found = np.where(found > 0, found, np.nanmax(held, axis=axes, keepdims=True))
+    return np.asarray(np.broadcast_to(np.nan_to_num(found), (*maps.shape[:-2], 1, 1)))
+
+
+def scaled(maps: Floats, end: Floats) -> Floats:
+    """Divide maps (..., y, x) by what :func:`ends` gives; maps without any attention stay."""
+    return np.asarray(np.divide(maps, end, out=0.0 * maps, where=end > 0))
+
+
+def named(percentile: float) -> str:
+    """Name where colours end."""
+    return "the maximum" if percentile >= 100 else f"percentile {percentile:g}"
+
+
+def said_of_scale(percentile: float, *, common: bool = False) -> str:
+    """Say where colours end."""
+    of = "all values in the figure" if common else "each map's values"
+    beyond = "" if percentile >= 100 else "; larger ones have the last colour"
+    return f"Colours end at {named(percentile)} of {of}{beyond}."
+
+
 def colours() -> ListedColormap:
     """Colour map of attention as it looks over a picture of medium grey: for colour bars."""
-    return ListedColormap(ALPHA * _lut() + (1 - ALPHA) * 0.5)
+    lut, alpha = _lut()
+    return ListedColormap(alpha * lut + (1 - alpha) * (DARKEST + LIGHTEST) / 2)
 
 
-def _lut() -> Floats:
-    return np.asarray(colormaps[COLOURS](np.arange(256))[:, :3], dtype=np.float64)
+def _lut() -> tuple[Floats, Floats]:
+    """Colours (256, 3) of values from 0 to 1, and their weights (256, 1)."""
+    values = np.linspace(0, 1, 256)
+    lut = colormaps[COLOURS](LEAST_COLOUR + (1 - LEAST_COLOUR) * values)[:, :3]
+    return lut.astype(np.float64), ALPHA * np.minimum(1, values / OPAQUE_FROM)[:, None]
+
+
+def pale(picture: Pixels) -> Pixels:
+    """Turn a picture (height, width, 3) to grey that is light enough to lay colours over."""
+    grey = (picture @ np.asarray(LUMA)) / 255
+    light = np.rint(255 * (DARKEST + (LIGHTEST - DARKEST) * grey)).astype(np.uint8)
+    return np.repeat(light[..., None], 3, axis=-1)
 
 
 def overlay(
     picture: Pixels, values: Floats, crop: tuple[int, int] | None = None, *, smooth: bool = False
 ) -> Pixels:
-    """Lay maps over the picture in grey.
+    """Lay maps over the picture in pale grey.
 
     Parameters
     ----------
@@ -137,29 +198,19 @@ def overlay(
     patches = Patches((values.shape[-2], values.shape[-1]), crop or drawn, drawn)
     rows, columns = patches.tokens(0), patches.tokens(1)
     if smooth:
-        fine = patches.weights(0) @ values @ patches.weights(1).T
-        levels = _levels(fine)
+        levels = _levels(patches.weights(0) @ values @ patches.weights(1).T)
     else:
         levels = _levels(values)[..., rows[:, None], columns]
-    grey = _grey(picture)
-    # In whole numbers from the start: hundreds of maps are drawn at once.
-    light = np.rint((1 - ALPHA) * grey).astype(np.uint8)[..., None]
-    mixed: Pixels = np.rint(ALPHA * 255 * _lut()).astype(np.uint8)[levels] + light
-    bare = np.repeat(np.rint(grey).astype(np.uint8)[..., None], 3, axis=-1)
+    lut, alpha = _lut()
+    bare = pale(picture)
+    # In whole numbers and 16 bits: hundreds of maps are drawn at once.
+    weight = np.rint(256 * alpha).astype(np.uint16)
+    colour = np.rint(255 * alpha * lut).astype(np.uint16)
+    rest = ((256 - weight)[levels] * bare.astype(np.uint16) + 128) >> 8
+    mixed: Pixels = (colour[levels] + rest).astype(np.uint8)
     outside = (rows[:, None] < 0) | (columns < 0)
     mixed[..., outside, :] = bare[outside]
     return mixed
-
-
-def _grey(picture: Pixels) -> Floats:
-    """Turn a picture to grey, 0 to 255, around medium and of limited contrast.
-
-    Else the white and black of a drawing would be taken for more and less attention.
-    """
-    grey = picture @ np.asarray(LUMA)
-    deviation = grey.std()
-    factor = min(1.0, 255 * CONTRAST / deviation) if deviation > 0 else 1.0
-    return np.asarray(np.clip(127.5 + factor * (grey - grey.mean()), 0, 255))
 
 
 def _levels(values: Floats) -> NDArray[np.uint8]:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from math import ceil, log
+from math import ceil
 
-import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
@@ -17,15 +16,21 @@ from vitfeat.analysis.attention.map_grids import ROLLOUT, Grid
 from vitfeat.errors import AnalysisError
 from vitfeat.plots import style
 from vitfeat.plots.images import overlay
-from vitfeat.plots.images.map_blocks import Block, Shown, axis_name, block, labels, position_label
-from vitfeat.plots.sheet import Sheet, Space
+from vitfeat.plots.images.map_blocks import (
+    GAP,
+    LEAD_GAP,
+    Block,
+    Shown,
+    axis_name,
+    block,
+    labels,
+    position_label,
+)
+from vitfeat.plots.sheet import EDGE, Sheet, Space
 from vitfeat.plots.similarity.blocks import text_width
 
 SCALES = ("own", "common")
-"""Of colours: up to each map's maximum, or up to one value that is common to a figure."""
-
-COMMON = 99.5
-"""Percentile of a figure's values that the common scale ends at: a few tokens draw nearly all."""
+"""Of colours: each map's own, or one that is common to a figure."""
 
 TITLES = {
     "position_layer": "Attention maps, query position × layer",
@@ -33,39 +38,36 @@ TITLES = {
     "head_layer": "Attention maps, head × layer",
 }
 
-CELL = 0.62
-"""Side of a map in inches where there is room."""
+CELL, LEAST = 1.0, 0.36
+"""Side of a map in inches: at most, and at least, which may make the figure wider than a page."""
 
-WIDE, HIGH = 12.0, 13.0
-"""Inches that the maps of a figure may take before they get smaller."""
+HIGH = 10.0
+"""Inches that the maps of a figure may take from the top down before they get smaller."""
 
-LEAST = 0.08
-"""Inches of a map however many there are."""
+TICK, LINE, CAPTION, BELOW_CAPTION, BELOW = 0.05, 0.11, 0.17, 0.15, 0.16
 
-HOLES = 3.0
-"""How much worse than a square an arrangement of blocks is with as many empty places as blocks."""
-
-TICK, LINE, CAPTION, BELOW_CAPTION, BELOW, APART = 0.05, 0.11, 0.17, 0.15, 0.16, 0.3
-SCALE_WIDTH, SCALE_HEIGHT = 0.12, 1.3
+BAR_WIDTH, BAR_HEIGHT, BAR_GAP = 1.1, 0.09, 0.07
+"""Of the scale, and between it and its texts, in inches."""
 
 
 def figure(
-    shown: Sequence[Shown],
+    one: Shown,
     *,
     title: str,
     note: str,
     scale: str = "own",
+    percentile: float = overlay.PERCENTILE,
     smooth: bool = False,
 ) -> Figure:
-    """Draw grids of one kind, an image each, beside and below one another.
+    """Draw a grid of maps of one image, as wide as a page.
 
-    Every map is laid over the picture that the model saw, in grey; the picture itself stands once
-    beside or above. A box marks the query's token. The bar below a map is the share of the query's
-    attention that the map lacks, as it is on CLS and registers.
+    Every map is laid over the picture that the model saw, in pale grey; the picture itself stands
+    once beside or above. A box marks the query's token. The bar below a map is the share of the
+    query's attention that the map lacks, as it is on CLS and registers.
 
     Parameters
     ----------
-    shown
+    one
         What to draw.
     title
         Whose maps they are; follows the kind.
@@ -73,76 +75,69 @@ def figure(
         Dataset and number of images; what is averaged or chosen is added.
     scale
         Out of :data:`SCALES`.
+    percentile
+        Where colours end, of the values of a map or the figure.
     smooth
         Whether colours are interpolated between the centres of tokens.
 
     Raises
     ------
     AnalysisError
-        Nothing to draw, several kinds, or an unknown scale.
+        An unknown scale.
     """
-    if len({one.grid.kind for one in shown}) != 1:
-        raise AnalysisError("a figure of attention maps shows one kind of grid: give one or more")
     if scale not in SCALES:
         raise AnalysisError(f"unknown scale {scale!r} of maps; there are {', '.join(SCALES)}")
+    common = scale == "common"
     with style.settings():
-        return _figure(shown, title, note, scale, smooth)
+        return _figure(one, title, note, percentile, common=common, smooth=smooth)
 
 
-def _figure(shown: Sequence[Shown], title: str, note: str, scale: str, smooth: bool) -> Figure:
-    first = shown[0]
-    common = float(np.percentile(np.stack([one.grid.maps.spatial for one in shown]), COMMON))
-    across, side = _arranged(first, len(shown))
-    size = overlay.drawn_size(first.crop, first.grid.tokens.grid, side * style.DPI)
-    top = common if scale == "common" else None
-    blocks = [block(one, size, top, smooth=smooth) for one in shown]
-    height, width = (max(b.pixels.shape[axis] for b in blocks) / style.DPI for axis in (0, 1))
-    down, right = labels(first.grid, "row"), labels(first.grid, "column")
+def _figure(
+    one: Shown, title: str, note: str, percentile: float, *, common: bool, smooth: bool
+) -> Figure:
+    grid = one.grid
+    end = overlay.ends(grid.maps.spatial, percentile, common=common)
+    down, right = labels(grid, "row"), labels(grid, "column")
+    # The corner's text may reach over the picture that stands left of the maps.
+    corner = text_width(_corner(grid), style.SMALL_SIZE)
+    corner -= 0 if grid.kind == "head_position" else LEAST
+    before = 2 * TICK + 0.04
+    before += max(corner, *(text_width(label, style.SMALL_SIZE) for label in down))
+    size = overlay.drawn_size(one.crop, grid.tokens.grid, _side(one, before) * style.DPI)
+    drawn = block(one, size, end, smooth=smooth)
+    height, width = (side / style.DPI for side in drawn.pixels.shape[:2])
     pitch = size[1] / style.DPI
     turned = max(text_width(label, style.SMALL_SIZE) for label in right) > pitch * 0.98
     above = max(text_width(t, style.SMALL_SIZE) for t in right) if turned else 0.1
-    # The corner's text may reach over the picture that stands left of the maps.
-    lead = (blocks[0].columns[0] - size[1] / 2) / style.DPI
-    corner = text_width(_corner(first.grid), style.SMALL_SIZE) - lead
-    before = 0.04 + max(corner, *(text_width(label, style.SMALL_SIZE) for label in down))
-    captions = max(text_width(_plain(one.caption), style.SMALL_SIZE, "bold") for one in shown)
-    n_rows = -(-len(shown) // across)
-    # The scale stands right of the last column; the captions may be wider than their grids.
-    last = max(0.2 + SCALE_WIDTH + 0.95, captions - width - before)
-    between = max(APART, captions - width - before + APART)
-    spaces = [Space(before + 2 * TICK, width, between)] * (across - 1)
+    last = f"{end.max():.3g}" if common else overlay.named(percentile)
+    texts = (text_width("0", style.SMALL_SIZE), text_width(last, style.SMALL_SIZE))
+    name = text_width("attention", style.SMALL_SIZE)
+    scale = name + sum(texts) + BAR_WIDTH + 4 * BAR_GAP
+    head = text_width(one.caption, style.SMALL_SIZE, "bold") + 0.2 + scale
     sheet = Sheet(
-        [Space(CAPTION + BELOW_CAPTION + above + 2 * TICK, height, BELOW)] * n_rows,
-        [*spaces, Space(before + 2 * TICK, width, last)],
-        title=f"{TITLES[first.grid.kind]}: {title}",
-        note=", ".join((note, *_chosen(first.grid))),
-        legend=_legend(first.grid),
-        remarks=[*_remarks(first.grid), *_about_scale(scale)],
+        [Space(CAPTION + BELOW_CAPTION + above + 2 * TICK, height, BELOW)],
+        [Space(before, width, max(0.02, head - width - before))],
+        title=f"{TITLES[grid.kind]}: {title}",
+        note=", ".join((note, *_chosen(grid))),
+        legend=_legend(grid),
+        remarks=[overlay.said_of_scale(percentile, common=common), *_remarks(grid)],
     )
-    for index, (one, drawn) in enumerate(zip(shown, blocks, strict=True)):
-        ax = sheet.axes(*divmod(index, across))
-        _draw(ax, drawn, down, right, turned, one)
-        _caption(ax, one, before + 2 * TICK, above + BELOW_CAPTION + TICK)
-    _scale(sheet, scale, common, min(SCALE_HEIGHT, height))
+    ax = sheet.axes(0)
+    _draw(ax, drawn, down, right, turned, one)
+    up = above + BELOW_CAPTION + TICK
+    _caption(ax, one, before, up)
+    _scale(sheet, ax, (scale, up), (texts[1], last), shown_to=float(end.max()) if common else 1.0)
     return sheet.figure
 
 
-def _arranged(one: Shown, count: int) -> tuple[int, float]:
-    """Return how many blocks stand side by side, and the side of a map in inches."""
+def _side(one: Shown, before: float) -> float:
+    """Return the longer side of a map in inches, so that all maps fit on a page."""
     rows, columns = len(one.grid.cells), len(one.grid.cells[0])
-    lead = one.grid.kind == "head_position"
-    rows, columns = rows + lead, columns + (not lead)
+    above = one.grid.kind == "head_position"
     tall, wide = (side / max(one.crop) for side in one.crop)
-
-    def badness(across: int) -> float:
-        down = -(-count // across)
-        shape = down * (rows * tall + 1) / (across * (columns * wide + 1))
-        return abs(log(shape)) + HOLES * (across * down - count) / count
-
-    across = min(range(1, count + 1), key=badness)
-    down = -(-count // across)
-    side = min(CELL, WIDE / (across * columns * wide), HIGH / (down * rows * tall))
-    return across, max(LEAST, side)
+    gaps = (LEAD_GAP + GAP * columns) / style.DPI
+    across = (style.PAGE_WIDTH - 2 * EDGE - before - gaps - 0.02) / ((columns + (not above)) * wide)
+    return max(LEAST, min(CELL, across, HIGH / ((rows + above) * tall)))
 
 
 def _corner(grid: Grid) -> str:
@@ -186,14 +181,7 @@ def _caption(ax: Axes, one: Shown, left: float, up: float) -> None:
         textcoords="offset points",
         weight="bold",
         size=style.SMALL_SIZE,
-        # File names may hold what would be read as a formula.
-        parse_math=False,
     )
-
-
-def _plain(text: str) -> str:
-    """Return a text as wide as this one that is no formula."""
-    return text.replace("$", "S")
 
 
 def _chosen(grid: Grid) -> Iterator[str]:
@@ -205,6 +193,8 @@ def _chosen(grid: Grid) -> Iterator[str]:
         yield f"layer {cell.layer}"
     else:
         yield f"query {position_label(cell.position)}"
+    if grid.n_layers > len({cell.layer for line in grid.cells for cell in line}) > 1:
+        yield f"{len(grid.cells[0])} of {grid.n_layers} layers"
     if grid.renormalised:
         yield "each row divided by what it gives to spatial tokens"
 
@@ -241,20 +231,45 @@ def _remarks(grid: Grid) -> list[str]:
     return remarks
 
 
-def _about_scale(scale: str) -> list[str]:
-    if scale == "own":
-        return []
-    return [f"Colours end at percentile {COMMON:g} of all values in the figure."]
+def _scale(
+    sheet: Sheet,
+    ax: Axes,
+    room: tuple[float, float],
+    last: tuple[float, str],
+    shown_to: float,
+) -> None:
+    """Draw the scale of colours at the height of the caption, at the figure's right.
 
-
-def _scale(sheet: Sheet, scale: str, top: float, height: float) -> None:
-    left, above = sheet.right_of(0)
-    bar = sheet.box(left + 0.2, above, SCALE_WIDTH, height)
-    end = top if scale == "common" and top > 0 else 1.0
-    mappable = ScalarMappable(Normalize(0, end), overlay.colours())
-    extend = "max" if scale == "common" else "neither"
-    colour_bar = sheet.figure.colorbar(mappable, cax=bar, extend=extend)
-    bar.tick_params(labelsize=style.SMALL_SIZE, width=0.6, length=2)
-    if scale == "own":
-        colour_bar.set_ticks([0, 1], labels=["0", "map's maximum"])
-    bar.set_title("attention", size=style.SMALL_SIZE, loc="left", pad=7)
+    Parameters
+    ----------
+    sheet, ax
+        The figure's frame and its maps.
+    room
+        Inches from the scale's left end to the figure's edge, and of its height above the maps.
+    last
+        Width in inches of the text at the scale's end, and the text.
+    shown_to
+        Where the scale ends.
+    """
+    width, up = room
+    _, above = sheet.right_of(0)
+    right = sheet.width - EDGE
+    left = right - last[0] - BAR_GAP - BAR_WIDTH
+    bar = sheet.box(left, above - up - BAR_HEIGHT, BAR_WIDTH, BAR_HEIGHT)
+    mappable = ScalarMappable(Normalize(0, shown_to or 1.0), overlay.colours())
+    sheet.figure.colorbar(mappable, cax=bar, orientation="horizontal", ticks=[])
+    bar.set_label("colour bar")
+    for text, x, side in (
+        ("attention", right - width, "left"),
+        ("0", left - BAR_GAP, "right"),
+        (last[1], left + BAR_WIDTH + BAR_GAP, "left"),
+    ):
+        bar.annotate(
+            text,
+            ((x - left) / BAR_WIDTH, 0.5),
+            xycoords="axes fraction",
+            ha=side,
+            va="center",
+            size=style.SMALL_SIZE,
+            annotation_clip=False,
+        )

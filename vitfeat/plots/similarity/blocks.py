@@ -83,7 +83,7 @@ class Frame:
 
 def colours() -> Colormap:
     """Colour map of CKA, grey where there is no value."""
-    return colormaps[style.CKA_COLOURS].with_extremes(bad=style.NO_VALUE)
+    return colormaps[style.VALUE_COLOURS].with_extremes(bad=style.NO_VALUE)
 
 
 def text_width(text: str, size: float, weight: str = "normal") -> float:

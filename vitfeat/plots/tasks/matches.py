@@ -134,7 +134,7 @@ def _figure(
     shapes = [[_inches(size) for size in pair.sizes] for pair in pairs]
     source, target = (max(pair[side][0] for pair in shapes) for side in (0, 1))
     counts = [_counted(pair, layer) for pair in pairs for layer in layers]
-    heading = max(text_width(text.replace("$", "S"), style.SMALL_SIZE) for text in counts) + 0.1
+    heading = max(text_width(text, style.SMALL_SIZE) for text in counts) + 0.1
     rest = max(0.0, heading - source - target - BETWEEN)
     heights = [max(high for _, high in pair) for pair in shapes]
     missed = any(not pair.hits[layer].all() for pair in pairs for layer in layers)
@@ -180,7 +180,6 @@ def _above(ax: Axes, text: str, more: float, weight: str = "normal") -> None:
         size=style.SMALL_SIZE,
         weight=weight,
         # Names may hold what would be read as a formula.
-        parse_math=False,
     )
 
 

@@ -226,6 +226,4 @@ def _text(
         va="bottom" if above else "top",
         size=style.SMALL_SIZE,
         weight=weight,
-        # File names may hold what would be read as a formula.
-        parse_math=False,
     )

@@ -34,9 +34,6 @@ CELL = 0.92
 KEPT = 0.78
 """Place of kept tokens in the colours of attention."""
 
-DIM, DARKEST = 0.5, 35
-"""Of the grey of other tokens: share that is left of it, and what black becomes."""
-
 HEADING, CAPTION, BELOW, APART, PAIRS_APART = 0.32, 0.17, 0.16, 0.05, 0.16
 
 
@@ -226,8 +223,6 @@ def _above(ax: Axes, text: str, *, up: float = 3, weight: str = "normal") -> Non
         textcoords="offset points",
         size=style.SMALL_SIZE,
         weight=weight,
-        # File names may hold what would be read as a formula.
-        parse_math=False,
     )
 
 
@@ -252,7 +247,7 @@ def _share(foreground: float) -> str:
 
 def _fitting(caption: str, width: float) -> str:
     """Cut the front of a caption that is wider than the figure."""
-    while text_width(caption.replace("$", "S"), style.SMALL_SIZE, "bold") > width:
+    while text_width(caption, style.SMALL_SIZE, "bold") > width:
         caption = f"…{caption[2:]}"
     return caption
 
@@ -276,8 +271,7 @@ def _tokens(one: SalientImage, some: Kept, size: tuple[int, int]) -> Pixels:
     patches = overlay.Patches(grid, crop, size)
     rows, columns = patches.tokens(0)[:, None], patches.tokens(1)
     shown = (rows >= 0) & (columns >= 0)
-    grey = DARKEST + DIM * (picture @ np.asarray(overlay.LUMA))
-    drawn = np.repeat(np.rint(grey).astype(np.uint8)[..., None], 3, axis=-1)
+    drawn = overlay.pale(picture)
     kept = shown & some.tokens[rows, columns]
     drawn[kept] = overlay.overlay(picture, np.full(grid, KEPT), crop)[kept]
     _outline(drawn, shown & one.foreground[rows, columns])

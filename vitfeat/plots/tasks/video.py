@@ -271,7 +271,6 @@ def _draw(ax: Axes, row: StripRow, height: float, whole: float) -> None:
         size=style.SMALL_SIZE,
         va="bottom",
         # Names of sequences may hold what would be read as a formula.
-        parse_math=False,
     )
 
 
