@@ -80,12 +80,25 @@ def schedule(
 
 
 class _Runner:
-    """Pushes batches through a hooked model into units."""
+    """Pushes batches through a hooked model into units.
 
-    def __init__(self, job: Job, models: _HookedModels, pool: ThreadPoolExecutor | None) -> None:
+    Without a pool of threads it pushes whole batches, as a GPU does. Images that do not fit into
+    its memory are pushed again, half of them at a time, and so are all that come after.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        models: _HookedModels,
+        pool: ThreadPoolExecutor | None,
+        note: Callable[[str], None],
+    ) -> None:
         self._job = job
         self._models = models
         self._pool = pool
+        self._note = note
+        # Images that are known not to be too many at once.
+        self._most: int | None = None
 
     def push(self, groups: Sequence[Tensor], unit: Unit, start: int) -> None:
         """Push uint8 images (n, height, width, 3) of every group once; fill rows from `start` on.
@@ -98,7 +111,7 @@ class _Runner:
             tiling = self._job.tiling(size)
             taps = self._models.taps(size if tiling is None else self._job.backbone.image_size)
             if self._pool is None:
-                self._push_gpu(images, unit, start, taps, tiling)
+                self._push_halving(images, unit, start, taps, tiling)
             else:
                 step = 1 if self._job.geometry.ragged else _CPU_IMAGES
                 for a in range(0, len(images), step):
@@ -116,6 +129,34 @@ class _Runner:
         rows = range(start, start + len(images))
         return rows, self._run(images, rows, unit.views(rows), taps, tiling)
 
+    def _push_halving(
+        self, images: Tensor, unit: Unit, start: int, taps: Taps, tiling: Tiling | None
+    ) -> None:
+        done = 0
+        while done < len(images):
+            some = images[done : done + (self._most or len(images))]
+            try:
+                self._push_gpu(some, unit, start + done, taps, tiling)
+            except torch.OutOfMemoryError as error:
+                if len(some) == 1:
+                    raise ModelError(
+                        f"model {self._job.backbone.entry.id}: not even one image fits into the "
+                        f"memory of {self._job.device}; end what else uses it (nvidia-smi), take "
+                        "fewer taps, or set extraction.precision: bf16"
+                    ) from error
+                self._most = len(some) // 2
+            else:
+                done += len(some)
+                continue
+            # Outside the handler, whose traceback holds on to the tensors of the pass.
+            self._note(
+                f"{len(some)} images at once do not fit into the memory of {self._job.device}: "
+                f"pushed again {self._most} at a time, which changes numbers by rounding at most; "
+                f"extraction.batch_size: {self._most} saves the attempt"
+            )
+            if self._job.device.type == "cuda":
+                torch.cuda.empty_cache()
+
     def _push_gpu(
         self, images: Tensor, unit: Unit, start: int, taps: Taps, tiling: Tiling | None
     ) -> None:
@@ -127,9 +168,10 @@ class _Runner:
         for name, tensor in staged.items():
             views[name].copy_(tensor, non_blocking=True)
         unit.peaks.append((rows, peaks))
-        event = torch.cuda.Event()  # type: ignore[no-untyped-call]
-        event.record()
-        unit.ready = event.synchronize
+        if device.type == "cuda":
+            event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            event.record()
+            unit.ready = event.synchronize
 
     def _run(
         self,
@@ -173,7 +215,7 @@ class _HookedModels:
 
 
 @contextmanager
-def _open_runner(job: Job) -> Iterator[_Runner]:
+def _open_runner(job: Job, note: Callable[[str], None]) -> Iterator[_Runner]:
     """Give a hooked model with the threads that run it; put everything back afterwards."""
     with ExitStack() as stack:
         # Of the whole process: once around all threads.
@@ -185,7 +227,7 @@ def _open_runner(job: Job) -> Iterator[_Runner]:
             pool = stack.enter_context(
                 ThreadPoolExecutor(job.threads, initializer=torch.set_num_threads, initargs=(1,))
             )
-        yield _Runner(job, _HookedModels(job, stack), pool)
+        yield _Runner(job, _HookedModels(job, stack), pool, note)
 
 
 def run_pipeline(
@@ -194,6 +236,7 @@ def run_pipeline(
     plan: Schedule,
     batches: Iterator[Sequence[Tensor]],
     on_images: Callable[[int], None],
+    note: Callable[[str], None],
 ) -> None:
     """Push every batch of a plan once and write every missing block.
 
@@ -205,6 +248,8 @@ def run_pipeline(
         For each batch of the plan, uint8 (n, height, width, 3) of every run of images of one size.
     on_images
         Called with the number of images of every finished batch.
+    note
+        Takes lines about what happened on the way that may change numbers.
     """
     missing = set(writer.missing_blocks())
 
@@ -221,7 +266,7 @@ def run_pipeline(
     # and raises what went wrong there.
     units = [Unit.allocate(job.layout, plan.unit_rows, pinned=job.on_gpu) for _ in range(2)]
     writing: list[Future[None] | None] = [None, None]
-    with ThreadPoolExecutor(1) as background, _open_runner(job) as runner:
+    with ThreadPoolExecutor(1) as background, _open_runner(job, note) as runner:
         for number, rows in enumerate(plan.units):
             unit, before = units[number % 2], writing[number % 2]
             if before is not None:

@@ -113,6 +113,11 @@ def extract(
         asked.grids,
         None if asked.regions is None else asked.regions.numbers,
     )
+
+    def add_note(line: str) -> None:
+        log(line)
+        writer.note(line)
+
     with open_writer(
         out,
         layout,
@@ -142,7 +147,7 @@ def extract(
         else:
             source = ([batch] for batch in batches(plan))
         with closing(source):  # type: ignore[type-var]
-            run_pipeline(job, writer, plan, source, on_images)
+            run_pipeline(job, writer, plan, source, on_images, add_note)
         sealed = writer.seal()
     log(
         f"{out}: {plural(len(index), 'image')} in {duration(time.monotonic() - started)}, "

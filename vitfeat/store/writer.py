@@ -118,6 +118,13 @@ class StoreWriter:
         except (OSError, RuntimeError) as error:  # zarrs reports a full disk as a RuntimeError
             raise self._write_error(error, f"block {block}") from error
 
+    def note(self, line: str) -> None:
+        """Keep a line about how the store came about, beside those that it was created with."""
+        group = zarr.open_group(self._partial, mode="r+")
+        attributes: Any = group.attrs.asdict()[ATTRIBUTE]
+        if line not in attributes["notes"]:
+            group.attrs[ATTRIBUTE] = {**attributes, "notes": [*attributes["notes"], line]}
+
     def seal(self) -> dict[str, Any]:
         """Check that all is there, record it, and move the store to its place.
 
