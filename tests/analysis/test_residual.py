@@ -15,6 +15,7 @@ from vitfeat.analysis.rows import ResidualCkaRow
 from vitfeat.errors import AnalysisError
 
 NAN = math.nan
+RATIOS = ("cls", "spatial", "spatial_tokens", "all")
 
 
 @pytest.fixture(autouse=True)
@@ -39,7 +40,7 @@ def loops(
 ) -> dict[str, list[list[float]]]:
     """The definitions, token by token."""
     first = has_cls + n_registers
-    found: dict[str, list[list[float]]] = {"spatial": [], "spatial_tokens": []}
+    found: dict[str, list[list[float]]] = {"spatial": [], "spatial_tokens": [], "all": []}
     if has_cls:
         found["cls"] = []
     for skips, branches in zip(skip, branch, strict=True):
@@ -56,15 +57,19 @@ def loops(
                     count += 1
             rows["spatial"].append(math.sqrt(above) / math.sqrt(below) if below else NAN)
             rows["spatial_tokens"].append(total / count if count else NAN)
+            every = [math.sqrt(sum(n**2 for n in side)) for side in (s, b)]
+            rows["all"].append(every[0] / every[1] if every[1] else NAN)
         for name, row in rows.items():
             found[name].append(row)
     return found
 
 
 def test_a_case_by_hand() -> None:
-    # CLS 6 over 2. Spatial: 3-4-12 has the length 13, 1-2-2 the length 3; 3/1, 4/2, 12/2.
-    found = ratios_of_one(tokens(6, 3, 4, 12), tokens(2, 1, 2, 2))
-    assert found == pytest.approx({"cls": 3, "spatial": 13 / 3, "spatial_tokens": 11 / 3})
+    # CLS 84 over 4. Spatial: 3-4-12 has the length 13, 1-2-2 the length 3; 3/1, 4/2, 12/2. All:
+    # 84-13 has the length 85, 4-3 the length 5.
+    found = ratios_of_one(tokens(84, 3, 4, 12), tokens(4, 1, 2, 2))
+    expected = {"cls": 21, "spatial": 13 / 3, "spatial_tokens": 11 / 3, "all": 17}
+    assert found == pytest.approx(expected)
 
 
 def test_one_token_of_large_norm_decides_frobenius_and_not_the_mean() -> None:
@@ -77,8 +82,8 @@ def test_one_token_of_large_norm_decides_frobenius_and_not_the_mean() -> None:
 
 def test_equal_norms_have_ratio_one_and_a_factor_comes_through() -> None:
     skip = tokens(3, 1, 4, 1, 5)
-    assert ratios_of_one(skip, skip) == {"cls": 1, "spatial": 1, "spatial_tokens": 1}
-    assert ratios_of_one(skip, skip / 4) == {"cls": 4, "spatial": 4, "spatial_tokens": 4}
+    assert ratios_of_one(skip, skip) == dict.fromkeys(RATIOS, 1)
+    assert ratios_of_one(skip, skip / 4) == dict.fromkeys(RATIOS, 4)
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
@@ -103,21 +108,27 @@ def test_from_the_definition(
 def test_registers_are_in_neither_spatial_ratio() -> None:
     skip, branch = tokens(6, 500, 0, 3, 4), tokens(2, 1, 7, 1, 2)
     found = ratios_of_one(skip, branch, n_registers=2)
-    expected = {"cls": 3, "spatial": 5 / math.sqrt(5), "spatial_tokens": 2.5}
+    every = math.sqrt((36 + 500**2 + 25) / (4 + 1 + 49 + 5))
+    expected = {"cls": 3, "spatial": 5 / math.sqrt(5), "spatial_tokens": 2.5, "all": every}
     assert found == pytest.approx(expected)
     without = ratios_of_one(skip[:, :, 1:], branch[:, :, 1:], n_registers=2, has_cls=False)
+    assert without.pop("all") == pytest.approx(math.sqrt((500**2 + 25) / (1 + 49 + 5)))
     assert without == {name: found[name] for name in ("spatial", "spatial_tokens")}
 
 
 def test_over_a_branch_of_zero_there_is_no_ratio() -> None:
     # A token without branch is left out of the mean over tokens; a block without has nothing.
     some = ratios_of_one(tokens(6, 3, 4), tokens(0, 0, 2))
-    assert some == pytest.approx({"cls": NAN, "spatial": 2.5, "spatial_tokens": 2}, nan_ok=True)
+    all_tokens = math.sqrt(61) / 2
+    expected = {"cls": NAN, "spatial": 2.5, "spatial_tokens": 2, "all": all_tokens}
+    assert some == pytest.approx(expected, nan_ok=True)
     none = ratios_of_one(tokens(6, 3, 4), tokens(2, 0, 0))
-    assert none == pytest.approx({"cls": 3, "spatial": NAN, "spatial_tokens": NAN}, nan_ok=True)
+    expected = {"cls": 3, "spatial": NAN, "spatial_tokens": NAN, "all": all_tokens}
+    assert none == pytest.approx(expected, nan_ok=True)
+    assert math.isnan(ratios_of_one(tokens(6, 3, 4), tokens(0, 0, 0))["all"])
     # A skip of zero has one, and zero over zero has not.
     zero = ratios_of_one(tokens(0, 0, 0), tokens(2, 0, 1))
-    assert zero == {"cls": 0, "spatial": 0, "spatial_tokens": 0}
+    assert zero == dict.fromkeys(RATIOS, 0)
 
 
 def test_tiny_branches_keep_their_ratio() -> None:
@@ -154,7 +165,7 @@ def test_rows_average_over_images_and_not_over_batches(rng: np.random.Generator,
         moments["mlp"].update(norm_ratios(skip[own], branch[own], has_cls=True, n_registers=1))
     found = list(norm_rows(moments, model="m", dataset="d", layers=(3, 7)))
     assert [(r.ratio, r.layer) for r in found] == [
-        (ratio, layer) for ratio in ("cls", "spatial", "spatial_tokens") for layer in (3, 7)
+        (ratio, layer) for ratio in RATIOS for layer in (3, 7)
     ]
     expected = loops(skip, branch, True, 1)
     for row in found:
@@ -172,7 +183,7 @@ def test_a_branch_that_is_always_zero_has_rows_that_say_so() -> None:
     branch = np.zeros((4, 1, 3))
     moments["attn"].update(norm_ratios(branch + 1, branch, has_cls=True, n_registers=0))
     found = list(norm_rows(moments, model="m", dataset="d", layers=(0,)))
-    assert [row.n_images for row in found] == [0, 0, 0]
+    assert [row.n_images for row in found] == [0] * 4
     assert all(math.isnan(row.mean) and math.isnan(row.deviation) for row in found)
 
 

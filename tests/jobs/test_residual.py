@@ -197,7 +197,7 @@ def test_a_branch_that_is_its_skip_is_alike(run: Run) -> None:
 
 def ratios(content: Blocks, branch: str, ratio: str, layer: int) -> list[float]:
     """The ratio of every image by loops over tokens and channels."""
-    kind = "cls" if ratio == "cls" else "spatial"
+    kind = ratio if ratio in ("cls", "all") else "spatial"
     found = []
     for image in range(content.n_images):
         pairs = []
@@ -224,7 +224,7 @@ def assert_norms(found: Tables, content: Blocks) -> None:
     expected = [
         (branch, ratio, layer)
         for branch in ("attn", "mlp")
-        for ratio in (*kinds, "spatial", "spatial_tokens")
+        for ratio in (*kinds, "spatial", "spatial_tokens", "all")
         for layer in LAYERS
     ]
     assert [(r.branch, r.ratio, r.layer) for r in found.norms] == expected
@@ -264,7 +264,7 @@ def test_a_layer_without_branch_has_neither_ratio_nor_cka(run: Run) -> None:
     # As weights that start from zero have it.
     content = replace(EVERY, silent=(("attn_branch", np.s_[:, 1]),))
     found = run(content, tokens=("spatial",))
-    for ratio in ("cls", "spatial", "spatial_tokens"):
+    for ratio in ("cls", "spatial", "spatial_tokens", "all"):
         row = found.norm("attn", ratio, LAYERS[1])
         assert (row.n_images, math.isnan(row.mean), math.isnan(row.deviation)) == (0, True, True)
         assert found.norm("mlp", ratio, LAYERS[1]).n_images == 22
@@ -430,7 +430,7 @@ def test_the_command_writes_both_tables(tmp_path: Path) -> None:
     command = ["residual", store, "--tokens", "all", "cls", "--cka", cka, "--norms", norms]
     assert main([str(word) for word in (*command, "--max-mb", 1, "--log", log)]) == 0
     assert {row.tokens for row in read_residual_cka(cka)} == {"all", "cls"}
-    assert len(read_residual_norms(norms)) == 18
+    assert len(read_residual_norms(norms)) == 24
     cka.unlink()
     command = ["residual", store, "--norms", norms]
     assert main([str(word) for word in command]) == 0

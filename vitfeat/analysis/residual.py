@@ -39,10 +39,12 @@ def norm_ratios(
     .. math::
         cls = \frac{|s_0|}{|b_0|}, \quad
         spatial = \frac{\sqrt{\sum_{t \in S} |s_t|^2}}{\sqrt{\sum_{t \in S} |b_t|^2}}, \quad
-        spatial\_tokens = \frac{1}{|S|} \sum_{t \in S} \frac{|s_t|}{|b_t|}
+        spatial\_tokens = \frac{1}{|S|} \sum_{t \in S} \frac{|s_t|}{|b_t|}, \quad
+        all = \frac{\sqrt{\sum_t |s_t|^2}}{\sqrt{\sum_t |b_t|^2}}
 
     ``spatial`` is the ratio of the Frobenius norms of all spatial tokens as one matrix: tokens of
-    large norm decide it. In ``spatial_tokens`` every token counts alike. Registers are in neither.
+    large norm decide it. In ``spatial_tokens`` every token counts alike. Registers are in neither;
+    ``all`` is as ``spatial``, of all tokens together: CLS, registers, spatial.
     A ratio over a branch of norm exactly zero does not exist: it is NaN, and left out of the mean
     over tokens, which is over the others.
 
@@ -80,6 +82,7 @@ def norm_ratios(
     found = {"cls": _ratio(skip[:, :, 0], branch[:, :, 0])} if has_cls else {}
     found["spatial"] = _ratio(_frobenius(skip_grid), _frobenius(branch_grid))
     found["spatial_tokens"] = _mean_that_exists(_ratio(skip_grid, branch_grid))
+    found["all"] = _ratio(_frobenius(skip), _frobenius(branch))
     return found
 
 

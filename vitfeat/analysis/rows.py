@@ -93,9 +93,10 @@ class ResidualCkaRow(NamedTuple):
 class ResidualNormRow(NamedTuple):
     """Ratio of norms, skip input over branch output, averaged over images.
 
-    ``ratio`` is ``cls``, ``spatial`` (Frobenius norms over all spatial tokens) or
-    ``spatial_tokens`` (mean over spatial tokens of the tokens' ratios). ``deviation`` is over
-    images, ddof 1. ``n_images`` counts the images that have a ratio.
+    ``ratio`` is ``cls``, ``spatial`` (Frobenius norms over all spatial tokens),
+    ``spatial_tokens`` (mean over spatial tokens of the tokens' ratios) or ``all`` (Frobenius norms
+    over CLS, registers and spatial tokens). ``deviation`` is over images, ddof 1. ``n_images``
+    counts the images that have a ratio.
     """
 
     model: str
