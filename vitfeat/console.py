@@ -1,9 +1,10 @@
-"""What the command line says: a progress bar on a terminal, plain lines in a log file."""
+"""What the command line says: one line of progress on a terminal, plain lines in a log file."""
 
 from __future__ import annotations
 
+import os
+import shutil
 import sys
-import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,10 +12,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import TextIO
 
-from vitfeat.text import duration
+from vitfeat.progress import ProgressCounter
 
-# A log file gets a line of progress this often.
-_SECONDS_BETWEEN_LINES = 15.0
+# Set by what shows the errors of a workflow's jobs from their logs: they need not write them to the
+# terminal themselves, in the middle of what is shown there.
+ERRORS_FROM_LOGS = "VITFEAT_ERRORS_FROM_LOGS"
 
 
 class Console:
@@ -24,11 +26,12 @@ class Console:
     ----------
     path
         A log file. Messages go there and not to the terminal, where several jobs of a workflow
-        would talk at once; errors go to both.
+        would talk at once; errors go to both, but where :data:`ERRORS_FROM_LOGS` is set.
     """
 
     def __init__(self, path: Path | None = None) -> None:
         self._file: TextIO | None = None
+        self._shows_status = False
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = path.open("w", encoding="utf-8", buffering=1)
@@ -51,43 +54,49 @@ class Console:
 
     def log(self, line: str) -> None:
         """Write a message to the log file, or to the terminal's standard error without one."""
+        if self._shows_status:
+            self._status("")
         stream = self._file or sys.stderr
         stream.write(line + "\n")
         stream.flush()
 
     def error(self, line: str) -> None:
         """Write an error's one line, to the terminal and to the log file."""
-        for stream in filter(None, (sys.stderr, self._file)):
+        for stream in self._error_streams():
             stream.write(f"vitfeat: error: {line}\n")
 
     def bug(self) -> None:
-        """Write the current exception's traceback to the log file; Python writes the terminal's."""
-        if self._file is not None:
-            traceback.print_exc(file=self._file)
+        """Write the current exception's traceback, to the terminal and to the log file."""
+        for stream in self._error_streams():
+            traceback.print_exc(file=stream)
+
+    def _error_streams(self) -> list[TextIO]:
+        if self._file is None:
+            return [sys.stderr]
+        return [self._file] if ERRORS_FROM_LOGS in os.environ else [sys.stderr, self._file]
 
     @contextmanager
     def progress(self, total: int, what: str) -> Iterator[Callable[[int], None]]:
         """Give a function that takes how many images were just done."""
-        if self._file is None and sys.stderr.isatty():
-            from tqdm import tqdm
+        counter = ProgressCounter(total)
+        on_terminal = self._file is None and sys.stderr.isatty()
 
-            with tqdm(total=total, desc=what, unit="image", file=sys.stderr) as bar:
+        def advance(n: int) -> None:
+            line = f"{what}: {counter.add(n)}"
+            if on_terminal:
+                self._status(line)
+            elif counter.line_is_due():
+                self.log(line)
 
-                def advance(n: int) -> None:
-                    bar.update(n)
+        try:
+            yield advance
+        finally:
+            if on_terminal:
+                self._status("")
 
-                yield advance
-            return
-        started = last = time.monotonic()
-        done = 0
-
-        def count(n: int) -> None:
-            nonlocal done, last
-            done += n
-            now = time.monotonic()
-            if now - last >= _SECONDS_BETWEEN_LINES:
-                last = now
-                left = (now - started) / done * (total - done)
-                self.log(f"{what}: {done:,} of {total:,} images, {duration(left)} left")
-
-        yield count
+    def _status(self, line: str) -> None:
+        """Show a line on the terminal in the place of the one before."""
+        self._shows_status = bool(line)
+        width = shutil.get_terminal_size().columns - 1
+        sys.stderr.write(f"\r\x1b[K{line[:width]}")
+        sys.stderr.flush()

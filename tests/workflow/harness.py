@@ -64,7 +64,8 @@ class Workflow:
         ]
         environment = {**os.environ, "OMP_NUM_THREADS": "1", **self.environment}
         if "--dry-run" in arguments:
-            return self._planned(line, environment)
+            # Every job with its files, in Snakemake's own words.
+            return self._planned(["--printshellcmds", *line], environment)
         command = [sys.executable, "-m", "snakemake", *line]
         return subprocess.run(
             command, capture_output=True, text=True, cwd=self.folder, env=environment, check=False

@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 130
         except Exception:
             console.bug()
-            raise
+            return 1
     return 0
 
 
