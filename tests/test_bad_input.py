@@ -20,6 +20,7 @@ from safetensors.torch import save_file
 
 import vitfeat
 from vitfeat.cli import main
+from vitfeat.console import ERRORS_FROM_LOGS
 from vitfeat.models.entry import ModelEntry
 from vitfeat.models.loading import load_backbone
 from vitfeat.store import writer
@@ -367,6 +368,10 @@ def test_a_bug_of_ours_keeps_its_traceback(tmp_path: Path, monkeypatch: pytest.M
     log = tmp_path / "log.txt"
     with pytest.raises(ZeroDivisionError):
         main(["info", str(tmp_path), "--log", str(log)])
+    assert "ZeroDivisionError: ours" in log.read_text()
+    # Where a workflow shows it from the log, it is not written to the terminal too.
+    monkeypatch.setenv(ERRORS_FROM_LOGS, "1")
+    assert main(["info", str(tmp_path), "--log", str(log)]) == 1
     assert "ZeroDivisionError: ours" in log.read_text()
 
 

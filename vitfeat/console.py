@@ -65,10 +65,17 @@ class Console:
         for stream in self._error_streams():
             stream.write(f"vitfeat: error: {line}\n")
 
-    def bug(self) -> None:
-        """Write the current exception's traceback, to the terminal and to the log file."""
-        for stream in self._error_streams():
-            traceback.print_exc(file=stream)
+    def bug(self) -> bool:
+        """Write the current exception's traceback to the log file.
+
+        Returns
+        -------
+        bool
+            Whether it is shown from there; else Python writes it to the terminal.
+        """
+        if self._file is not None:
+            traceback.print_exc(file=self._file)
+        return sys.stderr not in self._error_streams()
 
     def _error_streams(self) -> list[TextIO]:
         if self._file is None:

@@ -59,7 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             console.error("interrupted")
             return 130
         except Exception:
-            console.bug()
+            if not console.bug():
+                raise
             return 1
     return 0
 
