@@ -33,6 +33,7 @@ from vitfeat.cli import (
 from vitfeat.cli.arguments import Handler
 from vitfeat.console import Console
 from vitfeat.errors import VitfeatError
+from vitfeat.gpus import own_gpu
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -44,7 +45,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     with _console(options.log) as console:
         try:
-            options.handler(options, console)
+            with own_gpu(getattr(options, "device", "cpu"), console.log) as device:
+                options.device = device
+                options.handler(options, console)
         except VitfeatError as error:
             console.error(str(error))
             return 1
