@@ -31,7 +31,8 @@ def _minimum_versions(requirements: list[str]) -> dict[str, str]:
 
 def test_conda_and_pip_ask_for_the_same_minimum_versions(root: Path) -> None:
     project = tomllib.loads((root / "pyproject.toml").read_text("utf-8"))["project"]
-    pip = _minimum_versions(project["dependencies"])
+    extras = project["optional-dependencies"]
+    pip = _minimum_versions([*project["dependencies"], *extras["slurm"]])
     conda: list[Any] = yaml.safe_load((root / "environment.yml").read_text("utf-8"))["dependencies"]
     from_pip = next(d["pip"] for d in conda if isinstance(d, dict))
     plain = [d for d in conda if isinstance(d, str) and d != "pip"]
@@ -52,7 +53,9 @@ def test_constraints_satisfy_the_minimum_versions(root: Path) -> None:
     def numbers(version: str) -> tuple[int, ...]:
         return tuple(int(n) for n in re.findall(r"\d+", version))
 
-    for name, minimum in _minimum_versions(project["dependencies"]).items():
+    extras = project["optional-dependencies"]
+    wanted = [*project["dependencies"], *extras["slurm"], *extras["scheduler"]]
+    for name, minimum in _minimum_versions(wanted).items():
         assert numbers(pinned[name.lower().replace("_", "-")]) >= numbers(minimum), name
 
 

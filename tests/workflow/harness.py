@@ -49,6 +49,8 @@ class Workflow:
     folder: Path
     config: dict[str, Any]
     environment: dict[str, str] = field(default_factory=dict)
+    #: None leaves it to a profile.
+    cores: int | None = 2
 
     @property
     def results(self) -> Path:
@@ -58,7 +60,8 @@ class Workflow:
         config = self.folder / "config.yaml"
         config.write_text(yaml.safe_dump({**self.config, "results": str(self.results)}))
         line = [
-            *(*arguments, "--cores", "2", "--nolock"),
+            *(*arguments, "--nolock"),
+            *(() if self.cores is None else ("--cores", str(self.cores))),
             # Last: it takes as many files as it is given, targets too.
             *("--snakefile", str(self.root / "Snakefile"), "--configfile", str(config)),
         ]

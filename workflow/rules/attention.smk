@@ -18,13 +18,17 @@ rule attention:
     # One reads while the other sums.
     threads: lambda wildcards: min(2, extraction_threads(CONFIG.model(wildcards.model)))
     resources:
-        mem_mb=lambda wildcards: attention_memory_mb(
-            guess_shape(CONFIG.model(wildcards.model)),
-            dataset_size(wildcards.dataset),
-            CONFIG.analyses.attention.by_class,
+        mem_mb=raised(
+            lambda wildcards: attention_memory_mb(
+                guess_shape(CONFIG.model(wildcards.model)),
+                dataset_size(wildcards.dataset),
+                CONFIG.analyses.attention.by_class,
+            )
         ),
-        runtime=lambda wildcards: attention_minutes(
-            guess_shape(CONFIG.model(wildcards.model)), dataset_size(wildcards.dataset)
+        runtime=raised(
+            lambda wildcards: attention_minutes(
+                guess_shape(CONFIG.model(wildcards.model)), dataset_size(wildcards.dataset)
+            )
         ),
     params:
         store=f"{RESULTS}/features/{{dataset}}/{{model}}.zarr",
@@ -46,8 +50,8 @@ rule attention_set:
     conda:
         "../../environment.yml"
     resources:
-        mem_mb=2000,
-        runtime=30,
+        mem_mb=raised(2000),
+        runtime=raised(30),
     params:
         tables=lambda wildcards, output: Path(output[0]).parents[3].as_posix(),
         folder=lambda wildcards, output: Path(output[0]).parent.as_posix(),
@@ -71,8 +75,8 @@ rule attention_overview:
     conda:
         "../../environment.yml"
     resources:
-        mem_mb=2000,
-        runtime=30,
+        mem_mb=raised(2000),
+        runtime=raised(30),
     params:
         tables=lambda wildcards, output: Path(output[0]).parent.as_posix(),
         flags=lambda wildcards: flags(overview_settings("attention")),
@@ -106,8 +110,8 @@ rule attention_model:
     conda:
         "../../environment.yml"
     resources:
-        mem_mb=2000,
-        runtime=30,
+        mem_mb=raised(2000),
+        runtime=raised(30),
     params:
         folder=lambda wildcards, input: Path(input[0]).parent.as_posix(),
         out=lambda wildcards, output: Path(output[0]).parent.as_posix(),

@@ -19,8 +19,9 @@ rule attention_maps:
         "../../environment.yml"
     threads: lambda wildcards: extraction_threads(CONFIG.model(wildcards.model))
     resources:
-        mem_mb=map_memory,
-        runtime=60,
+        mem_mb=raised(map_memory),
+        runtime=raised(60),
+        gpu=own_gpu,
     params:
         store=f"{RESULTS}/attention_maps/stores/{{dataset}}/{{model}}.zarr",
         pass_flags=lambda wildcards: flags(extraction_settings(wildcards) | map_images()),

@@ -16,8 +16,9 @@ rule gram:
         "../../environment.yml"
     threads: 2
     resources:
-        mem_mb=lambda wildcards: gram_memory_mb(dataset_size(wildcards.dataset)),
-        runtime=120,
+        mem_mb=raised(lambda wildcards: gram_memory_mb(dataset_size(wildcards.dataset))),
+        runtime=raised(120),
+        gpu=own_gpu,
     params:
         store=f"{RESULTS}/features/{{dataset}}/{{model}}.zarr",
         flags=lambda wildcards: flags(gram_settings(wildcards.tokens)),
@@ -40,12 +41,12 @@ rule gram_all_tokens:
     conda:
         "../../environment.yml"
     resources:
-        mem_mb=lambda wildcards: gram_memory_mb(dataset_size(wildcards.dataset)),
-        runtime=60,
+        mem_mb=raised(lambda wildcards: gram_memory_mb(dataset_size(wildcards.dataset))),
+        runtime=raised(60),
     params:
         store=f"{RESULTS}/features/{{dataset}}/{{model}}.zarr",
     shell:
-        "python -m vitfeat gram {params.store:q} --tokens all --add {input.spatial:q} --device $VITFEAT_DEVICE "
+        "python -m vitfeat gram {params.store:q} --tokens all --add {input.spatial:q} --device cpu "
         "--out {output:q} --log {log:q}"
 
 
@@ -65,8 +66,8 @@ rule cka_pair:
     conda:
         "../../environment.yml"
     resources:
-        mem_mb=lambda wildcards: cka_memory_mb(dataset_size(wildcards.dataset)),
-        runtime=60,
+        mem_mb=raised(lambda wildcards: cka_memory_mb(dataset_size(wildcards.dataset))),
+        runtime=raised(60),
     params:
         flags=flags(pair_settings()),
     shell:
@@ -85,8 +86,8 @@ rule cka_figures:
     conda:
         "../../environment.yml"
     resources:
-        mem_mb=2000,
-        runtime=30,
+        mem_mb=raised(2000),
+        runtime=raised(30),
     params:
         folder=lambda wildcards, input: Path(input[0]).parents[2].as_posix(),
         out=lambda wildcards, output: Path(output[0]).parent.as_posix(),
@@ -131,8 +132,8 @@ rule cka_pair_figure:
     conda:
         "../../environment.yml"
     resources:
-        mem_mb=1000,
-        runtime=15,
+        mem_mb=raised(1000),
+        runtime=raised(15),
     params:
         out=lambda wildcards, output: output[0],
         models=lambda wildcards: shown_pair(wildcards.model_a, wildcards.model_b),

@@ -16,8 +16,8 @@ rule clustering:
         "../../environment.yml"
     threads: lambda wildcards: extraction_threads(CONFIG.model(wildcards.model))
     resources:
-        mem_mb=clustering_memory,
-        runtime=clustering_runtime,
+        mem_mb=raised(clustering_memory),
+        runtime=raised(clustering_runtime),
     params:
         store=f"{RESULTS}/features/{{dataset}}/{{model}}.zarr",
         flags=flags(clustering_settings()),
@@ -38,8 +38,8 @@ rule clustering_set:
     conda:
         "../../environment.yml"
     resources:
-        mem_mb=2000,
-        runtime=30,
+        mem_mb=raised(2000),
+        runtime=raised(30),
     params:
         tables=lambda wildcards, output: Path(output[0]).parents[3].as_posix(),
         folder=lambda wildcards, output: Path(output[0]).parent.as_posix(),
@@ -63,8 +63,8 @@ rule clustering_overview:
     conda:
         "../../environment.yml"
     resources:
-        mem_mb=2000,
-        runtime=30,
+        mem_mb=raised(2000),
+        runtime=raised(30),
     params:
         tables=lambda wildcards, output: Path(output.png).parent.as_posix(),
         flags=lambda wildcards: flags(overview_settings("clustering")),

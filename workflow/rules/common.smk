@@ -1,4 +1,5 @@
 # The checked config, paths, and what a job needs, as functions that the rules share.
+import inspect
 import json
 import os
 import re
@@ -234,6 +235,34 @@ def stored(wildcards):
 
 
 MODEL_IDS = "|".join(re.escape(m.id) for m in CONFIG.models)
+
+
+def raised(need):
+    """Return the function of a resource: what a job needs, and as much again with every retry.
+
+    What the profile says a node has (`resources: mem_mb`, `runtime`) bounds it.
+    """
+
+    def asked(wildcards, input, threads, attempt):
+        if not callable(need):
+            return need * attempt
+        known = {"wildcards": wildcards, "input": input, "threads": threads}
+        return need(**{key: known[key] for key in inspect.signature(need).parameters}) * attempt
+
+    return asked
+
+
+def own_gpu(wildcards):
+    """Return 1 for jobs that use a GPU where there are some, and none where there are not.
+
+    With `device: auto` the profile or the command line says so, by `resources: gpu`. A job's own
+    process of Snakemake asks for nothing: its step has what the scheduler gave to the job.
+    """
+    if not workflow.is_main_process:
+        return None
+    device = CONFIG.extraction["device"]
+    there = workflow.global_resources.get("gpu").value if device == "auto" else device != "cpu"
+    return 1 if there else None
 
 
 def extraction_threads(entry):

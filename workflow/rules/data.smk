@@ -11,8 +11,8 @@ rule demo_digits:
     conda:
         "../../environment.yml"
     resources:
-        mem_mb=500,
-        runtime=5,
+        mem_mb=raised(500),
+        runtime=raised(5),
     shell:
         "python -m vitfeat demo-digits --out {output:q} --log {log:q}"
 
@@ -29,8 +29,8 @@ rule demo_data:
     conda:
         "../../environment.yml"
     resources:
-        mem_mb=500,
-        runtime=5,
+        mem_mb=raised(500),
+        runtime=raised(5),
     shell:
         "python -m vitfeat demo-data {wildcards.layout} --out {output:q} --log {log:q}"
 
@@ -52,8 +52,8 @@ rule index:
         "../../environment.yml"
     threads: 4
     resources:
-        mem_mb=1000,
-        runtime=240,
+        mem_mb=raised(1000),
+        runtime=raised(240),
     params:
         flags=lambda wildcards: flags(index_settings(CONFIG.datasets[wildcards.dataset])),
     shell:
@@ -80,8 +80,8 @@ rule annotations:
         "../../environment.yml"
     resources:
         # The annotations of COCO's training images take 4 GB when they are read.
-        mem_mb=6000,
-        runtime=60,
+        mem_mb=raised(6000),
+        runtime=raised(60),
     params:
         flags=lambda wildcards: flags(index_settings(CONFIG.datasets[wildcards.dataset])),
     shell:

@@ -14,8 +14,8 @@ rule fetch_weights:
     conda:
         "../../environment.yml"
     resources:
-        mem_mb=1000,
-        runtime=240,
+        mem_mb=raised(1000),
+        runtime=raised(240),
     params:
         folder=lambda wildcards, output: Path(output[0]).parent.as_posix(),
         entry=lambda wildcards: fetch_settings(CONFIG.model(wildcards.model)),
@@ -42,21 +42,26 @@ rule extract:
         "../../environment.yml"
     threads: lambda wildcards: extraction_threads(CONFIG.model(wildcards.model))
     resources:
-        mem_mb=lambda wildcards, input: extraction_memory_mb(
-            guess_shape(CONFIG.model(wildcards.model)),
-            CONFIG.extraction["batch_size"],
-            CONFIG.taps(wildcards.dataset),
-            CONFIG.extraction["dtype"],
-            limits=CONFIG.limits(wildcards.dataset),
-            n_images=n_images(input.index),
-            enlarged=enlarged(wildcards),
+        mem_mb=raised(
+            lambda wildcards, input: extraction_memory_mb(
+                guess_shape(CONFIG.model(wildcards.model)),
+                CONFIG.extraction["batch_size"],
+                CONFIG.taps(wildcards.dataset),
+                CONFIG.extraction["dtype"],
+                limits=CONFIG.limits(wildcards.dataset),
+                n_images=n_images(input.index),
+                enlarged=enlarged(wildcards),
+            )
         ),
-        runtime=lambda wildcards, input, threads: extraction_minutes(
-            guess_shape(CONFIG.model(wildcards.model)),
-            n_images(input.index),
-            threads,
-            enlarged(wildcards),
+        runtime=raised(
+            lambda wildcards, input, threads: extraction_minutes(
+                guess_shape(CONFIG.model(wildcards.model)),
+                n_images(input.index),
+                threads,
+                enlarged(wildcards),
+            )
         ),
+        gpu=own_gpu,
     params:
         store=f"{RESULTS}/features/{{dataset}}/{{model}}.zarr",
         flags=lambda wildcards: flags(extraction_settings(wildcards) | stored(wildcards)),

@@ -21,8 +21,8 @@ rule keypoints:
         "../../environment.yml"
     threads: lambda wildcards: extraction_threads(CONFIG.model(wildcards.model))
     resources:
-        mem_mb=keypoints_memory,
-        runtime=keypoints_runtime,
+        mem_mb=raised(keypoints_memory),
+        runtime=raised(keypoints_runtime),
     params:
         store=f"{RESULTS}/features/{{dataset}}/{{model}}.zarr",
         root=lambda wildcards: CONFIG.datasets[wildcards.dataset].root.as_posix(),

@@ -20,8 +20,9 @@ if layer_jobs("knn"):
             "../../environment.yml"
         threads: lambda wildcards: extraction_threads(CONFIG.model(wildcards.model))
         resources:
-            mem_mb=knn_memory,
-            runtime=knn_runtime,
+            mem_mb=raised(knn_memory),
+            runtime=raised(knn_runtime),
+            gpu=own_gpu,
         params:
             store=f"{RESULTS}/features/{{dataset}}/{{model}}.zarr",
             train=lambda wildcards: train_store("knn", wildcards),
@@ -47,8 +48,8 @@ if layer_jobs("knn"):
         conda:
             "../../environment.yml"
         resources:
-            mem_mb=500,
-            runtime=10,
+            mem_mb=raised(500),
+            runtime=raised(10),
         params:
             store=f"{RESULTS}/features/{{dataset}}/{{model}}.zarr",
             # The layers' tables are gone by the time that a setting changes.
@@ -75,8 +76,9 @@ else:
             "../../environment.yml"
         threads: lambda wildcards: extraction_threads(CONFIG.model(wildcards.model))
         resources:
-            mem_mb=knn_memory,
-            runtime=knn_runtime,
+            mem_mb=raised(knn_memory),
+            runtime=raised(knn_runtime),
+            gpu=own_gpu,
         params:
             store=f"{RESULTS}/features/{{dataset}}/{{model}}.zarr",
             train=lambda wildcards: train_store("knn", wildcards),

@@ -20,8 +20,9 @@ if layer_jobs("linear_probe"):
             "../../environment.yml"
         threads: lambda wildcards: extraction_threads(CONFIG.model(wildcards.model))
         resources:
-            mem_mb=linear_probe_memory,
-            runtime=linear_probe_runtime,
+            mem_mb=raised(linear_probe_memory),
+            runtime=raised(linear_probe_runtime),
+            gpu=own_gpu,
         params:
             store=f"{RESULTS}/features/{{dataset}}/{{model}}.zarr",
             train=lambda wildcards: train_store("linear_probe", wildcards),
@@ -47,8 +48,8 @@ if layer_jobs("linear_probe"):
         conda:
             "../../environment.yml"
         resources:
-            mem_mb=500,
-            runtime=10,
+            mem_mb=raised(500),
+            runtime=raised(10),
         params:
             store=f"{RESULTS}/features/{{dataset}}/{{model}}.zarr",
             # The layers' tables are gone by the time that a setting changes.
@@ -75,8 +76,9 @@ else:
             "../../environment.yml"
         threads: lambda wildcards: extraction_threads(CONFIG.model(wildcards.model))
         resources:
-            mem_mb=linear_probe_memory,
-            runtime=linear_probe_runtime,
+            mem_mb=raised(linear_probe_memory),
+            runtime=raised(linear_probe_runtime),
+            gpu=own_gpu,
         params:
             store=f"{RESULTS}/features/{{dataset}}/{{model}}.zarr",
             train=lambda wildcards: train_store("linear_probe", wildcards),

@@ -17,8 +17,8 @@ rule regions:
         "../../environment.yml"
     threads: lambda wildcards: extraction_threads(CONFIG.model(wildcards.model))
     resources:
-        mem_mb=regions_memory,
-        runtime=regions_runtime,
+        mem_mb=raised(regions_memory),
+        runtime=raised(regions_runtime),
     params:
         store=f"{RESULTS}/features/{{dataset}}/{{model}}.zarr",
         flags=flags(regions_settings()),

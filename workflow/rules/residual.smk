@@ -14,10 +14,13 @@ rule residual:
         "../../environment.yml"
     threads: lambda wildcards: min(2, extraction_threads(CONFIG.model(wildcards.model)))
     resources:
-        mem_mb=lambda wildcards: residual_memory_mb(
-            dataset_size(wildcards.dataset), CONFIG.analyses.residual.images
+        mem_mb=raised(
+            lambda wildcards: residual_memory_mb(
+                dataset_size(wildcards.dataset), CONFIG.analyses.residual.images
+            )
         ),
-        runtime=120,
+        runtime=raised(120),
+        gpu=lambda wildcards: own_gpu(wildcards) if RESIDUAL_CKA else None,
     params:
         store=f"{RESULTS}/features/{{dataset}}/{{model}}.zarr",
         # Apart from the paths: Snakemake does not see changes of params that are made from outputs.
@@ -40,8 +43,8 @@ rule residual_set:
     conda:
         "../../environment.yml"
     resources:
-        mem_mb=2000,
-        runtime=30,
+        mem_mb=raised(2000),
+        runtime=raised(30),
     params:
         tables=lambda wildcards, output: Path(output[0]).parents[3].as_posix(),
         folder=lambda wildcards, output: Path(output[0]).parent.as_posix(),
@@ -66,8 +69,8 @@ rule residual_overview:
     conda:
         "../../environment.yml"
     resources:
-        mem_mb=2000,
-        runtime=30,
+        mem_mb=raised(2000),
+        runtime=raised(30),
     params:
         tables=lambda wildcards, output: Path(output.png).parent.as_posix(),
         flags=lambda wildcards: flags(overview_settings("residual")),

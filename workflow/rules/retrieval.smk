@@ -16,8 +16,8 @@ rule retrieval:
     conda:
         "../../environment.yml"
     resources:
-        mem_mb=retrieval_memory,
-        runtime=retrieval_runtime,
+        mem_mb=raised(retrieval_memory),
+        runtime=raised(retrieval_runtime),
     params:
         store=f"{RESULTS}/features/{{dataset}}/{{model}}.zarr",
         flags=flags(retrieval_settings("features", "final_norm", "ranks")),
@@ -44,8 +44,8 @@ rule ranking:
     conda:
         "../../environment.yml"
     resources:
-        mem_mb=retrieval_memory,
-        runtime=retrieval_runtime,
+        mem_mb=raised(retrieval_memory),
+        runtime=raised(retrieval_runtime),
     params:
         store=f"{RESULTS}/features/{{dataset}}/{{model}}.zarr",
         root=lambda wildcards: CONFIG.datasets[wildcards.dataset].root.as_posix(),

@@ -17,8 +17,8 @@ rule saliency:
     conda:
         "../../environment.yml"
     resources:
-        mem_mb=saliency_memory,
-        runtime=saliency_runtime,
+        mem_mb=raised(saliency_memory),
+        runtime=raised(saliency_runtime),
     params:
         store=f"{RESULTS}/features/{{dataset}}/{{model}}.zarr",
         flags=flags(saliency_settings()),
@@ -46,8 +46,8 @@ rule saliency_masks:
     conda:
         "../../environment.yml"
     resources:
-        mem_mb=saliency_memory,
-        runtime=30,
+        mem_mb=raised(saliency_memory),
+        runtime=raised(30),
     params:
         store=f"{RESULTS}/features/{{dataset}}/{{model}}.zarr",
         root=lambda wildcards: CONFIG.datasets[wildcards.dataset].root.as_posix(),

@@ -17,16 +17,20 @@ rule similarity_pair:
     conda:
         "../../environment.yml"
     resources:
-        mem_mb=lambda wildcards: similarity_memory_mb(
-            dataset_size(wildcards.dataset),
-            CONFIG.analyses.similarity.images,
-            sum(compared_layers(wildcards)),
+        mem_mb=raised(
+            lambda wildcards: similarity_memory_mb(
+                dataset_size(wildcards.dataset),
+                CONFIG.analyses.similarity.images,
+                sum(compared_layers(wildcards)),
+            )
         ),
-        runtime=lambda wildcards: similarity_minutes(
-            dataset_size(wildcards.dataset),
-            CONFIG.analyses.similarity.images,
-            compared_layers(wildcards),
-            CONFIG.analyses.similarity.resamples,
+        runtime=raised(
+            lambda wildcards: similarity_minutes(
+                dataset_size(wildcards.dataset),
+                CONFIG.analyses.similarity.images,
+                compared_layers(wildcards),
+                CONFIG.analyses.similarity.resamples,
+            )
         ),
     params:
         flags=flags(similarity_settings()),
@@ -47,8 +51,8 @@ rule similarity_figures:
     conda:
         "../../environment.yml"
     resources:
-        mem_mb=2000,
-        runtime=30,
+        mem_mb=raised(2000),
+        runtime=raised(30),
     params:
         folder=lambda wildcards, input: Path(input[0]).parents[2].as_posix(),
         out=lambda wildcards, output: Path(output[0]).parent.as_posix(),

@@ -15,8 +15,8 @@ rule task_set:
     conda:
         "../../environment.yml"
     resources:
-        mem_mb=2000,
-        runtime=30,
+        mem_mb=raised(2000),
+        runtime=raised(30),
     params:
         tables=lambda wildcards, output: Path(output[0]).parents[3].as_posix(),
         folder=lambda wildcards, output: Path(output[0]).parent.as_posix(),
@@ -58,8 +58,8 @@ rule task_overview:
     conda:
         "../../environment.yml"
     resources:
-        mem_mb=2000,
-        runtime=30,
+        mem_mb=raised(2000),
+        runtime=raised(30),
     params:
         tables=lambda wildcards, output: Path(output.png).parent.as_posix(),
         flags=lambda wildcards: flags(overview_settings(wildcards.task)),
@@ -81,8 +81,8 @@ rule collect_tasks:
     conda:
         "../../environment.yml"
     resources:
-        mem_mb=4000,
-        runtime=30,
+        mem_mb=raised(4000),
+        runtime=raised(30),
     params:
         results=lambda wildcards, output: Path(output.table).parents[1].as_posix(),
         flags=lambda wildcards: flags(collect_settings()),
@@ -103,8 +103,8 @@ rule all_tasks_set:
     conda:
         "../../environment.yml"
     resources:
-        mem_mb=4000,
-        runtime=30,
+        mem_mb=raised(4000),
+        runtime=raised(30),
     params:
         folder=lambda wildcards, output: Path(output[0]).parent.as_posix(),
         models=lambda wildcards: shown_models(model_sets()[wildcards.chosen]),

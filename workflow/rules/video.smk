@@ -20,8 +20,8 @@ rule video:
         "../../environment.yml"
     threads: lambda wildcards: extraction_threads(CONFIG.model(wildcards.model))
     resources:
-        mem_mb=video_memory,
-        runtime=video_runtime,
+        mem_mb=raised(video_memory),
+        runtime=raised(video_runtime),
     params:
         store=f"{RESULTS}/features/{{dataset}}/{{model}}.zarr",
         masks=lambda wildcards, output: Path(output.png).with_name("masks").as_posix(),
