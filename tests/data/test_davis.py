@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -76,6 +77,76 @@ def test_numbers_follow_the_order_of_names_not_what_they_say(root: Path) -> None
         (1, "00012.jpg", "00012.png"),
         (2, "00014.jpg", "00014.png"),
     ]
+
+
+@pytest.mark.parametrize("form", ["{}", "frame_{}", "a{}b", "{} (1)"])
+def test_numbers_without_leading_zeros_are_refused(root: Path, form: str) -> None:
+    folder = root / "JPEGImages/480p/bear"
+    for path in sorted(folder.iterdir()):
+        path.rename(folder / f"{form.format(int(path.stem) * 5)}.jpg")
+    (root / "Annotations/480p/bear").rename(root / "aside")
+    said = "10.*jpg comes before .*5.*jpg, but not by their numbers.*leading zeros, as in 00002.jpg"
+    with pytest.raises(DataError, match=said):
+        index_of(root)
+
+
+def test_numbers_of_other_things_are_no_order(root: Path) -> None:
+    folder = root / "JPEGImages/480p/bear"
+    names = ["a10_x.jpg", "a2_y.jpg", "b1.jpg"]
+    for path, name in zip(sorted(folder.iterdir()), names, strict=True):
+        path.rename(folder / name)
+    masks = root / "Annotations/480p/bear"
+    for path, name in zip(sorted(masks.iterdir()), names, strict=True):
+        path.rename((masks / name).with_suffix(".png"))
+    assert index_of(root).image_id[:3] == [f"JPEGImages/480p/bear/{name}" for name in names]
+
+
+def drawn_mask(*numbers: int) -> bytes:
+    pixels = np.zeros((20, 24), dtype=np.uint8)
+    pixels[0, : len(numbers)] = numbers
+    return encode(Image.fromarray(pixels).convert("P"))
+
+
+@pytest.mark.parametrize("kind", ["P", "L"])
+def test_masks_of_0_and_255_are_refused_with_what_to_do(root: Path, kind: str) -> None:
+    pixels = np.zeros((20, 24), dtype=np.uint8)
+    pixels[3:9] = 255
+    mask = Image.fromarray(pixels)
+    if kind == "P":
+        mask.putpalette([0, 0, 0, *[9, 9, 9] * 254, 255, 255, 255])
+    (root / names("mask", "dog", 1)[0]).write_bytes(encode(mask))
+    said = "Annotations/480p/dog/00000.png: .* 255 is void in DAVIS-2017.*write 1 in its place"
+    with pytest.raises(DataError, match=said):
+        frames(spec_of(root), index_of(root), [])
+
+
+def test_what_is_odd_in_first_masks_is_said(root: Path) -> None:
+    (root / names("mask", "bear", 3)[0]).write_bytes(drawn_mask(3, 1))
+    (root / names("mask", "cows", 1)[0]).write_bytes(drawn_mask(1, 2, 255))
+    notes: list[str] = []
+    frames(spec_of(root), index_of(root), notes)
+    assert notes == [
+        "1 sequence whose first mask holds no object, left out; first dog",
+        "1 sequence whose first mask has pixels of 255 (void), which count as background; first "
+        "cows",
+        "1 sequence whose first mask passes over numbers of objects: what has no pixel in it is no "
+        "object (analyses.video.objects: official scores it, as the official evaluation does); "
+        "first bear with the objects 1, 3",
+        "2 sequences without masks of all frames, followed but not scored; first cows",
+    ]
+
+
+def test_masks_of_a_frame_that_exif_turns(root: Path) -> None:
+    """Annotated as viewers show the frames: the setting is named, and then they fit."""
+    exif = Image.Exif()
+    exif[0x0112] = 8
+    for name in names("image", "bear", 3):
+        (root / name).write_bytes(encode(Image.new("RGB", (20, 24)), "JPEG", exif=exif))
+    said = r"orientation 8 turns it by 90 degrees.*set datasets\.d\.orientation: exif$"
+    with pytest.raises(DataError, match=said):
+        frames(spec_of(root), index_of(root), [])
+    index = index_of(root, orientation="exif")
+    assert len(frames(spec_of(root, orientation="exif"), index, [])) == 9
 
 
 def test_per_class_takes_the_first_frames_of_each(root: Path) -> None:

@@ -129,6 +129,48 @@ def test_list_errors(tree: MakeTree, tmp_path: Path, text: str, message: str) ->
         index_of(root, "list", list=list_file)
 
 
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        *(
+            (f"a.png{separator}3", rf"a\.png does; a tab stands before the label, found {shown}$")
+            for separator, shown in [
+                *((" ", "1 space"), ("   ", "3 spaces"), (",", "','"), (" , ", "','")),
+                *((";", "';'"), ("|", r"'\|'"), (":", "':'")),
+            ]
+        ),
+        ("a.png golden retriever", r"a\.png does; a tab stands before the label, found 1 space"),
+        ("my cat.png tabby cat", r"my cat\.png does; a tab stands before the label, found 1 space"),
+        ('"a.png",3', r"a\.png does; a tab stands before the label, found ','"),
+        ("3 a.png", r"a\.png does; a line is the path, a tab and the label"),
+        ("a.png \t3", r"a\.png does; write the path like that"),
+        ('"a.png"\t3', r"a\.png does; write the path like that"),
+        ("sub\\c.png\t3", r"sub/c\.png does; write the path like that"),
+    ],
+)
+@pytest.mark.parametrize("on_error", ["stop", "skip"])
+def test_a_label_behind_another_separator_than_a_tab(
+    tree: MakeTree, tmp_path: Path, line: str, message: str, on_error: Any
+) -> None:
+    root = tree("a.png", "my cat.png", "sub/c.png")
+    list_file = tmp_path / "list.txt"
+    list_file.write_text(f"# mine\n{line}\n")
+    with pytest.raises(DataError, match=rf"line 2: .* does not exist, but {message}"):
+        index_of(root, "list", list=list_file, on_error=on_error)
+
+
+def test_names_with_separators_in_them_are_names(tree: MakeTree, tmp_path: Path) -> None:
+    names = ["a b.png", "a,b.png", "a.png 3", "a;b|c:d.png"]
+    root = tree("a.png", *names)
+    list_file = tmp_path / "list.txt"
+    list_file.write_text("".join(f"{name}\t1\n" for name in names))
+    assert index_of(root, "list", list=list_file).image_id == sorted(names)
+    # A missing file of such a name is missing, no more.
+    list_file.write_text("b, c.png\na.png\n")
+    index = index_of(root, "list", list=list_file, on_error="skip")
+    assert index.skipped == [("b, c.png", "does not exist")]
+
+
 def test_list_that_cannot_be_read(tree: MakeTree, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"none\.txt cannot be read: No such file"):
         index_of(tree("a.png"), "list", list=tmp_path / "none.txt")
@@ -186,6 +228,31 @@ def test_image_and_mask_of_one_name(tree: MakeTree, other: str) -> None:
     root = tree("x/cat.png", f"x/{other}", "y/cat.gif")
     with pytest.raises(DataError, match=r"x/cat\.\w+ and x/cat\.\w+ have one name.*layout: list"):
         index_of(root, "flat")
+
+
+@pytest.mark.parametrize("layout", ["flat", "folder"])
+def test_of_images_of_one_name_the_photograph_is_used_with_skip(
+    tree: MakeTree, layout: str
+) -> None:
+    names = ["x/IMG_1.webp", "x/IMG_1.jpg", "x/IMG_2.bmp", "x/IMG_2.JPG", "x/IMG_3.png", "x/a.gif"]
+    root = tree(*names, "x/a.PNG", "x/a.png", "y/IMG_1.png")
+    log: list[str] = []
+    index = index_of(root, layout, log, on_error="skip")
+    assert index.image_id == ["x/IMG_1.jpg", "x/IMG_2.JPG", "x/IMG_3.png", "x/a.PNG", "y/IMG_1.png"]
+    assert index.skipped == [
+        ("x/IMG_1.webp", "IMG_1.jpg is used, of the same name (its mask, or a copy?)"),
+        ("x/IMG_2.bmp", "IMG_2.JPG is used, of the same name (its mask, or a copy?)"),
+        ("x/a.gif", "a.PNG is used, of the same name (its mask, or a copy?)"),
+        ("x/a.png", "a.PNG is used, of the same name (its mask, or a copy?)"),
+    ]
+    assert (
+        "dataset d: 4 images skipped, named as another but for the ending, first x/IMG_1.webp: "
+        "IMG_1.jpg is used, of the same name (its mask, or a copy?)"
+    ) in log
+    # A list says itself what is meant.
+    list_file = root.parent / "list.txt"
+    list_file.write_text("x/IMG_1.webp\nx/IMG_1.jpg\n")
+    assert len(index_of(root, "list", list=list_file)) == 2
 
 
 def test_names_that_are_not_utf8(tree: MakeTree) -> None:

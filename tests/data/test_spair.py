@@ -160,6 +160,47 @@ def test_keypoints_that_one_image_hides_are_left_out(root: Root) -> None:
     assert (kept.point, kept.source_x, kept.target_y) == (5, 5, 7)
 
 
+@pytest.mark.parametrize("side", ["src", "trg"])
+@pytest.mark.parametrize("place", [[-1, -1], [-1.5, 3], [3, -2], [24.5, 3], [3, 21], [-1.0, -1.0]])
+def test_keypoints_outside_their_image_are_refused(root: Root, side: str, place: Any) -> None:
+    other = "trg" if side == "src" else "src"
+    made = root(**{f"{side}_kps": [[1, 1], place], f"{other}_kps": [[1, 1], [2, 2]]})
+    said = rf"cat_a:cat\.json: {side}_kps, keypoint 1 .* is at .*, outside .* 24 x 20; .*write null"
+    with pytest.raises(DataError, match=said):
+        index_of(made)
+
+
+def test_keypoints_up_to_a_pixel_beyond_are_kept_and_counted(root: Root) -> None:
+    made = root(src_kps=[[-1, 3], [24, 20], [0, 19]], trg_kps=[[3, 3], [4, 4], [23.5, 0]])
+    spec, notes = spec_of(made), list[str]()
+    rows = [row for row in points(spec, index_of(made), notes) if row.pair == 1]
+    assert [(row.source_x, row.source_y) for row in rows] == [(-1, 3), (24, 20), (0, 19)]
+    assert notes == ["3 keypoints up to a pixel beyond an image, taken at its border in the source"]
+
+
+def test_what_is_left_out_of_pairs_is_counted(root: Root) -> None:
+    made = root(src_kps=[None, [1, 2]], trg_kps=[[5, 6], None], trg_bndbox=[-2, 0, 26, 20])
+    notes: list[str] = []
+    points(spec_of(made), index_of(made), notes)
+    assert notes == [
+        "1 pair without a keypoint that both images show, in no score",
+        "2 keypoints left out, not visible in one of the images (null)",
+        "1 target box more than a pixel beyond the image, used as annotated",
+    ]
+    notes.clear()
+    points(spec_of(made), index_of(made, limit=2), notes)
+    assert notes[0] == "2 pairs left out, of which the index lacks an image"
+    notes.clear()
+    points(spec_of(root()), index_of(root()), notes)
+    assert notes == []
+
+
+@pytest.mark.parametrize("box", [[24, 2, 30, 9], [-9, 2, 0, 9], [2, 20, 9, 30], [2, -9, 9, -1]])
+def test_boxes_without_a_pixel_of_the_image(root: Root, box: list[float]) -> None:
+    with pytest.raises(DataError, match=r"trg_bndbox .* holds no pixel of its image of 24 x 20"):
+        index_of(root(trg_bndbox=box))
+
+
 def test_a_pair_without_shared_keypoints_has_no_rows_but_a_number(root: Root) -> None:
     made = root(src_kps=[], trg_kps=[], kps_ids=[])
     assert rows_of(made) == [*EXPECTED[:2], EXPECTED[4]]

@@ -51,8 +51,8 @@ class Tally:
         if self.doubles:
             name, reason = self.doubles[0]
             yield (
-                f"{plural(len(self.doubles), 'image')} skipped that another ending tells from an "
-                f"image of the same name, first {printable(name)}: {reason}"
+                f"{plural(len(self.doubles), 'image')} skipped, named as another but for the "
+                f"ending, first {printable(name)}: {printable(reason)}"
             )
         if self.beside_classes:
             yield f"{plural(self.beside_classes, 'image')} beside the class folders ignored"
@@ -154,25 +154,30 @@ def _require_utf8(path: Path, name: str) -> None:
         ) from None
 
 
+# Masks are never of these endings; of a photograph and its mask, these are the photograph.
+_PHOTOGRAPHS = frozenset((".jpg", ".jpeg", ".heic", ".heif", ".webp", ".avif"))
+
+
 def _unlike_stems(folder: str, images: list[str], doubles: Doubles, tally: Tally) -> list[str]:
-    """Return the images of a folder: of cat.jpg beside cat.png, usually its mask, the first."""
-    stems: dict[str, str] = {}
-    kept = []
-    for name in images:
-        other = stems.setdefault(PurePosixPath(name).stem, name)
+    """Return the images of a folder without doubles: of cat.jpg beside cat.png, the photograph."""
+    used: dict[str, str] = {}
+    for name in sorted(images, key=lambda name: (not _is_photograph(name), name)):
+        other = used.setdefault(PurePosixPath(name).stem, name)
         if other == name:
-            kept.append(name)
             continue
+        first, second = (str(PurePosixPath(folder, n)) for n in (other, name))
         if doubles == "refuse":
-            first, second = (printable(str(PurePosixPath(folder, n))) for n in (other, name))
             raise DataError(
-                f"{first} and {second} have one name and two extensions (an image and its mask, or "
-                "a copy?); remove one, name the images to use with layout: list, or set "
-                f"on_error: skip, which uses {printable(other)} alone"
+                f"{printable(first)} and {printable(second)} have one name and two extensions (an "
+                "image and its mask, or a copy?); remove one, name the images to use with layout: "
+                f"list, or set on_error: skip, which uses {printable(other)} alone"
             )
-        reason = f"has the name of {other}, which is used (its mask, or a copy?)"
-        tally.doubles.append((str(PurePosixPath(folder, name)), reason))
-    return kept
+        tally.doubles.append((second, f"{other} is used, of the same name (its mask, or a copy?)"))
+    return sorted(used.values())
+
+
+def _is_photograph(name: str) -> bool:
+    return PurePosixPath(name).suffix.lower() in _PHOTOGRAPHS
 
 
 def images_below(
@@ -191,7 +196,7 @@ def images_below(
     tally
         Counts what is passed over.
     doubles
-        What becomes of images that differ only in their endings: ``skip`` uses the first by name.
+        What becomes of images that differ only in their endings: ``skip`` uses one of them.
 
     Yields
     ------

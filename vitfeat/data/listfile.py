@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from vitfeat.data.images import printable
 from vitfeat.errors import DataError
+from vitfeat.text import plural
 
 # What may stand where a tab belongs, and around a path.
 _SEPARATOR = re.compile(r"\s*[,;|:]\s*|\s+")
@@ -161,8 +162,12 @@ def _misread(written: str, image_id: str, root: str) -> str | None:
         if is_file(before):
             return (
                 f"{missing} {printable(before)} does; a tab stands before the label, found "
-                f"{separator[0]!r}"
+                f"{_shown(separator[0])}"
             )
         if is_file(after):
             return f"{missing} {printable(after)} does; a line is the path, a tab and the label"
     return None
+
+
+def _shown(separator: str) -> str:
+    return repr(separator.strip()) if separator.strip() else plural(len(separator), "space")

@@ -246,6 +246,41 @@ def test_an_object_smaller_than_a_token_is_followed_and_said(
         assert (found == 4).sum() <= 16
 
 
+def test_an_object_that_no_pixel_of_the_first_mask_has_is_none(
+    tmp_path: Path, follow: Follow
+) -> None:
+    """Objects 1 and 3: 1 is followed perfectly; 3 is gone after the first frame, predicted yet."""
+    first, later = quarters(24, 32), quarters(24, 32)
+    first[first == 2] = later[later == 2] = 0
+    later[later == 3] = 0
+    films = write_films(tmp_path / "gap", {"gap": [first, later, later, later]})
+    notes: list[str] = []
+    rows = follow(own_place, films=films, log=notes.append)
+    assert {r.group for r in rows} == {"", "gap/1", "gap/3"}
+    assert (value(rows, 0, "jf_mean", "gap/1"), value(rows, 0, "jf_mean", "gap/3")) == (1, 0)
+    assert value(rows, 0, "jf_mean") == 0.5
+    assert {r.n for r in rows if not r.group} == {2}
+    assert notes == ["sequence gap: 2 of its objects without a pixel in the first mask: not scored"]
+    # As davis2017-evaluation: as many objects as the highest number; one that is nowhere is right.
+    notes.clear()
+    official = follow(own_place, films=films, log=notes.append, objects="official")
+    assert value(official, 0, "jf_mean", "gap/2") == 1
+    assert value(official, 0, "jf_mean") == pytest.approx(2 / 3)
+    assert notes == ["sequence gap: 2 of its objects without a pixel in the first mask: scored"]
+
+
+def test_objects_that_come_later_and_void_are_said(tmp_path: Path, follow: Follow) -> None:
+    first, later = quarters(24, 32), quarters(24, 32)
+    later[0, :3], later[1, :2] = 4, 255
+    films = write_films(tmp_path / "later", {"a": [first, later, first]})
+    notes: list[str] = []
+    follow(own_place, films=films, log=notes.append)
+    assert notes == [
+        "sequence a: objects that come after its first mask, not scored: 4",
+        "sequence a: masks with pixels of 255 (void), which count as background",
+    ]
+
+
 def test_objects_that_vanish_are_said_with_their_layers(tmp_path: Path, follow: Follow) -> None:
     """Tokens of the object are told from the others in layer 2 alone; else all are alike."""
 
