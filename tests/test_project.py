@@ -115,6 +115,42 @@ def test_the_paper_config_has_every_dataset_and_analysis(
     assert dense == {"coco-dense", "partimagenet-dense", "roxford5k", "rparis6k", "davis"}
 
 
+def test_the_page_has_every_setting_of_the_papers_analyses_beside_the_published_code(
+    root: Path, schema: dict[str, Any]
+) -> None:
+    """Nobody may find another: a new setting needs its row."""
+    raw = yaml.safe_load((root / "configs/paper.yaml").read_text("utf-8"))
+    page = (root / "docs/paper.md").read_text("utf-8")
+    section = page.partition("\n## Every setting against the published code\n")[2]
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in section.partition("\n## ")[0].splitlines()
+        if line.startswith("| ") and not line.startswith("| setting |")
+    ]
+    assert len(rows) > 100
+    named = {name for row in rows for name in re.findall(r"`([a-z_.]+)`", row[0])}
+    keys = schema["properties"]["analyses"]["properties"]
+    beyond = {"similarity"}
+    expected = {
+        f"{analysis}.{key}"
+        for analysis in set(raw["analyses"]) - beyond
+        for key in set(keys[analysis]["properties"]) - {"datasets"}
+    }
+    datasets = raw["datasets"].values()
+    expected |= {key for d in datasets for key in set(d) - {"layout", "root", "view"}}
+    expected |= {f"view.{key}" for d in datasets for key in set(d.get("view", {})) - {"kind"}}
+    expected |= {f"extraction.{key}" for key in ("layers", "dtype", "precision")}
+    assert expected - named == set()
+    for row in rows:
+        setting, published, here, equal, remedy = row
+        assert setting, row
+        assert published, row
+        assert here, row
+        assert equal in ("=", ""), row
+        # Where numbers differ, a setting that gives the code's, or why there is none.
+        assert equal or remedy, row
+
+
 def test_the_papers_costs_are_those_of_its_config(root: Path) -> None:
     spec = importlib.util.spec_from_file_location("estimate", root / "docs/paper/estimate.py")
     assert spec is not None

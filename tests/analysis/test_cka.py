@@ -82,6 +82,22 @@ def test_a_self_pair_is_read_once(
     assert rows == list(range(20))
 
 
+@pytest.mark.parametrize("name", ["minibatch", "paper"])
+def test_batches_of_consecutive_images_as_in_the_paper_s_code(
+    make_file: Make, rng: np.random.Generator, name: str
+) -> None:
+    """Of images sorted by class, batches of one class do not see what tells classes apart."""
+    classes = np.repeat(rng.normal(size=(5, 6)) * 10, 8, axis=0)
+    x, y = (classes + rng.normal(size=(40, 6)) for _ in range(2))
+    a, b = make_file([x]), make_file([y])
+    found = cka(a, b, estimator=name, batch_size=8, batch_order="stored", seed=5)[0, 0]
+    consecutive = [np.arange(start, start + 8) for start in range(0, 40, 8)]
+    expected = reference.minibatch(x, y, consecutive, scale=name == "paper")
+    assert found == pytest.approx(expected, abs=2e-6)
+    assert cka(a, b, estimator=name, batch_size=8)[0, 0] > 0.9
+    assert abs(found) < 0.5
+
+
 @pytest.mark.parametrize("name", ["debiased", "biased", "minibatch"])
 def test_invariances(make_file: Make, features: Draw, rng: np.random.Generator, name: str) -> None:
     x, y = features(40, 30), features(40, 50)
@@ -273,6 +289,8 @@ def test_unusable_settings_fail(make_file: Make, features: Draw) -> None:
     file = make_file([features(10, 4)])
     with pytest.raises(AnalysisError, match="'rbf': choose debiased, biased, minibatch, paper"):
         cka(file, file, estimator="rbf")
+    with pytest.raises(AnalysisError, match="'sorted': choose shuffled, stored"):
+        cka(file, file, estimator="paper", batch_order="sorted")  # type: ignore[arg-type]
     for name in ("minibatch", "paper"):
         with pytest.raises(AnalysisError, match="batch of 3 is too small"):
             cka(file, file, estimator=name, batch_size=3)

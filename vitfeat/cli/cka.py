@@ -34,6 +34,12 @@ def add(command: AddCommand) -> None:
     sub.add_argument("gram_b", type=Path)
     sub.add_argument("--estimators", nargs="+", default=["debiased"])
     sub.add_argument("--batch-size", type=positive, default=256)
+    sub.add_argument(
+        "--batch-order",
+        choices=["shuffled", "stored"],
+        default="shuffled",
+        help="images of a batch: drawn at random, or as they follow one another in the store",
+    )
     sub.add_argument("--seed", type=count, default=0)
     sub.add_argument("--out", type=Path, required=True)
 
@@ -83,6 +89,7 @@ def _cka(options: argparse.Namespace, console: Console) -> None:
             b,
             estimator=estimator,
             batch_size=options.batch_size,
+            batch_order=options.batch_order,
             seed=options.seed,
             log=console.log,
         )

@@ -17,6 +17,7 @@ class CkaSettings:
     tokens: tuple[str, ...]
     estimators: tuple[str, ...]
     batch_size: int
+    batch_order: str
     seed: int
     without_cls: str
 

@@ -34,7 +34,8 @@ def pair_settings():
     return {
         "estimators": CONFIG.cka.estimators,
         "batch_size": CONFIG.cka.batch_size if batched else None,
-        "seed": CONFIG.cka.seed if batched else None,
+        "batch_order": CONFIG.cka.batch_order if batched else None,
+        "seed": CONFIG.cka.seed if batched and CONFIG.cka.batch_order == "shuffled" else None,
     }
 
 

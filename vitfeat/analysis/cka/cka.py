@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,11 @@ from vitfeat.analysis.cka.hsic import Floats, Terms, batch_sums, biased, unbiase
 from vitfeat.errors import AnalysisError
 
 Log = Callable[[str], None]
+
+BatchOrder = Literal["shuffled", "stored"]
+
+BATCH_ORDERS: tuple[BatchOrder, ...] = ("shuffled", "stored")
+"""How images come to batches: drawn at random, or as they follow one another in the dataset."""
 
 MIN_IMAGES = 4
 """The unbiased HSIC of n images divides by n (n - 3)."""
@@ -40,7 +46,7 @@ class Estimator:
     hsic
         How HSIC is estimated from the sums over a batch.
     batched
-        Whether HSIC is averaged over random batches, instead of taken once over all images.
+        Whether HSIC is averaged over batches, instead of taken once over all images.
     scaled
         Whether each batch's raw Gram matrix is first divided by its range.
     """
@@ -67,6 +73,7 @@ def cka(
     *,
     estimator: str = "debiased",
     batch_size: int = 256,
+    batch_order: BatchOrder = "shuffled",
     seed: int = 0,
     max_bytes: int = 64 * 2**20,
     log: Log = lambda _: None,
@@ -82,8 +89,7 @@ def cka(
         many more dimensions than images, whatever they are.
     ``minibatch``
         The three unbiased HSICs averaged over batches, then the ratio (Nguyen et al. 2021,
-        eq. 2 and 3). Batches are drawn at random without replacement, because stores are often
-        sorted by class: consecutive images would make batches of one class each.
+        eq. 2 and 3).
     ``paper``
         As ``minibatch``, each batch's raw Gram matrix divided by its range (maximum minus
         minimum, diagonal included) before: the published code of Walmer et al. 2023.
@@ -98,8 +104,12 @@ def cka(
     batch_size
         Images in a batch, at least 4; one batch of all images where there are fewer. A shorter
         last batch weighs like the others; with under 4 images it is dropped.
+    batch_order
+        ``shuffled``: batches are drawn at random without replacement, because stores are often
+        sorted by class, and consecutive images make batches of one class each. ``stored``: of
+        consecutive images all the same, as in the published code of Walmer et al. 2023.
     seed
-        Of the permutation that makes the batches.
+        Of the permutation that makes shuffled batches.
     max_bytes
         Bound on the blocks of Gram matrices in memory.
     log
@@ -124,6 +134,10 @@ def cka(
         raise AnalysisError(
             f"no CKA estimator is called {estimator!r}: choose {', '.join(ESTIMATORS)}"
         )
+    if batch_order not in BATCH_ORDERS:
+        raise AnalysisError(
+            f"no order of batches is called {batch_order!r}: choose {', '.join(BATCH_ORDERS)}"
+        )
     _check_pair(a, b)
     if absent := [grams.meta.model for grams in (a, b) if grams.left_out]:
         log(
@@ -135,7 +149,10 @@ def cka(
         b = a
     how = ESTIMATORS[estimator]
     n = a.n_images
-    batches = _batches(n, batch_size, seed, log) if how.batched else [np.arange(n)]
+    order = np.arange(n)
+    if how.batched and batch_order == "shuffled":
+        order = np.random.default_rng(seed).permutation(n)
+    batches = _batches(order, batch_size, log) if how.batched else [order]
     sums = batch_sums(a, b, batches, max_bytes=max_bytes, ranges=how.scaled)
     scales_a = _scales(a, [batch.range_a for batch in sums]) if how.scaled else None
     scales_b = _scales(b, [batch.range_b for batch in sums]) if how.scaled else None
@@ -167,13 +184,13 @@ def _check_pair(a: Grams, b: Grams) -> None:
         )
 
 
-def _batches(n: int, size: int, seed: int, log: Log) -> list[NDArray[np.intp]]:
-    """Random batches without replacement, each in ascending order."""
+def _batches(order: NDArray[np.intp], size: int, log: Log) -> list[NDArray[np.intp]]:
+    """Cut images into batches, each in ascending order."""
+    n = len(order)
     if size < MIN_IMAGES:
         raise AnalysisError(
             f"a CKA batch of {size} is too small: the batch size must be {MIN_IMAGES} or more"
         )
-    order = np.random.default_rng(seed).permutation(n)
     batches = [np.sort(order[start : start + size]) for start in range(0, n, size)]
     if len(batches[-1]) < MIN_IMAGES:
         log(
