@@ -103,6 +103,18 @@ def test_regions(coco: Callable[[Any], Path], tmp_path: Path) -> None:
     assert read_regions(tmp_path / "regions.csv") == rows
 
 
+@pytest.mark.parametrize("on_error", ["stop", "skip"])
+def test_images_that_the_json_names_are_used_whatever_lies_beside_them(
+    coco: Callable[[Any], Path], on_error: Any
+) -> None:
+    root = coco(instances(TWO, [region(1, 1), region(2, 2)]))
+    for other in ("1.jpg", "2.bmp"):
+        (root / FOLDER / other).write_bytes(b"a mask, or a copy")
+    log: list[str] = []
+    assert index_of(root, log, on_error=on_error).image_id == [f"{FOLDER}/1.png", f"{FOLDER}/2.png"]
+    assert log[1:] == [f"dataset c: 2 images ignored, not in {JSON}"]
+
+
 def test_keys_in_any_order(coco: Callable[[Any], Path]) -> None:
     content = instances(TWO, [region(1, 1), region(2, 2)])
     want_root = coco(content)

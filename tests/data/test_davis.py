@@ -120,6 +120,28 @@ def test_masks_of_0_and_255_are_refused_with_what_to_do(root: Path, kind: str) -
         frames(spec_of(root), index_of(root), [])
 
 
+def test_masks_of_shades_are_refused(root: Path) -> None:
+    """As a mask of 0 and 255 has them once its edges were smoothed."""
+    pixels = np.zeros((20, 24), dtype=np.uint8)
+    pixels[3, :] = np.linspace(0, 255, 24).astype(np.uint8)
+    pixels[4, :] = pixels[3, :] // 2
+    (root / names("mask", "dog", 1)[0]).write_bytes(encode(Image.fromarray(pixels)))
+    with pytest.raises(DataError, match=r"dog/00000\.png: it holds .* shades of grey rather"):
+        frames(spec_of(root), index_of(root), [])
+
+
+@pytest.mark.parametrize("settings", [{}, {"on_error": "skip"}])
+def test_two_frames_of_one_name_are_refused(root: Path, settings: dict[str, Any]) -> None:
+    (root / "JPEGImages/480p/bear/00001.png").write_bytes(encode(Image.new("RGB", (24, 20))))
+    with pytest.raises(DataError, match=r"bear/00001\.jpg and .*00001\.png have one name .* one"):
+        index_of(root, **settings)
+
+
+def test_other_pictures_beside_masks_do_not_matter(root: Path) -> None:
+    (root / "Annotations/480p/bear/00001.jpg").write_bytes(b"a preview")
+    assert len(frames(spec_of(root), index_of(root), [])) == 9
+
+
 def test_what_is_odd_in_first_masks_is_said(root: Path) -> None:
     (root / names("mask", "bear", 3)[0]).write_bytes(drawn_mask(3, 1))
     (root / names("mask", "cows", 1)[0]).write_bytes(drawn_mask(1, 2, 255))

@@ -142,6 +142,7 @@ def test_list_errors(tree: MakeTree, tmp_path: Path, text: str, message: str) ->
         ("a.png golden retriever", r"a\.png does; a tab stands before the label, found 1 space"),
         ("my cat.png tabby cat", r"my cat\.png does; a tab stands before the label, found 1 space"),
         ('"a.png",3', r"a\.png does; a tab stands before the label, found ','"),
+        (r"a.png\t3", r"a\.png does; a tab stands before the label, found '.*t'"),
         ("3 a.png", r"a\.png does; a line is the path, a tab and the label"),
         ("a.png \t3", r"a\.png does; write the path like that"),
         ('"a.png"\t3', r"a\.png does; write the path like that"),

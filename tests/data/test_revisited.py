@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.data.pictures import MakeTree, encode, noise
 from vitfeat.data.companions import RelevanceRow
@@ -87,6 +88,35 @@ def test_the_index_keeps_boxes_within_the_images(dataset: Any) -> None:
     assert boxes.pop("jpg/a_0.jpg") == (0.0, 0.0, 24.0, 10.0)
     assert boxes.pop("jpg/q_2.jpg") == (2.5, 1.0, 20.0, 18.4)
     assert set(boxes.values()) == {None}
+
+
+def test_boxes_that_are_cut_at_the_border_are_counted(dataset: Any) -> None:
+    """Up to a pixel is rounding; that of a_0 reaches six pixels out."""
+    (note,) = indexed(dataset()).notes
+    assert note == (
+        "1 image whose box reaches beyond the image, cut at its border; first jpg/a_0.jpg"
+    )
+    spec = dataset(gnd(bbx=[-0.9, 0, 24.9, 20.5]))
+    assert indexed(spec).notes == [note]
+
+
+def test_a_box_of_an_image_that_exif_turns_is_refused(dataset: Any) -> None:
+    spec = dataset(orientation="exif")
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    for name in ("q_2", "b_1"):
+        (spec.root / f"jpg/{name}.jpg").write_bytes(encode(noise(7), "JPEG", exif=exif))
+    said = (
+        r"jpg/q_2\.jpg is turned by its EXIF orientation 3, and its box does not say .* set "
+        r"datasets\.paris\.orientation: stored, or query_crop: whole$"
+    )
+    with pytest.raises(DataError, match=said):
+        indexed(spec)
+    whole = dataset(orientation="exif", query_crop="whole")
+    assert indexed(whole).orientation.tolist() == [1] * 7
+    for name in ("q_2", "b_1"):
+        (spec.root / f"jpg/{name}.jpg").write_bytes(encode(noise(7), "JPEG", exif=exif))
+    assert indexed(whole).orientation.tolist() == [1, 1, 1, 3, 1, 3, 1]
 
 
 @pytest.mark.parametrize("protocol", range(6))

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from tests.data.pictures import MakeTree, encode, noise
 from vitfeat.cli import main
@@ -193,6 +194,27 @@ def test_what_is_left_out_of_pairs_is_counted(root: Root) -> None:
     notes.clear()
     points(spec_of(root()), index_of(root()), notes)
     assert notes == []
+
+
+def test_keypoints_at_one_place_are_counted(root: Root) -> None:
+    """As where some tool writes (0, 0) for what is not visible."""
+    made = root(src_kps=[[0, 0], [1, 2], [0, 0]], trg_kps=[[3, 3], [4, 4], [3.5, 3]])
+    notes: list[str] = []
+    points(spec_of(made), index_of(made), notes)
+    assert notes == [
+        "2 keypoints at the place of another of its image (not visible? null leaves it out)"
+    ]
+
+
+def test_keypoints_of_an_image_that_exif_turns(root: Root) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    made = root(src_imsize=[20, 24, 3])
+    (made / image("cat_b")).write_bytes(encode(noise(1, 24, 20), "JPEG", exif=exif))
+    said = r"cat_b\.jpg has 20 x 24 pixels by it, but 24 x 20 as stored: its EXIF .* 6 .*exif$"
+    with pytest.raises(DataError, match=said):
+        rows_of(made)
+    assert len(rows_of(made, orientation="exif")) == len(EXPECTED)
 
 
 @pytest.mark.parametrize("box", [[24, 2, 30, 9], [-9, 2, 0, 9], [2, 20, 9, 30], [2, -9, 9, -1]])

@@ -415,6 +415,42 @@ def test_a_single_file_gives_what_its_store_gives(
         assert {key[0] for key in alone} == {"e.png"}
 
 
+def test_a_photograph_is_turned_by_every_command_or_by_none(
+    photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Stored on its side with the orientation that turns it, it gives the maps of the upright."""
+    upright = Image.open(photos / "dog/e.png")
+    exif = Image.Exif()
+    exif[0x0112] = 8
+    side = upright.transpose(Image.Transpose.ROTATE_270)
+    wanted = photos.parent / "upright" / "grid.png"
+    assert run(*grid_command(photos / "dog/e.png", wanted)) == 0
+    side.save(photos / "dog/e.png", exif=exif)
+    index, store = photos.parent / "index.csv", photos.parent / "features" / "d" / "tiny.zarr"
+    settings = ["photos", "--layout", "folder", "--root", photos, "--orientation", "exif"]
+    assert run("index", *settings, "--out", index) == 0
+    command = ["extract", "tiny", "--entry", json.dumps(TINY), "--index", index, "--root", photos]
+    command += ["--out", store, "--device", "cpu", "--threads", 1, "--dtype", "float32"]
+    assert run(*command, "--taps", "attention") == 0
+    assert run(*map_command(store, photos, photos.parent / "maps", "--ids", "dog/e.png")) == 0
+    capsys.readouterr()
+    out = photos.parent / "turned" / "grid.png"
+    assert run(*grid_command(photos / "dog/e.png", out, "--orientation", "exif")) == 0
+    assert "EXIF orientation 8, which is applied" in capsys.readouterr().err
+    want = numbers(wanted.with_suffix(".csv"))
+    stored = numbers(photos.parent / "maps" / "position_layer" / "0-dog_e.csv")
+    for found in (numbers(out.with_suffix(".csv")), stored):
+        np.testing.assert_allclose(list(found.values()), list(want.values()), atol=1e-6)
+    plain = photos.parent / "stored" / "grid.png"
+    assert run(*grid_command(photos / "dog/e.png", plain)) == 0
+    assert "EXIF orientation 8, which is not applied" in capsys.readouterr().err
+    other = numbers(plain.with_suffix(".csv"))
+    assert not np.allclose(list(other.values()), list(want.values()), atol=1e-6)
+    assert run("info", store) == 0
+    note = "note         1 image turned upright as the EXIF orientation says; first dog/e.png"
+    assert note in capsys.readouterr().out
+
+
 def test_a_single_file_and_one_kind(photos: Path) -> None:
     out, maps = photos.parent / "grid.png", photos.parent / "single"
     more = ["--kind", "head-layer", "--positions", "right", "--maps", maps]

@@ -73,6 +73,13 @@ def test_a_setting_touches_its_own_analysis(
     assert set(changed.planned(*tables(changed))) == rules
 
 
+def test_images_turned_by_exif_are_indexed_and_seen_anew(analysed: Workflow) -> None:
+    config = deepcopy(analysed.config)
+    config["datasets"]["digits"]["orientation"] = "exif"
+    changed = Workflow(analysed.root, analysed.folder, config)
+    assert {"index", "extract"} <= set(changed.planned(*tables(changed)))
+
+
 def test_ids_with_braces_and_spaces(root: Path, tmp_path: Path, photos: Path) -> None:
     ids = ["cat/a.png", "dog/{model} d'é.png", "dog/{e} $x.png"]
     (photos / "dog/d.png").rename(photos / ids[1])

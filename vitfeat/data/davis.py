@@ -134,6 +134,9 @@ def frames(spec: DatasetSpec, index: Index, notes: list[str]) -> list[FrameRow]:
     return rows
 
 
+# So many beside void are shades: sequences of DAVIS-2017 have ten objects at most.
+_MOST_OBJECTS = 32
+
 _RESOLUTION = "take mask and frame from the same resolution of the dataset"
 
 
@@ -162,6 +165,12 @@ class _Firsts:
         """
         objects = objects_in(mask)
         has_void = bool((mask == VOID).any())
+        if has_void and len(objects) > _MOST_OBJECTS:
+            raise DataError(
+                f"{where}: it holds {len(objects)} numbers beside 0 and 255: shades of grey rather "
+                "than numbers of objects (255 is void); write 0 for background and 1 for the "
+                "object in all masks, without smoothed edges"
+            )
         if has_void and not objects:
             raise DataError(
                 f"{where}: its pixels are 0 and 255 alone, and 255 is void in DAVIS-2017, so there "
@@ -203,12 +212,13 @@ def _frames(spec: DatasetSpec, sequence: str, tally: Tally) -> list[str]:
     """List the frames of a sequence that are to be used."""
     folder = f"{_FRAMES}/{sequence}"
     _require_folder(spec, folder, f"the frames of sequence {printable(sequence)}")
-    found = list(images_below(spec.root, folder, tally))
+    found = list(images_below(spec.root, folder, tally, "keep"))
     if not found:
         raise DataError(
             f"dataset {spec.name}: no images in {printable(str(spec.root / folder))}; the frames "
             f"of sequence {printable(sequence)} of {_SETS}/{spec.split}.txt belong there"
         )
+    _require_unlike(spec, found)
     _require_order(spec, found)
     if (spec.root / _MASKS / sequence).is_dir():
         lost = sorted(_masks(spec, sequence) - {_mask_of(name) for name in found})
@@ -218,6 +228,18 @@ def _frames(spec: DatasetSpec, sequence: str, tally: Tally) -> list[str]:
                 f"all of its frames: unpack {folder} anew, or remove the mask"
             )
     return found[: spec.per_class]
+
+
+def _require_unlike(spec: DatasetSpec, names: list[str]) -> None:
+    """Refuse two frames of one name, which would have one mask."""
+    seen: dict[str, str] = {}
+    for name in names:
+        other = seen.setdefault(_mask_of(name), name)
+        if other != name:
+            raise DataError(
+                f"dataset {spec.name}: {printable(other)} and {printable(name)} have one name and "
+                "two endings; a frame is one file, remove the other"
+            )
 
 
 def _require_order(spec: DatasetSpec, names: list[str]) -> None:
@@ -237,7 +259,8 @@ def _require_order(spec: DatasetSpec, names: list[str]) -> None:
 def _masks(spec: DatasetSpec, sequence: str) -> set[str]:
     folder = f"{_MASKS}/{sequence}"
     _require_folder(spec, folder, f"the masks of sequence {printable(sequence)}")
-    return set(images_below(spec.root, folder, Tally()))
+    found = images_below(spec.root, folder, Tally(), "keep")
+    return {name for name in found if name.endswith(".png")}
 
 
 def _require_folder(spec: DatasetSpec, folder: str, what: str) -> None:

@@ -13,7 +13,7 @@ from vitfeat.errors import DataError
 from vitfeat.text import plural
 
 # What may stand where a tab belongs, and around a path.
-_SEPARATOR = re.compile(r"\s*[,;|:]\s*|\s+")
+_SEPARATOR = re.compile(r"\s*(?:[,;|:]|\\t)\s*|\s+")
 _AROUND = " \"'"
 _INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
 

@@ -136,6 +136,7 @@ def points(spec: DatasetSpec, index: Index, notes: list[str]) -> list[PointRow]:
         rows += of_pair
         tally["hidden"] += len(pair.numbers) - len(of_pair)
         tally["empty"] += not of_pair
+        tally["same"] += _shared_places(pair.source) + _shared_places(pair.target)
         tally["box"] += _beyond_box(pair)
         tally["moved"] += sum(_is_beyond(row, pair) for row in of_pair)
     if not used:
@@ -153,6 +154,7 @@ _NOTED = (
     ("lost", "pair", "left out, of which the index lacks an image"),
     ("empty", "pair", "without a keypoint that both images show, in no score"),
     ("hidden", "keypoint", "left out, not visible in one of the images (null)"),
+    ("same", "keypoint", "at the place of another of its image (not visible? null leaves it out)"),
     ("moved", "keypoint", "up to a pixel beyond an image, taken at its border in the source"),
     ("box", "target box", "more than a pixel beyond the image, used as annotated"),
 )
@@ -166,6 +168,12 @@ def _is_beyond(row: PointRow, pair: Pair) -> bool:
         for place, side in zip(places, (pair.source, pair.target), strict=True)
         for at, n in zip(place, side.size, strict=True)
     )
+
+
+def _shared_places(side: Side) -> int:
+    """Count the keypoints that are where another one is."""
+    counts = Counter(place for place in side.points if place is not None)
+    return sum(count for count in counts.values() if count > 1)
 
 
 def _beyond_box(pair: Pair) -> bool:

@@ -104,9 +104,9 @@ def write_films(root: Path, films: Mapping[str, Sequence[NDArray[np.uint8] | Non
     return indexed(root)
 
 
-def indexed(root: Path) -> Films:
+def indexed(root: Path, **settings: Any) -> Films:
     """Make the index and the table of frames."""
-    spec = DatasetSpec("davis", "davis", root, split="val")
+    spec = DatasetSpec("davis", "davis", root, split="val", **settings)
     index = build_index(spec, log=lambda _: None)
     found = Films(root, index)
     index.write(found.index_path)

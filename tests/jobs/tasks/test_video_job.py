@@ -269,6 +269,22 @@ def test_an_object_that_no_pixel_of_the_first_mask_has_is_none(
     assert notes == ["sequence gap: 2 of its objects without a pixel in the first mask: scored"]
 
 
+def test_frames_that_exif_turns_are_drawn_with_their_masks(tmp_path: Path, follow: Follow) -> None:
+    """Stored on their side, 24 wide and 32 high; the masks are of 32 x 24, as frames are seen."""
+    films = write_films(tmp_path / "side", {"a": [quarters(24, 32)] * 4})
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for number, path in enumerate(sorted((films.root / "JPEGImages/480p/a").iterdir())):
+        Image.new("RGB", (24, 32), (9 * number, 90, 30)).save(path, exif=exif)
+    with pytest.raises(DataError, match=r"datasets\.davis\.orientation: exif$"):
+        indexed(films.root)
+    turned = indexed(films.root, orientation="exif")
+    figure = tmp_path / "frames.png"
+    rows = follow(own_place, films=turned, figure=figure)
+    assert value(rows, 0, "jf_mean") == 1
+    assert figure.exists()
+
+
 def test_objects_that_come_later_and_void_are_said(tmp_path: Path, follow: Follow) -> None:
     first, later = quarters(24, 32), quarters(24, 32)
     later[0, :3], later[1, :2] = 4, 255
