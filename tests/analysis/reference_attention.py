@@ -118,6 +118,19 @@ class Reference:
             ),
             "n_null": self.over_heads(lambda h: sum(self.is_null(h, q) for q in self.spatial)),
         }
+        if self.tokens > 1:
+            # By the logarithm to the base of the number of tokens.
+            found["entropy_share"] = self.over_heads(
+                lambda h: (
+                    -math.fsum(
+                        a[h, q, k] * math.log(a[h, q, k], self.tokens)
+                        for q in self.spatial
+                        for k in range(self.tokens)
+                        if a[h, q, k] > 0
+                    )
+                    / n
+                )
+            )
         if self.has_cls:
             found["spatial_to_cls"] = self.over_heads(
                 lambda h: math.fsum(a[h, q, 0] for q in self.spatial) / n

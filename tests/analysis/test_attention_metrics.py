@@ -17,6 +17,7 @@ from vitfeat.analysis.attention.metrics import (
     deviation_positions,
     distance,
     entropy,
+    entropy_share,
     metrics,
     offset,
     offsets,
@@ -169,6 +170,7 @@ def test_single_functions_are_the_entries_of_metrics() -> None:
         deviation_heads,
         entropy,
         distance,
+        entropy_share,
     ]
     for function in functions:
         np.testing.assert_allclose(function(found), every[function.__name__], rtol=1e-14)
@@ -206,6 +208,7 @@ def test_uniform_attention(grid: tuple[int, int]) -> None:
     np.testing.assert_allclose(scalars["offset_x"], 0, atol=1e-6)
     np.testing.assert_allclose(scalars["offset_y"], 0, atol=1e-6)
     np.testing.assert_allclose(scalars["entropy"], math.log(n), rtol=1e-6)
+    np.testing.assert_allclose(scalars["entropy_share"], 1, rtol=1e-6)
     for name in ("spatial_to_cls", "cls_to_cls", "spatial_to_registers", "cls_to_registers"):
         np.testing.assert_allclose(scalars[name], 1 / n, rtol=1e-6)
     np.testing.assert_allclose(scalars["deviation_positions"], 0, atol=1e-7)
@@ -228,7 +231,14 @@ def test_the_unit_square() -> None:
 def test_identity_attention() -> None:
     tokens = Tokens((2, 3))
     found = metrics(summary_of(np.eye(7, dtype=np.float32)[None, None], tokens))
-    for name in ("distance", "distance_patches", "offset_x", "offset_y", "entropy"):
+    for name in (
+        "distance",
+        "distance_patches",
+        "offset_x",
+        "offset_y",
+        "entropy",
+        "entropy_share",
+    ):
         assert found[name].tolist() == [[0]], name
     assert found["spatial_to_cls"].tolist() == [[0]]
     assert found["cls_to_cls"].tolist() == [[1]]
@@ -370,6 +380,7 @@ def test_what_a_model_lacks() -> None:
         (spatial_to_registers, "registers"),
         (deviation_positions, "positions"),
         (deviation_heads, "heads"),
+        (entropy_share, "a single token"),
     ]:
         with pytest.raises(AnalysisError, match=what):
             function(found)

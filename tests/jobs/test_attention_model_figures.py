@@ -86,8 +86,8 @@ def test_numbers_are_those_of_the_tables_and_maps(
             key = (row["metric"], int(row["layer"]), int(row["head"]))
             assert float(row["value"]) == given[key]
     scales = {row["metric"]: float(row["scale_high"]) for row in table(folder / "a" / "heads.csv")}
-    every = [row for row in attention_rows(MADE) if row.metric == "entropy"]
-    assert scales["entropy"] == max(row.mean for row in every)
+    every = [row for row in attention_rows(MADE) if row.metric == "entropy_share"]
+    assert scales["entropy_share"] == max(row.mean for row in every)
     values = made_maps(TOKENS["a"], 3, 2, model="a", seed=3).arrays["cls_query"]
     rows = table(folder / "a" / "token_maps.csv")
     registers = [row for row in rows if (row["map"], row["token"]) == ("cls_query", "register_0")]

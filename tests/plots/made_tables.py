@@ -70,7 +70,7 @@ _ATTENTION = {
     "spatial_to_cls": "share of attention",
     "cls_to_cls": "share of attention",
     "deviation_positions": "share of attention",
-    "entropy": "nats",
+    "entropy_share": "share of ln(tokens)",
     "offset_length": "patches",
     "deviation_heads": "share of attention",
     "high_norm_median": "share of tokens",

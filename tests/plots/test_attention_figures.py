@@ -42,7 +42,7 @@ def drawn(made: Sequence[Made], draw: str, rows: Sequence[AttentionRow] | None =
 ALL = ("layers_figure", "families_figure", "breakout_figure", "averages_figure", "overview")
 
 
-@pytest.mark.parametrize("metric", ["distance", "entropy", "deviation_heads"])
+@pytest.mark.parametrize("metric", ["distance", "entropy_share", "deviation_heads"])
 def test_lines_are_means_over_heads(metric: str) -> None:
     rows = attention_rows(DEMO)
     found = lines(axes_named(drawn(DEMO, "layers_figure"), f"digits/{metric}"))
@@ -57,13 +57,13 @@ def test_lines_are_means_over_heads(metric: str) -> None:
 
 def test_bands_are_the_middle_half_of_heads() -> None:
     rows = attention_rows(DEMO)
-    ax = axes_named(drawn(DEMO, "layers_figure"), "digits/entropy")
+    ax = axes_named(drawn(DEMO, "layers_figure"), "digits/entropy_share")
     bands = [c for c in ax.collections if c.get_alpha() is not None and c.get_label() != "leaders"]
     assert len(bands) == len(DEMO)
     found = {to_hex(band.get_facecolor()[0][:3]): band.get_paths()[0].vertices for band in bands}
     vertices = found[style.family_colour("mae").lower()]
     for layer in range(6):
-        low, high = np.quantile(heads_of(rows, "demo-mae", "entropy", layer), (0.25, 0.75))
+        low, high = np.quantile(heads_of(rows, "demo-mae", "entropy_share", layer), (0.25, 0.75))
         here = vertices[vertices[:, 0] == layer][:, 1]
         assert here.min() == pytest.approx(low)
         assert here.max() == pytest.approx(high)
@@ -103,7 +103,30 @@ def test_networks_of_several_sizes_have_a_column_each() -> None:
     assert len(large["mae-L/16"].get_xdata()) == 24
     assert {len(lines(ax)) for ax in figure.axes if "distance" in str(ax.get_label())} == {5, 13, 8}
     (legend,) = figure.legends
-    assert [t.get_text() for t in legend.get_texts()] == [made.model.label for made in PAPER]
+    named = [t.get_text() for t in legend.get_texts()]
+    assert named[: len(PAPER)] == [made.model.label for made in PAPER]
+    assert named[len(PAPER) :][:2] == ["ViT-S", "ViT-B"]
+    assert named[-2:] == ["patch 14", "input over 256 pixels"]
+
+
+def test_two_patch_sizes_are_told_apart_beside_labelled_lines() -> None:
+    made = [
+        Made(Model("a", "Trained", "dinov2", "S/14@224")),
+        Made(Model("b", "Untrained", "random", "S/16@224")),
+    ]
+    figure = drawn(made, "layers_figure")
+    (legend,) = figure.legends
+    assert [t.get_text() for t in legend.get_texts()] == ["patch 16", "patch 14"]
+    found = lines(axes_named(figure, "digits/distance"))
+    assert {line.get_linestyle() for line in found.values()} == {"-"}
+    assert_readable(figure)
+
+
+def test_the_entropy_says_what_its_maximum_is() -> None:
+    for name in ("layers_figure", "families_figure", "breakout_figure", "averages_figure"):
+        assert "Maximum of the entropy: the logarithm of the number of tokens" in words(
+            drawn(DEMO, name)
+        )
 
 
 def test_families_show_all_sizes_over_depth() -> None:
@@ -151,12 +174,13 @@ def test_every_head_is_a_dot() -> None:
         assert line.axes is not None
         low, high = line.axes.get_xlim()
         assert low < x.min() < x.max() < high
-    scales = {ax.get_ylim() for ax in figure.axes if str(ax.get_label()).startswith("entropy")}
+    named = [ax for ax in figure.axes if str(ax.get_label()).startswith("entropy_share")]
+    scales = {ax.get_ylim() for ax in named}
     assert len(scales) == 1
 
 
 def test_means_lie_over_the_dots_that_they_are_of() -> None:
-    ax = axes_named(drawn(DEMO, "breakout_figure"), "entropy/0")
+    ax = axes_named(drawn(DEMO, "breakout_figure"), "entropy_share/0")
     bars = {str(b.get_label()): b for b in ax.collections if str(b.get_label()).startswith("means")}
     assert set(bars) == {f"means {made.model.id}" for made in DEMO}
     dots = [line.get_zorder() for line in lines(ax).values()]
@@ -188,7 +212,7 @@ def test_averages_are_over_all_layers_and_heads() -> None:
     found = lines(axes_named(figure, "digits/distance/entropy"))
     for made in PAPER:
         (x,), (y,) = found[made.model.id].get_data()
-        for metric, at in (("distance", x), ("entropy", y)):
+        for metric, at in (("distance", x), ("entropy_share", y)):
             mine = [r.mean for r in rows if (r.model, r.metric) == (made.model.id, metric)]
             assert at == pytest.approx(np.mean(mine))
     assert found["mae-H/14"].get_markersize() > found["mae-B/16"].get_markersize()
@@ -201,10 +225,15 @@ def test_tables_beside_figures_hold_what_is_drawn() -> None:
     heads = figures.panels("digits", rows, models(DEMO))
     panels = [panel.averaged() for panel in heads]
     table = {(r.metric, r.model, r.layer): r for r in curve_rows(panels)}
-    line = lines(axes_named(drawn(DEMO, "layers_figure"), "digits/entropy"))["demo-dino"]
+    line = lines(axes_named(drawn(DEMO, "layers_figure"), "digits/entropy_share"))["demo-dino"]
     for layer, value in zip(line.get_xdata(), line.get_ydata(), strict=True):
-        row = table["entropy", "demo-dino", layer]
-        assert (row.value, row.unit, row.n_images, row.dataset) == (value, "nats", 599, "digits")
+        row = table["entropy_share", "demo-dino", layer]
+        assert (row.value, row.unit, row.n_images, row.dataset) == (
+            value,
+            "share of ln(tokens)",
+            599,
+            "digits",
+        )
         assert row.depth == layer / 5
     assert len(table) == 8 * 7 * 6
     dots = list(head_rows(figures.heads_drawn(heads)))
@@ -216,7 +245,7 @@ def test_tables_beside_figures_hold_what_is_drawn() -> None:
     point = lines(axes_named(drawn(DEMO, "averages_figure"), "digits/distance/entropy"))["demo-mae"]
     assert point.get_data() == (
         [averages["distance", "demo-mae"]],
-        [averages["entropy", "demo-mae"]],
+        [averages["entropy_share", "demo-mae"]],
     )
 
 

@@ -1,15 +1,21 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import combinations
 
+from matplotlib.artist import Artist
 from matplotlib.colors import to_rgb
+from matplotlib.lines import Line2D
 
 from tests.plots.made_tables import DEMO, PAPER, models
 from vitfeat.plots import style
 from vitfeat.plots.looks import (
+    Look,
     family_title,
     group_title,
     looks,
+    point_handles,
+    reference_look,
     short_size,
     size_groups,
     size_handles,
@@ -32,11 +38,26 @@ def test_families_have_colours_and_sizes_lines_and_markers() -> None:
     assert points == sorted(points)
 
 
-def test_no_two_models_look_alike() -> None:
+def test_no_two_models_look_alike_nor_as_a_baseline() -> None:
     for given in (models(PAPER), models(DEMO)):
         found = looks(given)
-        for a, b in combinations(found.values(), 2):
+        for a, b in combinations([*found.values(), reference_look()], 2):
             assert a != b
+
+
+def test_only_baselines_are_dotted() -> None:
+    """Dots are as long as the line is wide; the longest dash of any size is over twice that."""
+    assert max(style.BASELINE_LINE[1]) < 2
+    dashes = [max(line[1][::2]) for line in style.SIZE_LINES.values() if line != "solid"]
+    assert min(dashes) > 2
+    assert len(set(map(str, style.SIZE_LINES.values()))) == len(style.SIZE_LINES)
+
+
+def test_lines_of_a_single_size_are_solid() -> None:
+    small = [Model("a", "A", "dino", "S/16@224"), Model("b", "B", "random", "S/14@224")]
+    assert {look.line for look in looks(small).values()} == {"solid"}
+    large = Model("c", "C", "mae", "B/16@224")
+    assert looks([*small, large])["a"].line == style.SIZE_LINES["S"]
 
 
 def test_models_of_one_family_and_size_are_tints() -> None:
@@ -63,15 +84,49 @@ def test_tints_go_to_white() -> None:
     assert style.lighter("#ff0000", 0.5) == "#ff8080"
 
 
-def test_sizes_are_named_once_and_in_order() -> None:
+def named(handles: Sequence[Artist]) -> list[str]:
+    return [str(handle.get_label()) for handle in handles]
+
+
+def test_a_legend_says_what_lines_and_markers_mean() -> None:
     handles = size_handles(models(PAPER))
-    named = " ".join(str(handle.get_label()) for handle in handles)
-    assert named == (
+    lines = ["ViT-S", "ViT-B", "ViT-L", "ViT-H"]
+    markers = ["patch 32", "patch 16", "patch 8", "patch 14"]
+    assert named(handles) == [*lines, *markers, "input over 256 pixels"]
+    found = looks(models(PAPER))
+    by_name = dict(zip(named(handles), handles, strict=True))
+    for size, model in (("S", "dino-S/16"), ("B", "mae-B/16"), ("L", "mae-L/16")):
+        assert by_name[f"ViT-{size}"].get_linestyle() == style_of(found[model])
+        assert by_name[f"ViT-{size}"].get_marker() in ("", "None")
+    for patch in (32, 16, 8):
+        assert by_name[f"patch {patch}"].get_marker() == found[f"supervised-B/{patch}"].marker
+        assert by_name[f"patch {patch}"].get_linestyle() == "None"
+    assert by_name["input over 256 pixels"].get_markerfacecolor() == "white"
+
+
+def style_of(look: Look) -> str:
+    return str(Line2D([], [], **look.drawn()).get_linestyle())
+
+
+def test_what_does_not_differ_is_in_no_legend() -> None:
+    assert size_handles([Model("a", "A", "mine")]) == []
+    assert size_handles(models(DEMO)) == []
+    two = [Model("a", "A", "dino", "S/16@224"), Model("b", "B", "mae", "S/14@224")]
+    assert named(size_handles(two)) == ["patch 16", "patch 14"]
+    two = [Model("a", "A", "dino", "S/16@224"), Model("b", "B", "mae", "B/16@224")]
+    assert named(size_handles(two)) == ["ViT-S", "ViT-B"]
+
+
+def test_points_have_a_legend_of_their_sizes() -> None:
+    assert " ".join(named(point_handles(models(PAPER)))) == (
         "S/32 S/16 S/8 B/32 B/32@384 B/16 B/16@384 B/8 L/32@384 L/16 L/16@384 L/14 L/14@336 H/14"
     )
     assert short_size("B/16@224") == "B/16"
     assert short_size("B/16@384") == "B/16@384"
-    assert size_handles([Model("a", "A", "mine")]) == []
+    assert point_handles(models(DEMO)) == []
+    found = looks(models(PAPER))["mae-H/14"]
+    (last,) = point_handles(models(PAPER))[-1:]
+    assert (last.get_marker(), last.get_markersize()) == (found.marker, found.points)
 
 
 def test_models_are_grouped_by_network() -> None:

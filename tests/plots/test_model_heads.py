@@ -101,8 +101,8 @@ def test_the_scale_is_common_to_all_models(name: str) -> None:
 
 def test_one_model_alone_has_its_own_scale() -> None:
     alone = of_heads(given(DEMO[2:3]))
-    (image,) = axes_of(heads_figure(alone, DINO), "entropy/sorted").get_images()
-    values = table()["entropy"]
+    (image,) = axes_of(heads_figure(alone, DINO), "entropy_share/sorted").get_images()
+    values = table()["entropy_share"]
     assert image.get_clim() == (values.min(), values.max())
     assert "models" not in words(heads_figure(alone, DINO))
 
@@ -295,8 +295,8 @@ def test_a_model_without_values_fails_in_one_line(draw: object) -> None:
 
 
 def test_metrics_against_one_another_need_two() -> None:
-    only = [panel for panel in given() if panel.name in ("entropy", "offset_length")]
-    with pytest.raises(AnalysisError, match=r"values of entropy of distance, .* need two"):
+    only = [panel for panel in given() if panel.name in ("entropy_share", "offset_length")]
+    with pytest.raises(AnalysisError, match=r"values of entropy_share of distance, .* need two"):
         pairs_figure(only, DINO)
-    with pytest.raises(AnalysisError, match="no head has a value of entropy on digits"):
+    with pytest.raises(AnalysisError, match="no head has a value of entropy_share on digits"):
         common_scale(replace(only[0], heads=[]))

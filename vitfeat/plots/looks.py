@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from matplotlib.artist import Artist
 from matplotlib.lines import Line2D
 
 from vitfeat.plots import style
@@ -80,8 +81,8 @@ def looks(models: Sequence[Model]) -> dict[str, Look]:
     """Return the look of each model, by id.
 
     Colour comes from the family, line and marker from the size, so that a model looks the same in
-    all figures; of several models that agree in both, those after the first have lighter tints of
-    the colour.
+    all figures of the same models; of several models that agree in both, those after the first
+    have lighter tints of the colour. Where all are of one size, their lines are solid.
 
     Parameters
     ----------
@@ -89,6 +90,8 @@ def looks(models: Sequence[Model]) -> dict[str, Look]:
         All that a figure shows, in its order.
     """
     bare = {model.id: _look(model.family, model.size) for model in models}
+    if len({letter(model.size) for model in models}) == 1:
+        bare = {name: replace(look, line="solid") for name, look in bare.items()}
     total, seen = Counter(bare.values()), Counter[Look]()
     found = {}
     for model in models:
@@ -107,18 +110,54 @@ def _look(family: str, size: str) -> Look:
 
 def reference_look() -> Look:
     """Return the look of a baseline that is no model: a grey dotted line without markers."""
-    return Look(REFERENCE_LOOK_COLOUR, (0, (1, 1.5)))
+    return Look(REFERENCE_LOOK_COLOUR, style.BASELINE_LINE)
 
 
 def size_handles(models: Sequence[Model]) -> list[Line2D]:
-    """Return a legend of the models' sizes, in grey, each once, sorted by letter and patch."""
-    sizes = sorted({model.size for model in models if model.size}, key=_size_order)
-    marks = {}
+    """Return a legend of what lines and markers mean, in grey; nothing of what does not differ.
+
+    A line stands for the size of the network, a marker for its patches, a hollow one for a large
+    input.
+    """
+    sizes = ordered_sizes(models)
+    lines: dict[str, list[str]] = {}
+    marks: dict[str, dict[str, None]] = {}
     for size in sizes:
-        marker, filled = style.size_marker(size)
-        look = Look(GREY, style.size_line(size), marker, filled)
-        marks[size] = look.handle(short_size(size))
-    return list(marks.values())
+        lines.setdefault(str(style.size_line(size)), []).append(size)
+        patch = size.partition("/")[2].partition("@")[0]
+        marks.setdefault(style.size_marker(size)[0], {})[patch or "?"] = None
+    found = []
+    if len(lines) > 1:
+        for some in lines.values():
+            named = ", ".join(dict.fromkeys(map(network, some)))
+            found.append(Look(GREY, style.size_line(some[0])).handle(named))
+    if len(marks) > 1:
+        for marker, patches in marks.items():
+            look = Look(GREY, "none", marker)
+            found.append(look.handle(f"patch {', '.join(patches)}"))
+    if len({style.size_marker(size)[1] for size in sizes}) > 1:
+        look = Look(GREY, "none", "o", filled=False)
+        found.append(look.handle(f"input over {style.LARGE_INPUT} pixels"))
+    return found
+
+
+def point_handles(models: Sequence[Model]) -> list[Artist]:
+    """Return a legend of the sizes of models drawn as points, in grey; none for a single size."""
+    shown = dict.fromkeys(short_size(size) for size in ordered_sizes(models))
+    if len(shown) < 2:
+        return []
+    return [replace(_look("", size), colour=GREY).point_handle(size) for size in shown]
+
+
+def ordered_sizes(models: Sequence[Model]) -> list[str]:
+    """Return the sizes of models, each once, by letter and patch; unknown ones are left out."""
+    return sorted({model.size for model in models if model.size}, key=_size_order)
+
+
+def network(size: str) -> str:
+    """Name a network's size: ``ViT-B`` of ``B/16@224``; one without a letter as it is."""
+    named = letter(size)
+    return f"ViT-{named}" if named.rstrip("+") in style.SIZE_LINES else named
 
 
 def short_size(size: str) -> str:
@@ -179,10 +218,7 @@ def _similar(models: Sequence[Model], depths: Mapping[str, int]) -> bool:
 
 def group_title(models: Sequence[Model]) -> str:
     """Name the sizes of a group: ``ViT-L, ViT-H``; what has no letter is called as it is."""
-    sizes = sorted({model.size for model in models}, key=_size_order)
-    letters = dict.fromkeys(letter(size) for size in sizes)
-    known = [name.rstrip("+") in style.SIZE_LINES for name in letters]
-    named = [f"ViT-{n}" if k else n for n, k in zip(letters, known, strict=True)]
+    named = dict.fromkeys(map(network, sorted({m.size for m in models}, key=_size_order)))
     return ", ".join(name or "size unknown" for name in named)
 
 

@@ -5,6 +5,7 @@ Sizes are in inches and follow from what is drawn, so that nothing is squeezed, 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import ScalarFormatter
 
 from vitfeat.plots import style
 from vitfeat.plots.labels import wrapped
@@ -41,6 +43,28 @@ class Space:
     def whole(self) -> float:
         """All three together."""
         return self.before + self.size + self.after
+
+
+class Numbers(ScalarFormatter):
+    """Numbers of an axis that stand by themselves: no factor above the axis, where names are.
+
+    Long ones are written with an exponent, as ``2.5e-5``.
+    """
+
+    longest = 6
+    """Letters that a number may have without an exponent."""
+
+    def __init__(self) -> None:
+        super().__init__(useOffset=False)
+        self.set_scientific(False)
+
+    def format_ticks(self, values: list[float]) -> list[str]:
+        """Write all numbers of an axis."""
+        texts = super().format_ticks(values)
+        if max(map(len, texts), default=0) <= self.longest:
+            return texts
+        short = [re.sub(r"e([+-])0*", r"e\1", f"{value:.4g}") for value in values]
+        return [self.fix_minus(text.replace("e+", "e")) for text in short]
 
 
 class Sheet:
@@ -111,6 +135,8 @@ class Sheet:
         )
         ax = self.figure.add_axes(place)
         ax.tick_params(labelsize=style.SMALL_SIZE, width=0.5, length=2, pad=1.5)
+        for axis in (ax.xaxis, ax.yaxis):
+            axis.set_major_formatter(Numbers())
         return ax
 
     def right_of(self, row: int) -> tuple[float, float]:

@@ -55,17 +55,22 @@ UNTRAINED_FAMILIES = frozenset({"random", "noise"})
 
 SIZE_LINES: Mapping[str, LineStyle] = MappingProxyType(
     {
-        "T": (0, (0.6, 1.2)),
-        "S": (0, (1.4, 1.1)),
+        "T": (0, (3, 1, 1, 1, 1, 1)),
+        "S": (0, (2.8, 1.2)),
         "B": "solid",
-        "L": (0, (4.5, 1.4)),
+        "L": (0, (6, 1.5)),
         "H": (0, (6, 1.3, 1, 1.3)),
         "g": (0, (6, 1.2, 1, 1.2, 1, 1.2)),
         "bigG": (0, (9, 1.2, 1, 1.2)),
         "SO400M": (0, (3, 1.2, 1, 1.2)),
     }
 )
-"""Line of each network size, by the letter in ``B/16@224``; solid for others."""
+"""Line of each network size, by the letter in ``B/16@224``; solid for others.
+
+None is dotted: that is :data:`BASELINE_LINE`."""
+
+BASELINE_LINE: LineStyle = (0, (1, 1.6))
+"""Of baselines that are no models, such as shuffled labels or chance."""
 
 PATCH_MARKERS: Mapping[str, str] = MappingProxyType(
     {"32": "s", "16": "o", "14": "D", "8": "^", "4": "p"}

@@ -301,6 +301,21 @@ def entropy(summary: AttentionSummary) -> Floats:
     return _float64(summary["entropy"])
 
 
+def entropy_share(summary: AttentionSummary) -> Floats:
+    r"""Entropy over its maximum, which uniform attention has: :math:`/ \ln T`, (..., head).
+
+    Models with different numbers of tokens compare by it.
+
+    Raises
+    ------
+    AnalysisError
+        There is a single token.
+    """
+    if summary.tokens.n_tokens < 2:
+        raise AnalysisError("the entropy of attention on a single token is 0: leave its share out")
+    return np.asarray(entropy(summary) / np.log(summary.tokens.n_tokens))
+
+
 def metrics(
     summary: AttentionSummary,
     *,
@@ -324,10 +339,10 @@ def metrics(
     dict
         ``distance`` (unit square), ``distance_patches``, ``distance_pixels``, ``offset_x`` and
         ``offset_y`` (patches), ``spatial_to_cls``, ``cls_to_cls``, ``spatial_to_registers``,
-        ``cls_to_registers``, ``deviation_positions``, ``entropy``, ``n_null`` (queries), each
-        float64 (..., head), and ``deviation_heads`` (...) with ``deviation_heads_all``, which is
-        the same over all T queries and keys. Those of tokens that the model does not have, and
-        deviations of one, are absent.
+        ``cls_to_registers``, ``deviation_positions``, ``entropy``, ``entropy_share``, ``n_null``
+        (queries), each float64 (..., head), and ``deviation_heads`` (...) with
+        ``deviation_heads_all``, which is the same over all T queries and keys. Those of tokens that
+        the model does not have, and deviations of one, are absent.
 
     Raises
     ------
@@ -360,6 +375,8 @@ def metrics(
     ):
         if name in summary:
             found[name] = _float64(summary[name])
+    if tokens.n_tokens > 1:
+        found["entropy_share"] = entropy_share(summary)
     return found
 
 

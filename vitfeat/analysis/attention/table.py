@@ -29,6 +29,7 @@ UNITS: Mapping[str, str] = MappingProxyType(
         "deviation_heads": "share of attention",
         "deviation_heads_all": "share of attention",
         "entropy": "nats",
+        "entropy_share": "share of ln(tokens)",
         "n_null": "queries",
         "token_norm": "L2 norm",
         **{f"high_norm_{rule}": "share of tokens" for rule in PARAMETER},

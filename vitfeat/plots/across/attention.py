@@ -41,7 +41,7 @@ METRICS = (
     Metric("spatial_to_cls", "Spatial-to-CLS attention"),
     Metric("deviation_positions", "Deviation over positions"),
     Metric("deviation_heads", "Deviation over heads"),
-    Metric("entropy", "Entropy"),
+    Metric("entropy_share", "Entropy over its maximum"),
     Metric("offset_length", "Length of the mean offset"),
     Metric("cls_to_cls", "CLS-to-CLS attention"),
     Metric("spatial_to_registers", "Spatial-to-register attention", rare=True),
@@ -57,20 +57,20 @@ MAIN = (
     "spatial_to_cls",
     "deviation_positions",
     "deviation_heads",
-    "entropy",
+    "entropy_share",
     "offset_length",
 )
 """What the overview of all datasets draws."""
 
-OF_HEADS = ("distance", "spatial_to_cls", "deviation_positions", "entropy", "offset_length")
+OF_HEADS = ("distance", "spatial_to_cls", "deviation_positions", "entropy_share", "offset_length")
 """What is drawn head by head."""
 
 PAIRS = (
     ("distance", "spatial_to_cls"),
-    ("distance", "entropy"),
+    ("distance", "entropy_share"),
     ("distance", "deviation_positions"),
     ("deviation_heads", "deviation_positions"),
-    ("spatial_to_cls", "entropy"),
+    ("spatial_to_cls", "entropy_share"),
     ("distance", "offset_length"),
 )
 """Which metrics are drawn against one another: to the right, and upwards."""
@@ -135,7 +135,7 @@ def layers_figure(panels: Sequence[Panel], models: Sequence[Model]) -> Figure:
         title="Attention by layer",
         note=f"{source(panels)}. Means over heads; layers counted from 0.",
         band=BAND,
-        remarks=missing(panels, models),
+        remarks=[*_remarks(panels), *missing(panels, models)],
     )
 
 
@@ -149,7 +149,7 @@ def families_figure(panels: Sequence[Panel], models: Sequence[Model]) -> Figure:
         models,
         title="Attention by family",
         note=f"{source(panels)}. Means over heads, over depth: 0 is the first layer, 1 the last.",
-        remarks=missing(panels, models),
+        remarks=[*_remarks(panels), *missing(panels, models)],
     )
 
 
@@ -176,7 +176,7 @@ def breakout_figure(panels: Sequence[HeadPanel], models: Sequence[Model]) -> Fig
         title="Attention head by head",
         note=f"{source(means)}. A dot for each head, a bar for the mean of a layer; layers from "
         "left to right.",
-        remarks=missing(means, models),
+        remarks=[*_remarks(means), *missing(means, models)],
     )
 
 
@@ -203,7 +203,7 @@ def averages_figure(panels: Sequence[Panel], models: Sequence[Model]) -> Figure:
         models,
         title="Attention of whole networks",
         note=f"{source(drawn)}. Means over all layers and heads.",
-        remarks=missing(drawn, models),
+        remarks=[*_remarks(drawn), *missing(drawn, models)],
     )
 
 
@@ -228,14 +228,25 @@ def overview(panels: Mapping[str, Sequence[Panel]], models: Sequence[Model]) -> 
         A dataset without values.
     """
     drawn = {dataset: overview_drawn(some) for dataset, some in panels.items()}
+    every = [panel for some in drawn.values() for panel in some]
     return by_layer(
         [Section(source(some), some, 3) for some in drawn.values()],
         models,
         title="Attention by layer",
         note="Means over heads; layers counted from 0.",
         band=BAND,
-        remarks=missing([panel for some in drawn.values() for panel in some], models),
+        remarks=[*_remarks(every), *missing(every, models)],
     )
+
+
+def _remarks(panels: Iterable[Panel]) -> list[str]:
+    """Say what the entropy is divided by, where it is drawn."""
+    if not any(panel.name == "entropy_share" and panel.curves for panel in panels):
+        return []
+    return [
+        "Maximum of the entropy: the logarithm of the number of tokens, which uniform attention "
+        "has."
+    ]
 
 
 def _heads(model: Model, rows: Sequence[AttentionRow]) -> Heads | None:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 from vitfeat.plots import style
 from vitfeat.plots.across.curves import Panel, heading
 from vitfeat.plots.labels import Placed, point_labels
-from vitfeat.plots.looks import Look, looks
+from vitfeat.plots.looks import Look, looks, point_handles
 from vitfeat.plots.models import Model
 from vitfeat.plots.sheet import Sheet, Space
 from vitfeat.plots.similarity.blocks import text_width
@@ -120,9 +119,9 @@ def metric_against_metric(
     drawn = [model for model in models if model.id in present]
     placed = [panel.place(look) for panel in panels] if len(drawn) <= MAX_NAMED else []
     direct = bool(placed) and not any(label is None for labels in placed for label in labels)
-    legend: list[Artist] = []
+    legend = point_handles(drawn)
     if not direct:
-        legend += [look[model.id].point_handle(model.label) for model in drawn]
+        legend = [look[model.id].point_handle(model.label) for model in drawn]
     columns = min(COLUMNS, len(pairs))
     rows = -(-len(pairs) // columns)
     with style.settings():

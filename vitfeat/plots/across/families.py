@@ -59,9 +59,7 @@ def by_family(
     families: dict[str, list[Model]] = {}
     for model in drawn:
         families.setdefault(model.family, []).append(model)
-    sizes = size_handles(drawn)
-    # Of a single size there is nothing to tell apart.
-    legend: list[Artist] = list(sizes) if len(sizes) > 1 else []
+    legend: list[Artist] = list(size_handles(drawn))
     if len(families) > 1:
         legend.append(Line2D([], [], color=OTHERS, lw=0.8, label="other families"))
     for name in dict.fromkeys(panel.baseline for panel in panels if panel.baselines):

@@ -15,7 +15,7 @@ from vitfeat.errors import AnalysisError
 from vitfeat.plots import style
 from vitfeat.plots.across.curves import Curve, Panel, shown
 from vitfeat.plots.labels import LEADER, LINE_GAP, End, end_labels
-from vitfeat.plots.looks import Look, group_title, looks, reference_look, size_groups
+from vitfeat.plots.looks import Look, group_title, looks, reference_look, size_groups, size_handles
 from vitfeat.plots.models import Model
 from vitfeat.plots.sheet import EDGE, HEADING_GAP, Sheet, Space
 from vitfeat.plots.similarity.blocks import text_width
@@ -131,7 +131,7 @@ def by_layer(
             columns,
             title=title,
             note=note,
-            legend=() if direct else _legend(drawn, look, panels),
+            legend=[*(() if direct else _legend(drawn, look, panels)), *size_handles(drawn)],
             remarks=remarks,
         )
         for row, heading in headings.items():

@@ -23,7 +23,7 @@ from vitfeat.plots.heads.heat_maps import drawn_of, lacking, note_of
 from vitfeat.plots.models import Model
 from vitfeat.plots.sheet import Sheet, Space
 
-METRICS = ("distance", "spatial_to_cls", "deviation_positions", "entropy")
+METRICS = ("distance", "spatial_to_cls", "deviation_positions", "entropy_share")
 """What is drawn against one another."""
 
 COLUMNS = 3

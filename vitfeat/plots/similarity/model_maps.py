@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from vitfeat.analysis.similarity.model_space import Map, chords, plane
 from vitfeat.plots import style
 from vitfeat.plots.labels import Placed
-from vitfeat.plots.looks import Look, looks
+from vitfeat.plots.looks import Look, looks, point_handles
 from vitfeat.plots.models import Model
 from vitfeat.plots.sheet import Sheet, Space
 from vitfeat.plots.similarity.blocks import BLOCK_TITLE, head
 from vitfeat.plots.similarity.compared import Compared
-from vitfeat.plots.similarity.point_labels import places_of, size_legend, write_names
+from vitfeat.plots.similarity.point_labels import places_of, write_names
 from vitfeat.plots.similarity.stand_ins import marked, stand_in_remarks
 from vitfeat.plots.similarity.trees import TOO_FEW, grid_of
 from vitfeat.plots.similarity.values import TOKEN_NAMES
@@ -85,7 +85,7 @@ def model_maps(
             note="classical multidimensional scaling of the distance sqrt(2 - 2 CKA), linear and "
             "debiased; one scale for all; axes: share of squared distances; stress: Kruskal's "
             "stress-1, 0 if all distances are as drawn",
-            legend=size_legend(shown),
+            legend=point_handles(shown),
             remarks=stand_in_remarks(stand_ins, models, left_out),
         )
         for one, (found, held) in drawn.items():

@@ -1,19 +1,15 @@
-"""Names beside points, with leaders where they stand further off; a legend of points' sizes."""
+"""Names beside points, with leaders where they stand further off."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 
 from vitfeat.plots import style
 from vitfeat.plots.labels import Placed, panel_size, point_labels
-from vitfeat.plots.looks import GREY, looks, short_size, size_handles
-from vitfeat.plots.models import Model
 from vitfeat.plots.similarity.blocks import text_width
 
 LETTER = 1.15 * style.SMALL_SIZE / 72
@@ -78,13 +74,3 @@ def write_names(
             tints.append(colour)
     lines = LineCollection(leaders, colors=tints, lw=0.4, alpha=0.7, transform=ax.transAxes)
     ax.add_collection(lines, autolim=False)
-
-
-def size_legend(models: Sequence[Model]) -> list[Artist]:
-    """Return a legend of the sizes of models drawn as points, in grey; none for a single size."""
-    look = looks(models)
-    found = {short_size(model.size): look[model.id] for model in models if model.size}
-    if len(found) < 2:
-        return []
-    order = [str(handle.get_label()) for handle in size_handles(models)]
-    return [replace(found[size], colour=GREY).point_handle(size) for size in order]

@@ -13,12 +13,11 @@ from matplotlib.ticker import MaxNLocator
 
 from vitfeat.analysis.similarity.model_space import Tree, tree
 from vitfeat.plots import style
-from vitfeat.plots.looks import Look, looks
+from vitfeat.plots.looks import Look, looks, point_handles
 from vitfeat.plots.models import Model
 from vitfeat.plots.sheet import Sheet, Space
 from vitfeat.plots.similarity.blocks import BLOCK_TITLE, head, text_width
 from vitfeat.plots.similarity.compared import Compared
-from vitfeat.plots.similarity.point_labels import size_legend
 from vitfeat.plots.similarity.stand_ins import marked, stand_in_remarks
 from vitfeat.plots.similarity.values import TOKEN_NAMES
 
@@ -81,7 +80,7 @@ def trees(
             title="Trees of models by the CKA of their last layers",
             note="average linkage: two branches meet at the mean CKA between their models; linear "
             "CKA, debiased",
-            legend=size_legend(shown),
+            legend=point_handles(shown),
             remarks=stand_in_remarks(stand_ins, models, left_out),
         )
         for one, (found, held) in drawn.items():
