@@ -31,6 +31,7 @@ TINY = {
     "name": "vit_tiny_patch16_224",
     "image_size": 32,
     "args": {"depth": 2, "embed_dim": 48, "num_heads": 3},
+    "normalisation": "half",
 }
 
 

@@ -94,6 +94,7 @@ def test_a_checkpoint_that_was_replaced_is_noticed(mini: Workflow, photos: Path)
         "image_size": 32,
         "args": {"patch_size": 4, "embed_dim": 64, "depth": 6, "num_heads": 4},
         "checkpoint": str(weights),
+        "normalisation": "half",
         "crop_fraction": 1.0,
     }
     mine = changed(changed(mini, "catalog", {"mine": entry}), "models", ["mine"])

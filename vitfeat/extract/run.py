@@ -87,8 +87,8 @@ def extract(
         return finished
 
     notes = [*backbone.notes, *index.notes, *asked.notes]
-    for note in notes:
-        log(note)
+    for line in (*notes, f"images are normalised: {backbone.normalisation}"):
+        log(line)
     layout = asked.layout(len(index), settings.dtype)
     backbone.module.to(device)
     job = Job(
@@ -127,6 +127,7 @@ def extract(
         backbone.entry.id,
         weights=backbone.weights,
         final_norm=backbone.final_norm,
+        normalised_by=backbone.normalised_by,
         notes=notes,
         replace=settings.replace,
     ) as writer:

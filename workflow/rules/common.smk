@@ -34,10 +34,13 @@ from vitfeat.plan import (
 def checked_config():
     schema = Path(workflow.basedir, "workflow", "schemas", "config.schema.yaml")
     try:
-        return parse_config(config, yaml.safe_load(schema.read_text("utf-8")))
+        checked = parse_config(config, yaml.safe_load(schema.read_text("utf-8")))
     except VitfeatError as error:
         # One line for the user: a traceback through Snakemake says nothing about a config.
         sys.exit(f"vitfeat: error: {error}")
+    for line in checked.remarks:
+        print(f"vitfeat: {line}", file=sys.stderr)
+    return checked
 
 
 CONFIG = checked_config()
