@@ -119,8 +119,8 @@ NEEDS_ANNOTATIONS: Mapping[str, str] = {
     "keypoints": "points",
 }
 
-# Layouts whose images never have labels; a list may or may not.
-_UNLABELLED = {"flat", "coco", "revisited"}
+UNLABELLED = frozenset({"flat", "coco", "revisited"})
+"""Layouts whose images never have labels; those of a list may or may not."""
 
 
 def parse_config(raw: Mapping[str, Any], schema: Mapping[str, Any]) -> Config:
@@ -299,8 +299,8 @@ def _check_datasets(
                 f"`datasets` has: {', '.join(datasets)}"
             )
         layout = datasets[name].layout
-        if analysis in NEEDS_LABELS and layout in _UNLABELLED:
-            labelled = [n for n, s in datasets.items() if s.layout not in _UNLABELLED]
+        if analysis in NEEDS_LABELS and layout in UNLABELLED:
+            labelled = [n for n, s in datasets.items() if s.layout not in UNLABELLED]
             raise ConfigError(
                 f"{where}: {analysis} needs a label for every image, and the layout {layout!r} of "
                 f"dataset {name!r} has none; datasets with labels: {', '.join(labelled) or 'none'}"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import yaml
 
-from vitfeat.config import embedded_root, parse_config
+from vitfeat.config import UNLABELLED, embedded_root, parse_config
 from vitfeat.data.hashes import contents
 from vitfeat.data.unchanged import annotations_token, token
 from vitfeat.demo.datasets import NAMES as EMBEDDED_LAYOUTS
