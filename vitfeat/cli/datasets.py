@@ -91,7 +91,8 @@ def _annotations(options: argparse.Namespace, console: Console) -> None:
     index = Index.read(options.index)
     notes: list[str] = []
     rows = companion.read(spec, index, notes)
-    notes += untold(index)
+    if companion.kind != "relevance":  # which has no places in images
+        notes += untold(index)
     write_notes(options.out, notes)
     write_table(options.out, companion.row, rows)
     hashes.write(hashes_path(options.out))
