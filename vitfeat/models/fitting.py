@@ -78,6 +78,9 @@ def fill_timm(
     if any(".ls1." in k for k in model.state_dict()):
         # DeiT III's own files call LayerScale so.
         state = {re.sub(r"\.gamma_([12])$", r".ls\1.gamma", k): v for k, v in state.items()}
+    if published.code == "dinov3" and "storage_tokens" not in state and "cls_token" in state:
+        # timm's filter knows DINOv3 by these, which it may be trained without.
+        state["storage_tokens"] = state["cls_token"][:, :0]
     _check_patch(entry, model, state)
     _check_dinov3_biases(model, state)
     _take_periods(model, state)
@@ -88,7 +91,10 @@ def fill_timm(
     except Exception as error:  # the filters trust their input: a foreign one breaks them anyhow
         _check(entry, model, state)
         raise ModelError(f"is not a checkpoint of {entry.name}: {error}") from error
-    _load(entry, model, published, {**adapted, **_kept(model, state, fitted)}, resized, log)
+    whole = {k: v for k, v in adapted.items() if v.numel()} | _kept(model, state, fitted)
+    # What a filter leaves out is said as what is left out here.
+    whole |= {k: v for k, v in state.items() if _NOT_BACKBONE.match(k) and k not in whole}
+    _load(entry, model, published, whole, resized, log)
 
 
 def _kept(model: Any, state: State, fitted: Iterable[str]) -> State:

@@ -16,11 +16,11 @@ from vitfeat.models.layouts import Published
 
 Normalisation = tuple[tuple[float, ...], tuple[float, ...]]
 
-# Files that keys tell to be of these were trained on images normalised as the family's; keys of
-# BEiT and CLIP are shared by models that were not.
-_KEYS_TELL = {
-    "dino", "ibot", "moco", "mae", "beitv2", "dinov2", "dinov2-reg", "dinov3", "eva02", "ijepa",
-}  # fmt: skip
+# What keys tell beside the network (copies, heads, decoders), and of the network itself: files of
+# these were trained on images normalised as the family's. Tables of BEiT, CLIP's keys and fixed
+# positions are shared by models that were not.
+_TOLD_BESIDE = {"dino", "moco", "mae", "dinov2", "dinov3", "ijepa"}
+_TOLD_INSIDE = {"ibot", "beitv2", "dinov2", "dinov2-reg", "dinov3", "eva02"}
 
 
 def told_arguments(
@@ -74,9 +74,9 @@ def told_by_file(published: Published) -> dict[str, Normalisation]:
     if published.layout == "google":
         # -1 to 1 (Dosovitskiy et al. 2021, in its published code).
         return {"the file's keys, which are Google's": NORMALISATIONS["half"]}
-    for family in (published.family, published.code):
-        name = FAMILIES[family].normalisation if family in _KEYS_TELL else None
-        if name:
+    for family, telling in ((published.family, _TOLD_BESIDE), (published.code, _TOLD_INSIDE)):
+        name = FAMILIES[family].normalisation if family in telling else None
+        if name is not None:
             return {f"the file's keys, which are those of {family}": NORMALISATIONS[name]}
     return {}
 
