@@ -1,13 +1,14 @@
 # make demo    installs into .venv and makes the main figure of the embedded default
 # make all     everything of the embedded default
 # make test    the whole test suite
+# make test-slurm  the workflow on a SLURM of two nodes, on this machine; as root, with Debian's packages
 # make lint    style, types, workflow
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 CORES ?= $(shell $(PYTHON) -c "import os; print(os.cpu_count())")
 
-.PHONY: demo all test lint bench clean
+.PHONY: demo all test test-slurm lint bench clean
 
 demo: $(VENV)/installed
 	@$(BIN)/snakemake --cores $(CORES) results/cka/all.png
@@ -21,6 +22,12 @@ all: $(VENV)/installed
 # The tests of a file run in one process, which makes their models and stores once.
 test: $(VENV)/installed
 	$(BIN)/python -m pytest -n $(CORES) --dist loadfile --no-loadscope-reorder
+
+test-slurm: $(VENV)/installed
+	which slurmctld slurmd munged > /dev/null || { \
+		apt-get update --quiet && \
+		DEBIAN_FRONTEND=noninteractive apt-get install --quiet --yes --no-install-recommends slurm-wlm munge; }
+	$(BIN)/python -m pytest -m slurm tests/slurm
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

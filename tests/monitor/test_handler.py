@@ -90,7 +90,7 @@ class Records:
     def failed(self, job: int, status: str, log: Path | None) -> None:
         text = f"RuleException:\nCalledProcessError in file x.smk, line 3:\nCommand 'y --log {log}'"
         self.event(LogEvent.ERROR, f"{text} {status}.", exception="RuleException")
-        self.event(LogEvent.JOB_ERROR, jobid=job, rule_name="x")
+        self.event(LogEvent.JOB_ERROR, jobid=job, rule_name="x", rule_msg=None, log=[])
 
     def end_failed(self) -> list[str]:
         self.say("Exiting because a job execution failed. Look above for error messages")
@@ -176,6 +176,21 @@ def test_a_job_that_could_say_nothing_has_an_error_too(
     records.end_failed()
     lines = capsys.readouterr().err.splitlines()
     assert lines[-1].startswith(f"vitfeat: error: extract photos dino {said}")
+
+
+def test_of_a_job_that_its_cluster_ended_the_schedulers_word_is_the_error(
+    records: Records, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    records.begin(extract=1)
+    records.job(1, "extract", tmp_path / "m.log", dataset="photos", model="dino")
+    said = "SLURM-job '5' failed, SLURM status is: 'CANCELLED'. For further error details see x."
+    logs = [str(tmp_path / "m.log"), "slurm/5.log"]
+    records.event(LogEvent.JOB_ERROR, jobid=1, rule_name="extract", rule_msg=said, log=logs)
+    records.end_failed()
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        "vitfeat: error: extract photos dino: SLURM-job '5' failed, SLURM status is: 'CANCELLED'; "
+        "see slurm/5.log"
+    )
 
 
 def test_a_bug_shows_its_traceback_once(

@@ -9,13 +9,15 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 #: What nodes claim to have, whatever this machine has.
 CPUS, MEMORY_MB = 8, 40_000
@@ -27,7 +29,8 @@ SlurmctldHost={host}(127.0.0.1)
 SlurmctldPort={port}
 SlurmUser=root
 AuthType=auth/munge
-AuthInfo=socket={folder}/munge.socket
+# A job that lost its node waits as long as credentials last: 120 s, if not told.
+AuthInfo=socket={folder}/munge.socket,cred_expire=5
 StateSaveLocation={folder}/state
 SlurmdSpoolDir={folder}/spool-%n
 SlurmctldPidFile={folder}/slurmctld.pid
@@ -43,7 +46,8 @@ SelectTypeParameters=CR_Core_Memory
 SchedulerParameters=sched_min_interval=100000,bf_interval=1
 # A node may claim more than the machine has.
 SlurmdParameters=config_overrides
-ReturnToService=2
+# A node that is set down stays so until it is resumed.
+ReturnToService=0
 GresTypes=gpu
 # No accounting: these are the records.
 Prolog={folder}/prolog
@@ -95,8 +99,30 @@ class Cluster:
         """Return those whose comment begins so; the executor's says rule and wildcards."""
         return [job for job in self.jobs() if job.get("Comment").startswith(comment)]
 
+    def allotments(self) -> list[Allotment]:
+        """Return which GPU which job had when, as the nodes' prologs and epilogs wrote it down."""
+        had, starts = [], {}
+        for line in (self.folder / "gpus.txt").read_text().splitlines():
+            when, time, job, node, gpus = line.split(" ")
+            if when == "prolog":
+                starts[job] = float(time)
+            elif gpus:
+                had.append(Allotment(job, node, gpus, starts[job], float(time)))
+        return had
+
     def node_state(self, node: str) -> str:
-        return self.call("sinfo", "--noheader", "--nodes", node, "--format=%T").strip()
+        text = self.call("scontrol", "show", "node", node, "--oneliner")
+        return re.findall(r" State=(\S+)", text)[0]
+
+
+class Allotment(NamedTuple):
+    """A GPU that a job had: its index on a node, from when until when."""
+
+    job: str
+    node: str
+    gpu: str
+    start: float
+    end: float
 
 
 class Record:
@@ -112,20 +138,8 @@ class Record:
     def get(self, key: str) -> str:
         return self._fields.get(key, "")
 
-    @property
-    def node(self) -> str:
-        return self["NodeList"]
-
-    @property
-    def gpus(self) -> str:
-        """Indices of its GPUs on its node."""
-        match = re.search(r"GRES=\S*gpu:\d+\(IDX:([\d,-]+)\)", self.line)
-        return match[1] if match else ""
-
     def __repr__(self) -> str:
-        return (
-            f"{self['JobId']} {self.get('Comment')} {self['JobState']} {self.node} gpu {self.gpus}"
-        )
+        return f"{self['JobId']} {self.get('Comment')} {self['JobState']} {self['NodeList']}"
 
 
 def until(true: Callable[[], object], what: str, seconds: float = 60) -> None:
@@ -134,6 +148,21 @@ def until(true: Callable[[], object], what: str, seconds: float = 60) -> None:
     while not true():
         assert time.monotonic() < end, f"not within {seconds} s: {what}"
         time.sleep(0.2)
+
+
+def left_behind(folder: Path) -> dict[int, str]:
+    """Return the command lines of processes that the daemons of a folder started, by their ids."""
+    found = {}
+    mark = f"SLURM_CONF={folder}/slurm.conf".encode()
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (process / "cmdline").read_bytes()
+            environment = (process / "environ").read_bytes().split(b"\0")
+        except OSError:  # It has just ended.
+            continue
+        if mark in environment and int(process.name) != os.getpid():
+            found[int(process.name)] = command.replace(b"\0", b" ").decode()
+    return found
 
 
 def _free_ports(count: int) -> list[int]:
@@ -230,3 +259,7 @@ def _stop(cluster: Cluster) -> None:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+    # What a node that was lost no longer knew of.
+    for number in left_behind(cluster.folder):
+        with suppress(ProcessLookupError):
+            os.kill(number, signal.SIGKILL)

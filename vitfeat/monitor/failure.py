@@ -33,6 +33,8 @@ def failure_lines(step: Step, causes: Sequence[str]) -> tuple[list[str], str]:
     lines = [f"{step.name} failed{where}", *(f"  {line}" for line in others)]
     if errors:
         return lines, errors[-1]
+    if step.told:
+        return lines, f"{_ERROR}{step.name}: {step.told}"
     cause = next((c for c in causes if step.log and str(step.log) in c), "")
     see = f"; see {step.log}" if others else ""
     return lines, f"{_ERROR}{step.name} {_how(cause)}{see}"

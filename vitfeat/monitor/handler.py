@@ -163,7 +163,10 @@ class LogHandler(LogHandlerBase):
     def _failed(self, record: LogRecord) -> None:
         job: Any = record
         step = None if self._run is None else self._run.fail(job.jobid)
-        if self._run is None or step is None or not self._run.running:
+        if self._run is None or step is None:
+            return
+        step.told = _told(job)
+        if not self._run.running:
             return
         if not failure_lines(step, ())[1].endswith(": interrupted"):
             self._screen.say(f"{step.name} failed; waiting for what still runs")
@@ -242,6 +245,14 @@ class LogHandler(LogHandlerBase):
     def needs_rulegraph(self) -> bool:
         """Say that rules are of no interest."""
         return False
+
+
+def _told(job: Any) -> str:
+    """Return what an executor says of a job that failed, and where its own log of it is."""
+    said, _, _ = (job.rule_msg or "").partition("For further error details")
+    # Behind the job's logs stand those of the executor.
+    where = f"; see {job.log[-1]}" if said and job.log else ""
+    return f"{' '.join(said.split()).rstrip('.')}{where}" if said else ""
 
 
 def _reasons(text: str) -> list[str]:

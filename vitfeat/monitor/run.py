@@ -31,6 +31,8 @@ class Step:
         When, by the run's clock.
     progress, seen
         What its log says of progress, and when it said so.
+    told
+        What a cluster's scheduler said of its failure.
     """
 
     rule: str
@@ -39,6 +41,7 @@ class Step:
     started: float
     progress: Progress | None = None
     seen: float = 0.0
+    told: str = ""
     _stamp: tuple[int, int] | None = field(init=False)
 
     def __post_init__(self) -> None:

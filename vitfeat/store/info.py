@@ -7,7 +7,7 @@ from typing import Any
 
 from vitfeat.data.views import in_words
 from vitfeat.store.reader import FeatureStore
-from vitfeat.text import normalisation, plural, size
+from vitfeat.text import plural, size
 
 
 def describe(store: FeatureStore) -> Iterator[str]:
@@ -25,8 +25,6 @@ def describe(store: FeatureStore) -> Iterator[str]:
     yield f"             sha256 {store.image_fingerprint}"
     if attributes["skipped"]:
         yield f"skipped      {len(attributes['skipped'])}, first: {attributes['skipped'][0][0]}"
-    mean, std = request["model"]["mean"], request["model"]["std"]
-    yield f"normalised   {normalisation(mean, std, attributes.get('normalised_by', ''))}"
     yield f"view         {in_words(request['view'])}"
     if store.is_ragged:
         least, most = store.grid_shapes.min(0), store.grid_shapes.max(0)

@@ -48,15 +48,7 @@ def attention_model_figures():
         return []
     always = ("by_layer", "heads_sorted", "heads", "metrics", "aligned")
     maps = ("token_maps", "token_maps_common")
-    return [*always, *maps, *(["token_map_classes"] if draws_classes() else [])]
-
-
-def draws_classes():
-    """Say whether classes are compared: where some dataset may have them."""
-    settings = CONFIG.analyses.attention
-    return settings.by_class and any(
-        CONFIG.datasets[name].layout not in UNLABELLED for name in settings.datasets
-    )
+    return [*always, *maps, *(["token_map_classes"] if settings.by_class else [])]
 
 
 def attention_model_targets():
