@@ -19,6 +19,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 import vitfeat
+from tests.store.filled import flip, shard_of
 from vitfeat.cli import main
 from vitfeat.console import ERRORS_FROM_LOGS
 from vitfeat.models.entry import ModelEntry
@@ -235,10 +236,7 @@ def test_all_tokens_means_all_that_the_model_has(photos: Path, fails: Callable[.
 def test_a_damaged_store_is_not_analysed(photos: Path, fails: Callable[..., str]) -> None:
     index(photos)
     assert run(extract(photos)) == 0
-    shard = next(p for p in (photos.parent / "tiny.zarr/cls/c").rglob("*") if p.is_file())
-    content = bytearray(shard.read_bytes())
-    content[10] ^= 1
-    shard.write_bytes(content)
+    flip(shard_of(photos.parent / "tiny.zarr", "cls"), 10)
     out = photos.parent / "gram.safetensors"
     line = fails("gram", photos.parent / "tiny.zarr", "--tokens", "cls", "--out", out)
     assert "of cls cannot be decoded" in line
@@ -340,10 +338,7 @@ def test_a_store_that_is_not_there(tmp_path: Path, fails: Callable[..., str]) ->
 def test_a_damaged_store(photos: Path, fails: Callable[..., str]) -> None:
     index(photos)
     assert run(extract(photos)) == 0
-    shard = next(p for p in (photos.parent / "tiny.zarr/spatial/c").rglob("*") if p.is_file())
-    content = bytearray(shard.read_bytes())
-    content[100] ^= 1
-    shard.write_bytes(content)
+    flip(shard_of(photos.parent / "tiny.zarr", "spatial"), 100)
     line = fails("verify", photos.parent / "tiny.zarr")
     assert "spatial, block 0" in line
 

@@ -281,7 +281,6 @@ def test_a_store_of_all_images_serves(
 
 def test_a_request_without_limits_is_what_it_was(every: Path, some: Path) -> None:
     assert "limits" not in open_store(every).attributes["request"]
-    assert open_store(every).attributes["format_version"] == 4
     assert open_store(every).attributes["request"]["summaries"] == 2
     assert open_store(some).attributes["request"]["limits"] == LIMITS
 

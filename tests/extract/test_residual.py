@@ -294,7 +294,6 @@ def test_a_model_that_adds_all_at_once_is_stored_without(
     assert store.array_names == ("cls", "attention_mean")
     assert not store.has_branches
     assert store.attributes["request"]["taps"] == ["cls", "attention_mean"]
-    assert store.attributes["format_version"] == 1
     assert log[0] == (
         "vit_base_patch16_xp_224 has no blocks that add attention and MLP to skips of their own: "
         "left out are block_input, attn_branch, mlp_branch, residual_norms"

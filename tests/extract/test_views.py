@@ -21,7 +21,7 @@ from vitfeat.data.index import Index, build_index
 from vitfeat.data.regions import encode, mask_of
 from vitfeat.data.spec import DatasetSpec
 from vitfeat.data.tensors import normalise
-from vitfeat.data.views import DenseView, PaddedView, SquareView, ViewSettings
+from vitfeat.data.views import DenseView, PaddedView, SquareView, ViewSettings, in_words
 from vitfeat.errors import ConfigError, DataError, ModelError
 from vitfeat.extract.run import extract
 from vitfeat.extract.settings import Settings
@@ -218,8 +218,9 @@ def test_the_dataset_s_view_decides_over_the_model_s_own_and_it_is_said(
     assert [note for note in store.attributes["notes"] if "by the dataset's view" in note] == said
     assert [line for line in lines if "by the dataset's view" in line] == said
     (line,) = [line for line in lines if line.startswith("view: ")]
-    assert f"kind {settings.kind}" in line
-    assert f"interpolation {expected.interpolation}" in line
+    assert line == f"view: {in_words(expected.describe())}"
+    assert line.startswith(f"view: {settings.kind}: ")
+    assert line.endswith(f"; {expected.interpolation}")
 
 
 def test_the_final_norm_is_the_model_s(dino: Backbone, extracting: Extracting) -> None:

@@ -12,6 +12,7 @@ import xarray
 
 from tests.analysis.reference_attention import Reference, deviation, rollout
 from tests.jobs.attended import PATCH, random_attention, write_attended
+from tests.store.filled import flip, resealed, shard_of
 from vitfeat.analysis.attention.summary import Tokens
 from vitfeat.analysis.attention.table import UNITS
 from vitfeat.analysis.rows import AttentionRow, read_attention
@@ -382,10 +383,7 @@ def test_a_store_whose_deviation_over_heads_is_of_all_tokens(
     """Before format version 4 it was: such a store opens, and the job says what to do."""
     tokens = Tokens((2, 3))
     store = write_attended(tmp_path / "d" / "m.zarr", random_attention(2, 1, 2, tokens), tokens)
-    metadata = store / "zarr.json"
-    text = metadata.read_text("utf-8")
-    assert '"format_version": 4' in text
-    metadata.write_text(text.replace('"format_version": 4', '"format_version": 1'), "utf-8")
+    resealed(store, lambda attributes: attributes.update(format_version=1))
     assert open_store(store).n_images == 2
     out, maps = tmp_path / "m.csv", tmp_path / "m.nc"
     assert main(["attention", str(store), "--out", str(out), "--maps", str(maps)]) == 1
@@ -425,10 +423,8 @@ def test_what_to_add_to_the_config(
 def test_a_damaged_chunk(tmp_path: Path) -> None:
     tokens = Tokens((2, 3))
     store = write_attended(tmp_path / "d" / "m.zarr", random_attention(9, 1, 2, tokens), tokens)
-    shard = store / "attention_summary" / "aligned" / "c" / "1" / "0" / "0" / "0" / "0"
-    content = bytearray(shard.read_bytes())
-    content[len(content) // 3] ^= 1
-    shard.write_bytes(content)
+    shard = shard_of(store, "attention_summary/aligned", 1)
+    flip(shard, shard.stat().st_size // 3)
     with pytest.raises(StoreError, match=r"aligned cannot be decoded .*extract it again"):
         run(store)
     assert not (tmp_path / "d" / "m.csv").exists()

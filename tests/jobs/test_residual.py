@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from tests.analysis import reference_cka
-from tests.store.filled import GEOMETRY, Content
+from tests.store.filled import GEOMETRY, Content, flip, shard_of
 from vitfeat.analysis.rows import (
     ResidualCkaRow,
     ResidualNormRow,
@@ -372,12 +372,8 @@ def test_one_image_has_norms_without_deviation(run: Run) -> None:
 
 def test_a_damaged_chunk_is_named(run: Run, tmp_path: Path) -> None:
     EVERY.write(store := tmp_path / "digits" / "m.zarr")
-    shard = next((store / "attn_branch" / "spatial" / "c" / "1").rglob("0"))
-    while shard.is_dir():
-        shard = shard / "0"
-    damaged = bytearray(shard.read_bytes())
-    damaged[len(damaged) // 3] ^= 255
-    shard.write_bytes(bytes(damaged))
+    shard = shard_of(store, "attn_branch/spatial", 1)
+    flip(shard, shard.stat().st_size // 3)
     with pytest.raises(StoreError, match="of attn_branch/spatial cannot be decoded"):
         run(EVERY)
     # The scratch folder goes after an error too.

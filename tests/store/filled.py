@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitfeat.store.arrays import Geometry
+from vitfeat.store.codec import shard_key
+from vitfeat.store.layout import ATTRIBUTE, Layout, plan_layout
 from vitfeat.store.layout import TAPS as EVERY_TAP
-from vitfeat.store.layout import Layout, plan_layout
+from vitfeat.store.provenance import digest
 from vitfeat.store.writer import Rows, open_writer
 
 GEOMETRY = Geometry(layers=(1, 3, 4), width=8, heads=2, grid=(2, 3), has_cls=True, n_registers=2)
@@ -124,6 +127,31 @@ class Content:
                 rows = layout.rows(block)
                 writer.write_block(block, self.part(rows), forward_images=len(rows))
             return missing, writer.seal() if seal else None
+
+
+def shard_of(store: Path, name: str, block: int = 0) -> Path:
+    """Return the file of one shard of an array, or of a whole coordinate."""
+    metadata = json.loads((store / name / "zarr.json").read_text())
+    return store / name / shard_key(block, len(metadata["shape"]))
+
+
+def flip(path: Path, place: int = 0, bit: int = 0) -> None:
+    """Turn one bit of a file; negative places count from its end."""
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1 << bit
+    path.write_bytes(content)
+
+
+def resealed(store: Path, change: Callable[[dict[str, Any]], Any]) -> None:
+    """Change a store's attributes as another vitfeat would have written them."""
+    path = store / "zarr.json"
+    root = json.loads(path.read_text("utf-8"))
+    attributes = root["attributes"][ATTRIBUTE]
+    change(attributes)
+    attributes["fingerprint"] = digest(attributes["request"])
+    del attributes["sealed"]["sha256"]
+    attributes["sealed"]["sha256"] = digest(root)
+    path.write_text(json.dumps(root), "utf-8")
 
 
 def files(folder: Path) -> dict[str, bytes]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 from collections.abc import Callable
@@ -11,24 +12,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+import zarr
 
-from tests.store.filled import BLOCK, GEOMETRY, Content
+from tests.store.filled import BLOCK, GEOMETRY, Content, flip, shard_of
 from vitfeat.errors import StoreError
 from vitfeat.store.layout import ATTRIBUTE
 from vitfeat.store.opening import manifest_path, open_store
+from vitfeat.store.shards import ShardReader
 from vitfeat.store.verify import verify
 from vitfeat.store.writer import open_writer
 
-_AXES = {
-    "cls": "0/0",
-    "spatial": "0/0/0/0",
-    "attention": "0/0/0/0",
-    "attention_summary/deviation_heads": "0",
-}
-
-
-def _shard(store: Path, name: str, block: int) -> Path:
-    return store / name / "c" / str(block) / _AXES[name]
+NAMES = ("cls", "spatial", "attention", "attention_summary/deviation_heads")
+LABELS = ("image_id", "label", "layer", "attention_summary/layer", "attention_summary/dx")
 
 
 def _edit(store: Path, change: Callable[[dict[str, Any]], Any]) -> None:
@@ -47,27 +42,104 @@ def _refused(store: Path) -> str:
     return message
 
 
-@pytest.mark.parametrize("name", list(_AXES))
+# --- Told on opening ---
+
+
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("block", [0, 2])
 def test_an_absent_shard_is_told_on_opening(damaged: Path, name: str, block: int) -> None:
-    _shard(damaged, name, block).unlink()
-    assert f"block {block} of {name} is missing" in _refused(damaged)
+    shard_of(damaged, name, block).unlink()
+    assert f"block {block} of {name} is missing; copy the store again, or remove" in (
+        _refused(damaged)
+    )
 
 
-@pytest.mark.parametrize(
-    "name", ["image_id", "label", "layer", "attention_summary/layer", "attention_summary/dx"]
-)
-@pytest.mark.parametrize("file", ["c/0", "zarr.json"])
+@pytest.mark.parametrize("name", NAMES)
+def test_an_empty_shard_is_told_on_opening(damaged: Path, name: str) -> None:
+    """As a quota leaves it; Zarr would read it as NaN."""
+    shard_of(damaged, name, 1).write_bytes(b"")
+    assert f"block 1 of {name} is empty; copy" in _refused(damaged)
+
+
+@pytest.mark.parametrize("change", [-1000, -1, 1, 1000])
+def test_a_shard_of_another_length_is_told_on_opening(damaged: Path, change: int) -> None:
+    shard = shard_of(damaged, "spatial", 2)
+    content = shard.read_bytes()
+    shard.write_bytes((content + b"x" * change) if change > 0 else content[:change])
+    n_bytes = len(content)
+    words = f"block 2 of spatial has {n_bytes + change:,} bytes, {n_bytes:,} when it was sealed"
+    assert words in _refused(damaged)
+
+
+def test_a_copy_that_broke_off_says_how_much_is_missing(damaged: Path) -> None:
+    for block in (0, 1, 2):
+        shard_of(damaged, "spatial", block).unlink()
+    assert "block 0 of spatial is missing (2 more blocks like it); copy" in _refused(damaged)
+
+
+def test_an_array_without_its_folder_is_told_on_opening(damaged: Path) -> None:
+    shutil.rmtree(damaged / "attention_summary")
+    assert "attention_summary/zarr.json is missing" in _refused(damaged)
+    (damaged / "attention_summary").write_text("hello")
+    assert "attention_summary/zarr.json is missing" in _refused(damaged)
+
+
+@pytest.mark.parametrize("name", [*LABELS, "seal/shard_bytes"])
+@pytest.mark.parametrize("file", ["c.0", "zarr.json"])
 def test_an_absent_coordinate_is_told_on_opening(damaged: Path, name: str, file: str) -> None:
     """Zarr would read an absent chunk as zeros: all images of class 0."""
     (damaged / name / file).unlink()
-    assert f"{name} is missing" in _refused(damaged)
+    assert f"{name}/{file} is missing" in _refused(damaged)
 
 
-@pytest.mark.parametrize("name", ["cls", "attention_summary/deviation_heads"])
-def test_an_array_without_metadata_is_told_on_opening(damaged: Path, name: str) -> None:
-    (damaged / name / "zarr.json").unlink()
-    assert f"{name} is missing" in _refused(damaged)
+@pytest.mark.parametrize("name", [*LABELS, "cls", "seal/shard_bytes"])
+@pytest.mark.parametrize("left", [0, 10])
+def test_cut_metadata_and_coordinates_are_told_on_opening(
+    damaged: Path, name: str, left: int
+) -> None:
+    for file in ("zarr.json", "c.0"):
+        if (path := damaged / name / file).exists():
+            content = path.read_bytes()
+            path.write_bytes(content[:left])
+            what = "not as it was when the store was sealed" if left else "empty"
+            assert f"{name}/{file} is {what}; copy the store again" in _refused(damaged)
+            path.write_bytes(content)
+    open_store(damaged)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda a: a["request"]["layers"].__setitem__(0, 0),
+        lambda a: a["request"].update(dtype="float32"),
+        lambda a: a["request"]["view"].update(crop_fraction=1.0),
+        lambda a: a.update(has_cls=False),
+        lambda a: a.update(model="other"),
+        lambda a: a["grid"].reverse(),
+        lambda a: a["classes"].update({"0": "class 1"}),
+        lambda a: a.update(notes=["all is well"]),
+        lambda a: a.update(forward_images=23),
+        lambda a: a.update(fingerprint="0" * 64),
+        lambda a: a.update(format_version=3),
+        lambda a: a["sealed"]["files"].popitem(),
+        lambda a: a["sealed"]["arrays"]["cls"].update(dtype="float32"),
+        lambda a: a["sealed"]["arrays"].pop("cls"),
+        lambda a: a.update(more=1),
+    ],
+)
+def test_an_attribute_that_was_changed_is_told_on_opening(
+    damaged: Path, change: Callable[[dict[str, Any]], Any]
+) -> None:
+    _edit(damaged, change)
+    assert "its metadata (zarr.json) are not as they were when the store was sealed" in (
+        _refused(damaged)
+    )
+
+
+def test_a_store_whose_text_is_laid_out_otherwise_is_the_same(damaged: Path) -> None:
+    path = damaged / "zarr.json"
+    path.write_text(json.dumps(json.loads(path.read_text()), sort_keys=True))
+    assert verify(damaged)[1] == []
 
 
 def test_coordinates_of_zeros_are_on_disk(tmp_path: Path) -> None:
@@ -77,61 +149,75 @@ def test_coordinates_of_zeros_are_on_disk(tmp_path: Path) -> None:
     zeros = Content(n_images=2)  # labels -1, 0
     zeros.write(tmp_path / "n.zarr")
     for store in ("m.zarr", "n.zarr"):
-        assert (tmp_path / store / "label" / "c" / "0").is_file()
+        assert shard_of(tmp_path / store, "label").is_file()
     one = replace(content, geometry=replace(GEOMETRY, layers=(0,)))
     one.write(tmp_path / "o.zarr")
     assert open_store(tmp_path / "o.zarr").layers == [0]
 
 
-@pytest.mark.parametrize("name", list(_AXES))
-def test_a_flipped_byte_is_found(damaged: Path, name: str) -> None:
-    path = _shard(damaged, name, 1)
-    data = bytearray(path.read_bytes())
+# --- Told by who reads ---
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_flipped_bit_is_found(damaged: Path, name: str) -> None:
+    path = shard_of(damaged, name, 1)
+    size = path.stat().st_size
     # In the first chunk's payload; in the middle; in the index at the end.
-    for place in (2, len(data) // 2, len(data) - 6):
-        changed = bytearray(data)
-        changed[place] ^= 0x10
-        path.write_bytes(changed)
+    for place in (2, size // 2, size - 6):
+        flip(path, place, bit=4)
         _, damages = verify(damaged)
         assert [(d.array, d.block) for d in damages] == [(name, 1)], place
-        assert str(damages[0]).startswith(f"{name}, block 1: ")
-        with pytest.raises(Exception, match=r".+"):  # the codec's own class
+        assert str(damages[0]).startswith(f"{name}, block 1: cannot be decoded (")
+        with pytest.raises(StoreError, match=rf"images 8 to 15 of {name} cannot be decoded") as e:
             open_store(damaged)[name][BLOCK : 2 * BLOCK]
-    path.write_bytes(data)
+        assert "\n" not in str(e.value)
+        assert str(e.value).endswith("; remove the store and extract it again")
+        flip(path, place, bit=4)
     assert verify(damaged)[1] == []
 
 
+def test_a_shard_that_goes_while_a_store_is_open_is_an_error(damaged: Path) -> None:
+    """Zarr reads it as NaN."""
+    store = open_store(damaged)
+    shard_of(damaged, "cls", 1).unlink()
+    for index in (slice(None), 9, (slice(6, 9), 0, 0), [2, 20, 12]):
+        with pytest.raises(StoreError, match=r"of cls cannot be decoded \(block 1 is missing\)"):
+            store["cls"][index]
+    assert np.array_equal(store["cls"][:8], Content().arrays()["cls"][:8])
+
+
+def test_a_chunk_that_was_never_written_is_an_error(damaged: Path) -> None:
+    """Zarr leaves out chunks of the fill value, NaN, and reads them as such."""
+    values = np.full((8, 3, 8), np.nan, np.float16)
+    values[:, 1:] = 1
+    store = open_store(damaged)
+    zarr.open_group(damaged, mode="r+")["cls"][8:16] = values  # type: ignore[index]
+    with pytest.raises(StoreError, match=r"\(a chunk of block 1 is missing\)"):
+        store["cls"][9, 0]
+    assert np.array_equal(store["cls"][9, 1:], values[1, 1:])
+
+
+def test_a_file_that_may_not_be_read_is_no_damage(
+    damaged: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def locked(*_: Any) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", "c.0.0")
+
+    store = open_store(damaged)
+    monkeypatch.setattr(ShardReader, "_bytes", locked)
+    with pytest.raises(StoreError, match=r"cls cannot be read \(Permission denied\); look after"):
+        store["cls"][0]
+
+
 def test_the_other_blocks_of_a_damaged_array_can_be_read(damaged: Path) -> None:
-    path = _shard(damaged, "cls", 1)
-    data = bytearray(path.read_bytes())
-    data[2] ^= 1
-    path.write_bytes(data)
-    found = np.asarray(open_store(damaged)["cls"][:BLOCK])
+    flip(shard_of(damaged, "cls", 1), 2)
+    found = open_store(damaged)["cls"][:BLOCK]
     assert np.array_equal(found, Content().arrays()["cls"][:BLOCK])
-
-
-@pytest.mark.parametrize("name", ["image_id", "label", "attention_summary/dy"])
-def test_a_flipped_byte_of_a_coordinate_is_found(damaged: Path, name: str) -> None:
-    path = damaged / name / "c" / "0"
-    data = bytearray(path.read_bytes())
-    data[-1] ^= 1
-    path.write_bytes(data)
-    assert [(d.array, d.block) for d in verify(damaged)[1]] == [(name, 0)]
-
-
-@pytest.mark.parametrize("left", [0, 10, 0.5, 0.99])
-def test_a_truncated_shard_is_found(damaged: Path, left: float) -> None:
-    path = _shard(damaged, "spatial", 2)
-    data = path.read_bytes()
-    path.write_bytes(data[: int(left if left > 1 else left * len(data))])
-    damages = verify(damaged)[1]
-    assert [(d.array, d.block) for d in damages] == [("spatial", 2)]
-    assert "\n" not in str(damages[0])
 
 
 def test_several_damages_are_all_named(damaged: Path) -> None:
     for name, block in (("cls", 0), ("spatial", 2)):
-        _shard(damaged, name, block).write_bytes(b"x")
+        flip(shard_of(damaged, name, block), 1)
     assert [(d.array, d.block) for d in verify(damaged)[1]] == [("cls", 0), ("spatial", 2)]
 
 
@@ -153,13 +239,10 @@ def test_nan_is_damage(tmp_path: Path) -> None:
         writer.seal()
     (damage,) = verify(tmp_path / "m.zarr")[1]
     assert (damage.array, damage.block) == ("cls", 1)
-    assert "NaN or inf" in damage.reason
+    assert damage.reason == "holds NaN or inf"
 
 
-def test_an_array_of_another_shape_than_sealed(damaged: Path) -> None:
-    _edit(damaged, lambda a: a["sealed"]["arrays"]["cls"].update(dtype="float32"))
-    with pytest.raises(StoreError, match=r"cls is float16 .*, sealed as float32"):
-        verify(damaged)
+# --- What stands there ---
 
 
 def test_no_store(tmp_path: Path) -> None:
@@ -168,7 +251,7 @@ def test_no_store(tmp_path: Path) -> None:
 
 def test_missing_metadata(damaged: Path) -> None:
     (damaged / "zarr.json").unlink()
-    assert "not a feature store" in _refused(damaged)
+    assert "its metadata (zarr.json) are missing; copy the store again" in _refused(damaged)
 
 
 @pytest.mark.parametrize("text", ["", "hello\nworld", "[]", "{}", '{"attributes": {"vitfeat": 1}}'])
@@ -177,22 +260,36 @@ def test_other_text_in_place_of_the_metadata(damaged: Path, text: str) -> None:
     assert "not a feature store" in _refused(damaged)
 
 
-@pytest.mark.parametrize("name", ["cls", "label"])
-def test_other_text_in_place_of_an_arrays_metadata(damaged: Path, name: str) -> None:
-    (damaged / name / "zarr.json").write_text("hello")
-    store = open_store(damaged)
-    with pytest.raises(StoreError, match=f"the metadata of {name} are damaged"):
-        store.array(name)
+def test_metadata_that_are_no_text(damaged: Path) -> None:
+    (damaged / "zarr.json").write_bytes(b"\xff\xfe\x00")
+    assert "not a feature store" in _refused(damaged)
 
 
 def test_a_file_in_the_place_of_a_store(tmp_path: Path) -> None:
     (tmp_path / "m.zarr").write_text("hello")
-    assert "not a feature store" in _refused(tmp_path / "m.zarr")
+    assert "a file, not a feature store of vitfeat: a store is a folder" in (
+        _refused(tmp_path / "m.zarr")
+    )
+
+
+def test_what_stands_in_the_place_of_a_store_is_said(damaged: Path, tmp_path: Path) -> None:
+    (tmp_path / "m.json").write_text("{}")
+    assert "the manifest of a store; the store is m.zarr beside it" in _refused(tmp_path / "m.json")
+    assert "a folder of 1 store (m.zarr); give one of them" in _refused(tmp_path)
+    assert f"a part of the store {damaged}; give the store" in _refused(damaged / "cls")
+    assert f"a part of the store {damaged}" in _refused(damaged / "attention_summary")
+    assert f"the store is its folder, {damaged}" in _refused(damaged / "zarr.json")
+    for name in "abcdef":
+        (tmp_path / "features" / f"{name}.zarr").mkdir(parents=True)
+    shutil.move(damaged, tmp_path / "features" / "m.zarr")
+    words = "a folder of 7 stores (features/a.zarr, features/b.zarr, features/c.zarr, "
+    assert words + "features/d.zarr and 3 more)" in _refused(tmp_path)
+    assert "a folder without any; stores are named NAME.zarr" in (
+        _refused(tmp_path / "features" / "a.zarr")
+    )
 
 
 def test_somebody_elses_zarr(tmp_path: Path) -> None:
-    import zarr
-
     zarr.create_group(tmp_path / "m.zarr")
     assert "not a feature store of vitfeat" in _refused(tmp_path / "m.zarr")
 
@@ -211,6 +308,7 @@ def test_unfinished(tmp_path: Path) -> None:
     Content().write(tmp_path / "m.zarr", [0], seal=False)
     message = _refused(tmp_path / "m.zarr")
     assert "the extraction has not finished (m.zarr.partial is there)" in message
+    assert "an unfinished store; run its extraction again" in _refused(tmp_path / "m.zarr.partial")
 
 
 def test_the_manifest_beside_it_must_be_its_own(damaged: Path, tmp_path: Path) -> None:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 
-from tests.store.filled import Content
+from tests.store.filled import Content, resealed
 from vitfeat.errors import StoreError
-from vitfeat.store.layout import ATTRIBUTE
 from vitfeat.store.opening import open_store
 
 
@@ -21,10 +19,7 @@ def test_every_store_tells_its_grid(tmp_path: Path, taps: tuple[str, ...]) -> No
 
 def forget(store: Path) -> None:
     """Take the grid out of the attributes, as an earlier vitfeat wrote them."""
-    path = store / "zarr.json"
-    metadata = json.loads(path.read_text("utf-8"))
-    del metadata["attributes"][ATTRIBUTE]["grid"]
-    path.write_text(json.dumps(metadata), "utf-8")
+    resealed(store, lambda attributes: attributes.pop("grid"))
 
 
 @pytest.mark.parametrize("taps", [("cls", "spatial"), ("attention_summary",)])

@@ -83,7 +83,6 @@ def test_arrays_of_some_images_do_not_make_blocks_smaller() -> None:
     some = plan_layout(B16, taps, 5000, "float16", {"attention": spread(3, 5000)})
     # 11.2 MB an image: 6 are 64 MiB. Three of 5000 weigh less than the 18 KB of CLS tokens.
     assert (every.block, some.block) == (4, 512)
-    assert (every.format_version, some.format_version) == (1, 2)
     attention = some.arrays[1]
     assert attention.dims == ("attention_image", "layer", "head", "query", "key")
     assert attention.rows == (833, 2500, 4166)

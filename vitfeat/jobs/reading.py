@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-import zarr
 from numpy.typing import NDArray
 
 from vitfeat.analysis.cka.gram import Read
@@ -18,6 +17,7 @@ from vitfeat.data.index import Index
 from vitfeat.errors import AnalysisError
 from vitfeat.store.pieces import Entries, read_rows
 from vitfeat.store.reader import FeatureStore
+from vitfeat.store.stored_array import StoredArray
 
 Item = TypeVar("Item")
 
@@ -91,7 +91,7 @@ def other_images(path: Path, store: FeatureStore) -> AnalysisError:
     )
 
 
-def rows_that_fit(array: zarr.Array[Any], max_bytes: int, extra: int = 0) -> int:
+def rows_that_fit(array: StoredArray, max_bytes: int, extra: int = 0) -> int:
     """Return how many images of one layer fit into a bound: whole chunks, or less than one.
 
     Parameters
@@ -112,7 +112,7 @@ def rows_that_fit(array: zarr.Array[Any], max_bytes: int, extra: int = 0) -> int
     return whole_chunks(array, rows)
 
 
-def whole_chunks(array: zarr.Array[Any], rows: int) -> int:
+def whole_chunks(array: StoredArray, rows: int) -> int:
     """Round a number of rows down to whole chunks, where it is more than one chunk."""
     chunk = array.chunks[0]
     return rows - rows % chunk if rows > chunk else rows

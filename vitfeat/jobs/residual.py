@@ -7,10 +7,8 @@ from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import numpy as np
-import zarr
 
 from vitfeat.analysis.cka.cka import MIN_IMAGES, cka
 from vitfeat.analysis.cka.gram import Gram, gram
@@ -26,6 +24,7 @@ from vitfeat.store.layout import TOKEN_ARRAYS
 from vitfeat.store.opening import open_store
 from vitfeat.store.pieces import Entries, read_rows
 from vitfeat.store.reader import FeatureStore
+from vitfeat.store.stored_array import StoredArray
 from vitfeat.tables import write_table
 from vitfeat.text import plural
 
@@ -144,7 +143,7 @@ def _taps(arrays: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(name.partition("/")[0] for name in arrays))
 
 
-def _rows_of_norms(array: zarr.Array[Any], max_bytes: int) -> int:
+def _rows_of_norms(array: StoredArray, max_bytes: int) -> int:
     return whole_chunks(array, max(1, max_bytes // (_NORM_BYTES * prod(array.shape[1:]))))
 
 

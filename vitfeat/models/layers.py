@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from vitfeat.errors import ConfigError
 from vitfeat.text import nearest
@@ -11,6 +11,11 @@ _SHARES = {"first": 0.0, "q1": 0.25, "middle": 0.5, "q3": 0.75, "last": 1.0}
 
 SPREAD = 6
 """Layers that ``spread`` gives at most."""
+
+
+def is_one_layer(wanted: str | int | Sequence[str | int]) -> bool:
+    """Return whether a single layer is asked for, by name or number, and not a list or all."""
+    return wanted != "all" if isinstance(wanted, str) else not isinstance(wanted, Iterable)
 
 
 def select_layers(depth: int, wanted: str | int | Sequence[str | int] = "all") -> list[int]:

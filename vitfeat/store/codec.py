@@ -15,6 +15,9 @@ import numpy as np
 import zarr
 from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec
 
+#: Between the numbers of a shard's file name: one folder an array, and none a shard.
+SEPARATOR = "."
+
 
 def compressors(dtype: str) -> tuple[BloscCodec, Crc32cCodec]:
     """Return the codecs behind the array-to-bytes codec, for one element type."""
@@ -29,11 +32,20 @@ def serializer() -> BytesCodec:
     return BytesCodec(endian="little")
 
 
+def shard_key(shard: int, ndim: int, separator: str = SEPARATOR) -> str:
+    """Return the file of a shard, or of an unsharded array's chunk, below its array's folder.
+
+    Shards reach over everything but the first dimension.
+    """
+    return separator.join(["c", str(shard), *["0"] * (ndim - 1)])
+
+
 def pipeline(*, reproducible: bool = False) -> AbstractContextManager[Any]:
-    """Return a context in which arrays are opened with the fastest codec implementation there is.
+    """Return a context in which arrays are opened for writing with the fastest codecs there are.
 
     zarr picks the implementation when an array is opened, so that only the opening needs it.
-    The zarrs pipeline is about twice as fast; the bytes on disk are the same Zarr v3.
+    The zarrs pipeline is about twice as fast; the bytes on disk are the same Zarr v3. It is not
+    for reading: of a part of a shard it checks no checksums (``shards.py``).
 
     Parameters
     ----------

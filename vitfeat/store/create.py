@@ -20,7 +20,7 @@ from vitfeat.store.arrays import (
     group_of,
     rows_name,
 )
-from vitfeat.store.layout import ATTRIBUTE, Layout
+from vitfeat.store.layout import ATTRIBUTE, FORMAT_VERSION, Layout
 
 if TYPE_CHECKING:
     from vitfeat.store.writer import Rows
@@ -48,7 +48,7 @@ def create(
     """
     group = zarr.create_group(partial, zarr_format=3)
     group.attrs[ATTRIBUTE] = {
-        "format_version": layout.format_version,
+        "format_version": FORMAT_VERSION,
         "fingerprint": provenance.fingerprint(request),
         "request": dict(request),
         "model": model,
@@ -65,23 +65,23 @@ def create(
         "versions": provenance.versions(),
     }
     layers = np.asarray(geometry.layers, dtype=np.int64)
-    _coordinate(
+    write_coordinate(
         group, "image_id", "image", np.asarray(rows.image_id, dtype=np.dtypes.StringDType())
     )
-    _coordinate(group, "label", "image", rows.label)
-    _coordinate(group, "layer", "layer", layers)
+    write_coordinate(group, "label", "image", rows.label)
+    write_coordinate(group, "layer", "layer", layers)
     for name in dict.fromkeys(group_of(a.name) for a in layout.arrays):
         if name:
-            _coordinate(group.create_group(name), "layer", "layer", layers)
+            write_coordinate(group.create_group(name), "layer", "layer", layers)
         if name == SUMMARY_GROUP:
             for axis, n in zip(("dy", "dx"), geometry.grid, strict=True):
-                _coordinate(group, f"{name}/{axis}", axis, np.arange(1 - n, n, dtype=np.int64))
+                write_coordinate(group, f"{name}/{axis}", axis, np.arange(1 - n, n, dtype=np.int64))
     for name, dims, numbers in _entries(layout, rows):
-        _coordinate(group, name, dims, numbers)
+        write_coordinate(group, name, dims, numbers)
     if final_norm is not None:
         group.create_group(FINAL_NORM_GROUP)
         for name, channels in (("scale", final_norm.scale), ("shift", final_norm.shift)):
-            _coordinate(group, f"{FINAL_NORM_GROUP}/{name}", "channel", channels)
+            write_coordinate(group, f"{FINAL_NORM_GROUP}/{name}", "channel", channels)
     for array in layout.arrays:
         group.create_array(
             array.name,
@@ -94,6 +94,7 @@ def create(
             # A shard that is not there must not read as numbers.
             fill_value=float("nan"),
             dimension_names=array.dims,
+            chunk_key_encoding={"name": "default", "separator": codec.SEPARATOR},
             attributes={
                 "description": array.description,
                 "tap": array.tap,
@@ -125,7 +126,18 @@ def _entries(layout: Layout, rows: Rows) -> Iterator[tuple[str, str, NDArray[np.
         yield "region", "region", rows.regions
 
 
-def _coordinate(group: zarr.Group, name: str, dims: str, values: NDArray[Any]) -> None:
+def write_coordinate(group: zarr.Group, name: str, dims: str, values: NDArray[Any]) -> None:
+    """Write a small array whole: one chunk, one file.
+
+    Parameters
+    ----------
+    group, name
+        Where it goes; what stands there is replaced.
+    dims
+        Names of its dimensions, spaces between.
+    values
+        Whole numbers, texts, or the parameters of a norm.
+    """
     text = values.dtype.kind == "T"
     array = group.create_array(
         name,
@@ -134,6 +146,8 @@ def _coordinate(group: zarr.Group, name: str, dims: str, values: NDArray[Any]) -
         chunks=tuple(max(1, n) for n in values.shape),
         compressors=(codec.compressors("uint8") if text else codec.compressors(str(values.dtype))),
         dimension_names=dims.split(),
+        chunk_key_encoding={"name": "default", "separator": codec.SEPARATOR},
+        overwrite=True,
         # Zarr leaves out a chunk of zeros, and an absent chunk reads as zeros.
         config={"write_empty_chunks": True},
     )

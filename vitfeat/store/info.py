@@ -2,50 +2,107 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from vitfeat.data.views import in_words
+from vitfeat.store.layout import FORMAT_VERSION
 from vitfeat.store.reader import FeatureStore
 from vitfeat.text import plural, size
 
+_PRECISIONS = {
+    "fp32": "float32",
+    "tf32": "float32 with TF32 products",
+    "bf16": "bfloat16",
+    "fp16": "float16",
+}
+
 
 def describe(store: FeatureStore) -> Iterator[str]:
-    """Yield lines that say what a store holds and where it came from."""
+    """Yield lines that say what a store holds, what decided its numbers, and where it came from."""
     attributes = store.attributes
     request = attributes["request"]
-    labelled = int((store.labels >= 0).sum())
     yield f"store        {store.path}"
-    yield f"model        {store.model} ({request['model']['source']} {request['model']['name']})"
-    yield f"weights      tensors, sha256 {request['model']['weights_sha256']}"
-    # Stores of earlier versions do not say.
-    for key, value in attributes.get("weights", {}).items():
-        yield f"             {key} {value}"
+    yield from _model(store)
+    labelled = int((store.labels >= 0).sum())
     yield f"images       {store.n_images:,}, {labelled:,} labelled, {len(store.classes)} classes"
     yield f"             sha256 {store.image_fingerprint}"
     if attributes["skipped"]:
         yield f"skipped      {len(attributes['skipped'])}, first: {attributes['skipped'][0][0]}"
     yield f"view         {in_words(request['view'])}"
+    yield f"normalised   {normalisation_in_words(request['model'])}"
     if store.is_ragged:
         least, most = store.grid_shapes.min(0), store.grid_shapes.max(0)
         yield (
             f"grids        {least[0]} x {least[1]} to {most[0]} x {most[1]} tokens, an own one for "
             "each image"
         )
+    elif "grid" in attributes:
+        rows, columns = store.grid
+        yield f"grid         {rows} x {columns} tokens{_prefix(store)}"
     yield f"layers       {', '.join(map(str, store.layers))}"
+    yield f"taps         {', '.join(request['taps'])}"
     for tap, limit in request.get("limits", {}).items():
         which = "spread over the dataset" if isinstance(limit, int) else "named"
         number = limit if isinstance(limit, int) else len(limit)
         yield f"limited      {tap}: {plural(number, 'image')}, {which}"
+    if "regions" in request:
+        yield (
+            f"regions      {store['regions'].shape[0]:,}, masks weigh tokens: "
+            f"{request['regions']['masks']}; table sha256 {request['regions']['fingerprint']}"
+        )
+    computed = _PRECISIONS.get(request["precision"], request["precision"])
+    yield f"precision    computed in {computed}, features stored as {request['dtype']}"
     for note in attributes.get("notes", []):
         yield f"note         {note}"
-    yield f"precision    {request['precision']}, stored as {request['dtype']}"
     yield f"passes       {attributes['forward_images']:,} images pushed through the model"
     yield f"fingerprint  {store.fingerprint}"
-    yield f"format       {attributes['format_version']}"
+    yield f"format       {attributes['format_version']}{_seal(attributes['format_version'])}"
     for name, facts in attributes["sealed"]["arrays"].items():
-        metadata: Any = store[name].metadata
-        dims = zip(metadata.dimension_names, facts["shape"], strict=True)
-        shape = ", ".join(f"{dim} {n}" for dim, n in dims)
+        shape = ", ".join(f"{d} {n}" for d, n in zip(store[name].dims, facts["shape"], strict=True))
         yield f"{name:40} {facts['dtype']:8} {size(facts['bytes']):>10}  ({shape})"
     yield "versions     " + ", ".join(f"{k} {v}" for k, v in attributes["versions"].items())
+
+
+def _model(store: FeatureStore) -> Iterator[str]:
+    model = store.attributes["request"]["model"]
+    args = ", ".join(f"{key} {value}" for key, value in model["args"].items())
+    yield (
+        f"model        {store.model} ({model['source']} {model['name']}"
+        f"{f', with {args}' if args else ''})"
+    )
+    yield f"weights      tensors, sha256 {model['weights_sha256']}"
+    # Stores of earlier versions do not say.
+    for key, value in store.attributes.get("weights", {}).items():
+        yield f"             {key} {value}"
+    norm = store.attributes.get("final_norm")
+    if norm is not None:
+        pooled = ", applied to pooled tokens" if norm["pooled"] else ""
+        yield f"final norm   {norm['kind']}, eps {norm['eps']:g}{pooled}; features are before it"
+    if not store.has_branches:
+        yield "branches     none: its blocks do not add attention and MLP to skips of their own"
+
+
+def normalisation_in_words(model: Mapping[str, Any]) -> str:
+    """Say what is subtracted from pixels and what they are divided by.
+
+    Examples
+    --------
+    >>> normalisation_in_words({"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]})
+    'pixels in 0 to 1, minus mean 0.5, 0.5, 0.5, over std 0.5, 0.5, 0.5'
+    """
+    mean, std = (", ".join(f"{v:.6g}" for v in model[key]) for key in ("mean", "std"))
+    return f"pixels in 0 to 1, minus mean {mean}, over std {std}"
+
+
+def _prefix(store: FeatureStore) -> str:
+    kinds = ["CLS"] if store.attributes["has_cls"] else []
+    if registers := store.attributes["n_registers"]:
+        kinds.append(plural(registers, "register"))
+    return f", behind {' and '.join(kinds)}" if kinds else ", no CLS"
+
+
+def _seal(version: int) -> str:
+    if version < FORMAT_VERSION:
+        return ", sealed without checksums of its metadata; extract it again to have them"
+    return ""

@@ -1,7 +1,7 @@
 """What a store can hold, and how its images are cut into blocks, chunks and shards.
 
 With ``arrays.py`` the one place that knows. docs/store.md is the specification; a change here that
-alters what is on disk adds to :data:`FORMAT_VERSIONS`.
+alters what is on disk makes a new :data:`FORMAT_VERSION`.
 """
 
 from __future__ import annotations
@@ -12,18 +12,19 @@ from dataclasses import dataclass, replace
 from vitfeat.store.arrays import (
     NORMS_GROUP,
     RESIDUAL_TAPS,
-    SUMMARY_GROUP,
     ArraySpec,
     Geometry,
     arrays_of,
     starts_of,
 )
 
+#: The version of the format that is written.
+FORMAT_VERSION = 4
+
 #: Versions of the format that readers know. Arrays of some images only came with 2, arrays of
-#: several entries an image with 3, attention summaries whose deviation over heads is of spatial
-#: tokens with 4; a store without any is still of version 1, so that readers of that version are not
-#: misled by shorter or longer arrays, or other numbers.
-FORMAT_VERSIONS = (1, 2, 3, 4)
+#: several entries an image with 3; with 4 the deviation over heads of attention summaries is of
+#: spatial tokens, and the seal has a hash or the size of every file.
+FORMAT_VERSIONS = (1, 2, 3, FORMAT_VERSION)
 
 #: Attribute of the group under which everything of ours stands.
 ATTRIBUTE = "vitfeat"
@@ -85,15 +86,6 @@ class Layout:
     arrays: tuple[ArraySpec, ...]
     n_images: int
     block: int
-
-    @property
-    def format_version(self) -> int:
-        """The first version of the format that knows such a store."""
-        if any(a.tap == SUMMARY_GROUP for a in self.arrays):
-            return 4
-        if any(a.dims[0] in ("token", "region") for a in self.arrays):
-            return 3
-        return 2 if any(a.starts is not None for a in self.arrays) else 1
 
     @property
     def n_blocks(self) -> int:

@@ -6,13 +6,15 @@ import json
 from pathlib import Path
 from typing import Any
 
-import zarr
-
 from vitfeat.errors import StoreError
-from vitfeat.store import codec
 from vitfeat.store.layout import ATTRIBUTE, FORMAT_VERSIONS
 from vitfeat.store.reader import FeatureStore
+from vitfeat.store.seal import METADATA, check_seal
 from vitfeat.store.writer import partial_path
+from vitfeat.text import plural
+
+# Stores that a message names.
+_SHOWN = 4
 
 
 def open_store(path: str | Path, *, check_manifest: bool = True) -> FeatureStore:
@@ -28,7 +30,7 @@ def open_store(path: str | Path, *, check_manifest: bool = True) -> FeatureStore
     Returns
     -------
     FeatureStore
-        Lazy: only metadata is read.
+        Lazy: metadata and coordinates are read, and the sizes of all other files.
 
     Raises
     ------
@@ -37,39 +39,99 @@ def open_store(path: str | Path, *, check_manifest: bool = True) -> FeatureStore
         one that its manifest was sealed for.
     """
     path = Path(path)
-    if not path.exists():
-        partial = partial_path(path)
-        if partial.exists():
-            raise StoreError(
-                f"{path}: the extraction has not finished ({partial.name} is there); run it again "
-                "to go on"
-            )
-        raise StoreError(f"{path}: no such store; extract it first (snakemake, or vitfeat extract)")
-    try:
-        with codec.pipeline():
-            group = zarr.open_group(path, mode="r", zarr_format=3, use_consolidated=False)
-        attributes: Any = group.attrs.asdict()[ATTRIBUTE]
-        version = attributes["format_version"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        reason = str(error).split("\n")[0][:200]
-        raise StoreError(f"{path}: not a feature store of vitfeat ({reason})") from error
+    root = _read_metadata(path)
+    attributes = root["attributes"][ATTRIBUTE]
+    version = attributes["format_version"]
     if version not in FORMAT_VERSIONS:
         raise StoreError(
             f"{path}: format version {version}; this vitfeat reads "
             f"{', '.join(map(str, FORMAT_VERSIONS[:-1]))} and {FORMAT_VERSIONS[-1]}: extract the "
-            "store again, or use the "
-            "vitfeat that wrote it"
+            "store again, or use the vitfeat that wrote it"
         )
+    if path.name.endswith(".partial"):
+        raise StoreError(f"{path}: an unfinished store; run its extraction again to go on")
     if "sealed" not in attributes:
         raise StoreError(f"{path}: the store was never sealed; remove it and extract again")
-    store = FeatureStore(path, group, attributes)
-    for name, block in store.missing_shards():
+    try:
+        check_seal(path, root)
+        store = FeatureStore(path, root)
+    except (KeyError, ValueError, TypeError, IndexError, AttributeError) as error:
+        # What an earlier version sealed without a hash may hold anything.
         raise StoreError(
-            f"{path}: block {block} of {name} is missing; remove the store and extract it again"
-        )
+            f"{path}: its metadata are damaged ({_reason(error)}); remove the store and extract it "
+            "again"
+        ) from error
+    except OSError as error:
+        raise _unreadable(path, error) from error
     if check_manifest:
         _check_manifest(store)
     return store
+
+
+def _read_metadata(path: Path) -> dict[str, Any]:
+    """Read what a store says of itself.
+
+    Raises
+    ------
+    StoreError
+        There is no store; the message says what stands there.
+    """
+    try:
+        root: dict[str, Any] = json.loads((path / METADATA).read_text("utf-8"))
+        attributes = root["attributes"][ATTRIBUTE]
+        attributes["format_version"]
+    except (FileNotFoundError, NotADirectoryError):
+        raise StoreError(f"{path}: {_what_stands_there(path)}") from None
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        if (store := _enclosing_store(path)) is not None:
+            raise StoreError(f"{path}: a part of the store {store}; give the store") from error
+        raise StoreError(f"{path}: not a feature store of vitfeat ({_reason(error)})") from error
+    return root
+
+
+def _what_stands_there(path: Path) -> str:
+    """Say in words what is in the place of a store, and what to do."""
+    if not path.exists():
+        partial = partial_path(path)
+        if partial.exists():
+            return (
+                f"the extraction has not finished ({partial.name} is there); run it again to go on"
+            )
+        return "no such store; extract it first (snakemake, or vitfeat extract)"
+    if path.is_file():
+        beside = path.with_suffix(".zarr")
+        if path.suffix == ".json" and beside.is_dir():
+            return f"the manifest of a store; the store is {beside.name} beside it"
+        if path.name == METADATA and is_store(path.parent):
+            return f"the metadata of a store; the store is its folder, {path.parent}"
+        return "a file, not a feature store of vitfeat: a store is a folder, NAME.zarr"
+    if (store := _enclosing_store(path)) is not None:
+        return f"a part of the store {store}; give the store"
+    stores = sorted(p for pattern in ("*.zarr", "*/*.zarr") for p in path.glob(pattern))
+    if stores:
+        shown = ", ".join(str(p.relative_to(path)) for p in stores[:_SHOWN])
+        more = f" and {len(stores) - _SHOWN} more" if len(stores) > _SHOWN else ""
+        return f"a folder of {plural(len(stores), 'store')} ({shown}{more}); give one of them"
+    if any(path.glob(f"*/{METADATA}")):
+        return (
+            f"not a feature store of vitfeat: its metadata ({METADATA}) are missing; copy the "
+            "store again, or remove it and extract it again"
+        )
+    return "not a feature store of vitfeat: a folder without any; stores are named NAME.zarr"
+
+
+def _enclosing_store(path: Path) -> Path | None:
+    return next((p for p in path.parents if is_store(p)), None)
+
+
+def _unreadable(path: Path, error: OSError) -> StoreError:
+    return StoreError(f"{path}: the store cannot be read ({error.strerror or error})")
+
+
+def _reason(error: Exception) -> str:
+    return (next(iter(str(error).splitlines()), "") or type(error).__name__)[:200]
 
 
 def _check_manifest(store: FeatureStore) -> None:
@@ -78,13 +140,14 @@ def _check_manifest(store: FeatureStore) -> None:
     if not path.is_file():
         return
     try:
-        asked = json.loads(path.read_text("utf-8"))["fingerprint"]
+        asked = json.loads(path.read_text("utf-8"))
+        fingerprint = str(asked["fingerprint"])
     except (ValueError, KeyError, TypeError) as error:
         raise StoreError(f"{path}: not a manifest of a store; remove it and run again") from error
-    if asked != store.fingerprint:
+    if fingerprint != store.fingerprint:
         raise StoreError(
             f"{store.path}: sealed for other settings than its manifest {path.name} says "
-            f"({store.fingerprint[:12]}… against {asked[:12]}…); extract it again"
+            f"({store.fingerprint[:12]}… against {fingerprint[:12]}…); extract it again"
         )
 
 

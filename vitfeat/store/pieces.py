@@ -7,13 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vitfeat.errors import StoreError
-
 if TYPE_CHECKING:
     from vitfeat.store.reader import FeatureStore
-
-# Entries are picked out of the run that they are in, if it is at most so many times longer.
-_SPARSE = 2
 
 Entries = NDArray[np.intp] | None
 """Which of an array's entries are meant, by their place along its first dimension; None is all."""
@@ -34,26 +29,9 @@ def read_rows(
     StoreError
         A chunk is damaged.
     """
-    array = store[name]
-    try:
-        if entries is None:
-            rows: Any = array[start:stop] if position is None else array[start:stop, position]
-        else:
-            picked = entries[start:stop]
-            first, last = (int(picked.min()), int(picked.max())) if len(picked) else (0, -1)
-            if last - first < _SPARSE * len(picked):
-                # A run is read many times faster than entries of it.
-                whole = slice(first, last + 1)
-                run = np.asarray(array[whole] if position is None else array[whole, position])
-                rows = run if (np.diff(picked) == 1).all() else run[picked - first]
-            else:
-                rows = array.oindex[picked] if position is None else array.oindex[picked, position]
-        return np.asarray(rows)
-    except Exception as error:  # each codec raises its own class
-        raise StoreError(
-            f"{store.path}: images {start} to {stop - 1} of {name} cannot be decoded "
-            f"({str(error).splitlines()[0]}); remove the store and extract it again"
-        ) from error
+    rows = slice(start, stop) if entries is None else entries[start:stop]
+    layers = slice(None) if position is None else position
+    return np.asarray(store[name][rows, layers])
 
 
 def image_tokens(

@@ -22,7 +22,12 @@ def fingerprint(request: Mapping[str, Any]) -> str:
     precision, element type, taps and layers, and which taps are kept for some images only. It is
     plain JSON.
     """
-    canonical = json.dumps(request, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return digest(request)
+
+
+def digest(tree: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of plain JSON, however its text is laid out."""
+    canonical = json.dumps(tree, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
-import zarr
 from numpy.typing import NDArray
 
 from vitfeat.data.views import View, view_from
 from vitfeat.errors import StoreError
 from vitfeat.final_norm import FinalNorm
-from vitfeat.models.layers import select_layers
+from vitfeat.models.layers import is_one_layer, select_layers
 from vitfeat.store.arrays import FINAL_NORM_GROUP, SUMMARY_GROUP, group_of, rows_name
+from vitfeat.store.layout import ATTRIBUTE
 from vitfeat.store.pieces import image_tokens
-from vitfeat.text import nearest
+from vitfeat.store.stored_array import StoredArray
+from vitfeat.text import nearest, plural
 
 if TYPE_CHECKING:
     import xarray
@@ -25,17 +26,49 @@ if TYPE_CHECKING:
     from vitfeat.store.torch_dataset import StoreDataset
 
 
-class FeatureStore:
+Layers = str | int | Sequence[str | int]
+"""Layers by name or number: one, or several."""
+
+Images = int | str | slice | Sequence[int] | Sequence[str] | NDArray[Any]
+"""Images by id or row: one, or several."""
+
+Labels = int | str | Sequence[int] | Sequence[str]
+"""Classes by name or number: one, or several."""
+
+# Ids among which the nearest to a misspelt one is looked for.
+_SEARCHED = 20_000
+
+
+class FeatureStore(Mapping[str, StoredArray]):
     """One sealed store: what one model holds of one dataset in one view.
 
-    Opening checks that every shard is there and reads nothing else. Arrays are read when they are
-    sliced: ``store["cls"][:, 5]`` decodes one layer.
+    A mapping from names to arrays, which are read when they are indexed: ``store["cls"][:, 5]``
+    decodes one layer, ``store["cls"]["cat.jpg", -1]`` the last layer of one image. :meth:`sel`
+    chooses images, classes and layers by name and gives labelled arrays.
+
+    >>> store = getfixture("store")
+    >>> list(store)
+    ['cls', 'spatial']
+    >>> store["cls"].shape
+    (6, 3, 4)
+    >>> store["cls"]["cat/0.png"].shape
+    (3, 4)
     """
 
-    def __init__(self, path: Path, group: zarr.Group, attributes: dict[str, Any]) -> None:
+    def __init__(self, path: Path, root: Mapping[str, Any]) -> None:
         self.path = path
-        self._group = group
-        self.attributes = attributes
+        self.attributes: Mapping[str, Any] = root["attributes"][ATTRIBUTE]
+        self._metadata: Mapping[str, Any] = root["consolidated_metadata"]["metadata"]
+        self._arrays: dict[str, StoredArray] = {}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        from vitfeat.store.opening import open_store
+
+        return open_store, (self.path,)
+
+    # Two stores are compared by their fingerprints, not array by array.
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
 
     def __repr__(self) -> str:
         return (
@@ -43,29 +76,63 @@ class FeatureStore:
             f"{', '.join(self.array_names)}>"
         )
 
-    def __getitem__(self, name: str) -> zarr.Array[Any]:
+    def _repr_html_(self) -> str:
+        from vitfeat.store.html import describe_html
+
+        return describe_html(self)
+
+    def __getitem__(self, name: str) -> StoredArray:
         """Return an array by name, for example ``cls`` or ``attention_summary/aligned``."""
-        if name not in self.array_names:
+        if name not in self:
             raise StoreError(
-                f"{self.path}: no array {name!r}{nearest(name, self.array_names)}; it holds "
+                f"{self.path}: no array {name!r}{nearest(str(name), self.array_names)}; it holds "
                 f"{', '.join(self.array_names)}"
             )
         return self.array(name)
 
-    def array(self, name: str) -> zarr.Array[Any]:
-        """Return a feature array or a coordinate by name."""
-        try:
-            found = self._group[name]
-        except (KeyError, OSError, ValueError, TypeError) as error:
-            raise StoreError(
-                f"{self.path}: the metadata of {name} are damaged; remove the store and extract it "
-                "again"
-            ) from error
-        assert isinstance(found, zarr.Array)
-        return found
+    def __contains__(self, name: object) -> bool:
+        return name in self.attributes["sealed"]["arrays"]
 
-    def __contains__(self, name: str) -> bool:
-        return name in self.array_names
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.array_names)
+
+    def __len__(self) -> int:
+        """Return the number of arrays; ``n_images`` is that of images."""
+        return len(self.array_names)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """Return an array, or what is given in its place where the store has none."""
+        if name not in self:
+            return default
+        return self[name]
+
+    def array(self, name: str) -> StoredArray:
+        """Return a feature array or a coordinate by name."""
+        if name not in self._arrays:
+            try:
+                entries_of = self._entries_of if name in self else None
+                self._arrays[name] = StoredArray(self.path, name, self._metadata[name], entries_of)
+            except (KeyError, ValueError, TypeError, IndexError, AttributeError) as error:
+                raise StoreError(
+                    f"{self.path}: the metadata of {name} are damaged; remove the store and "
+                    "extract it again"
+                ) from error
+        return self._arrays[name]
+
+    def _entries_of(self, name: str, image: str) -> int | NDArray[np.intp]:
+        """Return which of an array's entries are of an image: one, or of several all."""
+        row = self.row(image)
+        if not self.is_limited(name):
+            return row
+        entries = np.flatnonzero(self.rows(name) == row)
+        if self.entry_dim(name) in ("region", "token"):
+            return entries
+        if not len(entries):
+            raise StoreError(
+                f"{self.path}: {name} is kept of {plural(len(self.rows(name)), 'image')}, and "
+                f"{image!r} is none of them; store.rows({name!r}) says which"
+            )
+        return int(entries[0])
 
     @property
     def array_names(self) -> tuple[str, ...]:
@@ -88,9 +155,9 @@ class FeatureStore:
 
     def is_limited(self, name: str) -> bool:
         """Return whether an array has not one entry an image; :meth:`rows` says whose they are."""
-        return name in self and self._entry_dim(name) != "image"
+        return name in self and self.entry_dim(name) != "image"
 
-    def _entry_dim(self, name: str) -> str:
+    def entry_dim(self, name: str) -> str:
         """Return the first dimension of an array."""
         if name == "regions":
             return "region"
@@ -101,7 +168,7 @@ class FeatureStore:
 
     def rows_name(self, name: str) -> str:
         """Return the coordinate that says which rows an array's entries are of."""
-        return rows_name(name, self._entry_dim(name))
+        return rows_name(name, self.entry_dim(name))
 
     def rows(self, name: str) -> NDArray[np.int64]:
         """Return which rows of the store the entries of an array are of.
@@ -139,14 +206,7 @@ class FeatureStore:
         return rows
 
     def _coordinate(self, name: str) -> NDArray[np.int64]:
-        try:
-            return np.asarray(self.array(name)[:], dtype=np.int64)
-        except StoreError:
-            raise
-        except Exception as error:  # each codec raises its own class
-            raise StoreError(
-                f"{self.path}: {name} cannot be decoded; remove the store and extract it again"
-            ) from error
+        return np.asarray(self.array(name)[:], dtype=np.int64)
 
     @property
     def is_ragged(self) -> bool:
@@ -259,19 +319,22 @@ class FeatureStore:
         """int64 (image,): the label of each image, -1 without one."""
         return np.asarray(self.array("label")[:], dtype=np.int64)
 
-    def layer_positions(self, wanted: str | int | Sequence[str | int] = "all") -> list[int]:
+    def layer_positions(self, wanted: Layers = "all") -> list[int]:
         """Return where named or numbered layers stand in the arrays.
 
-        Names (``first``, ``q1``, ``middle``, ``q3``, ``last``, ``all``) refer to the stored layers,
-        numbers to the model's.
+        Names (``first``, ``q1``, ``middle``, ``q3``, ``last``, ``all``) and negative numbers refer
+        to the stored layers, other numbers are the model's.
         """
-        names = [wanted] if isinstance(wanted, str | int) else list(wanted)
+        single = isinstance(wanted, str) or is_one_layer(wanted)
+        names = cast("Sequence[str | int]", [wanted] if single else wanted)
         positions: set[int] = set()
         for name in names:
             if isinstance(name, str):
                 positions.update(select_layers(len(self.layers), name))
             elif name in self.layers:
                 positions.add(self.layers.index(name))
+            elif -len(self.layers) <= name < 0:
+                positions.add(len(self.layers) + int(name))
             else:
                 raise StoreError(f"{self.path}: layer {name} is not stored; it has {self.layers}")
         return sorted(positions)
@@ -297,63 +360,123 @@ class FeatureStore:
         StoreError
             There is no such image, layer or array, or a chunk is damaged.
         """
-        row = self._row(image)
+        row = self.row(image)
         positions = self.layer_positions(layer)
         if len(positions) != 1:
             raise StoreError(f"{self.path}: tokens are read of one layer at a time, not {layer!r}")
         return image_tokens(self, row, positions[0])
 
-    def _row(self, image: int | str) -> int:
+    def row(self, image: int | str) -> int:
+        """Return the row of an image.
+
+        Parameters
+        ----------
+        image
+            Its id, or its row, from the end where negative.
+
+        Raises
+        ------
+        StoreError
+            There is none.
+        """
         if isinstance(image, str):
-            if image not in self.image_ids:
+            if image not in self._row_of:
                 raise StoreError(
-                    f"{self.path}: no image {image!r}{nearest(image, self.image_ids)}; image_ids "
-                    "has all"
+                    f"{self.path}: no image {image!r}{self._nearest_image(image)}; image_ids has "
+                    "all"
                 )
-            return self.image_ids.index(image)
+            return self._row_of[image]
         row = int(image)
         if not -self.n_images <= row < self.n_images:
             raise StoreError(f"{self.path}: no row {row}; it has {self.n_images} images")
         return row % self.n_images
 
+    @cached_property
+    def _row_of(self) -> dict[str, int]:
+        return {image: row for row, image in enumerate(self.image_ids)}
+
+    def _nearest_image(self, image: str) -> str:
+        """Name an image of the same file name, or else the nearest one."""
+        file = image.rpartition("/")[2]
+        same = next((i for i in self.image_ids if i.rpartition("/")[2] == file), None)
+        if same is not None:
+            return f" (did you mean {same!r}?)"
+        # Of a million names the search would take minutes.
+        return nearest(image, self.image_ids[:_SEARCHED])
+
+    def sel(
+        self,
+        image: Images | None = None,
+        label: Labels | None = None,
+        layer: Layers = "all",
+    ) -> xarray.Dataset:
+        """Choose images, classes and layers by name; what is left is labelled and lazy.
+
+        ``store.sel(image="cat.jpg", layer=-1)["cls"]`` is a vector, ``store.sel(label="cat",
+        layer="last")["cls"]`` the CLS tokens of a class. A single image or layer has no dimension
+        of its own any more; several stand in the order in which they were given.
+
+        Parameters
+        ----------
+        image
+            An id, a row, a slice of rows, or several.
+        label
+            A class by name or number, or several; -1 is that of images without one.
+        layer
+            As :meth:`layer_positions` takes it.
+
+        Returns
+        -------
+        xarray.Dataset
+            As :meth:`to_xarray` gives it. Arrays of some images only have those of them that were
+            chosen; none that is not kept of a single chosen image.
+
+        Raises
+        ------
+        StoreError
+            There is no such image, class or layer.
+
+        Examples
+        --------
+        >>> store = getfixture("store")
+        >>> store.sel(image="cat/0.png", layer=-1)["cls"].sizes
+        Frozen({'channel': 4})
+        >>> store.sel(label="dog", layer=["first", "last"])["cls"].sizes
+        Frozen({'image': 3, 'layer': 2, 'channel': 4})
+        """
+        from vitfeat.store.labelled import select
+
+        return select(self, image, label, layer)
+
     def to_xarray(self) -> xarray.Dataset:
         """Return everything as one lazy, labelled dataset.
 
-        Arrays of a subgroup keep their names behind it, as ``attention_summary/entropy``. Arrays of
-        some images only have a dimension of their own for them, ``{tap}_image``, whose coordinate
-        is the row; regions have the coordinates ``region``, their number in the dataset's table,
-        and ``region_image``, the row. A plain ``xarray.open_zarr(path)`` opens the features just as
-        well, and with ``group=`` a subgroup.
+        Arrays of a subgroup are named with a dot, ``attention_summary.entropy``, as NetCDF files
+        and data frames can hold them. Arrays of some images only have a dimension of their own for
+        them, ``{tap}_image``, whose coordinate is the row; regions have the coordinates ``region``,
+        their number in the dataset's table, and ``region_image``, the row. The attribute
+        ``vitfeat`` is all that the store says of itself, as JSON.
+
+        ``to_netcdf`` and ``to_zarr`` write float16 as float32, the same numbers: NetCDF has none.
+        ``drop_encoding().to_zarr(...)`` keeps it.
         """
-        import xarray
+        from vitfeat.store.labelled import to_dataset
 
-        def opened(group: str | None) -> xarray.Dataset:
-            found: xarray.Dataset = xarray.open_zarr(
-                self.path, group=group, chunks=None, consolidated=False
-            )
-            return found
-
-        dataset = opened(None)
-        for group in self._groups:
-            found = opened(group)
-            dataset = dataset.merge(found.rename({n: f"{group}/{n}" for n in found.data_vars}))
-        of_region = ["region_image"] if "regions" in self else []
-        labelled: xarray.Dataset = dataset.set_coords(["image_id", "label", *of_region])
-        return labelled
+        return to_dataset(self)
 
     def torch_dataset(
         self,
-        arrays: Sequence[str] = ("cls",),
-        layers: str | int | Sequence[str | int] = "last",
+        arrays: str | Sequence[str] = "cls",
+        layers: Layers = "last",
     ) -> StoreDataset:
         """Return a map-style :class:`torch.utils.data.Dataset` over the images.
 
         Parameters
         ----------
         arrays
-            Names of arrays that hold all images.
+            An array that holds all images, or several.
         layers
-            Layers by name or number.
+            As :meth:`layer_positions` takes them.
 
         Returns
         -------
@@ -395,19 +518,3 @@ class FeatureStore:
     def _groups(self) -> tuple[str, ...]:
         """Names of the subgroups that arrays stand in."""
         return tuple(dict.fromkeys(g for n in self.array_names if (g := group_of(n))))
-
-    def missing_shards(self) -> Iterator[tuple[str, int]]:
-        """Yield (array, shard) of shards whose file is absent; all of an array without metadata."""
-        for name in self.coordinate_names:
-            first = "c/0/0" if name == "grid_shape" else "c/0"
-            if not all((self.path / name / f).is_file() for f in ("zarr.json", first)):
-                yield name, 0
-        for name, facts in self.attributes["sealed"]["arrays"].items():
-            folder = self.path / name / "c"
-            if not (self.path / name / "zarr.json").is_file():
-                yield name, 0
-                continue
-            rest = "/".join(["0"] * (len(facts["shape"]) - 1))
-            for shard in range(facts["shards"]):
-                if not (folder / str(shard) / rest).is_file():
-                    yield name, shard

@@ -10,10 +10,11 @@ import torch
 from torch.utils.data import Dataset
 
 from vitfeat.errors import StoreError
+from vitfeat.models.layers import is_one_layer
 from vitfeat.store import opening
 
 if TYPE_CHECKING:
-    from vitfeat.store.reader import FeatureStore
+    from vitfeat.store.reader import FeatureStore, Layers
 
 
 class StoreDataset(Dataset[dict[str, Any]]):
@@ -26,13 +27,13 @@ class StoreDataset(Dataset[dict[str, Any]]):
     def __init__(
         self,
         store: FeatureStore,
-        arrays: Sequence[str],
-        layers: str | int | Sequence[str | int],
+        arrays: str | Sequence[str],
+        layers: Layers,
     ) -> None:
         self._path = store.path
-        self._names = list(arrays)
+        self._names = [arrays] if isinstance(arrays, str) else list(arrays)
         self._positions = store.layer_positions(layers)
-        self._single = isinstance(layers, int) or (isinstance(layers, str) and layers != "all")
+        self._single = is_one_layer(layers)
         self._labels = store.labels
         self._image_ids = store.image_ids
         self._store: FeatureStore | None = store
@@ -62,7 +63,7 @@ class StoreDataset(Dataset[dict[str, Any]]):
         unique, back = np.unique(rows, return_inverse=True)
         columns: dict[str, torch.Tensor] = {}
         for name in self._names:
-            values = self._store[name].oindex[unique, np.asarray(self._positions)]
+            values = self._store[name][unique, self._positions]
             tensor = torch.from_numpy(np.ascontiguousarray(values))
             columns[name] = tensor[:, 0] if self._single else tensor
         return [

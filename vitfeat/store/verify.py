@@ -11,6 +11,7 @@ import numpy as np
 from vitfeat.errors import StoreError
 from vitfeat.store.opening import open_store
 from vitfeat.store.reader import FeatureStore
+from vitfeat.store.stored_array import UnreadableError
 
 
 @dataclass(frozen=True)
@@ -46,13 +47,11 @@ def verify(path: str | Path) -> tuple[FeatureStore, list[Damage]]:
 
 
 def _damages(store: FeatureStore) -> Iterator[Damage]:
-    unreadable = set()
     for name in store.coordinate_names:
         try:
             store.array(name)[:]
-        except Exception as error:  # each codec raises its own class
-            unreadable.add(name)
-            yield Damage(name, 0, f"cannot be decoded ({_reason(error)})")
+        except UnreadableError as error:
+            yield Damage(name, 0, error.reason)
     for name, facts in store.attributes["sealed"]["arrays"].items():
         array = store[name]
         if [*array.shape] != facts["shape"] or str(array.dtype) != facts["dtype"]:
@@ -60,19 +59,14 @@ def _damages(store: FeatureStore) -> Iterator[Damage]:
                 f"{store.path}: {name} is {array.dtype} {array.shape}, sealed as {facts['dtype']} "
                 f"{tuple(facts['shape'])}; extract the store again"
             )
-        if store.is_limited(name) and store.rows_name(name) not in unreadable:
+        if store.is_limited(name):
             store.rows(name)
-        assert array.shards is not None
         rows = array.shards[0]
         for block in range(facts["shards"]):
             try:
-                values = np.asarray(array[block * rows : (block + 1) * rows])
-            except Exception as error:  # each codec raises its own class
-                yield Damage(name, block, f"cannot be decoded ({_reason(error)})")
+                values = array[block * rows : (block + 1) * rows]
+            except UnreadableError as error:
+                yield Damage(name, block, error.reason)
                 continue
             if not np.isfinite(values).all():
                 yield Damage(name, block, "holds NaN or inf")
-
-
-def _reason(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)

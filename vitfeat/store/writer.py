@@ -15,7 +15,6 @@ import errno
 import fcntl
 import json
 import shutil
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,7 +30,8 @@ from vitfeat.final_norm import FinalNorm
 from vitfeat.store import codec, provenance
 from vitfeat.store.arrays import ArraySpec, Geometry
 from vitfeat.store.create import create
-from vitfeat.store.layout import ATTRIBUTE, FORMAT_VERSIONS, Layout
+from vitfeat.store.layout import ATTRIBUTE, FORMAT_VERSION, Layout
+from vitfeat.store.seal import shard_sizes, write_seal
 from vitfeat.text import size
 
 _PROGRESS = ".progress"
@@ -82,7 +82,15 @@ class StoreWriter:
 
     def missing_blocks(self) -> list[int]:
         """Return the blocks that are not yet wholly on disk."""
-        return [b for b in range(self._layout.n_blocks) if not self._marker(b).exists()]
+        # A quota or a power cut leaves empty files.
+        missing = [not self._is_marked(b) for b in range(self._layout.n_blocks)]
+        for spec in self._layout.arrays:
+            if spec.starts is None:
+                sizes = shard_sizes(
+                    self._partial / spec.name, self._layout.n_blocks, 1 + len(spec.shape)
+                )
+                missing = [m or bool(n < 1) for m, n in zip(missing, sizes, strict=True)]
+        return [block for block, lacking in enumerate(missing) if lacking]
 
     def write_block(
         self, block: int, arrays: Mapping[str, NDArray[Any]], *, forward_images: int
@@ -144,24 +152,7 @@ class StoreWriter:
         attributes["forward_images"] = sum(
             int(self._marker(b).read_text()) for b in range(self._layout.n_blocks)
         )
-        attributes["sealed"] = {
-            "arrays": {
-                a.name: {
-                    "shape": [self._layout.length(a), *a.shape],
-                    "dtype": a.dtype,
-                    "shards": self._layout.n_shards(a),
-                    "bytes": _stored_bytes(self._partial / a.name),
-                }
-                for a in self._layout.arrays
-            }
-        }
-        group.attrs[ATTRIBUTE] = attributes
-        with warnings.catch_warnings():
-            # One file for all metadata, as xarray looks for; Zarr v3 is about to specify it.
-            warnings.filterwarnings("ignore", message="Consolidated metadata")
-            # The markers' folder is no part of the hierarchy, and goes.
-            warnings.filterwarnings("ignore", message=f"Object at {_PROGRESS}")
-            zarr.consolidate_metadata(self._partial)
+        write_seal(self._partial, self._layout, attributes)
         replaced = self._path.with_name(self._path.name + ".replaced")
         shutil.rmtree(replaced, ignore_errors=True)
         if self._path.exists():
@@ -202,12 +193,16 @@ class StoreWriter:
     ) -> None:
         array = self._arrays[spec.name]
         # Zarr would read half a shard that a killed job left, to fill up a short one.
-        rest = ["0"] * (array.ndim - 1)
-        self._partial.joinpath(spec.name, "c", str(shard), *rest).unlink(missing_ok=True)
+        key = codec.shard_key(shard, 1 + len(spec.shape))
+        self._partial.joinpath(spec.name, key).unlink(missing_ok=True)
         array[entries.start : entries.stop] = values
 
     def _piece(self, spec: ArraySpec, block: int) -> Path:
         return self._marker(block).with_suffix(f".{spec.name.replace('/', '.')}")
+
+    def _is_marked(self, block: int) -> bool:
+        marker = self._marker(block)
+        return marker.exists() and marker.stat().st_size > 0
 
     def _marker(self, block: int) -> Path:
         return self._partial / _PROGRESS / f"{block:06d}"
@@ -305,9 +300,12 @@ def unfinished_request(path: Path) -> dict[str, Any] | None:
         return None
     try:
         attributes = json.loads((partial / "zarr.json").read_text("utf-8"))["attributes"]
-        if attributes[ATTRIBUTE]["format_version"] not in FORMAT_VERSIONS:
+        # What an earlier version has written of a store is laid out otherwise.
+        if attributes[ATTRIBUTE]["format_version"] != FORMAT_VERSION:
             return None
         request: dict[str, Any] = attributes[ATTRIBUTE]["request"]
+        if attributes[ATTRIBUTE]["fingerprint"] != provenance.fingerprint(request):
+            return None
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return request
@@ -329,10 +327,6 @@ def _array(group: zarr.Group, name: str) -> zarr.Array[Any]:
     if not isinstance(array, zarr.Array):
         raise StoreError(f"{group.store_path}: {name} is not an array")
     return array
-
-
-def _stored_bytes(folder: Path) -> int:
-    return sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())
 
 
 @contextmanager

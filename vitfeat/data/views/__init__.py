@@ -10,14 +10,10 @@ from vitfeat.data.views.dense import DenseView
 from vitfeat.data.views.padded import PaddedView
 from vitfeat.data.views.settings import ViewSettings
 from vitfeat.data.views.square import SquareView
+from vitfeat.data.views.words import in_words
 from vitfeat.errors import DataError
 
 __all__ = ["DenseView", "PaddedView", "SquareView", "View", "ViewSettings", "in_words", "view_from"]
-
-
-def in_words(description: Mapping[str, Any]) -> str:
-    """Return a view's ``describe()`` on one line for people."""
-    return ", ".join(f"{key} {value}" for key, value in description.items())
 
 
 def view_from(description: Mapping[str, Any]) -> View:

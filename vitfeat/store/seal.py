@@ -1,0 +1,219 @@
+"""A store's seal: what its files were when it was finished, and whether they still are.
+
+Metadata and coordinates are small: the seal has their SHA-256. Shards are many and large: it has
+their sizes, which a copy that broke off changes; every chunk in them has a checksum of its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+
+from vitfeat.errors import StoreError
+from vitfeat.files import replacing, sha256_of
+from vitfeat.store import codec
+from vitfeat.store.create import write_coordinate
+from vitfeat.store.layout import ATTRIBUTE, Layout
+from vitfeat.store.provenance import digest
+from vitfeat.store.stored_array import StoredArray
+from vitfeat.text import plural
+
+#: The file of a store's, a group's or an array's metadata.
+METADATA = "zarr.json"
+
+#: Subgroup of what the seal alone needs.
+SEAL_GROUP = "seal"
+
+#: Bytes of every shard, array by array in the order of their names.
+SHARD_BYTES = f"{SEAL_GROUP}/shard_bytes"
+
+_REMEDY = "copy the store again, or remove it and extract it again"
+
+
+def write_seal(folder: Path, layout: Layout, attributes: dict[str, Any]) -> None:
+    """Write down what the files of a store are, and all metadata in one file.
+
+    Parameters
+    ----------
+    folder
+        The store, all shards written.
+    layout
+        Its arrays.
+    attributes
+        What its attribute of ours becomes; ``sealed`` is added.
+    """
+    group = zarr.open_group(folder, mode="r+")
+    sizes = {
+        a.name: shard_sizes(folder / a.name, layout.n_shards(a), 1 + len(a.shape))
+        for a in sorted(layout.arrays, key=lambda a: a.name)
+    }
+    group.require_group(SEAL_GROUP)
+    write_coordinate(group, SHARD_BYTES, "shard", np.concatenate([*sizes.values()]))
+    with warnings.catch_warnings():
+        # One file for all metadata, as xarray looks for; Zarr v3 is about to specify it.
+        warnings.filterwarnings("ignore", message="Consolidated metadata")
+        # The markers' folder is no part of the hierarchy, and goes.
+        warnings.filterwarnings("ignore", message=r"Object at \.progress")
+        zarr.consolidate_metadata(folder)
+    root = json.loads((folder / METADATA).read_text("utf-8"))
+    attributes["sealed"] = {
+        "arrays": {
+            a.name: {
+                "shape": [layout.length(a), *a.shape],
+                "dtype": a.dtype,
+                "shards": layout.n_shards(a),
+                "bytes": int(sizes[a.name].sum()),
+            }
+            for a in layout.arrays
+        },
+        "files": {name: sha256_of(folder / name) for name in _small_files(root, sizes)},
+    }
+    root["attributes"][ATTRIBUTE] = attributes
+    attributes["sealed"]["sha256"] = digest(root)
+    with replacing(folder / METADATA) as partial:
+        partial.write_text(json.dumps(root, indent=2), "utf-8")
+
+
+def _small_files(root: Mapping[str, Any], features: Mapping[str, Any]) -> Iterator[str]:
+    """Yield every file but the shards of features and the store's own metadata."""
+    for name, node in sorted(root["consolidated_metadata"]["metadata"].items()):
+        yield f"{name}/{METADATA}"
+        if node["node_type"] == "array" and name not in features:
+            yield f"{name}/{codec.shard_key(0, len(node['shape']))}"
+
+
+def shard_sizes(
+    folder: Path, n_shards: int, ndim: int, separator: str = codec.SEPARATOR
+) -> NDArray[np.int64]:
+    """Return the bytes of each shard of an array, -1 of one that is not there.
+
+    Parameters
+    ----------
+    folder
+        The array's.
+    n_shards, ndim
+        How many shards, and dimensions, it has.
+    separator
+        As :func:`vitfeat.store.codec.shard_key` takes it.
+    """
+    keys = (codec.shard_key(shard, ndim, separator) for shard in range(n_shards))
+    if separator == "/":  # a folder for each shard
+        return np.fromiter((_size(folder / key) for key in keys), np.int64, n_shards)
+    try:
+        with os.scandir(folder) as entries:
+            found = {entry.name: entry.stat().st_size for entry in entries}
+    except (FileNotFoundError, NotADirectoryError):
+        found = {}
+    return np.fromiter((found.get(key, -1) for key in keys), np.int64, n_shards)
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except (FileNotFoundError, NotADirectoryError):
+        return -1
+
+
+def check_seal(path: Path, root: Mapping[str, Any]) -> None:
+    """Hold the files of a store against its seal.
+
+    Parameters
+    ----------
+    path
+        The store.
+    root
+        What its own metadata file holds.
+
+    Raises
+    ------
+    StoreError
+        A file is missing, cut, or another than it was.
+    """
+    attributes = root["attributes"][ATTRIBUTE]
+    sealed = attributes["sealed"]
+    if digest(attributes["request"]) != attributes["fingerprint"]:
+        raise _altered(path)
+    if "sha256" not in sealed:
+        _check_before_version_4(path, root)
+        return
+    if digest(_without_digest(root)) != sealed["sha256"]:
+        raise _altered(path)
+    for name, expected in sealed["files"].items():
+        try:
+            content = (path / name).read_bytes()
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            raise StoreError(f"{path}: {name} is missing; {_REMEDY}") from None
+        if hashlib.sha256(content).hexdigest() != expected:
+            what = "not as it was when the store was sealed" if content else "empty"
+            raise StoreError(f"{path}: {name} is {what}; {_REMEDY}")
+    recorded = StoredArray(path, SHARD_BYTES, _metadata(root)[SHARD_BYTES])[:]
+    start = 0
+    for name, facts in sorted(sealed["arrays"].items()):
+        expected = recorded[start : start + facts["shards"]]
+        start += facts["shards"]
+        found = shard_sizes(path / name, facts["shards"], len(facts["shape"]))
+        _compare(path, name, found, expected)
+
+
+def _check_before_version_4(path: Path, root: Mapping[str, Any]) -> None:
+    """Hold a store of an earlier version against what its seal has: the bytes of each array."""
+    sealed = root["attributes"][ATTRIBUTE]["sealed"]["arrays"]
+    for name, node in _metadata(root).items():
+        if not (path / name / METADATA).is_file():
+            raise StoreError(f"{path}: {name}/{METADATA} is missing; {_REMEDY}")
+        if node["node_type"] != "array":
+            continue
+        n_shards = sealed[name]["shards"] if name in sealed else 1
+        sizes = shard_sizes(path / name, n_shards, len(node["shape"]), "/")
+        # What is not known is at least not empty.
+        _compare(path, name, sizes, np.maximum(sizes, 1))
+        if name in sealed:
+            n_bytes = int(sizes.sum()) + _size(path / name / METADATA)
+            if n_bytes != sealed[name]["bytes"]:
+                raise StoreError(
+                    f"{path}: {name} has {n_bytes:,} bytes, {sealed[name]['bytes']:,} when it was "
+                    f"sealed; {_REMEDY}"
+                )
+
+
+def _compare(path: Path, name: str, found: NDArray[np.int64], expected: NDArray[np.int64]) -> None:
+    wrong = np.flatnonzero(found != expected)
+    if not len(wrong):
+        return
+    first = int(wrong[0])
+    if found[first] < 0:
+        what = "is missing"
+    elif not found[first]:
+        what = "is empty"
+    else:
+        what = f"has {found[first]:,} bytes, {expected[first]:,} when it was sealed"
+    more = f" ({plural(len(wrong) - 1, 'more block')} like it)" if len(wrong) > 1 else ""
+    raise StoreError(f"{path}: block {first} of {name} {what}{more}; {_REMEDY}")
+
+
+def _metadata(root: Mapping[str, Any]) -> Mapping[str, Any]:
+    found: Mapping[str, Any] = root["consolidated_metadata"]["metadata"]
+    return found
+
+
+def _without_digest(root: Mapping[str, Any]) -> dict[str, Any]:
+    attributes = root["attributes"][ATTRIBUTE]
+    sealed = {k: v for k, v in attributes["sealed"].items() if k != "sha256"}
+    ours = {**attributes, "sealed": sealed}
+    return {**root, "attributes": {**root["attributes"], ATTRIBUTE: ours}}
+
+
+def _altered(path: Path) -> StoreError:
+    return StoreError(
+        f"{path}: its metadata ({METADATA}) are not as they were when the store was sealed; "
+        f"{_REMEDY}"
+    )

@@ -1,0 +1,154 @@
+"""Reading shards: the chunks that are asked for, each held against its checksum.
+
+The layout is Zarr v3's (``sharding_indexed`` with Blosc and CRC-32C inside). It is read here
+because neither implementation will do: zarrs leaves out the checksums of chunks when it reads a
+part of a shard, and zarr's own takes longer (docs/benchmarks.md). This one has no threads that a
+fork would lose.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import google_crc32c
+import numpy as np
+from numcodecs import blosc
+from numpy.typing import NDArray
+
+from vitfeat.store import codec
+
+_CRC_BYTES = 4
+
+# The CRC-32C of any bytes followed by their own CRC-32C, as of none followed by 0.
+_CRC_OF_CHECKED = google_crc32c.value(bytes(_CRC_BYTES))
+
+# Offset and length of a chunk that was never written.
+_ABSENT = np.iinfo(np.uint64).max
+
+_CODECS = ["bytes", "blosc", "crc32c"]
+
+# Threads that decode; more than that, and the disk or the memory is what takes long.
+_THREADS = 8
+
+_pool: tuple[int, ThreadPoolExecutor] | None = None
+
+
+class ChunkError(Exception):
+    """A chunk that is missing or damaged; says which, in words."""
+
+
+class ShardReader:
+    """Reads one array.
+
+    Parameters
+    ----------
+    folder
+        The array's.
+    metadata
+        What its ``zarr.json`` holds.
+    """
+
+    def __init__(self, folder: Path, metadata: Mapping[str, Any]) -> None:
+        sharding = metadata["codecs"][0]["configuration"]
+        self._folder = folder
+        self._shape: tuple[int, ...] = tuple(metadata["shape"])
+        self._dtype = np.dtype(metadata["data_type"]).newbyteorder("<")
+        self._chunk: tuple[int, ...] = tuple(sharding["chunk_shape"])
+        shard = metadata["chunk_grid"]["configuration"]["chunk_shape"]
+        self._chunks_of_a_shard = tuple(s // c for s, c in zip(shard, self._chunk, strict=True))
+        self._separator = metadata["chunk_key_encoding"]["configuration"]["separator"]
+        names = [c["name"] for c in sharding["codecs"]]
+        if names != _CODECS or sharding.get("index_location", "end") != "end":
+            raise ValueError(f"codecs {', '.join(names)} are not those of a store")
+
+    def read(self, index: Sequence[slice]) -> NDArray[Any]:
+        """Read a run of every dimension.
+
+        Parameters
+        ----------
+        index
+            Start and stop along each, within the array and not empty.
+
+        Raises
+        ------
+        ChunkError
+            A chunk is missing or damaged.
+        OSError
+            A file cannot be read.
+        """
+        out = np.empty([one.stop - one.start for one in index], self._dtype)
+        tasks = list(self._tasks(index, out))
+        # A thread of the pool even for one: on the main thread Blosc starts threads of its own.
+        for _ in _executor().map(self._decode, tasks):
+            pass
+        return out
+
+    def _tasks(
+        self, index: Sequence[slice], out: NDArray[Any]
+    ) -> Iterator[tuple[int, int, int, NDArray[Any], tuple[slice, ...]]]:
+        """Yield for each chunk: shard, offset, length, where it goes, what of it is meant."""
+        numbers = [
+            range(one.start // chunk, -(-one.stop // chunk))
+            for one, chunk in zip(index, self._chunk, strict=True)
+        ]
+        step = self._chunks_of_a_shard[0]
+        for shard, along_rows in itertools.groupby(numbers[0], lambda number: number // step):
+            table = self._table(shard)
+            for place in itertools.product(along_rows, *numbers[1:]):
+                offset, length = (int(n) for n in table[(place[0] % step, *place[1:])])
+                if length == _ABSENT:
+                    raise ChunkError(f"a chunk of block {shard} is missing")
+                targets, sources = [], []
+                for one, number, chunk in zip(index, place, self._chunk, strict=True):
+                    start, stop = number * chunk, (number + 1) * chunk
+                    first, last = max(one.start, start), min(one.stop, stop)
+                    targets.append(slice(first - one.start, last - one.start))
+                    sources.append(slice(first - start, last - start))
+                yield shard, offset, length, out[tuple(targets)], tuple(sources)
+
+    def _decode(self, task: tuple[int, int, int, NDArray[Any], tuple[slice, ...]]) -> None:
+        shard, offset, length, target, source = task
+        content = _checked(self._bytes(shard, offset, length), f"a chunk of block {shard}")
+        values = np.frombuffer(blosc.decompress(content), self._dtype).reshape(self._chunk)
+        target[...] = values[source]
+
+    def _table(self, shard: int) -> NDArray[np.uint64]:
+        """Return offset and length of each chunk, which stand at the shard's end."""
+        n_bytes = 16 * prod(self._chunks_of_a_shard) + _CRC_BYTES
+        content = _checked(self._bytes(shard, -n_bytes, n_bytes), f"the index of block {shard}")
+        return np.frombuffer(content, "<u8").reshape(*self._chunks_of_a_shard, 2)
+
+    def _bytes(self, shard: int, offset: int, length: int) -> bytes:
+        key = codec.shard_key(shard, len(self._shape), self._separator)
+        try:
+            file = os.open(self._folder / key, os.O_RDONLY)
+        except (FileNotFoundError, NotADirectoryError):
+            raise ChunkError(f"block {shard} is missing") from None
+        try:
+            if offset < 0:
+                offset = max(0, os.fstat(file).st_size + offset)
+            return os.pread(file, length, offset)
+        finally:
+            os.close(file)
+
+
+def _checked(content: bytes, what: str) -> memoryview:
+    """Return what stands before a checksum, if that is right."""
+    if len(content) <= _CRC_BYTES or google_crc32c.value(content) != _CRC_OF_CHECKED:
+        raise ChunkError(f"the checksum of {what} is wrong")
+    return memoryview(content)[:-_CRC_BYTES]
+
+
+def _executor() -> ThreadPoolExecutor:
+    """Return this process's threads: a fork leaves none."""
+    global _pool
+    if _pool is None or _pool[0] != os.getpid():
+        threads = min(_THREADS, os.cpu_count() or 1)
+        _pool = os.getpid(), ThreadPoolExecutor(threads, thread_name_prefix="vitfeat-shards")
+    return _pool[1]

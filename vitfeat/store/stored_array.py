@@ -1,0 +1,241 @@
+"""One array of a store: indexed as NumPy's are, decoded when it is, and never read silently wrong.
+
+Whatever is wrong with the files becomes a :class:`StoreError` here, for every reader.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from math import prod
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from vitfeat.errors import StoreError
+from vitfeat.store.shards import ChunkError, ShardReader
+
+if TYPE_CHECKING:
+    from types import EllipsisType
+
+Picks = NDArray[np.intp]
+
+One = int | slice | str | Sequence[int] | Sequence[bool] | Sequence[str] | NDArray[Any]
+"""What one dimension is indexed by."""
+
+# Entries are picked out of the run that they are in, if it is at most so many times longer.
+_SPARSE = 2
+
+_REMEDY = "remove the store and extract it again"
+_TRY_AGAIN = "look after the disk and its permissions, then try again"
+
+
+class UnreadableError(StoreError):
+    """Some of an array that cannot be read.
+
+    Attributes
+    ----------
+    reason
+        Why, in words.
+    """
+
+    def __init__(self, where: str, reason: str, remedy: str) -> None:
+        super().__init__(f"{where} {reason}; {remedy}")
+        self.reason = reason
+
+
+class StoredArray:
+    """One array of a store, read when it is indexed.
+
+    Each dimension takes a number, a slice, or a list or mask of its own, as h5py's and xarray's
+    do; the first takes image ids too: ``store["cls"]["cat.jpg", -1]``. Only the chunks that hold
+    what is asked are decoded.
+
+    Attributes
+    ----------
+    path, name
+        The store, and the array in it.
+    dims, shape, dtype
+        Names and sizes of its dimensions, and its element type.
+    chunks
+        What is decoded at once.
+    shards
+        What is in one file.
+    description, tap
+        What it holds, in words, and the tap that it belongs to; empty for coordinates.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        name: str,
+        metadata: Mapping[str, Any],
+        entries_of: Callable[[str, str], int | Picks] | None = None,
+    ) -> None:
+        self.path = path
+        self.name = name
+        self.dims: tuple[str, ...] = tuple(metadata["dimension_names"])
+        self.shape: tuple[int, ...] = tuple(metadata["shape"])
+        kind = metadata["data_type"]
+        self.dtype: np.dtype[Any] = np.dtype("T" if kind == "string" else kind)
+        self.shards: tuple[int, ...] = tuple(metadata["chunk_grid"]["configuration"]["chunk_shape"])
+        inner = metadata["codecs"][0].get("configuration", {}).get("chunk_shape", self.shards)
+        self.chunks: tuple[int, ...] = tuple(inner)
+        self.description = str(metadata["attributes"].get("description", ""))
+        self.tap = str(metadata["attributes"].get("tap", ""))
+        self._metadata = metadata
+        self._entries_of = entries_of
+        sharded = metadata["codecs"][0]["name"] == "sharding_indexed"
+        self._shards = ShardReader(path / name, metadata) if sharded else None
+
+    def __repr__(self) -> str:
+        sizes = ", ".join(f"{d} {n}" for d, n in zip(self.dims, self.shape, strict=True))
+        return f"<StoredArray {self.name}: {self.dtype} ({sizes}) of {self.path}>"
+
+    @property
+    def ndim(self) -> int:
+        """Number of dimensions."""
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all elements, uncompressed."""
+        return self.size * self.dtype.itemsize
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
+        if copy is False:
+            raise ValueError(f"{self.name} is on disk: reading it makes an array")
+        return np.asarray(self[:], dtype=dtype)
+
+    def __getitem__(self, index: One | EllipsisType | tuple[One | EllipsisType, ...]) -> Any:
+        """Read some of the array.
+
+        Raises
+        ------
+        IndexError
+            It has no such place.
+        StoreError
+            There is no such image, or a file is damaged or missing.
+        """
+        return self._read(self._resolve(index))
+
+    def _resolve(self, index: Any) -> list[int | slice | Picks]:
+        """Return what each dimension is indexed by: a number, a run, or numbers in any order."""
+        given = list(index) if isinstance(index, tuple) else [index]
+        if (gaps := sum(one is Ellipsis for one in given)) > 1:
+            raise IndexError(f"{self.name}: more than one ellipsis")
+        if gaps:
+            at = next(i for i, one in enumerate(given) if one is Ellipsis)
+            given[at : at + 1] = [slice(None)] * (self.ndim - len(given) + 1)
+        if len(given) > self.ndim:
+            raise IndexError(f"{self.name}: {len(given)} indices for {', '.join(self.dims)}")
+        given += [slice(None)] * (self.ndim - len(given))
+        return [self._resolve_one(axis, one) for axis, one in enumerate(given)]
+
+    def _resolve_one(self, axis: int, one: Any) -> int | slice | Picks:
+        n = self.shape[axis]
+        if isinstance(one, slice):
+            start, stop, step = one.indices(n)
+            if step == 1:
+                return slice(start, max(start, stop))
+            return np.arange(start, stop, step)
+        if isinstance(one, str):
+            return self._named(axis, one)
+        if isinstance(one, list | tuple) and one and all(isinstance(name, str) for name in one):
+            return np.concatenate([np.atleast_1d(self._named(axis, name)) for name in one])
+        picks = np.asarray(one)
+        where = f"{self.name}: dimension {self.dims[axis]}"
+        if picks.dtype == bool and picks.ndim == 1:
+            if len(picks) != n:
+                raise IndexError(f"{where} has {n} entries, the mask {len(picks)}")
+            return np.flatnonzero(picks)
+        if picks.ndim > 1 or (picks.size and picks.dtype.kind not in "iu"):
+            raise IndexError(f"{where} takes a number, a slice, or a list or mask of its own")
+        if picks.size and not (picks.min() >= -n and picks.max() < n):
+            raise IndexError(f"{where} has {n} entries: no {one}")
+        picks = np.asarray(picks, dtype=np.intp)
+        return operator.index(picks.item()) % n if picks.ndim == 0 else picks % max(n, 1)
+
+    def _named(self, axis: int, image: str) -> int | Picks:
+        if axis or self._entries_of is None:
+            raise IndexError(
+                f"{self.name}: dimension {self.dims[axis]} has no entry by name; numbers and "
+                "slices choose, or store.sel(image=..., layer=...)"
+            )
+        return self._entries_of(self.name, image)
+
+    def _read(self, index: list[int | slice | Picks]) -> Any:
+        """Read runs, and pick out of them what is asked."""
+        for axis, picks in enumerate(index):
+            if not isinstance(picks, np.ndarray):
+                continue
+            if not len(picks):
+                index[axis] = slice(0, 0)
+                return self._read(index)
+            unique, back = np.unique(picks, return_inverse=True)
+            place = axis - sum(isinstance(one, int) for one in index[:axis])
+            pieces = []
+            for run in _runs(unique, self.chunks[axis]):
+                first, last = int(run[0]), int(run[-1]) + 1
+                piece = self._read([*index[:axis], slice(first, last), *index[axis + 1 :]])
+                whole = last - first == len(run)
+                pieces.append(piece if whole else piece.take(run - first, axis=place))
+            values = pieces[0] if len(pieces) == 1 else np.concatenate(pieces, axis=place)
+            in_order = len(unique) == len(picks) and bool((np.diff(back) == 1).all())
+            return values if in_order else values.take(back, axis=place)
+        return self._decode(cast("list[int | slice]", index))
+
+    def _decode(self, index: Sequence[int | slice]) -> Any:
+        runs = [slice(one, one + 1) if isinstance(one, int) else one for one in index]
+        shape = [run.stop - run.start for run in runs]
+        try:
+            if self._shards is None:
+                values = self._whole[tuple(runs)]
+            else:
+                values = self._shards.read(runs) if all(shape) else np.empty(shape, self.dtype)
+        except ChunkError as error:
+            raise self._unreadable(runs[0], f"cannot be decoded ({error})") from error
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise self._unreadable(runs[0], f"cannot be read ({reason})", _TRY_AGAIN) from error
+        return values[tuple(0 if isinstance(one, int) else slice(None) for one in index)]
+
+    @cached_property
+    def _whole(self) -> NDArray[Any]:
+        """All of a coordinate."""
+        # Here and not above: most arrays are read without Zarr.
+        import zarr
+        from zarr.storage import LocalStore, StorePath
+
+        where = StorePath(LocalStore(self.path, read_only=True), self.name)
+        try:
+            return np.asarray(zarr.Array.from_dict(where, dict(self._metadata))[:])
+        except OSError:
+            raise
+        except Exception as error:  # each codec raises its own class
+            raise ChunkError(next(iter(str(error).splitlines()), type(error).__name__)) from error
+
+    def _unreadable(self, rows: slice, reason: str, remedy: str = _REMEDY) -> UnreadableError:
+        noun = "images" if self.dims[0] == "image" else "entries"
+        where = f"{self.path}: {noun} {rows.start} to {rows.stop - 1} of {self.name}"
+        return UnreadableError(where, reason, remedy)
+
+
+def _runs(unique: Picks, chunk: int) -> list[Picks]:
+    """Cut ascending numbers into runs that are read at once, each of chunks that hold some."""
+    if chunk > 1 and unique[-1] - unique[0] < _SPARSE * len(unique):
+        # A run is read many times faster than entries of it.
+        return [unique]
+    apart = (np.diff(unique) > 1) & (np.diff(unique // chunk) > 0)
+    return np.split(unique, np.flatnonzero(apart) + 1)
