@@ -32,6 +32,7 @@ TINY = {
     "name": "vit_tiny_patch16_224",
     "image_size": 32,
     "args": {"depth": 2, "embed_dim": 48, "num_heads": 3},
+    "normalisation": "half",
 }
 
 
@@ -191,6 +192,28 @@ def test_a_checkpoint_that_does_not_fit(photos: Path, fails: Callable[..., str])
     assert "missing (blocks.1.attn.qkv.weight)" in line
     assert "unexpected (blocks.7.extra)" in line
     assert not (photos.parent / "tiny.zarr").exists()
+
+
+def test_a_checkpoint_of_which_nobody_tells_the_normalisation(
+    photos: Path, fails: Callable[..., str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Row 8: the library's default used to be taken without a word; what is taken is said twice."""
+    index(photos)
+    weights = photos.parent / "own.safetensors"
+    save_file(load_backbone(ModelEntry.from_mapping("tiny", TINY)).module.state_dict(), weights)
+    asked = {"checkpoint": str(weights), "normalisation": None}
+    assert "set catalog.tiny.normalisation to" in fails(*extract(photos, **asked))
+    assert not (photos.parent / "tiny.zarr").exists()
+    assert run(extract(photos, **asked, family="dino")) == 0
+    told = "mean 0.485, 0.456, 0.406; std 0.229, 0.224, 0.225; told by the family dino"
+    found = capsys.readouterr()
+    assert f"images are normalised: {told}" in found.out + found.err
+    assert run(["info", photos.parent / "tiny.zarr"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert f"normalised   {told}" in lines
+    assert any(
+        line.startswith("note         tiny: 30 tensors under timm's names") for line in lines
+    )
 
 
 def test_a_store_from_other_settings_under_the_same_path(

@@ -275,3 +275,38 @@ def test_user_entries_come_before_the_catalogue(
     }
     model = parse_config(default_config, schema).model("demo-dino")
     assert (model.source, model.label) == ("timm", "Mine")
+
+
+@pytest.mark.parametrize(
+    ("entry", "words"),
+    [
+        ({"source": "timm", "name": "vit_smal_patch16_224"}, "did you mean 'vit_small_patch16_2"),
+        ({"source": "timm", "name": "swin_tiny_patch4_window7_224"}, "is no plain ViT"),
+        ({"source": "timm", "name": "vit_small_patch16_224", "image_size": 225}, "take 224 or 240"),
+        (
+            {"source": "checkpoint", "name": "vit_small_patch16_224", "checkpoint": "no/w.pth"},
+            r"catalog\.mine\.checkpoint: no checkpoint file no/w\.pth",
+        ),
+    ],
+)
+def test_models_are_checked_with_the_config(
+    default_config: dict[str, Any], schema: dict[str, Any], entry: dict[str, Any], words: str
+) -> None:
+    """Row 30; tests/models/test_entry_checks.py has the rest."""
+    default_config["catalog"]["mine"] = entry
+    parse_config(default_config, schema)  # not among the models
+    default_config["models"] = ["mine"]
+    with pytest.raises(ConfigError, match=words):
+        parse_config(default_config, schema)
+
+
+def test_what_only_a_weight_file_can_tell_is_remarked(
+    default_config: dict[str, Any], schema: dict[str, Any]
+) -> None:
+    entry = {"source": "timm", "name": "vit_small_patch16_224", "weights": "me/mine"}
+    default_config["catalog"]["mine"] = entry
+    assert parse_config(default_config, schema).remarks == ()
+    default_config["models"] = ["demo-dino", "mine"]
+    (remark,) = parse_config(default_config, schema).remarks
+    assert "model mine: " in remark
+    assert "catalog.mine.normalisation" in remark

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -139,3 +140,54 @@ def test_an_error_is_written_where_it_is_read(
     assert re.findall("no such thing|neither", said) == (
         ["neither"] if shown_from_logs else ["no such thing", "neither"]
     )
+
+
+def _extraction(
+    images: int, threads: int, batch: int, *, decode: float, push: float, workers: int, start: float
+) -> list[tuple[float, int]]:
+    """Return when an extraction reports how many images.
+
+    Decoding takes `decode` seconds an image in each of the workers, or between the batches
+    without; a thread pushes four images in four times `push` seconds; `start` is what the first
+    of them take longer.
+    """
+    now, decoded, reports = 0.0, start, [(0.0, 0)]
+    for first in range(0, images, batch):
+        size = min(batch, images - first)
+        decoded += size * decode / max(1, workers)
+        now = max(now, decoded) if workers else now + size * decode
+        for done in range(0, size, 4 * threads):
+            now += 4 * push + (start if not first and not done else 0)
+            reports.append((now, min(4 * threads, size - done)))
+    return reports
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        {"images": 55, "threads": 2, "decode": 0.05, "push": 0.5, "workers": 1, "start": 20.0},
+        {"images": 599, "threads": 1, "decode": 0.001, "push": 0.01, "workers": 0, "start": 1.5},
+        {"images": 50_000, "threads": 8, "decode": 0.02, "push": 0.3, "workers": 2, "start": 8.0},
+        # The disk, or the decoding, is what takes the time.
+        {"images": 5_000, "threads": 8, "decode": 0.1, "push": 0.01, "workers": 2, "start": 5.0},
+        {"images": 5_000, "threads": 2, "decode": 0.1, "push": 0.02, "workers": 0, "start": 0.0},
+    ],
+)
+def test_the_first_time_left_is_right_within_a_factor_of_two(
+    clock: FakeClock, kind: dict[str, Any]
+) -> None:
+    reports = _extraction(**kind, batch=32)
+    counter = ProgressCounter(kind["images"], clock)
+    begin, end = clock.now, reports[-1][0]
+    said = []
+    for at, n in reports:
+        clock.now = begin + at
+        progress = counter.add(n)
+        if counter.line_is_due():
+            assert progress.seconds_left is not None
+            said.append((progress.seconds_left, end - at))
+    (first, right), *others = said
+    assert right / 2 <= first <= right * 2
+    # Afterwards it comes nearer.
+    for left, right in others[1:]:
+        assert abs(left - right) <= max(0.2 * right, 4.0)

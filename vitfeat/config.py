@@ -24,6 +24,7 @@ from vitfeat.data.views.settings import ViewSettings
 from vitfeat.demo import datasets as demo
 from vitfeat.errors import ConfigError
 from vitfeat.models.entry import ModelEntry, find_entry, read_catalog
+from vitfeat.models.entry_checks import check_entry
 from vitfeat.settings import KINDS, OWN_PASS, Analyses, CkaSettings, Limit, Taps, sources
 from vitfeat.text import nearest
 
@@ -48,6 +49,8 @@ class Config:
         What is computed from the stores.
     sets
         Named choices of models that figures are drawn of, beside that of all models.
+    remarks
+        What only the jobs can tell, a line each for people.
     """
 
     results: Path
@@ -57,6 +60,7 @@ class Config:
     extraction: dict[str, Any]
     analyses: Analyses
     sets: dict[str, tuple[str, ...]]
+    remarks: tuple[str, ...] = ()
 
     @property
     def cka(self) -> CkaSettings | None:
@@ -115,8 +119,8 @@ NEEDS_ANNOTATIONS: Mapping[str, str] = {
     "keypoints": "points",
 }
 
-# Layouts whose images never have labels; a list may or may not.
-_UNLABELLED = {"flat", "coco", "revisited"}
+UNLABELLED = frozenset({"flat", "coco", "revisited"})
+"""Layouts whose images never have labels; those of a list may or may not."""
 
 
 def parse_config(raw: Mapping[str, Any], schema: Mapping[str, Any]) -> Config:
@@ -162,6 +166,7 @@ def parse_config(raw: Mapping[str, Any], schema: Mapping[str, Any]) -> Config:
             }
         ),
         sets=_sets(config["figures"]["sets"], [m.id for m in models]),
+        remarks=tuple(line for model in models for line in check_entry(model)),
     )
     check_views(checked)
     return checked
@@ -294,8 +299,8 @@ def _check_datasets(
                 f"`datasets` has: {', '.join(datasets)}"
             )
         layout = datasets[name].layout
-        if analysis in NEEDS_LABELS and layout in _UNLABELLED:
-            labelled = [n for n, s in datasets.items() if s.layout not in _UNLABELLED]
+        if analysis in NEEDS_LABELS and layout in UNLABELLED:
+            labelled = [n for n, s in datasets.items() if s.layout not in UNLABELLED]
             raise ConfigError(
                 f"{where}: {analysis} needs a label for every image, and the layout {layout!r} of "
                 f"dataset {name!r} has none; datasets with labels: {', '.join(labelled) or 'none'}"

@@ -14,8 +14,9 @@ Clock = Callable[[], float]
 
 # The rate is that of this many last seconds: a slow start and a faster disk are forgotten.
 _WINDOW = 60.0
-# Before a rate is said, batches of this many seconds have been seen.
-_FIRST_LINE = 1.0
+# The first line comes after as many seconds as the start took, within these bounds: what was
+# decoded meanwhile is pushed at once and makes a rate of its own.
+_FIRST_LINE = (1.0, 5.0)
 # A log file gets lines at growing distances, up to this many seconds.
 _BETWEEN_LINES = 15.0
 
@@ -70,18 +71,22 @@ class ProgressCounter:
         self._done = 0
         self._reports = 0
         self._points: deque[tuple[float, int]] = deque()
-        self._started = self._last_line = 0.0
+        self._pause = 0.0
+        self._last_line = 0.0
 
     def add(self, n: int) -> Progress:
         """Count images that are done."""
         self._done += n
         self._reports += 1
-        if self._reports == 1:
-            return self.now()
         now = self._clock()
+        if self._reports == 1:
+            self._last_line = now
+            return self.now()
         self._points.append((now, self._done))
         if self._reports == 2:
-            self._started = self._last_line = now
+            low, high = _FIRST_LINE
+            self._pause = min(max(now - self._last_line, low), high)
+            self._last_line = now
         while len(self._points) > 2 and now - self._points[1][0] >= _WINDOW:
             self._points.popleft()
         return self.now()
@@ -99,8 +104,7 @@ class ProgressCounter:
         if len(self._points) < 2:
             return False
         now = self._points[-1][0]
-        said_for = self._last_line - self._started
-        if now - self._last_line < min(max(said_for, _FIRST_LINE), _BETWEEN_LINES):
+        if now - self._last_line < self._pause:
             return False
-        self._last_line = now
+        self._last_line, self._pause = now, min(2 * self._pause, _BETWEEN_LINES)
         return True

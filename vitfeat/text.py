@@ -38,3 +38,9 @@ def duration(seconds: float) -> str:
     if seconds < 90 * 60:
         return f"{seconds / 60:.0f} min"
     return f"{seconds / 3600:.1f} h"
+
+
+def normalisation(mean: Iterable[float], std: Iterable[float], told_by: str) -> str:
+    """Return how images are normalised, and who says so where that is known."""
+    means, stds = (", ".join(f"{v:.4g}" for v in values) for values in (mean, std))
+    return f"mean {means}; std {stds}" + (f"; told by {told_by}" if told_by else "")

@@ -59,11 +59,13 @@ def test_heic_beside_other_images_is_counted_by_itself(tree: MakeTree) -> None:
 @needs_none
 def test_heic_under_another_name_or_in_a_list_names_the_package(tree: MakeTree) -> None:
     root = tree("a.png", contents={"IMG_1.jpg": HEIC, "b.heic": HEIC})
-    said = r"a HEIC image, which is read by the package pillow-heif \(pip install pillow-heif\)"
-    with pytest.raises(DataError, match=rf"IMG_1\.jpg: {said}"):
+    said = (
+        r"in the format HEIC, which is read by the package pillow-heif \(pip install pillow-heif\)"
+    )
+    with pytest.raises(DataError, match=rf"IMG_1\.jpg: .*{said}"):
         index_of(root)
     (root.parent / "list.txt").write_text("b.heic\n")
-    with pytest.raises(DataError, match=rf"b\.heic: {said}"):
+    with pytest.raises(DataError, match=rf"b\.heic: .*{said}"):
         index_of(root, "list", list=root.parent / "list.txt")
     skipped = index_of(root, on_error="skip").skipped
     assert [name for name, _ in skipped] == ["IMG_1.jpg"]
@@ -74,7 +76,9 @@ def test_avif_that_this_pillow_does_not_read(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(images, "_formats", lambda: ("PNG",))
     assert reader_of(".AVIF") == "Pillow 11.3 or later"
     assert (reader_of(".png"), reader_of(".mov"), reader_of("")) == (None, None, None)
-    with pytest.raises(DataError, match=r"x: a AVIF image, which is read by Pillow 11\.3 or later"):
+    with pytest.raises(
+        DataError, match=r"x: .* format AVIF, which is read by Pillow 11\.3 or later"
+    ):
         facts_of(AVIF, "x")
 
 

@@ -235,14 +235,14 @@ def test_image_and_mask_of_one_name(tree: MakeTree, other: str) -> None:
 def test_of_images_of_one_name_the_photograph_is_used_with_skip(
     tree: MakeTree, layout: str
 ) -> None:
-    names = ["x/IMG_1.webp", "x/IMG_1.jpg", "x/IMG_2.bmp", "x/IMG_2.JPG", "x/IMG_3.png", "x/a.gif"]
+    names = ["x/IMG_1.webp", "x/IMG_1.jpg", "x/IMG_2.BMP", "x/IMG_2.JPG", "x/IMG_3.png", "x/a.gif"]
     root = tree(*names, "x/a.PNG", "x/a.png", "y/IMG_1.png")
     log: list[str] = []
     index = index_of(root, layout, log, on_error="skip")
     assert index.image_id == ["x/IMG_1.jpg", "x/IMG_2.JPG", "x/IMG_3.png", "x/a.PNG", "y/IMG_1.png"]
     assert index.skipped == [
         ("x/IMG_1.webp", "IMG_1.jpg is used, of the same name (its mask, or a copy?)"),
-        ("x/IMG_2.bmp", "IMG_2.JPG is used, of the same name (its mask, or a copy?)"),
+        ("x/IMG_2.BMP", "IMG_2.JPG is used, of the same name (its mask, or a copy?)"),
         ("x/a.gif", "a.PNG is used, of the same name (its mask, or a copy?)"),
         ("x/a.png", "a.PNG is used, of the same name (its mask, or a copy?)"),
     ]

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from tests.data.pictures import MakeTree, encode, noise
+from vitfeat.cli import main
 from vitfeat.data.companions import RelevanceRow
 from vitfeat.data.folders import Tally
 from vitfeat.data.index import Index, build_index
@@ -117,6 +118,13 @@ def test_a_box_of_an_image_that_exif_turns_is_refused(dataset: Any) -> None:
     for name in ("q_2", "b_1"):
         (spec.root / f"jpg/{name}.jpg").write_bytes(encode(noise(7), "JPEG", exif=exif))
     assert indexed(whole).orientation.tolist() == [1, 1, 1, 3, 1, 3, 1]
+    settings = ["p", "--layout", "revisited", "--root", str(spec.root), "--orientation", "exif"]
+    settings += ["--query-crop", "whole"]
+    index, out = spec.root.parent / "p.csv", spec.root.parent / "relevance" / "p.csv"
+    assert main(["index", *settings, "--out", str(index)]) == 0
+    assert main(["annotations", *settings, "--index", str(index), "--out", str(out)]) == 0
+    # Nothing in it has a place in an image that could be of the other orientation.
+    assert out.with_name("p.notes.txt").read_text() == ""
 
 
 @pytest.mark.parametrize("protocol", range(6))

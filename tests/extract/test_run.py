@@ -240,6 +240,15 @@ def test_workers_do_not_change_a_byte(
     _same_files(tmp_path / "m.zarr", whole)
 
 
+def test_images_are_counted_as_they_are_pushed(extracting: Extract, tmp_path: Path) -> None:
+    """First those that an interrupted store holds, then what all threads have done together."""
+    done: list[int] = []
+    extracting(tmp_path / "m.zarr", replace(ALL, batch_size=100), on_images=done.append)
+    assert done[0] == 0
+    assert sum(done) == N_IMAGES
+    assert max(done) <= 8
+
+
 @pytest.mark.parametrize("batch_size", [1, 3, 8, 16, 17, 100])
 def test_batch_sizes_change_no_more_than_rounding(
     extracting: Extract, whole: Path, images: Tensor, tmp_path: Path, batch_size: int
@@ -324,7 +333,7 @@ def test_a_written_block_is_not_written_again(
     batches: list[int] = []
 
     def stop(count: int) -> None:
-        batches.append(count)
+        batches.extend([count] if count else [])
         if len(batches) == 2:  # the first block is the writer's by then
             raise _Stop
 
@@ -383,9 +392,10 @@ def test_settings_of_the_process_are_put_back(extracting: Extract, tmp_path: Pat
     try:
         for number, stop in enumerate((False, True)):
 
-            def on_images(_: int, stop: bool = stop) -> None:
-                assert torch.get_float32_matmul_precision() == "highest"
-                if stop:
+            def on_images(count: int, stop: bool = stop) -> None:
+                if count:
+                    assert torch.get_float32_matmul_precision() == "highest"
+                if count and stop:
                     raise _Stop
 
             try:
@@ -415,8 +425,9 @@ def test_a_store_of_other_settings_is_refused_and_replaced(
         extracting(out)
     assert files(out) == old
 
-    def stop(_: int) -> None:
-        raise _Stop
+    def stop(count: int) -> None:
+        if count:
+            raise _Stop
 
     with pytest.raises(_Stop):
         extracting(out, replace(ALL, replace=True), on_images=stop)

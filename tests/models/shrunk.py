@@ -40,6 +40,8 @@ def timm_entry(kind: str = "plain", **changes: Any) -> ModelEntry:
         "name": name,
         "args": _SMALL,
         "image_size": image_size,
+        # Of a file of weights nobody else says it.
+        "normalisation": "half" if changes.get("checkpoint") else None,
         **changes,
     }
     return ModelEntry(**fields)

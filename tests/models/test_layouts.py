@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from vitfeat.errors import ModelError
-from vitfeat.models.layouts import find_network, to_timm_names
+from vitfeat.models.layouts import find_network
+from vitfeat.models.timm_names import to_timm_names
 
 PATCH = "patch_embed.proj.weight"
 HF_PATCH = "embeddings.patch_embeddings.projection.weight"

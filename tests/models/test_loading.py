@@ -189,7 +189,7 @@ def test_a_key_a_prefix_and_what_is_no_backbone(
     assert loaded.weights_sha256() == trained.weights_sha256()
 
 
-def test_the_log_says_what_was_left_out_renamed_and_interpolated(
+def test_notes_say_what_was_left_out_renamed_and_interpolated(
     weights: dict[str, Tensor], tmp_path: Path
 ) -> None:
     content = {
@@ -198,9 +198,8 @@ def test_the_log_says_what_was_left_out_renamed_and_interpolated(
     }
     content["teacher"]["head.mlp.0.weight"] = torch.zeros(3, 3)
     path = _saved(tmp_path / "w.pth", content)
-    lines: list[str] = []
-    load_backbone(timm_entry(checkpoint=path, image_size=96, family="dino"), log=lines.append)
-    assert lines == [
+    backbone = load_backbone(timm_entry(checkpoint=path, image_size=96, family="dino"))
+    assert backbone.notes == [
         "small-plain: 30 tensors under timm's names at teacher backbone., 0 renamed",
         "small-plain: left out, no part of the backbone: head.mlp (1), student (1)",
         "small-plain: interpolated: pos_embed 4 x 4 -> 6 x 6 (dino)",

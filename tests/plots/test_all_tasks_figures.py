@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from matplotlib.collections import LineCollection, PathCollection
 from matplotlib.patches import Rectangle
 from matplotlib.text import Annotation
 
-from tests.plots.canvas import assert_readable, axes_named, lines, shown_texts, words
+from tests.plots.canvas import assert_readable, axes_named, laid_out, lines, shown_texts, words
 from tests.plots.made_tables import DEMO, PAPER, Made, models
 from tests.plots.made_tasks import task_rows
 from vitfeat.analysis.rows import TaskRow
@@ -183,6 +184,19 @@ def test_dots_stand_at_the_depth_of_the_best_layer_and_a_bar_at_their_median() -
         ]
         at = (bar.get_xdata()[0] - left) / (right - left)
         assert at == pytest.approx(np.median(trained))
+
+
+@pytest.mark.parametrize("made", [DEMO, PAPER])
+def test_numbers_below_columns_do_not_run_together(made: Sequence[Made]) -> None:
+    """Between the 1 of a column and the 0 of the next is room for two digits more."""
+    figure = all_tasks.depths_figure(all_tasks.headlines(all_rows(made), models(made)))
+    renderer = laid_out(figure)
+    numbers = [t for t in shown_texts(figure) if t.get_text() in ("0", "1")]
+    boxes = sorted((t.get_window_extent(renderer) for t in numbers), key=lambda box: box.x0)
+    assert len(boxes) >= 2
+    assert len(boxes) % 2 == 0
+    for left, right in pairwise(boxes):
+        assert right.x0 - left.x1 > 2 * left.width
 
 
 def test_headlines_by_layer_are_those_of_the_tables() -> None:

@@ -302,6 +302,51 @@ def test_too_few_models_are_said(draw: Draw, said: str) -> None:
     assert words(figure).count(said) == 2
 
 
+@pytest.mark.parametrize(
+    ("measure", "said"),
+    [
+        (
+            "svcca",
+            "SVCCA, 99 % of variance: no value (nan) where two layers together have that variance "
+            "in more directions than 1,234 images can tell apart",
+        ),
+        ("rsa", "RSA: no value (nan) where features do not tell images apart"),
+    ],
+)
+def test_the_matrices_say_why_there_are_no_values(measure: str, said: str) -> None:
+    """A measure that is NaN for every pair, as SVCCA of few images."""
+    given = [r._replace(value=np.nan) if r.measure == measure else r for r in rows("abcd", NAMES)]
+    figure = measure_matrices(compared("digits", given), MODELS)
+    assert said in words(figure)
+    assert words(figure).count("no value (nan) where") == 1
+    assert_nothing_is_cut_and_no_texts_overlap(figure)
+    whole = measure_matrices(compared("digits", rows("abcd", NAMES)), MODELS)
+    assert "no value" not in words(whole)
+
+
+def test_maps_that_are_not_faithful_carry_a_warning() -> None:
+    """Models that are all equally far from one another have no faithful map on a plane."""
+    models = many(9)
+    ids = [model.id for model in models]
+    alike = [r._replace(value=1.0 if r.model_a == r.model_b else 0.1) for r in rows(ids)]
+    lost = compared("digits", alike)
+    # On a line from 0 to 1 everything is as drawn.
+    place = {name: at / 8 for at, name in enumerate(ids)}
+    straight = [
+        r._replace(value=1 - (place[r.model_a] - place[r.model_b]) ** 2 / 2, tokens="spatial")
+        for r in rows(ids, made_from_a="spatial", made_from_b="spatial")
+    ]
+    figure = model_maps([*lost, *compared("digits", straight)], models)
+    said = words(figure)
+    assert said.count("not faithful") == 1
+    assert "stress above 0.2" in said
+    assert "read the matrix of CKA instead (CLS token of digits)" in said
+    assert_readable(figure)
+    (warned,) = (t for t in axes_named(figure, "digits/cls").texts if "not faith" in t.get_text())
+    assert warned.get_visible()
+    assert "stress above" not in words(model_maps(compared("digits", straight), models))
+
+
 def test_rows_become_last_layers() -> None:
     given = [
         row("a", "b", layer_a=i, layer_b=j, value=i + j / 10) for i in (0, 5, 2) for j in (7, 1)

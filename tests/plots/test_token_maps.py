@@ -165,9 +165,14 @@ def test_deviation_over_classes_is_on_one_scale() -> None:
 
 def test_without_two_classes_the_figure_says_so() -> None:
     figure = class_deviation(made_maps(Tokens((2, 3)), classes=1), MODEL)
-    assert "fewer than two classes" in words(figure)
     assert "digits" in words(figure)
     assert_readable(figure)
+    # In the place of the maps, and not as a note above nothing.
+    (ax,) = figure.axes
+    assert [t.get_text() for t in ax.texts] == [
+        "The images have fewer than two classes: there is no deviation."
+    ]
+    assert ax.get_window_extent().height > 0.3 * figure.bbox.height
 
 
 @pytest.mark.parametrize(

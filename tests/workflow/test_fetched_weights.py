@@ -28,6 +28,7 @@ ENTRY: dict[str, Any] = {
     "name": "vit_tiny_patch16_224",
     "args": {"depth": 2, "embed_dim": 48, "num_heads": 3, "patch_size": 8},
     "image_size": 32,
+    "normalisation": "half",
 }
 
 

@@ -101,3 +101,18 @@ def test_ids_with_braces_and_spaces(root: Path, tmp_path: Path, photos: Path) ->
     # The store does not depend on the order.
     settings["images"] = ids[::-1]
     assert workflow.planned() == {"attention_maps": 1, "all": 1}
+
+
+@pytest.mark.parametrize(("layouts", "drawn"), [(["flat"], False), (["flat", "folder"], True)])
+def test_classes_are_compared_only_where_some_dataset_may_have_them(
+    root: Path, tmp_path: Path, photos: Path, layouts: list[str], drawn: bool
+) -> None:
+    config = {
+        "models": ["demo-dino"],
+        "datasets": {name: {"layout": name, "root": str(photos)} for name in layouts},
+        "analyses": {"attention": {"datasets": layouts}},
+    }
+    planned = Workflow(root, tmp_path, config).run("--dry-run")
+    assert planned.returncode == 0, planned.stderr
+    assert "flat/demo-dino/token_maps.png" in planned.stdout
+    assert ("token_map_classes" in planned.stdout) == drawn

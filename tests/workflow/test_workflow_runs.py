@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -59,6 +60,31 @@ def test_what_lies_deep_in_a_folder_is_noticed(mini: Workflow, photos: Path) -> 
     assert mini.planned()["index"] == 1
 
 
+def test_an_image_replaced_under_its_own_name_is_noticed(mini: Workflow, photos: Path) -> None:
+    assert mini.run().returncode == 0
+    store = vitfeat.open(mini.results / "features/photos/demo-dino.zarr")
+    before, image = store["cls"][:], photos / "dog/e.png"
+    # Touched files are read, and are the same: nothing runs, now and from then on.
+    for path in (photos, *photos.rglob("*")):
+        os.utime(path)
+    assert mini.planned() == {}
+    status = image.stat()
+    shutil.copy(photos / "dog/d.png", image)
+    with image.open("ab") as file:
+        file.truncate(status.st_size)
+    os.utime(image, ns=(status.st_atime_ns, status.st_mtime_ns - 10**15))
+    planned = mini.run("--dry-run")
+    assert "1 image is not what was indexed, first dog/e.png" in planned.stderr
+    runs = {"index": 1, "extract": 1, "gram": 1, "cka_pair": 1, "cka_figures": 1, "all": 1}
+    assert mini.planned() == runs
+    done = mini.run()
+    assert done.returncode == 0, done.stdout + done.stderr
+    after = vitfeat.open(store.path)["cls"][:]
+    changed_rows = np.flatnonzero((after != before).any(axis=(1, 2)))
+    assert changed_rows.tolist() == [4]
+    assert mini.planned() == {}
+
+
 def test_a_checkpoint_that_was_replaced_is_noticed(mini: Workflow, photos: Path) -> None:
     weights = mini.folder / "my weights.safetensors"
     shutil.copy(mini.root / "vitfeat/demo/weights/dino.safetensors", weights)
@@ -68,6 +94,7 @@ def test_a_checkpoint_that_was_replaced_is_noticed(mini: Workflow, photos: Path)
         "image_size": 32,
         "args": {"patch_size": 4, "embed_dim": 64, "depth": 6, "num_heads": 4},
         "checkpoint": str(weights),
+        "normalisation": "half",
         "crop_fraction": 1.0,
     }
     mine = changed(changed(mini, "catalog", {"mine": entry}), "models", ["mine"])
@@ -75,7 +102,10 @@ def test_a_checkpoint_that_was_replaced_is_noticed(mini: Workflow, photos: Path)
     assert mine.run(str(store)).returncode == 0
     before = json.loads(store.read_text("utf-8"))["fingerprint"]
     assert "extract" not in mine.planned()
+    os.utime(weights)
+    assert "extract" not in mine.planned()
     shutil.copy(mini.root / "vitfeat/demo/weights/mae.safetensors", weights)
+    os.utime(weights, (10**9, 10**9))
     assert mine.planned()["extract"] == 1
     assert mine.run(str(store)).returncode == 0
     assert json.loads(store.read_text("utf-8"))["fingerprint"] != before

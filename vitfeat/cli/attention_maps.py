@@ -143,6 +143,8 @@ def _attention_grid(options: argparse.Namespace, console: Console) -> None:
 
     entry = read_entry(options.model, options.entry)
     backbone = load_backbone(entry, folder=options.weights_folder, log=console.log)
+    for line in (*backbone.notes, f"images are normalised: {backbone.normalisation}"):
+        console.log(line)
     kinds = KINDS if options.kind == "all" else [options.kind]
     figures = write_attention_grid(
         options.image,

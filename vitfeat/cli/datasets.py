@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import time
 from pathlib import Path
 
 from vitfeat.cli.arguments import AddCommand, positive
@@ -57,10 +58,14 @@ _KEYS = (
 def _index(options: argparse.Namespace, console: Console) -> None:
     from vitfeat.data.index import build_index
     from vitfeat.data.spec import DatasetSpec
+    from vitfeat.data.unchanged import token, write_snapshot
 
     spec = DatasetSpec.from_config(options.name, {k: getattr(options, k) for k in _KEYS})
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    build_index(spec, workers=options.workers, log=console.log).write(options.out)
+    started, told = time.time_ns(), token(spec, options.out)
+    index = build_index(spec, workers=options.workers, log=console.log)
+    index.write(options.out)
+    write_snapshot(spec, index, options.out, told, started)
 
 
 def _annotations(options: argparse.Namespace, console: Console) -> None:
@@ -69,6 +74,7 @@ def _annotations(options: argparse.Namespace, console: Console) -> None:
     from vitfeat.data.sizes import untold
     from vitfeat.data.spec import DatasetSpec
     from vitfeat.data.table import write_notes
+    from vitfeat.data.unchanged import hash_annotations, hashes_path
     from vitfeat.errors import ConfigError
     from vitfeat.tables import write_table
     from vitfeat.text import plural
@@ -81,12 +87,15 @@ def _annotations(options: argparse.Namespace, console: Console) -> None:
             f"dataset {spec.name}: the layout {spec.layout} annotates nothing beside its images; "
             f"those that do are {', '.join(annotated)}"
         )
+    hashes = hash_annotations(spec, options.out)
     index = Index.read(options.index)
     notes: list[str] = []
     rows = companion.read(spec, index, notes)
-    notes += untold(index)
+    if companion.kind != "relevance":  # which has no places in images
+        notes += untold(index)
     write_notes(options.out, notes)
     write_table(options.out, companion.row, rows)
+    hashes.write(hashes_path(options.out))
     for line in (f"{plural(len(rows), 'row')} of {companion.kind}", *notes):
         console.log(f"dataset {spec.name}: {line}")
 

@@ -5,11 +5,13 @@ A layout's own files are read once, when the index is there; jobs read these tab
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vitfeat.tables import read_table
@@ -97,13 +99,19 @@ class Companion:
     read
         Reads a layout's own files; adds lines for people about what it noticed to a list.
     files
-        Patterns of those files below the dataset's root, as far as they are few.
+        Patterns of those files below the dataset's root, where ``{split}`` stands for the split.
     """
 
     kind: str
     row: type[Any]
     read: Callable[[DatasetSpec, Index, list[str]], list[Any]]
     files: tuple[str, ...]
+
+    def paths(self, spec: DatasetSpec) -> list[Path]:
+        """Return the files of a dataset that are there, sorted."""
+        split = glob.escape(spec.split or "")
+        patterns = (pattern.replace("{split}", split) for pattern in self.files)
+        return sorted(path for pattern in patterns for path in spec.root.glob(pattern))
 
 
 def fingerprint(rows: Sequence[NamedTuple]) -> str:

@@ -159,7 +159,7 @@ def _unknown(data: bytes) -> str:
     """Say of a file that Pillow does not know what it is, where that can be told."""
     ending = _BRANDS.get(data[8:12], "") if data[4:8] == b"ftyp" else ""
     if reader := reader_of(ending):
-        return f"a {ending[1:].upper()} image, which is read by {reader}"
+        return f"an image in the format {ending[1:].upper()}, which is read by {reader}"
     return "not an image that Pillow can read"
 
 

@@ -134,6 +134,10 @@ def _imagenet(spec: DatasetSpec, tally: Tally) -> Listing:
     return Listing(_members(spec, start, classes, tally), has_labels=True)
 
 
+_OF_COCO = ("annotations/instances_{split}.json",)
+_OF_DAVIS = ("ImageSets/2017/{split}.txt", "Annotations/480p/*/*.png")
+_OF_SPAIR = ("Layout/large/{split}.txt", "PairAnnotation/{split}/*.json")
+
 LAYOUTS: dict[str, Layout] = {
     "folder": Layout(_folder, split="optional"),
     "flat": Layout(_flat),
@@ -145,7 +149,7 @@ LAYOUTS: dict[str, Layout] = {
     "coco": Layout(
         coco.find,
         split="always",
-        companion=Companion("regions", RegionRow, coco.regions, ("annotations/*.json",)),
+        companion=Companion("regions", RegionRow, coco.regions, _OF_COCO),
     ),
     "partimagenet": Layout(
         partimagenet.find,
@@ -164,13 +168,13 @@ LAYOUTS: dict[str, Layout] = {
     "davis": Layout(
         davis.find,
         split="always",
-        companion=Companion("frames", FrameRow, davis.frames, ("ImageSets/2017/*.txt",)),
+        companion=Companion("frames", FrameRow, davis.frames, _OF_DAVIS),
         view=ViewSettings("dense"),
     ),
     "spair": Layout(
         spair.find,
         split="always",
-        companion=Companion("points", PointRow, spair.points, ("Layout/*/*.txt",)),
+        companion=Companion("points", PointRow, spair.points, _OF_SPAIR),
         view=ViewSettings("padded"),
     ),
 }

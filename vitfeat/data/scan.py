@@ -76,7 +76,7 @@ def _executor(workers: int) -> Executor:
     return ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
 
 
-class _Wanted:
+class Wanted:
     """How many images are wanted still, when those under way turn out well."""
 
     def __init__(self, spec: DatasetSpec) -> None:
@@ -86,16 +86,20 @@ class _Wanted:
         self._total = 0
 
     def any(self) -> bool:
+        """Whether any image is."""
         return self._limit is None or self._total < self._limit
 
     def of(self, label: int) -> bool:
+        """Whether one of a class is."""
         return self.any() and (self._per_class is None or self._taken[label] < self._per_class)
 
     def take(self, label: int) -> None:
+        """Count an image of a class."""
         self._taken[label] += 1
         self._total += 1
 
     def put_back(self, label: int) -> None:
+        """Count it no more: it is unusable."""
         self._taken[label] -= 1
         self._total -= 1
 
@@ -125,7 +129,7 @@ def examine(
     DataError
         If a worker dies.
     """
-    wanted = _Wanted(spec)
+    wanted = Wanted(spec)
     settings = _Settings(spec.root, spec.on_error == "skip", spec.min_side, spec.max_megapixels)
     # In the caller's process each image is dealt with before the next is looked for.
     chunk, ahead = (1, 0) if workers == 1 else (_CHUNK, workers * _AHEAD)

@@ -100,10 +100,17 @@ class _Runner:
         # Images that are known not to be too many at once.
         self._most: int | None = None
 
-    def push(self, groups: Sequence[Tensor], unit: Unit, start: int) -> None:
+    def push(
+        self,
+        groups: Sequence[Tensor],
+        unit: Unit,
+        start: int,
+        on_images: Callable[[int], None],
+    ) -> None:
         """Push uint8 images (n, height, width, 3) of every group once; fill rows from `start` on.
 
-        Images of a group are of one size.
+        Images of a group are of one size. Whenever every thread has done its share, `on_images`
+        takes how many images these were.
         """
         tasks = []
         for images in groups:
@@ -112,6 +119,7 @@ class _Runner:
             taps = self._models.taps(size if tiling is None else self._job.backbone.image_size)
             if self._pool is None:
                 self._push_halving(images, unit, start, taps, tiling)
+                on_images(len(images))
             else:
                 step = 1 if self._job.geometry.ragged else _CPU_IMAGES
                 for a in range(0, len(images), step):
@@ -120,8 +128,10 @@ class _Runner:
                         self._pool.submit(self._push_cpu, some, unit, start + a, taps, tiling)
                     )
             start += len(images)
-        for task in tasks:
-            unit.peaks.append(task.result())
+        for a in range(0, len(tasks), self._job.threads):
+            done = [task.result() for task in tasks[a : a + self._job.threads]]
+            unit.peaks += done
+            on_images(sum(len(rows) for rows, _ in done))
 
     def _push_cpu(
         self, images: Tensor, unit: Unit, start: int, taps: Taps, tiling: Tiling | None
@@ -247,7 +257,7 @@ def run_pipeline(
     batches
         For each batch of the plan, uint8 (n, height, width, 3) of every run of images of one size.
     on_images
-        Called with the number of images of every finished batch.
+        Called with the number of images that were just pushed.
     note
         Takes lines about what happened on the way that may change numbers.
     """
@@ -273,8 +283,7 @@ def run_pipeline(
                 before.result()
             unit.begin(rows)
             for batch in plan.batches[number]:
-                runner.push(next(batches), unit, batch.start)
-                on_images(len(batch))
+                runner.push(next(batches), unit, batch.start, on_images)
             writing[number % 2] = background.submit(write, unit)
         for last in writing:
             if last is not None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import torch
 from torch import Tensor
 
@@ -15,8 +13,8 @@ from vitfeat.models.residual import RESIDUAL_TAPS
 from vitfeat.models.taps import LEAVE_OUT_ATTENTION, LEAVE_OUT_RESIDUAL, Taps
 
 
-def probe(job: Job) -> float:
-    """Push two images of noise through a model, and return the seconds that an image takes.
+def probe(job: Job) -> None:
+    """Push two images of noise through a model.
 
     Raises
     ------
@@ -28,15 +26,12 @@ def probe(job: Job) -> float:
     wanted = required_taps(job.layout)
     if wanted & set(RESIDUAL_TAPS):
         wanted |= {*RESIDUAL_TAPS, "tokens"}
-    with matmul_precision(job.precision, job.device), autocast(job.precision, job.device):
-        with Taps(job.backbone, wanted, job.geometry.layers) as taps:
-            taps.run(images, _Checks(job))
-        started = time.perf_counter()
-        with torch.inference_mode():
-            job.backbone.forward(images)
-        if job.on_gpu:
-            torch.cuda.synchronize(job.device)
-    return (time.perf_counter() - started) / len(images)
+    with (
+        matmul_precision(job.precision, job.device),
+        autocast(job.precision, job.device),
+        Taps(job.backbone, wanted, job.geometry.layers) as taps,
+    ):
+        taps.run(images, _Checks(job))
 
 
 class _Checks:

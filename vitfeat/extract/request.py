@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import prod
 from typing import Any
 
 import numpy as np
@@ -64,13 +63,6 @@ class Asked:
     regions: Regions | None
     request: Mapping[str, Any]
     notes: Sequence[str]
-
-    @property
-    def tokens_ratio(self) -> float:
-        """Tokens of an image on average over those of the model's own size."""
-        if self.grids is None:
-            return 1.0
-        return float(self.grids.prod(1).mean()) / prod(self.geometry.grid)
 
     def layout(self, n_images: int, dtype: str) -> Layout:
         """Lay out the store."""

@@ -63,8 +63,8 @@ def extract(
     log
         Takes lines for people.
     on_images
-        Called with the number of images of every finished batch, and of those that an interrupted
-        store holds already.
+        Called first with the number of images that an interrupted store holds already, then with
+        that of those that were just pushed.
     batches
         Gives uint8 batches (n, height, width, 3) in the place of decoding the files.
     annotated
@@ -87,8 +87,8 @@ def extract(
         return finished
 
     notes = [*backbone.notes, *index.notes, *asked.notes]
-    for note in notes:
-        log(note)
+    for line in (*notes, f"images are normalised: {backbone.normalisation}"):
+        log(line)
     layout = asked.layout(len(index), settings.dtype)
     backbone.module.to(device)
     job = Job(
@@ -103,7 +103,8 @@ def extract(
         view=asked.view,
         regions=asked.regions,
     )
-    _announce(job, out, asked.request, asked.tokens_ratio * probe(job), log)
+    probe(job)
+    _announce(job, out, asked.request, log)
     log(f"view: {in_words(asked.view.describe())}")
     rows = Rows(
         index.image_id,
@@ -127,13 +128,14 @@ def extract(
         backbone.entry.id,
         weights=backbone.weights,
         final_norm=backbone.final_norm,
+        normalised_by=backbone.normalised_by,
         notes=notes,
         replace=settings.replace,
     ) as writer:
         missing = writer.missing_blocks()
         if len(missing) < layout.n_blocks:
             log(f"going on with an interrupted store: {len(missing)} of {layout.n_blocks} blocks")
-            on_images(len(index) - sum(len(layout.rows(block)) for block in missing))
+        on_images(len(index) - sum(len(layout.rows(block)) for block in missing))
         plan = schedule(layout, missing, settings.batch_size, on_gpu=job.on_gpu)
         if batches is None:
             source: Iterator[Sequence[Tensor]] = load_batches(
@@ -202,18 +204,18 @@ def _classes(index: Index) -> dict[int, str]:
     return {label: names[label] for label in sorted(names) if label >= 0}
 
 
-def _announce(job: Job, out: Path, request: Mapping[str, Any], seconds: float, log: Log) -> None:
+def _announce(job: Job, out: Path, request: Mapping[str, Any], log: Log) -> None:
     """Say what is to come, and refuse what the disk cannot hold.
 
-    The size is that of the uncompressed numbers: what compression saves is not known before.
+    The size is that of the uncompressed numbers: what compression saves is not known before. How
+    long it takes is said as soon as images are done: nothing before them tells it.
     """
     layout = job.layout
     kept = {a.tap: layout.length(a) for a in layout.arrays if a.dims[0].endswith("_image")}
     taps = [f"{t} (of {plural(kept[t], 'image')})" if t in kept else t for t in request["taps"]]
     log(
         f"{out}: {plural(layout.n_images, 'image')} x {len(job.geometry.layers)} layers, taps "
-        f"{', '.join(taps)}, at most {size(layout.n_bytes)}, about "
-        f"{duration(seconds * layout.n_images)} on {job.device}"
+        f"{', '.join(taps)}, at most {size(layout.n_bytes)}, on {job.device}"
     )
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = partial_path(out)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from vitfeat.final_norm import FinalNorm
 from vitfeat.models.entry import ModelEntry
 from vitfeat.models.residual import find_branches
+from vitfeat.text import normalisation
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,8 @@ class Backbone:
         register.
     mean, std
         Normalisation of RGB in 0..1.
+    normalised_by
+        Who says that these are the weights' own: the entry, its family, the file, the library.
     interpolation
         How images are resized for this model.
     batch_first
@@ -51,7 +54,7 @@ class Backbone:
         The norm behind the last block, which taps are before; None where there is none.
     notes
         What a reader of its numbers must know of how it was loaded, a line each for people:
-        tensors left out or renamed, positions fitted, a normalisation that nobody stated.
+        tensors left out or renamed, positions fitted, arguments that file or family told.
     at_size
         Loads the same network for inputs of another (height, width), its positions fitted from
         those that were published; weights that do not depend on the size are shared. None for a
@@ -75,8 +78,14 @@ class Backbone:
     batch_first: bool = True
     weights: Mapping[str, Any] = field(default_factory=dict)
     final_norm: FinalNorm | None = None
+    normalised_by: str = ""
     notes: Sequence[str] = ()
     at_size: Callable[[tuple[int, int]], Backbone] | None = field(default=None, repr=False)
+
+    @property
+    def normalisation(self) -> str:
+        """How images are normalised and who says so, in words."""
+        return normalisation(self.mean, self.std, self.normalised_by)
 
     @property
     def depth(self) -> int:

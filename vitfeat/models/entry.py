@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 
 from vitfeat.errors import ConfigError
+from vitfeat.models.families import FAMILIES, family_key
 from vitfeat.text import nearest
 from vitfeat.weights.records import WeightsSource
 
@@ -25,19 +26,6 @@ SOURCES = ("timm", "open_clip", "checkpoint", "demo", "noise")
 
 #: Ways to fit position embeddings to another grid (vitfeat.models.positions).
 POSITIONS = ("timm", "dino", "mae", "moco", "google", "beit")
-
-# The code that a family's models were published with fits positions in its own way.
-_POSITIONS_OF = {
-    "dino": "dino",
-    "dinov2": "dino",
-    "mae": "mae",
-    "moco": "moco",
-    "beit": "beit",
-    "siglip2": "google",
-    "deit3": "mae",
-    "eva02": "mae",
-    "ijepa": "mae",
-}
 
 # Arguments of the libraries' constructors that an entry says in its own fields, or that would
 # bring in weights past the ones that are read, recorded and checked.
@@ -121,8 +109,8 @@ class ModelEntry:
         How position embeddings are fitted to another grid, out of :data:`POSITIONS`; the way of the
         family's own code if not given.
     normalisation
-        A name in :data:`NORMALISATIONS`, or ``{"mean": [...], "std": [...]}``; the model's own if
-        not given.
+        A name in :data:`NORMALISATIONS`, or ``{"mean": [...], "std": [...]}``. Needed for weights
+        of which neither the library's tag, the family nor the file tells it (docs/models.md).
     crop_fraction
         Share of the resized short side that the centre crop keeps (0.875: 256 to 224).
     """
@@ -214,6 +202,12 @@ class ModelEntry:
             raise ConfigError(
                 f"{where}: both {given[0]!r} and {given[1]!r} are given; keep one of them"
             )
+        has_weights = bool(self.checkpoint or self.is_fetched)
+        if has_weights and "embed_dim" in self.args and "num_heads" not in self.args:
+            raise ConfigError(
+                f"{where}.args: 'embed_dim' needs 'num_heads' beside it: no tensor of a weight "
+                "file tells how many heads there are"
+            )
         if self.source == "checkpoint" and not self.checkpoint:
             raise ConfigError(
                 f"{where}: the source checkpoint needs the key 'checkpoint', the weight file"
@@ -245,7 +239,26 @@ class ModelEntry:
     @property
     def resize_positions(self) -> str | None:
         """The way to fit position embeddings, as far as entry and family tell."""
-        return self.positions or _POSITIONS_OF.get(self.family.lower())
+        family = FAMILIES[self.family_key].positions if self.family_key else None
+        return self.positions or family
+
+    @property
+    def family_key(self) -> str | None:
+        """Its family in :data:`vitfeat.models.families.FAMILIES`, if it is one of them."""
+        key = family_key(self.family)
+        # Figures may show both as one family; their images are normalised differently.
+        return "beitv2" if key == "beit" and self.name.startswith("beitv2") else key
+
+    def told_normalisation(self) -> dict[str, tuple[tuple[float, ...], tuple[float, ...]]]:
+        """Return how images are normalised, by what of the entry tells it: it alone, or its family.
+
+        Empty where neither does.
+        """
+        own = self.normalisation_values()
+        if own is not None:
+            return {"the entry": own}
+        name = FAMILIES[self.family_key].normalisation if self.family_key else None
+        return {f"the family {self.family_key}": NORMALISATIONS[name]} if name else {}
 
     @property
     def is_fetched(self) -> bool:
@@ -257,7 +270,7 @@ class ModelEntry:
         return asdict(self)
 
     def normalisation_values(self) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
-        """Return (mean, std) of RGB in 0..1, or None where the model's own are meant."""
+        """Return (mean, std) of RGB in 0..1, or None where the entry does not say."""
         if self.normalisation is None:
             return None
         if isinstance(self.normalisation, str):

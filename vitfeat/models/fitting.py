@@ -6,7 +6,6 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
@@ -15,17 +14,29 @@ from torch import Tensor, nn
 
 from vitfeat.errors import ModelError
 from vitfeat.models.entry import ModelEntry
-from vitfeat.models.layouts import Published, State, group, to_timm_names
+from vitfeat.models.families import FAMILIES
+from vitfeat.models.layouts import Published, State, group
+from vitfeat.models.numbers import unfit
 from vitfeat.models.positions import Grid, resize_embedding, resize_table
 from vitfeat.models.timm_filter import Filter, resampling
+from vitfeat.models.timm_names import to_timm_names
 from vitfeat.text import plural
 
 Log = Callable[[str], None]
 
-# Tensors that published files hold beside the backbone; anything else left over is an error.
+# Tensors that published files and training code hold among a backbone's: heads, projectors and
+# predictors, decoders, mask tokens, prototypes, queues, text towers. None is on the way through the
+# blocks; anything else left over is an error.
 _NOT_BACKBONE = re.compile(
-    r"^(head|heads|head_dist|head_drop|fc_norm|fc|classifier|pre_logits|pooler|mask_token|lm_head"
-    r"|decoder|decoder_.*|norm_pix|proj|dino_head|ibot_head|local_cls_norm)([./]|$)"
+    r"^(heads?|head_.*|fc|fc_norm|classifier|linear|pre_logits|pooler|cls_pt_.*|lm_head.*|norm_pix"
+    r"|mask_token|masked_embed|mask_embed|decoder|decoder_.*|proj|projector|projectors|projection"
+    r"|projection_head|predictor|predictor_.*|prototypes|dino_head|ibot_head|mim_head"
+    r"|local_cls_norm|contrastive_head|queue|queue_ptr|text|text_.*|logit_scale|logit_bias)([./]|$)"
+)
+
+# What quantisers put beside weights, or in their place (PyTorch's own, GPTQ, bitsandbytes, FP8).
+_QUANTISED = re.compile(
+    r"\.(qweight|qzeros|zero_point|_packed_params.*|SCB|weight_scale(_inv)?|weight\.absmax)$"
 )
 
 _POSITIONS = ("pos_embed", "positional_embedding", "relative_position_bias_table")
@@ -67,6 +78,9 @@ def fill_timm(
     if any(".ls1." in k for k in model.state_dict()):
         # DeiT III's own files call LayerScale so.
         state = {re.sub(r"\.gamma_([12])$", r".ls\1.gamma", k): v for k, v in state.items()}
+    if published.code == "dinov3" and "storage_tokens" not in state and "cls_token" in state:
+        # timm's filter knows DINOv3 by these, which it may be trained without.
+        state["storage_tokens"] = state["cls_token"][:, :0]
     _check_patch(entry, model, state)
     _check_dinov3_biases(model, state)
     _take_periods(model, state)
@@ -77,7 +91,10 @@ def fill_timm(
     except Exception as error:  # the filters trust their input: a foreign one breaks them anyhow
         _check(entry, model, state)
         raise ModelError(f"is not a checkpoint of {entry.name}: {error}") from error
-    _load(entry, model, published, {**adapted, **_kept(model, state, fitted)}, resized, log)
+    whole = {k: v for k, v in adapted.items() if v.numel()} | _kept(model, state, fitted)
+    # What a filter leaves out is said as what is left out here.
+    whole |= {k: v for k, v in state.items() if _NOT_BACKBONE.match(k) and k not in whole}
+    _load(entry, model, published, whole, resized, log)
 
 
 def _kept(model: Any, state: State, fitted: Iterable[str]) -> State:
@@ -164,7 +181,7 @@ def _way(entry: ModelEntry, published: Published) -> str:
     if any(k.endswith(("register_tokens", "reg_token")) for k in published.state):
         # DINOv2 came to antialias with its registers.
         return "timm"
-    told = replace(entry, family=published.family).resize_positions if published.family else None
+    told = FAMILIES[published.code].positions if published.code else None
     return told or entry.resize_positions or "timm"
 
 
@@ -274,6 +291,8 @@ def _load(
 
     renamed = sorted(set(wanted) - set(published.state))
     place = f" at {published.place}" if published.place else ""
+    for line in published.notes:
+        log(f"{entry.id}: {line}")
     log(
         f"{entry.id}: {plural(len(wanted), 'tensor')} under {_LAYOUT_NAMES[published.layout]}"
         f"{place}, {len(renamed)} renamed"
@@ -293,10 +312,12 @@ def _check(entry: ModelEntry, model: nn.Module, state: Mapping[str, Tensor]) -> 
     unexpected = sorted(k for k in set(state) - set(wanted) if not _NOT_BACKBONE.match(k))
     misshapen = sorted(k for k in set(wanted) & set(state) if state[k].shape != wanted[k].shape)
     mistyped = [
-        f"{k} {str(state[k].dtype).removeprefix('torch.')}"
+        k
         for k in sorted(set(wanted) & set(state))
-        if state[k].is_floating_point() != wanted[k].is_floating_point() or state[k].is_meta
+        if state[k].is_floating_point() != wanted[k].is_floating_point()
     ]
+    if mistyped:
+        raise unfit({k: state[k] for k in mistyped})
     shapes = [f"{k} {tuple(state[k].shape)} for {tuple(wanted[k].shape)}" for k in misshapen]
     problems = [
         f"{len(keys)} {what} ({', '.join(keys[:4])}{', ...' if len(keys) > 4 else ''})"
@@ -304,12 +325,15 @@ def _check(entry: ModelEntry, model: nn.Module, state: Mapping[str, Tensor]) -> 
             ("missing", missing),
             ("unexpected", unexpected),
             ("of another shape", shapes),
-            ("of no type of weights", mistyped),
         )
         if keys
     ]
     if not problems:
         return
+    if any(_QUANTISED.search(k) for k in unexpected):
+        problems.append(
+            "it is quantised; save the network's own state dict in float32, float16 or bfloat16"
+        )
     if not missing and not unexpected and all(k.endswith(_POSITIONS) for k in misshapen):
         problems.append(
             "if it was trained on images that are not square, set checkpoint_size to their "

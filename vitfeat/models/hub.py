@@ -67,13 +67,20 @@ def fetch(
     return ensure(entry.id, source, folder, command=command, log=log, progress=progress)
 
 
-def _of_timm(entry: ModelEntry, where: str) -> WeightsSource:
+def timm_tag(name: str) -> Any:
+    """Return what timm tells of the weights of a name with its tag, or None where it has none."""
     import timm
 
     try:
-        config: Any = timm.get_pretrained_cfg(entry.name)
+        return timm.get_pretrained_cfg(name)
     except RuntimeError:  # a tag that the architecture does not have
-        config = None
+        return None
+
+
+def _of_timm(entry: ModelEntry, where: str) -> WeightsSource:
+    import timm
+
+    config = timm_tag(entry.name)
     repository, url = getattr(config, "hf_hub_id", None), getattr(config, "url", None)
     if not repository and not url:
         architecture = entry.name.split(".")[0]

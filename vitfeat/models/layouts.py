@@ -6,9 +6,10 @@ everything else follows from the keys beside it. docs/models.md lists what is kn
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,9 @@ import torch
 from torch import Tensor
 
 from vitfeat.errors import ModelError
+from vitfeat.models.positions import sine_cosine
+from vitfeat.models.wrappers import bare, before, dropped_inside, numbered_through, under
+from vitfeat.text import plural
 
 State = dict[str, Tensor]
 
@@ -29,8 +33,8 @@ _LANDMARKS = {
 
 # Of two copies of a network in one file, the one that its authors evaluate: (taken, passed over).
 _PREFERRED = (
-    # DINO, iBOT, DINOv2: the teacher (Caron et al. 2021, section 3.1).
-    (re.compile(r"\bteacher\b"), re.compile(r"\bstudent\b")),
+    # DINO, iBOT, DINOv2 and 3: the teacher (Caron et al. 2021, section 3.1).
+    (re.compile(r"\bteacher\b"), re.compile(r"\b(student|gram_teacher|model_ema)\b")),
     # I-JEPA: the target encoder (Assran et al. 2023, appendix A.1).
     (re.compile(r"\btarget_encoder\b"), re.compile(r"^encoder\b")),
     # MoCo-v3: the base encoder (Chen et al. 2021, section 3).
@@ -59,15 +63,20 @@ class Published:
     place
         Where it stands in the file: entries and key prefix, for messages.
     state
-        Its tensors, without the prefix.
+        Its tensors, without the prefix and without what wrappers put into their keys.
     left
         How many tensors beside it were left out, by where they stand.
     family
         The supervision that the keys tell, if they do.
+    code
+        The family whose code the network is built by, as its own tensors tell: also of a plain
+        backbone, and of one that was trained on with another supervision.
     heads
         Attention heads that the layout tells, if it does.
     is_openai
         Whether it is CLIP as OpenAI published it, by the sizes that stand beside its tensors.
+    notes
+        What was changed of its keys, a line each for people.
     """
 
     layout: str
@@ -75,8 +84,16 @@ class Published:
     state: State
     left: Mapping[str, int]
     family: str | None = None
+    code: str | None = None
     heads: int | None = None
     is_openai: bool = False
+    notes: Sequence[str] = ()
+
+    @property
+    def width(self) -> int:
+        """Channels of the CLS token under timm's and transformers' names; 0 where there is none."""
+        tokens = (v for k, v in self.state.items() if k.endswith("cls_token") and v.ndim)
+        return next((int(v.shape[-1]) for v in tokens), 0)
 
 
 def find_network(content: Any, key: str | None = None, prefix: str | None = None) -> Published:
@@ -103,13 +120,18 @@ def find_network(content: Any, key: str | None = None, prefix: str | None = None
         if not states:
             found = ", ".join(map(str, content)) if isinstance(content, Mapping) else "no mapping"
             raise ModelError(f"has no entry {key!r} (checkpoint_key); found: {found[:200]}")
+    names = {name: {k: k for k in state} for name, state in states.items()}
     if prefix is not None:
-        states = {name: _under(state, prefix) for name, state in states.items()}
-        states = {name: state for name, state in states.items() if state}
+        names = {name: _starting(state, prefix) for name, state in states.items()}
+        states = {
+            name: {k: states[name][own] for k, own in keys.items()}
+            for name, keys in names.items()
+            if keys
+        }
     if not states:
-        under = f" under the prefix {prefix!r}" if prefix else ""
+        below = f" under the prefix {prefix!r}" if prefix else ""
         raise ModelError(
-            f"holds no tensors{under}; set checkpoint_key and checkpoint_prefix to where the "
+            f"holds no tensors{below}; set checkpoint_key and checkpoint_prefix to where the "
             "backbone stands in the file"
         )
     found_networks = [
@@ -117,34 +139,42 @@ def find_network(content: Any, key: str | None = None, prefix: str | None = None
         for container, state in states.items()
         for start, layout in _landmarks(state)
     ]
-    chosen = _choose(found_networks, states)
-    container, start, layout = chosen
-    whole = states[container]
-    state, norm = _under(whole, start), {}
-    if layout == "transformers":
+    container, start, layout = _choose(found_networks, states)
+    whole, beside = states[container], everything[container]
+    members = [k for k in whole if bare(k).startswith(bare(start))]
+    norm: list[str] = []
+    if layout == "transformers" and start:
         # Heads of transformers keep the encoder's last norm beside the encoder.
-        norm = {k: v for k, v in whole.items() if k.startswith("layernorm.")} if start else {}
-        state = {**norm, **state}
+        norm = [k for k in whole if bare(k).startswith("layernorm.")]
+    state, n_chunks = numbered_through({**{bare(k): whole[k] for k in norm}, **under(whole, start)})
     taken = (prefix or "") + start
-    beside = everything[container]
-    left = Counter(
-        group(k)
-        for k in beside
-        if not k.startswith(taken) and not (norm and k.startswith("layernorm."))
-    )
+    left = Counter(map(group, set(beside) - {names[container][k] for k in (*members, *norm)}))
     for other in everything:
         if other != container:
             left[other or "top level"] += len(everything[other])
-    place = " ".join(filter(None, (container, taken)))
+    family = _family(f"{container}.{taken}", layout, beside, state)
+    is_openai = layout == "clip" and set(map(bare, beside)) >= _OPENAI_SIZES
     return Published(
         layout=layout,
-        place=place,
+        place=" ".join(filter(None, (container, taken))),
         state=state,
         left=left,
-        family=_family(f"{container}.{taken}", layout, beside, state),
-        heads=_heads(layout, taken, state),
-        is_openai=layout == "clip" and set(beside) >= _OPENAI_SIZES,
+        family=family,
+        code=_code(state) or family,
+        heads=_heads(layout, taken, state, is_openai),
+        is_openai=is_openai,
+        notes=_changes(dropped_inside(members, start), n_chunks),
     )
+
+
+def _changes(dropped: Sequence[str], n_chunks: int) -> list[str]:
+    """Say what was changed of the keys."""
+    lines = []
+    if dropped:
+        lines.append(f"dropped inside keys, as left there by wrappers: {', '.join(dropped)}")
+    if n_chunks:
+        lines.append(f"blocks of {plural(n_chunks, 'chunk')} numbered through")
+    return lines
 
 
 def _states(content: Any, path: str = "", depth: int = 0) -> Iterator[tuple[str, State]]:
@@ -161,19 +191,26 @@ def _states(content: Any, path: str = "", depth: int = 0) -> Iterator[tuple[str,
                 yield from _states(value, f"{path}.{key}" if path else key, depth + 1)
 
 
-def _under(state: State, prefix: str) -> State:
-    return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+def _starting(state: State, prefix: str) -> dict[str, str]:
+    """Return the keys that start with a prefix as it is written, or else with its bare form.
+
+    By what follows the prefix.
+    """
+    found = {k.removeprefix(prefix): k for k in state if k.startswith(prefix)}
+    return found or (under({k: k for k in state}, prefix) if bare(prefix) else {})
 
 
 def _landmarks(state: State) -> Iterator[tuple[str, str]]:
     """Give prefix and layout of every network in a state dict."""
+    keys = {bare(key) for key in state}
     for key in state:
         for layout, (landmark, beside) in _LANDMARKS.items():
-            start = key[: len(key) - len(landmark)]
-            if not key.endswith(landmark) or (start and start[-1] not in "./"):
+            name = bare(key)
+            start = name[: len(name) - len(landmark)]
+            if not name.endswith(landmark) or (start and start[-1] not in "./"):
                 continue
-            if not beside or start + beside in state:
-                yield start, layout
+            if not beside or start + beside in keys:
+                yield before(key, landmark), layout
 
 
 def _choose(
@@ -183,6 +220,11 @@ def _choose(
         if any(taken.search(f"{container}.{start}") for container, start, _ in networks):
             networks = [n for n in networks if not passed_over.search(f"{n[0]}.{n[1]}")]
     if not networks:
+        if flat := [k for state in states.values() for k in state if "flat_param" in k]:
+            raise ModelError(
+                f"holds FSDP's flattened parameters ({flat[0]}), which have lost their shapes; "
+                "save the full state dict (StateDictType.FULL_STATE_DICT)"
+            )
         # No landmark: timm knows further layouts, and says what is missing.
         if len(states) == 1:
             return next(iter(states)), "", "other"
@@ -215,180 +257,101 @@ def _family(place: str, layout: str, whole: State, state: State) -> str | None:
         return "supervised"
     if "base_encoder" in place or "momentum_encoder" in place:
         return "moco"
+    # Before its teacher, whose heads and mask token are those of DINOv2.
+    if _DINOV3 & set(state):
+        return "dinov3"
     if re.search(r"\b(teacher|student)\b", place) and any("head." in k for k in whole):
         return "dinov2" if "mask_token" in state else "dino"
     if _SHARED_TABLES & set(state):
         return "beit"
-    if any(k.startswith("decoder_pos_embed") for k in state):
+    if any(re.search(r"(^|\.)decoder_pos_embed$", k) for k in whole):
         return "mae"
-    if "storage_tokens" in state:
-        return "dinov3"
     if "target_encoder" in place:
         return "ijepa"
     return None
 
 
-def _heads(layout: str, place: str, state: State) -> int | None:
-    if layout == "google":
-        kernel = next(v for k, v in sorted(state.items()) if k.endswith("query/kernel"))
-        return int(kernel.shape[1])
-    if "base_encoder" in place or "momentum_encoder" in place:
-        # Its ViT-S and ViT-B have 12 heads, which no shape tells (Chen et al. 2021, table 1).
-        return 12 if state["cls_token"].shape[-1] in (384, 768) else None
+# Rotary periods are stored by models that were trained without storage tokens, too.
+_DINOV3 = {"storage_tokens", "rope_embed.periods"}
+
+# A key's end that only the code of one family writes.
+_CODE_OF = {
+    "register_tokens": "dinov2-reg",
+    "rope.freqs_cos": "eva02",
+    "masked_embed": "ibot",
+}
+
+_LAYER_SCALES = ("ls1.gamma", "layer_scale1.lambda1", "gamma_1")
+
+
+def _code(state: State) -> str | None:
+    """Tell whose code a network is built by from its own tensors; plain ones tell nothing."""
+    if _DINOV3 & set(state):
+        return "dinov3"
+    for end, family in _CODE_OF.items():
+        if any(k.endswith(end) for k in state):
+            return family
+    if any(k.startswith("cls_pt_layers.") for k in state):
+        return "beitv2"
+    if any(_is_beits(k, v) for k, v in state.items()):
+        return "beit"
+    ends = {k: next((e for e in _LAYER_SCALES if k.endswith(e)), None) for k in state}
+    positions = state.get("pos_embed", state.get("embeddings.position_embeddings"))
+    if any(ends.values()):
+        # BEiT's has three dimensions, DINOv2's two.
+        masks = [v for k, v in state.items() if k.endswith("mask_token")]
+        if masks and masks[0].ndim == 2:
+            return "dinov2"
+        # DeiT III has positions of the grid alone, and a CLS token.
+        n = positions.shape[1] if positions is not None and positions.ndim == 3 else 0
+        if "cls_token" in state and "reg_token" not in state and n and math.isqrt(n) ** 2 == n:
+            return "deit3"
+    return _by_fixed_positions(positions)
+
+
+def _is_beits(key: str, table: Tensor) -> bool:
+    """Whether a tensor is a table of offsets of a square grid, and of CLS in three rows."""
+    side = math.isqrt(max(0, len(table) - 3)) if table.ndim == 2 else 0
+    return (
+        key.endswith("relative_position_bias_table")
+        and side % 2 == 1
+        and (side**2 + 3 == len(table))
+    )
+
+
+def _by_fixed_positions(positions: Tensor | None) -> str | None:
+    """Tell MoCo-v3's and MAE's code by their sines and cosines, which are never trained."""
+    if positions is None or positions.ndim != 3 or positions.shape[-1] % 4:
+        return None
+    n, width = positions.shape[1:]
+    side = math.isqrt(n)
+    grid = positions[0, n - side * side :]
+    if side < 2 or n - side * side > 1 or not positions.is_floating_point():
+        return None
+    rows_first = sine_cosine((side, side), width)[0].flatten(1).T
+    # MAE and I-JEPA have the columns' half of the channels first.
+    columns_first = rows_first.roll(width // 2, 1)
+    for family, fixed in (("moco", rows_first), ("mae", columns_first)):
+        if (grid.float() - fixed).abs().max() < _FIXED:
+            return family
     return None
 
 
-def to_timm_names(published: Published) -> State:
-    """Rename a network's tensors to what timm calls them, joining and turning where need be.
-
-    Raises
-    ------
-    ModelError
-        When tensors of the layout are missing or of shapes that it does not have.
-    """
-    convert = _CONVERTERS.get(published.layout)
-    if convert is None:
-        return dict(published.state)
-    try:
-        return convert(published.state)
-    except (KeyError, RuntimeError, IndexError, ValueError) as error:
-        raise ModelError(
-            f"is not whole: the layout {published.layout!r} was recognised, but a tensor is "
-            f"missing or misshapen ({error})"
-        ) from error
+# Half precision rounds numbers up to 1 by less.
+_FIXED = 5e-3
 
 
-def _renamed(state: State, rules: tuple[tuple[str, str], ...]) -> State:
-    """Apply every rule, pattern and replacement, to every key in turn."""
-    renamed = {}
-    for key, tensor in state.items():
-        for pattern, replacement in rules:
-            key = re.sub(pattern, replacement, key)
-        renamed[key] = tensor
-    return renamed
-
-
-_CLIP_RULES = (
-    (r"^conv1\.", "patch_embed.proj."),
-    (r"^class_embedding$", "cls_token"),
-    (r"^positional_embedding$", "pos_embed"),
-    (r"^ln_pre\.", "norm_pre."),
-    (r"^ln_post\.", "norm."),
-    (r"^proj$", "head.weight"),
-    (r"^transformer\.resblocks\.", "blocks."),
-    (r"\.ln_([12])\.", r".norm\1."),
-    (r"\.attn\.in_proj_", ".attn.qkv."),
-    (r"\.attn\.out_proj\.", ".attn.proj."),
-    (r"\.mlp\.c_fc\.", ".mlp.fc1."),
-    (r"\.mlp\.c_proj\.", ".mlp.fc2."),
-)
-
-
-def _from_clip(state: State) -> State:
-    renamed = _renamed(state, _CLIP_RULES)
-    renamed["cls_token"] = renamed["cls_token"].reshape(1, 1, -1)
-    renamed["pos_embed"] = renamed["pos_embed"][None]
-    return renamed
-
-
-_TRANSFORMERS_RULES = (
-    (r"^embeddings\.patch_embeddings\.projection\.", "patch_embed.proj."),
-    (r"^embeddings\.position_embeddings$", "pos_embed"),
-    (r"^embeddings\.distillation_token$", "dist_token"),
-    (r"^embeddings\.", ""),
-    (r"^encoder\.relative_position_bias\.", "rel_pos_bias."),
-    (r"^encoder\.layer\.", "blocks."),
-    (r"^layernorm\.", "norm."),
-    (r"^pooler\.layernorm\.", "fc_norm."),
-    (r"\.attention\.attention\.relative_position_bias\.", ".attn."),
-    (r"\.attention\.attention\.", ".attn."),
-    (r"\.attention\.output\.dense\.", ".attn.proj."),
-    (r"\.intermediate\.dense\.", ".mlp.fc1."),
-    (r"\.output\.dense\.", ".mlp.fc2."),
-    (r"\.layernorm_before\.", ".norm1."),
-    (r"\.layernorm_after\.", ".norm2."),
-    (r"\.lambda_([12])$", r".gamma_\1"),
-    (r"\.layer_scale([12])\.lambda1$", r".ls\1.gamma"),
-    (r"\.mlp\.weights_in\.", ".mlp.w12."),
-    (r"\.mlp\.weights_out\.", ".mlp.w3."),
-)
-
-
-def _from_transformers(state: State) -> State:
-    renamed = _renamed(state, _TRANSFORMERS_RULES)
-    joined = {k: v for k, v in renamed.items() if not k.endswith("relative_position_index")}
-    for name in [k.removesuffix("query.weight") for k in renamed if k.endswith(".query.weight")]:
-        parts = {
-            (part, kind): joined.pop(f"{name}{part}.{kind}", None)
-            for part in ("query", "key", "value")
-            for kind in ("weight", "bias")
-        }
-        weights, biases = (
-            [parts[part, kind] for part in ("query", "key", "value")] for kind in ("weight", "bias")
-        )
-        if any(w is None for w in weights):
-            raise KeyError(f"{name}key.weight or {name}value.weight")
-        joined[f"{name}qkv.weight"] = torch.cat([w for w in weights if w is not None])
-        if all(b is not None for b in biases):
-            joined[f"{name}qkv.bias"] = torch.cat([b for b in biases if b is not None])
-        elif biases[0] is not None and biases[2] is not None:
-            # BEiT has no bias on its keys: a constant in every logit of a row changes nothing.
-            joined[f"{name}q_bias"], joined[f"{name}v_bias"] = biases[0], biases[2]
-    return joined
-
-
-def _from_google(state: State) -> State:
-    """Turn Flax's kernels (input, output) and heads apart into PyTorch's (output, input)."""
-    renamed = {
-        "cls_token": state["cls"],
-        "pos_embed": state["Transformer/posembed_input/pos_embedding"],
-        # Height, width, input, output.
-        "patch_embed.proj.weight": state["embedding/kernel"].permute(3, 2, 0, 1),
-        "patch_embed.proj.bias": state["embedding/bias"],
-        "norm.weight": state["Transformer/encoder_norm/scale"],
-        "norm.bias": state["Transformer/encoder_norm/bias"],
-    }
-    used = {
-        "cls", "Transformer/posembed_input/pos_embedding", "embedding/kernel", "embedding/bias",
-        "Transformer/encoder_norm/scale", "Transformer/encoder_norm/bias",
-    }  # fmt: skip
-    pattern = re.compile(r"Transformer/encoderblock_(\d+)/")
-    blocks = sorted({int(m.group(1)) for k in state if (m := pattern.match(k))})
-    for number in blocks:
-        start = f"Transformer/encoderblock_{number}/"
-        block = {k.removeprefix(start): v for k, v in state.items() if k.startswith(start)}
-        used |= {start + k for k in block}
-        try:
-            converted = _google_block(block)
-        except KeyError as error:
-            raise KeyError(start + error.args[0]) from error
-        renamed |= {f"blocks.{number}.{k}": v for k, v in converted.items()}
-    return {**{k: v for k, v in state.items() if k not in used}, **renamed}
-
-
-def _google_block(block: State) -> State:
-    # Modules are numbered in the order of their making: LayerNorm_0 and LayerNorm_2, for example.
-    norms = sorted({k.split("/")[0] for k in block if k.startswith("LayerNorm_")})
-    attention = next(k.split("/")[0] for k in block if k.startswith("MultiHead"))
-    mlp = next(k.split("/")[0] for k in block if k.startswith("MlpBlock_"))
-    qkv = [f"{attention}/{part}" for part in ("query", "key", "value")]
-    converted = {
-        "attn.qkv.weight": torch.cat([block[f"{p}/kernel"].flatten(1).T for p in qkv]),
-        "attn.qkv.bias": torch.cat([block[f"{p}/bias"].flatten() for p in qkv]),
-        "attn.proj.weight": block[f"{attention}/out/kernel"].flatten(0, 1).T,
-        "attn.proj.bias": block[f"{attention}/out/bias"],
-    }
-    for number, norm in enumerate(norms, 1):
-        converted[f"norm{number}.weight"] = block[f"{norm}/scale"]
-        converted[f"norm{number}.bias"] = block[f"{norm}/bias"]
-    for number in (1, 2):
-        converted[f"mlp.fc{number}.weight"] = block[f"{mlp}/Dense_{number - 1}/kernel"].T
-        converted[f"mlp.fc{number}.bias"] = block[f"{mlp}/Dense_{number - 1}/bias"]
-    return converted
-
-
-_CONVERTERS: dict[str, Callable[[State], State]] = {
-    "clip": _from_clip,
-    "transformers": _from_transformers,
-    "google": _from_google,
-}
+def _heads(layout: str, place: str, state: State, is_openai: bool) -> int | None:
+    if layout == "google":
+        kernels = (v for k, v in sorted(state.items()) if k.endswith("query/kernel"))
+        kernel = next(kernels, None)
+        return int(kernel.shape[1]) if kernel is not None and kernel.ndim > 1 else None
+    if is_openai:
+        # Of 64 channels each in all of its ViTs (Radford et al. 2021, table 20).
+        token = state["class_embedding"]
+        return token.shape[-1] // 64 if token.ndim else None
+    if "base_encoder" in place or "momentum_encoder" in place:
+        # Its ViT-S and ViT-B have 12 heads, which no shape tells (Chen et al. 2021, table 1).
+        token = state.get("cls_token", torch.empty(0))
+        return 12 if token.ndim and token.shape[-1] in (384, 768) else None
+    return None

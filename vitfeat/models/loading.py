@@ -21,25 +21,25 @@ from vitfeat.errors import ModelError
 from vitfeat.files import sha256_of
 from vitfeat.models.backbone import Backbone
 from vitfeat.models.entry import ModelEntry, find_entry
+from vitfeat.models.entry_checks import uneven
+from vitfeat.models.families import contradict
 from vitfeat.models.fitting import fill_open_clip, fill_timm
-from vitfeat.models.hub import fetch
+from vitfeat.models.hub import fetch, timm_tag
 from vitfeat.models.layouts import Published, find_network
+from vitfeat.models.numbers import refuse_unfit
 from vitfeat.models.structure import from_open_clip, from_timm
 from vitfeat.models.timm_filter import noted_filters
+from vitfeat.models.told import (
+    Normalisation,
+    choose_normalisation,
+    told_arguments,
+    told_by_file,
+)
 from vitfeat.text import nearest
+from vitfeat.weights.local import fault_of
 from vitfeat.weights.weightfile import read_weight_file
 
 Log = Callable[[str], None]
-
-# Families whose published files tell one another apart; of any other name nothing is expected.
-_TOLD_FAMILIES = {
-    "supervised", "clip", "dino", "moco", "mae", "beit", "dinov2", "dinov2-reg", "dinov3",
-    "siglip2", "eva02", "deit3", "ijepa",
-}  # fmt: skip
-
-
-# Families whose files have the same keys.
-_MAY_BE = {"dinov2": {"dinov2", "dinov2-reg"}}
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,8 @@ def load_backbone(
         Where records of fetched weights are (:mod:`vitfeat.weights.fetch`); published weights that
         are not on this machine are fetched.
     log
-        Takes lines for people: what the weight file held, what was left out, renamed and resized.
+        Takes lines for people on what is being fetched. What the weight file held, what was left
+        out, renamed and resized stands in the backbone's notes.
 
     Raises
     ------
@@ -80,15 +81,16 @@ def load_backbone(
     """
     if isinstance(entry, str):
         entry = find_entry(entry)
-    backbone = _LOADERS[entry.source](entry, folder, log)
+    notes: list[str] = []
+    backbone = _LOADERS[entry.source](entry, folder, log, notes.append)
     backbone.module.eval().requires_grad_(False)
-    return replace(backbone, at_size=partial(_at_size, backbone, folder))
+    return replace(backbone, notes=notes, at_size=partial(_at_size, backbone, folder))
 
 
 def _at_size(backbone: Backbone, folder: Path, size: tuple[int, int]) -> Backbone:
     """Load the entry anew for another input size, and share what does not depend on it."""
     entry = replace(backbone.entry, image_size=size)
-    resized = _LOADERS[entry.source](entry, folder, lambda _: None)
+    resized = _LOADERS[entry.source](entry, folder, _unsaid, _unsaid)
     module = resized.module.eval().requires_grad_(False)
     if resized.image_size != size:
         raise ModelError(
@@ -103,72 +105,120 @@ def _at_size(backbone: Backbone, folder: Path, size: tuple[int, int]) -> Backbon
     return replace(resized, module=module.to(next(iter(own.values()), torch.empty(0)).device))
 
 
-def _load_demo(entry: ModelEntry, folder: Path, log: Log) -> Backbone:
+def _unsaid(_: str) -> None:
+    """Take a line that was said before."""
+
+
+def _load_demo(entry: ModelEntry, folder: Path, log: Log, note: Log) -> Backbone:
     from vitfeat.demo import network
 
     model = network.load(entry.name, entry.input_size)
-    return from_timm(entry, model, mean=network.MEAN, std=network.STD, interpolation="bicubic")
+    backbone = from_timm(entry, model, mean=network.MEAN, std=network.STD, interpolation="bicubic")
+    return _normalised(backbone, (network.MEAN, network.STD), "how the demo models were trained")
 
 
-def _load_noise(entry: ModelEntry, folder: Path, log: Log) -> Backbone:
+def _load_noise(entry: ModelEntry, folder: Path, log: Log, note: Log) -> Backbone:
     from vitfeat.models.noise import noise_backbone
 
     return noise_backbone(entry)
 
 
-def _load_checkpoint(entry: ModelEntry, folder: Path, log: Log) -> Backbone:
+def _load_checkpoint(entry: ModelEntry, folder: Path, log: Log, note: Log) -> Backbone:
     """Load a file into an architecture of whichever library knows it."""
+    library = _library_of(entry)
+    return _LOADERS[library](entry, folder, log, note)
+
+
+def _library_of(entry: ModelEntry) -> str:
+    """Return the library that knows an entry's architecture, which must be the entry's own if told.
+
+    Raises
+    ------
+    ModelError
+        When none does.
+    """
     import timm
 
-    if timm.is_model(entry.name.split(".")[0]):
-        return _load_timm(entry, folder, log)
+    architecture, _, tag = entry.name.partition(".")
+    if entry.source != "open_clip" and timm.is_model(architecture):
+        if tag and timm_tag(entry.name) is None:
+            names = timm.list_models(f"{architecture}.*", pretrained=True)
+            tags = [name.partition(".")[2] for name in names]
+            raise ModelError(
+                f"model {entry.id}: timm knows no tag {tag!r} of {architecture}"
+                f"{nearest(tag, tags)}; known: {', '.join(tags) or 'none'}"
+            )
+        return "timm"
+    if entry.source == "timm":
+        raise ModelError(
+            f"model {entry.id}: timm knows no architecture {architecture!r}"
+            f"{nearest(architecture, timm.list_models())}"
+        )
     import open_clip
 
     if entry.name in open_clip.list_models():
-        return _load_open_clip(entry, folder, log)
+        return "open_clip"
+    if entry.source == "open_clip":
+        raise ModelError(
+            f"model {entry.id}: open_clip knows no architecture {entry.name!r}"
+            f"{nearest(entry.name, open_clip.list_models())}"
+        )
     raise ModelError(
         f"model {entry.id}: neither timm nor open_clip knows an architecture {entry.name!r}"
         f"{nearest(entry.name, [*timm.list_models(), *open_clip.list_models()])}"
     )
 
 
-def _load_timm(entry: ModelEntry, folder: Path, log: Log) -> Backbone:
-    import timm
-    from timm.data import resolve_model_data_config
+def try_to_build(entry: ModelEntry) -> None:
+    """Build the network that an entry names without any numbers in it, to see whether it can be.
 
-    architecture = entry.name.split(".")[0]
-    if not timm.is_model(architecture):
-        raise ModelError(
-            f"model {entry.id}: timm knows no architecture {architecture!r}"
-            f"{nearest(architecture, timm.list_models())}"
-        )
-    weights = _weights(entry, folder, log)
-    published = _open(entry, weights) if weights else None
-    if published:
-        entry = _told_by(published, entry, architecture)
+    Raises
+    ------
+    ModelError
+        Its library does not know it, or refuses its arguments.
+    """
+    # open_clip moves what it has built, which is empty here.
+    if _library_of(entry) == "timm":
+        with torch.device("meta"):
+            _timm_model(entry)
+
+
+def _timm_model(entry: ModelEntry) -> Any:
+    import timm
+
     arguments = {"num_classes": 0, **entry.args}
     if entry.input_size is not None:
         arguments["img_size"] = entry.input_size
+    return _build(entry, lambda: timm.create_model(entry.name, pretrained=False, **arguments))
+
+
+def _load_timm(entry: ModelEntry, folder: Path, log: Log, note: Log) -> Backbone:
+    from timm.data import resolve_model_data_config
+
+    _library_of(entry)
+    weights = _weights(entry, folder, log)
+    published = _open(entry, weights) if weights else None
+    if published:
+        told, lines = told_arguments(published, entry, entry.name.split(".")[0])
+        entry = replace(entry, args={**told, **entry.args})
+        for line in lines:
+            note(f"{entry.id}: {line}")
     with noted_filters() as filters:
-        model = _build(entry, lambda: timm.create_model(entry.name, pretrained=False, **arguments))
+        model = _timm_model(entry)
     if weights and published:
         with _about(entry, weights):
-            fill_timm(entry, model, published, filters[-1] if filters else None, log)
+            fill_timm(entry, model, published, filters[-1] if filters else None, note)
     data = resolve_model_data_config(model)
     backbone = from_timm(
         entry, model, mean=data["mean"], std=data["std"], interpolation=data["interpolation"]
     )
-    return _checked(backbone, published, weights)
+    return _checked(backbone, published, weights, of=f"timm's {entry.name}")
 
 
-def _load_open_clip(entry: ModelEntry, folder: Path, log: Log) -> Backbone:
+def _load_open_clip(entry: ModelEntry, folder: Path, log: Log, note: Log) -> Backbone:
     import open_clip
 
-    if entry.name not in open_clip.list_models():
-        raise ModelError(
-            f"model {entry.id}: open_clip knows no architecture {entry.name!r}"
-            f"{nearest(entry.name, open_clip.list_models())}"
-        )
+    _library_of(entry)
     weights = _weights(entry, folder, log)
     published = _open(entry, weights) if weights else None
     arguments = dict(entry.args)
@@ -197,13 +247,17 @@ def _load_open_clip(entry: ModelEntry, folder: Path, log: Log) -> Backbone:
     if weights and published:
         with _about(entry, weights):
             if hasattr(visual, "trunk"):
-                fill_timm(entry, visual.trunk, published, filters[-1] if filters else None, log)
+                fill_timm(entry, visual.trunk, published, filters[-1] if filters else None, note)
             else:
-                fill_open_clip(entry, visual, published, log)
-    return _checked(from_open_clip(entry, visual), published, weights)
+                fill_open_clip(entry, visual, published, note)
+    return _checked(
+        from_open_clip(entry, visual), published, weights, of=f"open_clip's {entry.name}"
+    )
 
 
-_LOADERS: dict[str, Callable[[ModelEntry, Path, Log], Backbone]] = {
+Loader = Callable[[ModelEntry, Path, Log, Log], Backbone]
+
+_LOADERS: dict[str, Loader] = {
     "timm": _load_timm,
     "open_clip": _load_open_clip,
     "checkpoint": _load_checkpoint,
@@ -239,11 +293,8 @@ def _weights(entry: ModelEntry, folder: Path, log: Log) -> Weights | None:
     """Find the entry's weight file, fetching it if need be; None for an untrained network."""
     if entry.checkpoint:
         path = Path(entry.checkpoint)
-        if not path.is_file():
-            raise ModelError(
-                f"model {entry.id}: no checkpoint file {path}; place the weights there or set "
-                f"catalog.{entry.id}.checkpoint"
-            )
+        if fault := fault_of(path):
+            raise ModelError(f"model {entry.id}: catalog.{entry.id}.checkpoint: {fault}")
         return Weights(path, {"file": path.name, "sha256": sha256_of(path)})
     if not entry.is_fetched:
         return None
@@ -275,9 +326,9 @@ def _open(entry: ModelEntry, weights: Weights) -> Published:
         raise ModelError(f"model {entry.id}: {error}") from error
     with _about(entry, weights):
         published = find_network(content, entry.checkpoint_key, entry.checkpoint_prefix)
+        refuse_unfit(published.state)
         found = published.family
-        family = entry.family.lower()
-        if found and family in _TOLD_FAMILIES and family not in _MAY_BE.get(found, {found}):
+        if found and contradict(found, entry.family_key):
             raise ModelError(
                 f"holds a network of the family {found} (by its keys: {published.place or 'top'}), "
                 f"not {entry.family}; correct the entry's family or file"
@@ -285,30 +336,24 @@ def _open(entry: ModelEntry, weights: Weights) -> Published:
     return published
 
 
-def _told_by(published: Published, entry: ModelEntry, architecture: str) -> ModelEntry:
-    """Add the architecture's arguments that the file's layout tells; what the entry says stays."""
-    told: dict[str, Any] = {}
-    if published.family == "moco" and published.heads is not None:
-        told["num_heads"] = published.heads
-    if published.family == "beit" and architecture.startswith("beit"):
-        # One table for all blocks, and the final norm of the pretraining.
-        told = {"use_rel_pos_bias": False, "use_shared_rel_pos_bias": True, "global_pool": "token"}
-    return replace(entry, args={**told, **entry.args})
-
-
-def _checked(backbone: Backbone, published: Published | None, weights: Weights | None) -> Backbone:
+def _checked(
+    backbone: Backbone, published: Published | None, weights: Weights | None, of: str
+) -> Backbone:
     """Hold a loaded network to what no tensor's shape tells; record where its weights came from.
 
-    The size of its input, the number of heads, and the activation of OpenAI's CLIP.
+    The size of its input, the number of heads, the activation and the layer norms of CLIP, and how
+    images are normalised, for which the library has its own of the architecture (`of`).
     """
     entry = backbone.entry
+    _check_whole_patches(backbone)
     if entry.input_size not in (None, backbone.image_size):
         raise ModelError(
             f"model {entry.id}: image_size {entry.image_size} was asked for, but {entry.name} with "
             f"these args takes {backbone.image_size[0]} x {backbone.image_size[1]} pixels"
         )
+    default = (tuple(backbone.mean), tuple(backbone.std))
     if published is None or weights is None:
-        return backbone
+        return _normalised(backbone, default, f"{of}, which is untrained")
     told = published.heads
     if told is not None and told != backbone.heads:
         raise ModelError(
@@ -321,7 +366,64 @@ def _checked(backbone: Backbone, published: Published | None, weights: Weights |
             f"model {entry.id}: {weights.path} is OpenAI's CLIP, whose activation is QuickGELU; "
             f"{entry.name} has another: take the architecture with 'quickgelu' in its name"
         )
-    return replace(backbone, weights=dict(weights.origin))
+    if published.layout == "clip" and (found := _epsilons(backbone) - {_CLIPS_EPSILON}):
+        raise ModelError(
+            f"model {entry.id}: {weights.path} is CLIP's, whose layer norms have an epsilon of "
+            f"{_CLIPS_EPSILON}; those of {entry.name} have {', '.join(map(str, sorted(found)))}: "
+            "take an architecture with 'clip' in its name"
+        )
+    values, who = _told_normalisation(backbone, published, weights, default, of)
+    return _normalised(replace(backbone, weights=dict(weights.origin)), values, who)
+
+
+# Layer norms of every CLIP have PyTorch's own epsilon, where timm's ViTs have 1e-6.
+_CLIPS_EPSILON = 1e-5
+
+
+def _epsilons(backbone: Backbone) -> set[float]:
+    return {m.eps for m in backbone.blocks[0].modules() if isinstance(m, torch.nn.LayerNorm)}
+
+
+def _normalised(backbone: Backbone, values: Normalisation, who: str) -> Backbone:
+    """Return a backbone whose images are normalised as its entry says, or else as somebody does."""
+    own = backbone.entry.normalisation_values()
+    mean, std = own or values
+    return replace(backbone, mean=mean, std=std, normalised_by="the entry" if own else who)
+
+
+def _told_normalisation(
+    backbone: Backbone, published: Published, weights: Weights, default: Normalisation, of: str
+) -> tuple[Normalisation, str]:
+    """Find out how images were normalised for weights that were read from a file."""
+    entry = backbone.entry
+    told = entry.told_normalisation()
+    if "the entry" in told:
+        return told["the entry"], "the entry"
+    if entry.pretrained:
+        tag = f" {entry.pretrained}" if isinstance(entry.pretrained, str) else ""
+        return default, f"{of}{tag}, whose weights these are"
+    # timm's repositories are called by its names and tags.
+    owner, _, name = str(weights.origin.get("repository")).partition("/")
+    if owner == "timm" and (tag := timm_tag(name)):
+        return (tag.mean, tag.std), f"timm's {name}, whose weights these are"
+    told |= told_by_file(published)
+    if "." in entry.name:
+        told[of] = default
+    return choose_normalisation(entry, told, default, of)
+
+
+def _check_whole_patches(backbone: Backbone) -> None:
+    """Refuse an input that was asked for and whose last pixels no patch would see."""
+    entry = backbone.entry
+    if entry.input_size is None or entry.args.get("dynamic_img_pad"):
+        return
+    published = getattr(backbone.module, "pretrained_cfg", None) or {}
+    if tuple(published.get("input_size", ())[1:]) == entry.input_size:
+        # Some were published so: SigLIP of 384 pixels has patches of 14.
+        return
+    sides = zip(entry.input_size, backbone.patch_size, strict=True)
+    if any(side % patch for side, patch in sides):
+        raise ModelError(f"model {entry.id}: {uneven(entry.input_size, backbone.patch_size)}")
 
 
 def _has_quick_gelu(backbone: Backbone) -> bool:

@@ -147,4 +147,5 @@ def noise_backbone(entry: ModelEntry) -> Backbone:
         n_prefix=1,
         mean=_HALF[0],
         std=_HALF[1],
+        normalised_by="noise, whose seeds are the pixels",
     )

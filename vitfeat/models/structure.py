@@ -47,7 +47,7 @@ def from_timm(
     model
         The network, on the CPU.
     mean, std, interpolation
-        How images are prepared for it, where the entry does not say.
+        How images are prepared for it.
 
     Raises
     ------
@@ -55,7 +55,6 @@ def from_timm(
         When it is no plain ViT, naming its class and the reason.
     """
     model.eval()
-    mean, std = entry.normalisation_values() or (mean, std)
     try:
         # A classifier around an encoder has the blocks inside.
         trunk = model if hasattr(model, "blocks") else getattr(model, "encoder", model)

@@ -27,6 +27,9 @@ HEADING_GAP = 0.12
 LEGEND_LINE = 0.16
 LEGEND_HANDLE, LEGEND_POINT = 0.62, 0.42
 
+EMPTY = (4.6, 1.2)
+"""Width and height in inches of what stands for the panels of a figure that has none."""
+
 
 @dataclass(frozen=True)
 class Space:
@@ -167,6 +170,29 @@ class Sheet:
             labelspacing=0.55,
             columnspacing=1.2,
         )
+
+
+def empty_figure(*, title: str, note: str, reason: str) -> Figure:
+    """Draw a figure that has nothing to show, and says why.
+
+    Parameters
+    ----------
+    title, note
+        As in :class:`Sheet`.
+    reason
+        A sentence.
+    """
+    lines = wrapped(reason, EMPTY[0] - 0.3, style.TEXT_SIZE)
+    with style.settings():
+        sheet = Sheet([Space(0.1, EMPTY[1], 0.1)], [Space(0, EMPTY[0], 0)], title=title, note=note)
+        ax = sheet.axes(0)
+        ax.set_label("nothing to show")
+        ax.set_xticks([])
+        ax.set_yticks([])
+        ax.set_facecolor("#F4F4F4")
+        ax.spines[:].set_color(style.NO_VALUE)
+        ax.text(0.5, 0.5, "\n".join(lines), ha="center", va="center", size=style.TEXT_SIZE)
+    return sheet.figure
 
 
 def _widest_entry(handles: Sequence[Artist]) -> float:

@@ -35,6 +35,7 @@ def create(
     model: str,
     weights: Mapping[str, Any],
     final_norm: FinalNorm | None,
+    normalised_by: str,
     notes: Sequence[str],
 ) -> None:
     """Make a store's group, coordinates and arrays, whose shards are all absent.
@@ -43,7 +44,7 @@ def create(
     ----------
     partial
         Where it stands while it is written.
-    layout, geometry, rows, request, model, weights, final_norm, notes
+    layout, geometry, rows, request, model, weights, final_norm, normalised_by, notes
         As :func:`vitfeat.store.writer.open_writer` takes them.
     """
     group = zarr.create_group(partial, zarr_format=3)
@@ -61,6 +62,7 @@ def create(
         **({"final_norm": _described(final_norm)} if final_norm is not None else {}),
         "classes": {str(label): name for label, name in rows.classes.items()},
         "skipped": [list(s) for s in rows.skipped],
+        "normalised_by": normalised_by,
         "notes": list(notes),
         "versions": provenance.versions(),
     }

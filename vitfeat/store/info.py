@@ -8,7 +8,7 @@ from typing import Any
 from vitfeat.data.views import in_words
 from vitfeat.store.layout import FORMAT_VERSION
 from vitfeat.store.reader import FeatureStore
-from vitfeat.text import plural, size
+from vitfeat.text import normalisation, plural, size
 
 _PRECISIONS = {
     "fp32": "float32",
@@ -29,6 +29,8 @@ def describe(store: FeatureStore) -> Iterator[str]:
     yield f"             sha256 {store.image_fingerprint}"
     if attributes["skipped"]:
         yield f"skipped      {len(attributes['skipped'])}, first: {attributes['skipped'][0][0]}"
+    mean, std = request["model"]["mean"], request["model"]["std"]
+    yield f"normalised   {normalisation(mean, std, attributes.get('normalised_by', ''))}"
     yield f"view         {in_words(request['view'])}"
     yield f"normalised   {normalisation_in_words(request['model'])}"
     if store.is_ragged:

@@ -228,6 +228,7 @@ def open_writer(
     *,
     weights: Mapping[str, Any] | None = None,
     final_norm: FinalNorm | None = None,
+    normalised_by: str = "",
     notes: Sequence[str] = (),
     replace: bool = False,
 ) -> Iterator[StoreWriter]:
@@ -247,6 +248,8 @@ def open_writer(
         Where the weights came from: file, SHA-256, repository, revision. Recorded, not compared.
     final_norm
         The norm behind the model's last block. Recorded, not compared.
+    normalised_by
+        Who says how images are normalised for the model. Recorded, not compared.
     notes
         What a reader of the numbers must know of the model and the images, a line each for people.
         Recorded, not compared.
@@ -276,7 +279,7 @@ def open_writer(
             try:
                 create(
                     *(partial, layout, geometry, rows, request, model),
-                    *(weights or {}, final_norm, notes),
+                    *(weights or {}, final_norm, normalised_by, notes),
                 )
                 # Last: without it the creation itself was interrupted.
                 (partial / _PROGRESS).mkdir()

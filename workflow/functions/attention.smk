@@ -48,7 +48,15 @@ def attention_model_figures():
         return []
     always = ("by_layer", "heads_sorted", "heads", "metrics", "aligned")
     maps = ("token_maps", "token_maps_common")
-    return [*always, *maps, *(["token_map_classes"] if settings.by_class else [])]
+    return [*always, *maps, *(["token_map_classes"] if draws_classes() else [])]
+
+
+def draws_classes():
+    """Say whether classes are compared: where some dataset may have them."""
+    settings = CONFIG.analyses.attention
+    return settings.by_class and any(
+        CONFIG.datasets[name].layout not in UNLABELLED for name in settings.datasets
+    )
 
 
 def attention_model_targets():

@@ -40,10 +40,9 @@ def absent_folders():
 
 
 # No error: everything can be planned before the data is there, and what else is asked for can run;
-# the index job of such a dataset fails. The process of every job reads this file again.
-if workflow.is_main_process:
-    for line in absent_folders():
-        print(line, file=sys.stderr)
+# the index job of such a dataset fails.
+for line in absent_folders():
+    say(line)
 
 
 def enlarged(wildcards):

@@ -23,6 +23,7 @@ rule attention_maps:
         runtime=raised(60),
         gpu=own_gpu,
     params:
+        weights=lambda wildcards: checkpoint_contents(wildcards.model),
         store=f"{RESULTS}/attention_maps/stores/{{dataset}}/{{model}}.zarr",
         pass_flags=lambda wildcards: flags(extraction_settings(wildcards) | map_images()),
         folder=lambda wildcards, output: Path(output[0]).parent.as_posix(),

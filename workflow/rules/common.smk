@@ -1,7 +1,7 @@
 # The checked config, paths, and what a job needs, as functions that the rules share.
+import functools
 import inspect
 import json
-import os
 import re
 import shlex
 import sys
@@ -9,8 +9,9 @@ from pathlib import Path
 
 import yaml
 
-from vitfeat.config import embedded_root, parse_config
-from vitfeat.data.layouts import LAYOUTS
+from vitfeat.config import UNLABELLED, embedded_root, parse_config
+from vitfeat.data.hashes import contents
+from vitfeat.data.unchanged import annotations_token, token
 from vitfeat.demo.datasets import NAMES as EMBEDDED_LAYOUTS
 from vitfeat.errors import VitfeatError
 from vitfeat.models.shapes import guess_shape, size_name
@@ -33,10 +34,13 @@ from vitfeat.plan import (
 def checked_config():
     schema = Path(workflow.basedir, "workflow", "schemas", "config.schema.yaml")
     try:
-        return parse_config(config, yaml.safe_load(schema.read_text("utf-8")))
+        checked = parse_config(config, yaml.safe_load(schema.read_text("utf-8")))
     except VitfeatError as error:
         # One line for the user: a traceback through Snakemake says nothing about a config.
         sys.exit(f"vitfeat: error: {error}")
+    for line in checked.remarks:
+        print(f"vitfeat: {line}", file=sys.stderr)
+    return checked
 
 
 CONFIG = checked_config()
@@ -154,26 +158,37 @@ def dataset_size(dataset):
     return n_images(f"{RESULTS}/datasets/{dataset}.csv")
 
 
-def dataset_folders(spec):
-    """Return a dataset's folder and all below it, as far as they exist: the job says what is
-    missing."""
-    if spec.root == embedded_root(CONFIG.results, spec.layout):
-        return [spec.root.as_posix()]
-    within = spec.root / spec.split if spec.split else spec.root
-    # Splits of annotated datasets are no folders of the first level.
-    top = spec.root if LAYOUTS[spec.layout].companion else within
-    lists = [spec.list.as_posix()] if spec.list and spec.list.is_file() else []
-    # Unreadable folders are left to the job, too: os.walk passes them over.
-    walked = sorted(Path(folder).as_posix() for folder, _, _ in os.walk(top))
-    return lists + annotation_files(spec) + walked
+def made_folder(dataset):
+    """Return the folder of an embedded dataset, which is written first. Files of other datasets
+    are no inputs, as there are too many, and as dates do not tell whether they are the same."""
+    spec = CONFIG.datasets[dataset]
+    embedded = spec.root == embedded_root(CONFIG.results, spec.layout)
+    return [spec.root.as_posix()] if embedded else []
 
 
-def annotation_files(spec):
-    """Return the files of a dataset that hold its annotations, as far as they exist and are few."""
-    companion = LAYOUTS[spec.layout].companion
-    if companion is None or spec.root == embedded_root(CONFIG.results, spec.layout):
-        return []
-    return sorted(p.as_posix() for pattern in companion.files for p in spec.root.glob(pattern))
+def say(line):
+    """Tell the user; the process of every job reads these files again and keeps quiet."""
+    if workflow.is_main_process:
+        print(line, file=sys.stderr)
+
+
+@functools.cache
+def index_token(dataset):
+    """Return a text that changes when a dataset's files do."""
+    return token(CONFIG.datasets[dataset], Path(f"{RESULTS}/datasets/{dataset}.csv"), say)
+
+
+@functools.cache
+def annotation_token(dataset):
+    """Return a text that changes when what is annotated does."""
+    return annotations_token(CONFIG.datasets[dataset], Path(annotations(dataset)))
+
+
+@functools.cache
+def checkpoint_contents(model):
+    """Return a text that changes when a weight file of the user's own does."""
+    path = CONFIG.model(model).checkpoint
+    return contents(Path(path), Path(f"{RESULTS}/features/{model}.checkpoint.json")) if path else ""
 
 
 def index_settings(spec):
@@ -272,11 +287,8 @@ def extraction_threads(entry):
 
 
 def weight_files(entry):
-    """Return the files that an extraction waits for: the record of fetched weights, or a file of
-    the user's own, which may be replaced; absent, the job says so."""
-    if entry.is_fetched:
-        return [f"{WEIGHTS}/{entry.id}.json"]
-    return [entry.checkpoint] if entry.checkpoint and Path(entry.checkpoint).is_file() else []
+    """Return what an extraction waits for: the record of fetched weights."""
+    return [f"{WEIGHTS}/{entry.id}.json"] if entry.is_fetched else []
 
 
 def fetch_settings(entry):

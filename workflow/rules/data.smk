@@ -37,11 +37,10 @@ rule demo_data:
 
 rule index:
     input:
-        # Folders change when files come and go: then the index is made anew. A changed file is
-        # found by its checksum when it is read.
-        lambda wildcards: dataset_folders(CONFIG.datasets[wildcards.dataset]),
+        lambda wildcards: made_folder(wildcards.dataset),
     output:
         index=update(f"{RESULTS}/datasets/{{dataset}}.csv"),
+        files=update(f"{RESULTS}/datasets/{{dataset}}.files.npz"),
         skipped=update(f"{RESULTS}/datasets/{{dataset}}.skipped.csv"),
         notes=update(f"{RESULTS}/datasets/{{dataset}}.notes.txt"),
     log:
@@ -55,6 +54,8 @@ rule index:
         mem_mb=raised(1000),
         runtime=raised(240),
     params:
+        # Another one when images are replaced, come or go.
+        files=lambda wildcards: index_token(wildcards.dataset),
         flags=lambda wildcards: flags(index_settings(CONFIG.datasets[wildcards.dataset])),
     shell:
         "python -m vitfeat index {wildcards.dataset} {params.flags} --workers {threads} "
@@ -64,10 +65,11 @@ rule index:
 rule annotations:
     input:
         index=f"{RESULTS}/datasets/{{dataset}}.csv",
-        files=lambda wildcards: dataset_folders(CONFIG.datasets[wildcards.dataset]),
+        made=lambda wildcards: made_folder(wildcards.dataset),
     output:
         table=update(f"{RESULTS}/datasets/{{kind}}/{{dataset}}.csv"),
         notes=update(f"{RESULTS}/datasets/{{kind}}/{{dataset}}.notes.txt"),
+        files=update(f"{RESULTS}/datasets/{{kind}}/{{dataset}}.files.json"),
     log:
         f"{RESULTS}/logs/annotations/{{kind}}/{{dataset}}.log",
     benchmark:
@@ -83,6 +85,8 @@ rule annotations:
         mem_mb=raised(6000),
         runtime=raised(60),
     params:
+        # Another one when files of annotations are others.
+        files=lambda wildcards: annotation_token(wildcards.dataset),
         flags=lambda wildcards: flags(index_settings(CONFIG.datasets[wildcards.dataset])),
     shell:
         "python -m vitfeat annotations {wildcards.dataset} {params.flags} --index {input.index:q} "

@@ -63,6 +63,7 @@ rule extract:
         ),
         gpu=own_gpu,
     params:
+        weights=lambda wildcards: checkpoint_contents(wildcards.model),
         store=f"{RESULTS}/features/{{dataset}}/{{model}}.zarr",
         flags=lambda wildcards: flags(extraction_settings(wildcards) | stored(wildcards)),
     shell:

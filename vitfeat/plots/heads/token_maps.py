@@ -17,7 +17,7 @@ from vitfeat.plots import style
 from vitfeat.plots.heads.mosaic import Titled, arranged, colour_bar, mosaic, sheet_of
 from vitfeat.plots.images import overlay
 from vitfeat.plots.models import Model
-from vitfeat.plots.sheet import Sheet, Space
+from vitfeat.plots.sheet import empty_figure
 from vitfeat.text import plural
 
 Floats = NDArray[np.float64]
@@ -188,9 +188,11 @@ def class_deviation(maps: AttentionMaps, model: Model) -> Figure:
     panels = token_panels(maps, CLASS_DEVIATION)
     title = f"{model.label}: deviation of token maps over classes"
     if not panels:
-        reason = f"{source(maps)}. They have fewer than two classes: there is no deviation."
-        with style.settings():
-            return Sheet([Space(0, 0.1, 0)], [Space(0, 4, 0)], title=title, note=reason).figure
+        return empty_figure(
+            title=title,
+            note=f"{source(maps)}.",
+            reason="The images have fewer than two classes: there is no deviation.",
+        )
     limit = common_limit([maps], CLASS_DEVIATION)
     return _figure(
         maps,

@@ -15,6 +15,7 @@ from vitfeat.plots.similarity.blocks import Place, frame
 from vitfeat.plots.similarity.compared import Compared
 from vitfeat.plots.similarity.matrices import draw_matrix, value_size
 from vitfeat.plots.similarity.stand_ins import marked, stand_in_remarks
+from vitfeat.text import plural
 
 
 def measure_matrices(
@@ -50,6 +51,7 @@ def measure_matrices(
     }
     if chance:
         remarks.insert(0, f"mutual k-NN of unrelated features: {', '.join(chance)}")
+    remarks += _no_values(blocks, models)
     shown = marked(models, stand_ins)
     pitch = float(np.clip(2.7 / len(models), 0.13, 0.5))
     drawn = [[[one.value(a.id, b.id) for b in models] for a in models] for one in blocks]
@@ -59,7 +61,7 @@ def measure_matrices(
             list(dict.fromkeys(f"{one.dataset}/{one.tokens}" for one in blocks)),
             [name for name in NAMES if any(one.measure == name for one in blocks)],
             shown,
-            [value for matrix in drawn for row in matrix for value in row],
+            [value for one in blocks for value in _values(one, models)],
             title="Similarity of last layers by several measures",
             note="CKA: linear, debiased; Procrustes: orthogonal; RSA: Spearman's correlation of "
             "Euclidean distances; mutual k-NN: shared neighbours by cosine; SVCCA: mean canonical "
@@ -72,3 +74,24 @@ def measure_matrices(
         for ax, matrix in zip(made.axes, drawn, strict=True):
             draw_matrix(ax, matrix, value_size(pitch))
     return made.figure
+
+
+def _no_values(blocks: Sequence[Compared], models: Sequence[Model]) -> list[str]:
+    """Say why measures have no value for some pairs, where that is so."""
+    found: dict[str, None] = {}
+    for one in blocks:
+        if not np.isnan([v for v in _values(one, models) if v is not None]).any():
+            continue
+        if one.measure == "svcca":
+            found[
+                f"{one.title}: no value (nan) where two layers together have that variance in more "
+                f"directions than {plural(one.n_images, 'image')} can tell apart (or features that "
+                "tell none apart): take more images or a smaller analyses.similarity.variance"
+            ] = None
+        else:
+            found[f"{one.title}: no value (nan) where features do not tell images apart"] = None
+    return list(found)
+
+
+def _values(one: Compared, models: Sequence[Model]) -> list[np.float64 | None]:
+    return [one.value(a.id, b.id) for a in models for b in models]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -27,8 +27,13 @@ from vitfeat.plots.similarity.values import TOKEN_NAMES
 SIDES = (2.6, 3.2, 4.0, 5.0, 6.2)
 """Sides of a panel in inches: the first one in which all names find a place."""
 
+FAITHFUL = 0.2
+"""Kruskal's stress-1 above which distances are not as drawn: "poor" (Kruskal 1964)."""
+
 MARGIN = 0.14
 """White around the points, of their extent."""
+
+WARNING, WARNING_COLOUR = "\N{WARNING SIGN}", "#B00020"
 
 Points = list[tuple[float, float]]
 
@@ -86,13 +91,15 @@ def model_maps(
             "debiased; one scale for all; axes: share of squared distances; stress: Kruskal's "
             "stress-1, 0 if all distances are as drawn",
             legend=point_handles(shown),
-            remarks=stand_in_remarks(stand_ins, models, left_out),
+            remarks=[*_unfaithful(drawn), *stand_in_remarks(stand_ins, models, left_out)],
         )
         for one, (found, held) in drawn.items():
             ax = sheet.axes(datasets.index(one.dataset), kinds.index(one.tokens))
             ax.set_label(f"{one.dataset}/{one.tokens}")
             source = one.note.partition("; ")[2]
             head(ax, TOKEN_NAMES[one.tokens], f"{source}; stress {found.stress:.2f}")
+            if found.stress > FAITHFUL:
+                _warn(ax)
             _draw(ax, found, held, look, width, named[one])
     return sheet.figure
 
@@ -121,6 +128,32 @@ def _map(one: Compared, models: Sequence[Model]) -> tuple[Map, list[Model]]:
     if len(held) < 2:
         return Map(np.empty((0, 2)), np.zeros(2), 0.0), []
     return plane(chords(one.matrix(held))), held
+
+
+def _unfaithful(drawn: Mapping[Compared, tuple[Map, list[Model]]]) -> list[str]:
+    """Say which maps should not be read, where there are some."""
+    some = [one for one, (found, _) in drawn.items() if found.stress > FAITHFUL]
+    if not some:
+        return []
+    named = ", ".join(f"{TOKEN_NAMES[one.tokens]} of {one.dataset}" for one in some)
+    return [
+        f"{WARNING} stress above {FAITHFUL:g}: distances are not as drawn; read the matrix of CKA "
+        f"instead ({named})"
+    ]
+
+
+def _warn(ax: Axes) -> None:
+    ax.annotate(
+        f"{WARNING} not faithful",
+        (1, 1),
+        (0, 5),
+        xycoords="axes fraction",
+        textcoords="offset points",
+        ha="right",
+        size=style.SMALL_SIZE,
+        weight="bold",
+        color=WARNING_COLOUR,
+    )
 
 
 def _middle(found: Map) -> NDArray[np.float64]:

@@ -82,6 +82,7 @@ def depths(
         ax = sheet.axes(0)
         ax.set_label("depths")
         model_rows(ax, models, placed.whole)
+        group = None
         for column, left, width in zip(columns, placed.lefts, placed.widths, strict=True):
             right = left + width
             ax.hlines(range(len(models)), left, right, color=LINES, lw=0.6, zorder=1)
@@ -112,7 +113,10 @@ def depths(
                 clip_on=False,
             )
             dots.set_label(f"{column.head.group}/{column.head.text}")
-            for text, x, side in (("0", left, "left"), ("1", right, "right")):
+            # The numbers of every column would run into their neighbours'.
+            first = column.head.group != group
+            group = column.head.group
+            for text, x, side in (("0", left, "left"), ("1", right, "right")) if first else ():
                 ax.annotate(
                     text,
                     (x, 0),

@@ -17,7 +17,7 @@ from scipy.ndimage import binary_dilation, binary_erosion
 from vitfeat.errors import AnalysisError
 from vitfeat.plots import style
 from vitfeat.plots.images import overlay
-from vitfeat.plots.sheet import Sheet, Space
+from vitfeat.plots.sheet import Sheet, Space, empty_figure
 from vitfeat.plots.similarity.blocks import text_width
 from vitfeat.plots.tasks.measures import DRAWN
 
@@ -148,16 +148,11 @@ def nothing_figure(*, title: str, note: str) -> Figure:
     title, note
         As in :func:`figure`.
     """
-    with style.settings():
-        return Sheet(
-            [],
-            [],
-            title=_title(title),
-            note=note,
-            remarks=[
-                "Nothing to show: the model has no CLS token, and no other query is asked for."
-            ],
-        ).figure
+    return empty_figure(
+        title=_title(title),
+        note=note,
+        reason="The model has no CLS token, and no other query is asked for.",
+    )
 
 
 def _title(model: str) -> str:

@@ -1,0 +1,88 @@
+"""What a family fixes that no tensor's shape tells, in one table; known without torch.
+
+A family is the supervision that an entry names. What the code that its models were published with
+does for all of them stands here; what differs between its models is the architecture's.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Family:
+    """What the code of a family's models fixes.
+
+    Attributes
+    ----------
+    positions
+        How position embeddings are fitted to another grid (:mod:`vitfeat.models.positions`); the
+        library's way if None.
+    normalisation
+        How training images were normalised, by a name of
+        :data:`vitfeat.models.entry.NORMALISATIONS`; None where its models differ.
+    heads
+        Attention heads by width, where they are not those of timm's architecture of that width.
+    """
+
+    positions: str | None = None
+    normalisation: str | None = None
+    heads: Mapping[int, int] = field(default_factory=dict)
+
+
+FAMILIES: Mapping[str, Family] = {
+    # Trained by many recipes: timm's AugReg by halves, DeiT's and torchvision's by ImageNet's.
+    "supervised": Family(),
+    "clip": Family(normalisation="clip"),
+    "dino": Family("dino", "imagenet"),
+    "ibot": Family("dino", "imagenet"),
+    # Its ViT-S has 12 heads of 32 channels (Chen et al. 2021, table 1); timm's has 6 of 64.
+    "moco": Family("moco", "imagenet", {384: 12}),
+    "mae": Family("mae", "imagenet"),
+    "simmim": Family("beit", "imagenet"),
+    "beit": Family("beit", "half"),
+    # Pretrained with --imagenet_default_mean_and_std, which BEiT was not.
+    "beitv2": Family("beit", "imagenet"),
+    "dinov2": Family("dino", "imagenet"),
+    # DINOv2 came to antialias with its registers, which is timm's way.
+    "dinov2-reg": Family(normalisation="imagenet"),
+    "dinov3": Family(normalisation="imagenet"),
+    "siglip": Family("google", "half"),
+    "siglip2": Family("google", "half"),
+    "eva": Family("mae", "clip"),
+    "eva02": Family("mae", "clip"),
+    "deit": Family("mae", "imagenet"),
+    "deit3": Family("mae", "imagenet"),
+    "ijepa": Family("mae", "imagenet"),
+}
+
+# Other spellings, in small letters and digits alone.
+_ALSO = {"mocov3": "moco", "beit2": "beitv2", "deitiii": "deit3"}
+_KEYS = {**_ALSO, **{re.sub(r"[^a-z0-9]", "", key): key for key in FAMILIES}}
+
+# Families whose files have the same keys as those of the one that keys tell.
+_MAY_BE = {
+    "dino": {"dino", "ibot"},
+    "dinov2": {"dinov2", "dinov2-reg"},
+    "beit": {"beit", "beitv2", "simmim"},
+}
+
+
+def family_key(name: str) -> str | None:
+    """Return a family's key in :data:`FAMILIES`: ``moco`` for ``MoCo-v3``; None if it has none."""
+    return _KEYS.get(re.sub(r"[^a-z0-9]", "", name.lower()))
+
+
+def contradict(told: str, named: str | None) -> bool:
+    """Whether a file that its keys tell to be of one family cannot be of another.
+
+    Parameters
+    ----------
+    told
+        The family by the keys.
+    named
+        The family's key of the entry; of a family that is not known nothing is expected.
+    """
+    return named is not None and named not in _MAY_BE.get(told, {told})
