@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import sys
@@ -19,6 +20,17 @@ from vitfeat.progress import ProgressCounter
 ERRORS_FROM_LOGS = "VITFEAT_ERRORS_FROM_LOGS"
 
 
+class _Lines(logging.Handler):
+    """Takes what is said by Python's logging, where no console was handed down: by figures."""
+
+    def __init__(self, log: Callable[[str], None]) -> None:
+        super().__init__()
+        self._log = log
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._log(record.getMessage())
+
+
 class Console:
     """Messages of one command.
 
@@ -31,12 +43,14 @@ class Console:
 
     def __init__(self, path: Path | None = None) -> None:
         self._file: TextIO | None = None
+        self._lines = _Lines(self.log)
         self._shows_status = False
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = path.open("w", encoding="utf-8", buffering=1)
 
     def __enter__(self) -> Console:
+        logging.getLogger("vitfeat").addHandler(self._lines)
         return self
 
     def __exit__(
@@ -45,6 +59,7 @@ class Console:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        logging.getLogger("vitfeat").removeHandler(self._lines)
         if self._file is not None:
             self._file.close()
 

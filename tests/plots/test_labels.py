@@ -7,8 +7,8 @@ from sklearn.isotonic import IsotonicRegression
 
 from tests.plots.canvas import assert_readable
 from vitfeat.plots import style
+from vitfeat.plots.fonts import text_width
 from vitfeat.plots.labels import End, end_labels, point_labels, spread, wrapped
-from vitfeat.plots.similarity.blocks import text_width
 
 
 @pytest.mark.parametrize("seed", range(20))

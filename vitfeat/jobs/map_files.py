@@ -26,6 +26,7 @@ from vitfeat.jobs.figure_files import save_with_numbers
 from vitfeat.plots.images import overlay
 from vitfeat.plots.images.map_blocks import Shown, single
 from vitfeat.plots.images.sheets import figure
+from vitfeat.plots.models import shortened
 
 Log = Callable[[str], None]
 
@@ -102,7 +103,7 @@ def caption(image: str, named: str = "") -> str:
     shown = printable(image)
     if len(shown) > _CAPTION_LENGTH:
         shown = f"…{shown[1 - _CAPTION_LENGTH :]}"
-    return f"{shown} ({printable(named)})" if named else shown
+    return f"{shown} ({shortened(printable(named))})" if named else shown
 
 
 def write_grid(

@@ -12,7 +12,7 @@ from matplotlib.collections import LineCollection
 from numpy.typing import NDArray
 
 from vitfeat.plots import style
-from vitfeat.plots.similarity.blocks import text_width
+from vitfeat.plots.fonts import readable, text_width
 
 Floats = NDArray[np.float64]
 
@@ -47,6 +47,7 @@ def wrapped(
     def fits(text: str) -> bool:
         return text_width(text, size, weight) * HINTING <= width
 
+    text = readable(text)
     lines: list[str] = []
     for word in _words(text, fits):
         for place, part in enumerate(_parts(word, fits)):

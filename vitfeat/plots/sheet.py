@@ -17,8 +17,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import ScalarFormatter
 
 from vitfeat.plots import style
+from vitfeat.plots.fonts import text_width
 from vitfeat.plots.labels import wrapped
-from vitfeat.plots.similarity.blocks import text_width
 
 EDGE = 0.12
 TITLE_HEIGHT = 0.22
@@ -102,7 +102,10 @@ class Sheet:
     ) -> None:
         self._rows, self._columns = rows, columns
         grid = sum(column.whole for column in columns)
-        head = text_width(title, style.TITLE_SIZE, "bold")
+        # A title may make a narrow figure as wide as a page, and no wider.
+        most = max(grid, _widest_entry(legend), style.PAGE_WIDTH - 2 * EDGE)
+        titles = wrapped(title, most, style.TITLE_SIZE, "bold")
+        head = max(text_width(line, style.TITLE_SIZE, "bold") for line in titles)
         self.width = max(grid, head, _widest_entry(legend)) + 2 * EDGE
         inner = self.width - 2 * EDGE
         notes = wrapped(note, inner)
@@ -110,12 +113,15 @@ class Sheet:
         lines = _legend_lines(legend, inner)
         foot = EDGE + LINE_HEIGHT * len(below)
         bottom = foot + LEGEND_LINE * lines + (0.06 if lines else 0)
-        self._top = EDGE + TITLE_HEIGHT + LINE_HEIGHT * len(notes) + 0.04
+        headed = EDGE + TITLE_HEIGHT * len(titles)
+        self._top = headed + LINE_HEIGHT * len(notes) + 0.04
         self.height = self._top + sum(row.whole for row in rows) + bottom
         self.figure = Figure(figsize=(self.width, self.height))
-        self._text(EDGE, EDGE, title, size=style.TITLE_SIZE, weight="bold")
+        for index, line in enumerate(titles):
+            above = EDGE + index * TITLE_HEIGHT
+            self._text(EDGE, above, line, size=style.TITLE_SIZE, weight="bold")
         for index, line in enumerate(notes):
-            self._text(EDGE, EDGE + TITLE_HEIGHT + index * LINE_HEIGHT, line)
+            self._text(EDGE, headed + index * LINE_HEIGHT, line)
         for index, line in enumerate(below):
             self._text(EDGE, self.height - foot + 0.02 + index * LINE_HEIGHT, line)
         if legend:

@@ -17,6 +17,7 @@ from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 
 from vitfeat.files import replacing
+from vitfeat.plots.fonts import FAMILY, make_readable
 
 LineStyle = str | tuple[float, tuple[float, ...]]
 
@@ -104,7 +105,7 @@ DPI = 220
 
 RC: Mapping[str, Any] = MappingProxyType(
     {
-        "font.family": "DejaVu Sans",  # comes with matplotlib: the same on every machine
+        "font.family": FAMILY,  # comes with matplotlib: the same on every machine
         "font.size": TEXT_SIZE,
         "axes.linewidth": 0.6,
         "pdf.fonttype": 42,  # text stays text, which journals ask for
@@ -188,6 +189,7 @@ def save(figure: Figure, path_png: str | Path) -> None:
     png = Path(path_png)
     unsaid = {"png": ("Software",), "pdf": ("CreationDate", "Creator", "Producer")}
     with settings():
+        make_readable(figure)
         for kind, keys in unsaid.items():
             with replacing(png.with_suffix(f".{kind}")) as partial:
                 figure.savefig(partial, format=kind, dpi=DPI, metadata=dict.fromkeys(keys))

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 from vitfeat.plots import style
 from vitfeat.plots.across.curves import Panel, heading
+from vitfeat.plots.fonts import text_width
 from vitfeat.plots.labels import Placed, point_labels
 from vitfeat.plots.looks import Look, looks, point_handles
 from vitfeat.plots.models import Model
 from vitfeat.plots.sheet import Sheet, Space
-from vitfeat.plots.similarity.blocks import text_width
 
 MAX_NAMED = 12
 """No more points than this have their names beside them: more have a legend."""

@@ -15,10 +15,10 @@ from matplotlib.ticker import MaxNLocator
 
 from vitfeat.plots import style
 from vitfeat.plots.across.curves import Curve, Panel
+from vitfeat.plots.fonts import text_width
 from vitfeat.plots.looks import GREY, REFERENCE_LOOK_COLOUR
 from vitfeat.plots.models import Model
 from vitfeat.plots.sheet import Sheet, Space
-from vitfeat.plots.similarity.blocks import text_width
 
 MARKERS: Sequence[tuple[str, bool]] = (("o", True), ("s", False), ("D", True), ("^", False))
 """Marker of each kind of features, and whether it is filled."""

@@ -13,10 +13,10 @@ from matplotlib.lines import Line2D
 from vitfeat.plots import style
 from vitfeat.plots.across.curves import Panel, shown
 from vitfeat.plots.across.lines import set_scale, y_limits
+from vitfeat.plots.fonts import text_width
 from vitfeat.plots.labels import HINTING
 from vitfeat.plots.looks import family_title, looks, reference_look, size_handles
 from vitfeat.plots.models import Model
-from vitfeat.plots.similarity.blocks import text_width
 from vitfeat.plots.strips import Cell, Strips, Track, cell_height
 
 MOST = 8

@@ -14,11 +14,11 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 from vitfeat.errors import AnalysisError
 from vitfeat.plots import style
 from vitfeat.plots.across.curves import Curve, Panel, shown
+from vitfeat.plots.fonts import text_width
 from vitfeat.plots.labels import LEADER, LINE_GAP, End, end_labels
 from vitfeat.plots.looks import Look, group_title, looks, reference_look, size_groups, size_handles
 from vitfeat.plots.models import Model
 from vitfeat.plots.sheet import EDGE, HEADING_GAP, Sheet, Space
-from vitfeat.plots.similarity.blocks import text_width
 
 MAX_LABELLED = 9
 """No more lines than this have bands, and labels beside them: more have a legend."""

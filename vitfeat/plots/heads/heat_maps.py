@@ -18,9 +18,9 @@ from vitfeat.plots import style
 from vitfeat.plots.across.breakout import HeadPanel, Heads
 from vitfeat.plots.across.curves import images_text
 from vitfeat.plots.across.lines import layer_ticks
+from vitfeat.plots.fonts import text_width
 from vitfeat.plots.models import Model
 from vitfeat.plots.sheet import Sheet, Space
-from vitfeat.plots.similarity.blocks import text_width
 
 Floats = NDArray[np.float64]
 

@@ -16,10 +16,10 @@ from matplotlib.colors import to_rgb as rgb
 from numpy.typing import NDArray
 
 from vitfeat.plots import style
+from vitfeat.plots.fonts import text_width
 from vitfeat.plots.images import overlay
 from vitfeat.plots.labels import panel_size
 from vitfeat.plots.sheet import Sheet, Space
-from vitfeat.plots.similarity.blocks import text_width
 
 Floats = NDArray[np.float64]
 Pixels = NDArray[np.uint8]

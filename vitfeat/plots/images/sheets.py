@@ -15,6 +15,7 @@ from matplotlib.patches import Patch
 from vitfeat.analysis.attention.map_grids import ROLLOUT, Grid
 from vitfeat.errors import AnalysisError
 from vitfeat.plots import style
+from vitfeat.plots.fonts import text_width
 from vitfeat.plots.images import overlay
 from vitfeat.plots.images.map_blocks import (
     GAP,
@@ -27,7 +28,6 @@ from vitfeat.plots.images.map_blocks import (
     position_label,
 )
 from vitfeat.plots.sheet import EDGE, Sheet, Space
-from vitfeat.plots.similarity.blocks import text_width
 
 SCALES = ("own", "common")
 """Of colours: each map's own, or one that is common to a figure."""

@@ -16,12 +16,11 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Colormap, Normalize
 from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties
 from matplotlib.patches import Patch, Rectangle
-from matplotlib.textpath import text_to_path
 from numpy.typing import NDArray
 
 from vitfeat.plots import style
+from vitfeat.plots.fonts import text_width
 from vitfeat.plots.models import Model
 
 SCALE = Normalize(0, 1)
@@ -84,14 +83,6 @@ class Frame:
 def colours() -> Colormap:
     """Colour map of CKA, grey where there is no value."""
     return colormaps[style.VALUE_COLOURS].with_extremes(bad=style.NO_VALUE)
-
-
-def text_width(text: str, size: float, weight: str = "normal") -> float:
-    """Width in inches of a text at a font size in points."""
-    font = FontProperties(size=size, weight=weight)
-    # From the letters' advances: the extents of their outlines cost twenty times as much.
-    width, _, _ = text_to_path.get_text_width_height_descent(text, font, ismath=False)
-    return float(width) / 72
 
 
 def frame(

@@ -10,8 +10,9 @@ from matplotlib.figure import Figure
 
 from vitfeat.errors import AnalysisError
 from vitfeat.plots import style
+from vitfeat.plots.fonts import text_width
 from vitfeat.plots.models import Model
-from vitfeat.plots.similarity.blocks import SCALE, Frame, Place, absent, colours, frame, text_width
+from vitfeat.plots.similarity.blocks import SCALE, Frame, Place, absent, colours, frame
 from vitfeat.plots.similarity.matrices import draw_matrix, value_size
 from vitfeat.plots.similarity.stand_ins import marked, stand_in_remarks
 from vitfeat.plots.similarity.values import TOKEN_NAMES, Similarity

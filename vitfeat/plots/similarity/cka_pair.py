@@ -9,10 +9,11 @@ from matplotlib.figure import Figure
 
 from vitfeat.errors import AnalysisError
 from vitfeat.plots import style
+from vitfeat.plots.fonts import text_width
 from vitfeat.plots.labels import panel_size
 from vitfeat.plots.models import Model
 from vitfeat.plots.sheet import Sheet, Space
-from vitfeat.plots.similarity.blocks import SCALE, colours, text_width
+from vitfeat.plots.similarity.blocks import SCALE, colours
 from vitfeat.plots.similarity.matrices import write_value
 from vitfeat.plots.similarity.stand_ins import marked, stand_in_remarks
 from vitfeat.plots.similarity.values import TOKEN_NAMES, Similarity

@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 
 from vitfeat.analysis.rows import SimilarityRow
 from vitfeat.plots import style
+from vitfeat.plots.fonts import text_width
 from vitfeat.plots.looks import family_title
 from vitfeat.plots.models import Model
 from vitfeat.plots.sheet import Sheet, Space
-from vitfeat.plots.similarity.blocks import BLOCK_TITLE, head, text_width
+from vitfeat.plots.similarity.blocks import BLOCK_TITLE, head
 from vitfeat.plots.similarity.compared import Compared, DrawnSimilarity
 from vitfeat.plots.similarity.stand_ins import marked, stand_in_remarks
 from vitfeat.plots.similarity.trees import grid_of

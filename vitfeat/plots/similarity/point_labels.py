@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 
 from vitfeat.plots import style
+from vitfeat.plots.fonts import text_width
 from vitfeat.plots.labels import Placed, panel_size, point_labels
-from vitfeat.plots.similarity.blocks import text_width
 
 LETTER = 1.15 * style.SMALL_SIZE / 72
 """Height of a name in inches."""

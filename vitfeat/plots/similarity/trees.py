@@ -13,10 +13,11 @@ from matplotlib.ticker import MaxNLocator
 
 from vitfeat.analysis.similarity.model_space import Tree, tree
 from vitfeat.plots import style
+from vitfeat.plots.fonts import text_width
 from vitfeat.plots.looks import Look, looks, point_handles
 from vitfeat.plots.models import Model
 from vitfeat.plots.sheet import Sheet, Space
-from vitfeat.plots.similarity.blocks import BLOCK_TITLE, head, text_width
+from vitfeat.plots.similarity.blocks import BLOCK_TITLE, head
 from vitfeat.plots.similarity.compared import Compared
 from vitfeat.plots.similarity.stand_ins import marked, stand_in_remarks
 from vitfeat.plots.similarity.values import TOKEN_NAMES

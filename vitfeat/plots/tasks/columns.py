@@ -10,10 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from vitfeat.plots import style
+from vitfeat.plots.fonts import text_width
 from vitfeat.plots.labels import HINTING, wrapped
 from vitfeat.plots.models import Model
 from vitfeat.plots.sheet import LINE_HEIGHT
-from vitfeat.plots.similarity.blocks import text_width
 
 GROUP_GAP = 0.07
 """More between columns under different headings, in inches."""

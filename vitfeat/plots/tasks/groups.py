@@ -14,9 +14,9 @@ from vitfeat.errors import AnalysisError
 from vitfeat.plots import style
 from vitfeat.plots.across.breakout import HeadPanel, Heads, breakout
 from vitfeat.plots.across.curves import images_text, least, no_values_of
+from vitfeat.plots.fonts import text_width
 from vitfeat.plots.labels import HINTING
 from vitfeat.plots.models import Model
-from vitfeat.plots.similarity.blocks import text_width
 from vitfeat.plots.tasks.columns import Head
 from vitfeat.plots.tasks.heat_map import NARROW, Cells, heat_map
 from vitfeat.plots.tasks.measures import DRAWN

@@ -15,10 +15,11 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from vitfeat.plots import style
+from vitfeat.plots.fonts import text_width
 from vitfeat.plots.labels import HINTING
 from vitfeat.plots.models import Model
 from vitfeat.plots.sheet import Sheet, Space
-from vitfeat.plots.similarity.blocks import ABSENT, text_width
+from vitfeat.plots.similarity.blocks import ABSENT
 from vitfeat.plots.tasks.columns import Columns, Head, labels_width, model_rows
 
 Floats = NDArray[np.float64]

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from vitfeat.errors import AnalysisError
 from vitfeat.plots import style
+from vitfeat.plots.fonts import text_width
 from vitfeat.plots.sheet import Sheet, Space
-from vitfeat.plots.similarity.blocks import text_width
 from vitfeat.plots.tasks.measures import DRAWN
 
 Pixels = NDArray[np.uint8]

@@ -16,9 +16,9 @@ from scipy.ndimage import binary_dilation, binary_erosion
 
 from vitfeat.errors import AnalysisError
 from vitfeat.plots import style
+from vitfeat.plots.fonts import text_width
 from vitfeat.plots.images import overlay
 from vitfeat.plots.sheet import Sheet, Space, empty_figure
-from vitfeat.plots.similarity.blocks import text_width
 from vitfeat.plots.tasks.measures import DRAWN
 
 Bool = NDArray[np.bool_]

@@ -20,9 +20,9 @@ from scipy.ndimage import distance_transform_edt
 from vitfeat.data.masks import palette
 from vitfeat.errors import AnalysisError
 from vitfeat.plots import style
+from vitfeat.plots.fonts import text_width
 from vitfeat.plots.images.overlay import resized
 from vitfeat.plots.sheet import Sheet, Space
-from vitfeat.plots.similarity.blocks import text_width
 
 Pixels = NDArray[np.uint8]
 Mask = NDArray[np.uint8]
