@@ -452,6 +452,47 @@ def test_what_may_stand_in_the_way_of_tokens_is_never_left_out(inside: str, tmp_
         _load(path)
 
 
+_KINDS: dict[str, tuple[str, Callable[[], State]]] = {
+    "dinov2": (DINOV2, published.dinov2),
+    "dinov3": ("vit_small_patch16_dinov3_qkvb", published.dinov3),
+    "beit": (BEIT, lambda: published.beit()["model"]),
+    "moco": (VIT, lambda: {f"base_encoder.{k}": v for k, v in published.moco_encoder().items()}),
+    "transformers": (VIT, lambda: published.transformers_vit(published.plain())),
+    "clip": ("vit_base_patch32_clip_quickgelu_224", published.clip),
+    "deit3": ("deit3_base_patch16_224", _deit3),
+}
+
+
+@pytest.mark.parametrize("shape", [(), (5,), (2, 3), (1, 2, 3, 4)])
+@pytest.mark.parametrize("kind", _KINDS)
+def test_misshapen_tensors_of_any_layout_are_one_line(
+    kind: str, shape: tuple[int, ...], tmp_path: Path
+) -> None:
+    name, make = _KINDS[kind]
+    path = save(tmp_path / "w.pth", {key: torch.zeros(shape) for key in make()})
+    with pytest.raises(ModelError) as info:
+        _load(path, name)
+    assert "\n" not in str(info.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "words"),
+    [
+        ("vision_model.embeddings.patch_embedding.weight", "transformers' names of CLIP or SigL"),
+        ("conv_proj.weight", "torchvision's names, which vitfeat does not read"),
+    ],
+)
+def test_layouts_that_are_not_read_are_named(key: str, words: str, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=words):
+        _load(save(tmp_path / "w.pth", {key: torch.zeros(48, 3, 16, 16)}))
+
+
+def test_adapters_that_were_not_merged_are_named(tmp_path: Path) -> None:
+    state = published.plain() | {"blocks.0.attn.qkv.lora_A.default.weight": torch.zeros(2, 48)}
+    with pytest.raises(ModelError, match="LoRA's adapters; merge them"):
+        _load(save(tmp_path / "w.pth", state))
+
+
 # --- Normalisation ---
 
 HALF, IMAGENET, CLIP = (NORMALISATIONS[name] for name in ("half", "imagenet", "clip"))

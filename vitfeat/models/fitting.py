@@ -155,8 +155,8 @@ def _resize(
         for key, table in state.items():
             if not key.endswith("relative_position_bias_table") or key not in wanted:
                 continue
-            old = _table_grid(entry, table, grid, n_extra=3)
-            if table.ndim != 2 or old is None:
+            old = _table_grid(entry, table, grid, n_extra=3) if table.ndim == 2 else None
+            if old is None:
                 continue
             state[key] = resize_table(table, old, grid)
             fitted.append(key)
@@ -270,8 +270,8 @@ def _take_periods(model: Any, state: State) -> None:
         return
     if found.shape != periods.shape:
         raise ModelError(
-            f"has rotary periods for heads of {4 * len(found)} channels, the architecture's have "
-            f"{4 * len(periods)}"
+            f"has rotary periods for heads of {4 * found.numel()} channels, the architecture's "
+            f"have {4 * periods.numel()}"
         )
     periods.copy_(found)
 
@@ -330,6 +330,8 @@ def _check(entry: ModelEntry, model: nn.Module, state: Mapping[str, Tensor]) -> 
     ]
     if not problems:
         return
+    if any("lora_" in k for k in unexpected):
+        problems.append("it holds LoRA's adapters; merge them into the network before you save it")
     if any(_QUANTISED.search(k) for k in unexpected):
         problems.append(
             "it is quantised; save the network's own state dict in float32, float16 or bfloat16"

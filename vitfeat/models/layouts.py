@@ -31,6 +31,12 @@ _LANDMARKS = {
     "google": ("embedding/kernel", "Transformer/encoder_norm/scale"),
 }
 
+# The same of layouts that are known and not read.
+_NOT_READ = {
+    "embeddings.patch_embedding.weight": "transformers' names of CLIP or SigLIP",
+    "conv_proj.weight": "torchvision's names",
+}
+
 # Of two copies of a network in one file, the one that its authors evaluate: (taken, passed over).
 _PREFERRED = (
     # DINO, iBOT, DINOv2 and 3: the teacher (Caron et al. 2021, section 3.1).
@@ -225,6 +231,12 @@ def _choose(
                 f"holds FSDP's flattened parameters ({flat[0]}), which have lost their shapes; "
                 "save the full state dict (StateDictType.FULL_STATE_DICT)"
             )
+        for landmark, whose in _NOT_READ.items():
+            if any(k.endswith(landmark) for state in states.values() for k in state):
+                raise ModelError(
+                    f"has {whose}, which vitfeat does not read; take the same weights from timm's "
+                    "or open_clip's repositories, or rename them to timm's names"
+                )
         # No landmark: timm knows further layouts, and says what is missing.
         if len(states) == 1:
             return next(iter(states)), "", "other"
