@@ -277,7 +277,7 @@ def test_stand_ins_are_marked_and_explained(draw: Callable[..., Figure]) -> None
     assert words.count("* no CLS token: mean of spatial tokens in its place") == 1
 
 
-def test_a_long_remark_is_broken_at_its_commas() -> None:
+def test_a_long_remark_is_broken_to_the_figures_width() -> None:
     models = [Model(f"m{i}", f"A model of some length, {i}", "dino") for i in range(9)]
     one = Similarity("d", "cls", "biased", 10, {"m0": (0,)}, {("m0", "m0"): np.ones((1, 1))})
     figure = last_layer([one], models, {model.id for model in models[1:]})
@@ -286,7 +286,19 @@ def test_a_long_remark_is_broken_at_its_commas() -> None:
     assert len(lines) > 1
     whole = " ".join(line.get_text() for line in lines)
     assert whole == "no CLS token: " + ", ".join(model.label for model in models[1:])
-    assert all(line.get_text().endswith(",") for line in lines[:-1])
+    assert_nothing_is_cut_and_no_texts_overlap(figure)
+
+
+@pytest.mark.parametrize("draw", [all_pairs, last_layer])
+@pytest.mark.parametrize("kinds", [["cls"], ["cls", "spatial", "all"]])
+def test_figures_of_few_models_are_as_wide_as_a_page(
+    draw: Callable[..., Figure], kinds: list[str]
+) -> None:
+    given, models = many(4, "Some model")
+    one = given[0]
+    figure = draw([replace(one, tokens=kind) for kind in kinds], models)
+    assert figure.get_figwidth() < 1.05 * style.PAGE_WIDTH
+    assert_nothing_is_cut_and_no_texts_overlap(figure)
 
 
 def many(count: int, label: str) -> tuple[list[Similarity], list[Model]]:

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from vitfeat.plots import style
 from vitfeat.plots.fonts import text_width
+from vitfeat.plots.labels import wrapped
 from vitfeat.plots.models import Model
 
 SCALE = Normalize(0, 1)
@@ -49,12 +50,15 @@ class Place:
         Names of its row and column; blocks of one row or column share the name.
     title, note
         Above the block, the note small.
+    name
+        Of its axes; those of row and column if not given.
     """
 
     row: str
     column: str
     title: str
     note: str
+    name: str = ""
 
 
 @dataclass(frozen=True)
@@ -85,6 +89,24 @@ def colours() -> Colormap:
     return colormaps[style.VALUE_COLOURS].with_extremes(bad=style.NO_VALUE)
 
 
+def page_pitch(models: Sequence[Model], columns: int, least: float, most: float) -> float:
+    """Return the inches per model with which a figure of so many columns is as wide as a page.
+
+    Parameters
+    ----------
+    models
+        Whose labels stand beside the blocks.
+    columns
+        Blocks side by side.
+    least, most
+        It is not less, which makes the figure wider, and not more.
+    """
+    label = max((text_width(model.label, style.TEXT_SIZE) for model in models), default=0.0)
+    beside = EDGE + label + 2 * PAD + STRIP + BAR_GAP + BAR_WIDTH + BAR_TEXT
+    block = (style.PAGE_WIDTH - beside - (columns - 1) * GAP) / columns
+    return min(max(block / max(len(models), 1), least), most)
+
+
 def frame(
     places: Sequence[Place],
     rows: Sequence[str],
@@ -113,9 +135,9 @@ def frame(
     drawn
         All values in the figure, None for pairs that were not computed: what the legend explains.
     title, note
-        Above the figure, and small below the title.
+        Above the figure, and small below the title; broken to the figure's width, as remarks are.
     remarks
-        Small below the legend; a list broken at its commas where it is wider than the figure.
+        Small below the legend.
     pitch
         Inches per model.
     ticks
@@ -138,21 +160,23 @@ def frame(
     across = max(block, *headed)
     inner = len(columns) * across + (len(columns) - 1) * GAP
     right = BAR_GAP + BAR_WIDTH + BAR_TEXT
-    head = max(text_width(title, style.TITLE_SIZE, "bold"), text_width(note, style.SMALL_SIZE))
-    width = max(left + inner + right, head + 2 * EDGE)
+    width = max(left + inner + right, text_width(title, style.TITLE_SIZE, "bold") + 2 * EDGE)
+    notes = wrapped(note, width - 2 * EDGE)
     per_line, lines = _legend_shape(handles, width)
     legend = 0.17 * lines + 0.1
-    below = [line for one in remarks for line in _broken(one, width - 2 * EDGE)]
+    below = [line for one in remarks for line in wrapped(one, width - 2 * EDGE)]
     foot = EDGE / 2 + REMARK * len(below)
     bottom = foot + EDGE / 2 + legend + PAD + label_below + 2 * PAD + STRIP + ticks
-    top = EDGE + 0.34
+    top = EDGE + 0.21 + REMARK * len(notes)
     height = bottom + len(rows) * (block + BLOCK_TITLE) + top
     height += (len(rows) - 1) * (ticks + STRIP + PAD)
     figure = Figure(figsize=(width, height))
     figure.text(
         EDGE / width, 1 - EDGE / height, title, va="top", size=style.TITLE_SIZE, weight="bold"
     )
-    figure.text(EDGE / width, 1 - (EDGE + 0.2) / height, note, va="top", size=style.SMALL_SIZE)
+    for index, line in enumerate(notes):
+        at = 1 - (EDGE + 0.2 + REMARK * index) / height
+        figure.text(EDGE / width, at, line, va="top", size=style.SMALL_SIZE)
     for index, line in enumerate(reversed(below)):
         at = (EDGE / 2 + REMARK * index) / height
         figure.text(EDGE / width, at, line, va="bottom", size=style.SMALL_SIZE)
@@ -220,23 +244,6 @@ def _legend_shape(handles: Sequence[Patch], width: float) -> tuple[int, int]:
     return columns, -(-len(handles) // columns)
 
 
-def _broken(remark: str, width: float) -> list[str]:
-    """Lines of a remark, broken at commas so that none is wider than so many inches.
-
-    A part between commas is a label at most, which stands in the figure in larger letters.
-    """
-    first, *parts = remark.split(", ")
-    lines = [first]
-    for part in parts:
-        longer = f"{lines[-1]}, {part}"
-        if text_width(f"{longer},", style.SMALL_SIZE) <= width:
-            lines[-1] = longer
-        else:
-            lines[-1] += ","
-            lines.append(part)
-    return lines
-
-
 def absent(ax: Axes, column: int, row: int, gutter: float) -> None:
     """Hatch the place of a pair that was not computed."""
     side = 1 - 2 * gutter
@@ -249,7 +256,7 @@ def _prepare(ax: Axes, one: Place, count: int) -> None:
     ax.set_xticks([])
     ax.set_yticks([])
     ax.spines[:].set_visible(False)
-    ax.set_label(f"{one.row}/{one.column}")
+    ax.set_label(one.name or f"{one.row}/{one.column}")
     head(ax, one.title, one.note)
 
 

@@ -12,7 +12,15 @@ from vitfeat.errors import AnalysisError
 from vitfeat.plots import style
 from vitfeat.plots.fonts import text_width
 from vitfeat.plots.models import Model
-from vitfeat.plots.similarity.blocks import SCALE, Frame, Place, absent, colours, frame
+from vitfeat.plots.similarity.blocks import (
+    SCALE,
+    Frame,
+    Place,
+    absent,
+    colours,
+    frame,
+    page_pitch,
+)
 from vitfeat.plots.similarity.matrices import draw_matrix, value_size
 from vitfeat.plots.similarity.stand_ins import marked, stand_in_remarks
 from vitfeat.plots.similarity.values import TOKEN_NAMES, Similarity
@@ -56,7 +64,7 @@ def all_pairs(
     stand_ins = {name for one in blocks for name in one.stand_ins}
     remarks = stand_in_remarks(stand_ins, models, left_out)
     models = marked(models, stand_ins)
-    pitch = float(np.clip(4.0 / len(models), 0.3, 1.6))
+    pitch = page_pitch(models, len({one.tokens for one in blocks}), 0.3, 1.6)
     size = float(np.clip(pitch * 72 / 6, 4.5, style.SMALL_SIZE))
     last = max(max(numbers) for one in blocks for numbers in one.layers.values())
     with style.settings():
@@ -108,7 +116,7 @@ def last_layer(
     stand_ins = {name for one in blocks for name in one.stand_ins}
     remarks = stand_in_remarks(stand_ins, models, left_out)
     models = marked(models, stand_ins)
-    pitch = float(np.clip(4.0 / len(models), 0.22, 0.9))
+    pitch = page_pitch(models, len({one.tokens for one in blocks}), 0.22, 0.9)
     drawn = [[[_last(one, a, b) for b in models] for a in models] for one in blocks]
     with style.settings():
         made = frame(

@@ -11,11 +11,14 @@ from vitfeat.analysis.similarity.measures import NAMES
 from vitfeat.errors import AnalysisError
 from vitfeat.plots import style
 from vitfeat.plots.models import Model
-from vitfeat.plots.similarity.blocks import Place, frame
+from vitfeat.plots.similarity.blocks import Place, frame, page_pitch
 from vitfeat.plots.similarity.compared import Compared
 from vitfeat.plots.similarity.matrices import draw_matrix, value_size
 from vitfeat.plots.similarity.stand_ins import marked, stand_in_remarks
 from vitfeat.text import plural
+
+ACROSS = 3
+"""Measures side by side; two where blocks of many models are too wide."""
 
 
 def measure_matrices(
@@ -23,7 +26,7 @@ def measure_matrices(
 ) -> Figure:
     """Draw the similarity of the last layers of all models by every measure.
 
-    A row of blocks per dataset and token kind, a column per measure, all on one scale from 0 to 1.
+    A block per measure, dataset and token kind, all on one scale from 0 to 1.
     Values below 0 are shown as 0, NaN is grey, and a pair that was not computed is hatched.
 
     Parameters
@@ -53,13 +56,18 @@ def measure_matrices(
         remarks.insert(0, f"mutual k-NN of unrelated features: {', '.join(chance)}")
     remarks += _no_values(blocks, models)
     shown = marked(models, stand_ins)
-    pitch = float(np.clip(2.7 / len(models), 0.13, 0.5))
+    names = [name for name in NAMES if any(one.measure == name for one in blocks)]
+    for across in (ACROSS, 2):
+        pitch = page_pitch(shown, min(across, len(names)), 0.13, 0.5)
+        if pitch * len(models) * across < style.PAGE_WIDTH:
+            break
+    places = [_place(one, names.index(one.measure), across) for one in blocks]
     drawn = [[[one.value(a.id, b.id) for b in models] for a in models] for one in blocks]
     with style.settings():
         made = frame(
-            [Place(f"{o.dataset}/{o.tokens}", o.measure, o.title, o.note) for o in blocks],
-            list(dict.fromkeys(f"{one.dataset}/{one.tokens}" for one in blocks)),
-            [name for name in NAMES if any(one.measure == name for one in blocks)],
+            places,
+            list(dict.fromkeys(place.row for place in places)),
+            sorted({place.column for place in places}),
             shown,
             [value for one in blocks for value in _values(one, models)],
             title="Similarity of last layers by several measures",
@@ -74,6 +82,14 @@ def measure_matrices(
         for ax, matrix in zip(made.axes, drawn, strict=True):
             draw_matrix(ax, matrix, value_size(pitch))
     return made.figure
+
+
+def _place(one: Compared, number: int, across: int) -> Place:
+    """Place a measure, by its number, below the first ones where they fill a line."""
+    source = f"{one.dataset}/{one.tokens}"
+    line, column = divmod(number, across)
+    name = f"{source}/{one.measure}"
+    return Place(f"{source}/{line}", str(column), one.title, one.note, name)
 
 
 def _no_values(blocks: Sequence[Compared], models: Sequence[Model]) -> list[str]:
