@@ -46,7 +46,6 @@ class FeatureStore(Mapping[str, StoredArray]):
     decodes one layer, ``store["cls"]["cat.jpg", -1]`` the last layer of one image. :meth:`sel`
     chooses images, classes and layers by name and gives labelled arrays.
 
-    >>> store = getfixture("store")
     >>> list(store)
     ['cls', 'spatial']
     >>> store["cls"].shape
@@ -438,7 +437,6 @@ class FeatureStore(Mapping[str, StoredArray]):
 
         Examples
         --------
-        >>> store = getfixture("store")
         >>> store.sel(image="cat/0.png", layer=-1)["cls"].sizes
         Frozen({'channel': 4})
         >>> store.sel(label="dog", layer=["first", "last"])["cls"].sizes
