@@ -41,6 +41,24 @@ def _plan(arguments: Sequence[str], folder: Path, environment: dict[str, str], s
     main(arguments)
 
 
+def plan_in_fork(
+    line: list[str], folder: Path, environment: dict[str, str]
+) -> subprocess.CompletedProcess[str]:
+    """Run Snakemake, which only plans, and return what it said."""
+    with tempfile.TemporaryDirectory() as temporary:
+        said = Path(temporary)
+        process = _PLANNERS.Process(target=_plan, args=(line, folder, environment, said))
+        process.start()
+        process.join()
+        assert process.exitcode is not None
+        return subprocess.CompletedProcess(
+            line,
+            process.exitcode,
+            (said / "stdout").read_text("utf-8"),
+            (said / "stderr").read_text("utf-8"),
+        )
+
+
 @dataclass
 class Workflow:
     """A config in a folder of its own, and Snakemake on it."""
@@ -68,27 +86,11 @@ class Workflow:
         environment = {**os.environ, "OMP_NUM_THREADS": "1", **self.environment}
         if "--dry-run" in arguments:
             # Every job with its files, in Snakemake's own words.
-            return self._planned(["--printshellcmds", *line], environment)
+            return plan_in_fork(["--printshellcmds", *line], self.folder, environment)
         command = [sys.executable, "-m", "snakemake", *line]
         return subprocess.run(
             command, capture_output=True, text=True, cwd=self.folder, env=environment, check=False
         )
-
-    def _planned(
-        self, line: list[str], environment: dict[str, str]
-    ) -> subprocess.CompletedProcess[str]:
-        with tempfile.TemporaryDirectory() as temporary:
-            said = Path(temporary)
-            process = _PLANNERS.Process(target=_plan, args=(line, self.folder, environment, said))
-            process.start()
-            process.join()
-            assert process.exitcode is not None
-            return subprocess.CompletedProcess(
-                line,
-                process.exitcode,
-                (said / "stdout").read_text("utf-8"),
-                (said / "stderr").read_text("utf-8"),
-            )
 
     def planned(self, *arguments: str) -> dict[str, int]:
         """Return how many jobs of each rule a dry run plans; empty when nothing is to be done."""

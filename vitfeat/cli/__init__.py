@@ -38,7 +38,7 @@ from vitfeat.gpus import own_gpu
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit status: 0, or 1 behind one line that says what is wrong."""
-    parser = _parser()
+    parser = build_parser()
     if not (sys.argv[1:] if arguments is None else arguments):
         parser.print_help()
         return 0
@@ -75,7 +75,8 @@ def _console(log: Path | None) -> Console:
         sys.exit(f"vitfeat: error: --log {log}: {error.strerror}; choose another path")
 
 
-def _parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the whole command line."""
     parser = argparse.ArgumentParser(
         prog="vitfeat",
         description="Look inside Vision Transformers: features of every layer, extracted once.",
