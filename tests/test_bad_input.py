@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -391,6 +394,40 @@ def test_a_bug_of_ours_keeps_its_traceback(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setenv(ERRORS_FROM_LOGS, "1")
     assert main(["info", str(tmp_path), "--log", str(log)]) == 1
     assert "ZeroDivisionError: ours" in log.read_text()
+
+
+def test_ctrl_c_in_a_callback_ends_the_command(tmp_path: Path) -> None:
+    # As in those of imports, where Python tells of it and goes on.
+    code = """
+import sys, weakref
+import vitfeat.store.opening
+from vitfeat.cli import main
+
+class Thing: pass
+
+def stop(_):
+    raise KeyboardInterrupt
+
+def opening(_):
+    thing = Thing()
+    watched = weakref.ref(thing, stop)
+    del thing
+    print("went on")
+
+vitfeat.store.opening.open_store = opening
+sys.exit(main(["info", "x.zarr", "--log", sys.argv[1]]))
+"""
+    log = tmp_path / "log.txt"
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(log)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={name: value for name, value in os.environ.items() if name != ERRORS_FROM_LOGS},
+    )
+    assert done.returncode == 130
+    assert done.stdout == ""
+    assert done.stderr == log.read_text() == "vitfeat: error: interrupted\n"
 
 
 @pytest.mark.parametrize("arguments", [[], ["--help"]])

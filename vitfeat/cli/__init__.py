@@ -7,8 +7,10 @@ workflow do without.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import vitfeat
@@ -43,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.print_help()
         return 0
     options = parser.parse_args(arguments)
-    with _console(options.log) as console:
+    with _console(options.log) as console, _no_lost_interrupt(console):
         try:
             with own_gpu(getattr(options, "device", "cpu"), console.log) as device:
                 options.device = device
@@ -66,6 +68,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 raise
             return 1
     return 0
+
+
+@contextmanager
+def _no_lost_interrupt(console: Console) -> Iterator[None]:
+    """End the process where Python would lose Ctrl-C: in callbacks, of which imports have many."""
+    before = sys.unraisablehook
+
+    def hook(unraisable: sys.UnraisableHookArgs) -> None:
+        if issubclass(unraisable.exc_type, KeyboardInterrupt):
+            console.error("interrupted")
+            os._exit(130)
+        before(unraisable)
+
+    sys.unraisablehook = hook
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
 
 
 def _console(log: Path | None) -> Console:
