@@ -18,8 +18,11 @@ from vitfeat.store.limits import spread
 _TORCH_MB = 2500
 _NUMPY_MB = 400
 
-# Floating-point operations a second that one CPU core surely does.
+# Floating-point operations a second that one CPU core surely does, and a GPU.
 _CORE_FLOPS = 1e10
+_GPU_FLOPS = 5e12
+# Seconds to decode an image on one core.
+_DECODING = 0.01
 _DAY_MINUTES = 24 * 60
 
 # Numbers a second that are surely read from a store and summed.
@@ -82,9 +85,13 @@ def extraction_memory_mb(
     return _TORCH_MB + int((2 * weights + 3 * unit + activations) / 2**20)
 
 
-def extraction_minutes(shape: Shape, n_images: int, threads: int, enlarged: float = 1.0) -> int:
-    """Return minutes on a CPU, threefold for safety, and ten to start."""
-    seconds = enlarged * n_images * shape.flops_per_image / (_CORE_FLOPS * threads)
+def extraction_minutes(
+    shape: Shape, n_images: int, threads: int, enlarged: float = 1.0, gpu: bool = False
+) -> int:
+    """Return minutes on a CPU or a GPU, threefold for safety, and ten to start."""
+    flops = _GPU_FLOPS if gpu else _CORE_FLOPS * threads
+    # A GPU waits for the slower of the two; on a CPU decoding is little.
+    seconds = n_images * max(enlarged * shape.flops_per_image / flops, _DECODING / threads)
     return 10 + int(3 * seconds / 60)
 
 
@@ -148,6 +155,12 @@ def attention_minutes(shape: Shape, n_images: int) -> int:
 def cka_memory_mb(n_images: int) -> int:
     """Return MiB for the blocks of rows of two files."""
     return _NUMPY_MB + 512 + int(64 * 8 * n_images / 2**20)
+
+
+def cka_minutes(n_images: int) -> int:
+    """Return minutes to read every layer of two files, threefold for safety, and ten to start."""
+    # As many layers as most models have.
+    return 10 + int(3 * 2 * 24 * n_images**2 / _READ_NUMBERS / 60)
 
 
 def similarity_memory_mb(n_images: int, compared: int | None, layers: int) -> int:

@@ -15,7 +15,10 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.slurm.cluster import CPUS, MEMORY_MB, NODES, Cluster, Record, until
+from tests.slurm.cluster import CPUS, NODES, Cluster, Record, until
+
+#: What jobs may ask for: two pairs of models at a time, of the three that one submission holds.
+MEMORY_MB = 2_600
 
 pytestmark = pytest.mark.slurm
 
@@ -123,8 +126,8 @@ def test_every_job_of_the_main_job_was_slurms_and_asked_for_what_a_node_has(runs
     assert (runs.results / "cka/all.png").stat().st_size > 10_000
     jobs = runs.cluster.jobs()
     assert set(states(jobs)) == {"COMPLETED"}
-    for rule, count in (("extract", 2), ("gram", 2), ("index", 1), ("cka_figures", 1)):
-        assert len(runs.cluster.records(f"rule_{rule}")) == count, jobs
+    for name, count in (("extract", 2), ("gram-demo", 2), ("index", 1), ("cka", 1), ("figures", 1)):
+        assert len(runs.cluster.records(f"rule_{name}")) == count, jobs
     for job in jobs:
         assert int(job["NumCPUs"]) <= CPUS
         assert int(job["MinMemoryNode"].removesuffix("M")) <= MEMORY_MB
@@ -133,11 +136,19 @@ def test_every_job_of_the_main_job_was_slurms_and_asked_for_what_a_node_has(runs
         assert Path(job["StdOut"]).is_file()
 
 
+def test_jobs_that_share_a_submission_run_in_it_within_its_limits(runs: Runs) -> None:
+    (pairs,) = runs.cluster.records("rule_cka")
+    assert len(list((runs.results / "cka/digits/cls").glob("*.csv"))) == 3
+    # Memory lets two of them run at once: no more was asked for, and no more was used by the step.
+    assert pairs["NumCPUs"] == "2"
+    assert int(pairs["MinMemoryNode"].removesuffix("M")) <= MEMORY_MB
+
+
 def test_extractions_and_gram_matrices_had_a_gpu_each_and_nothing_else_had_one(
     runs: Runs,
 ) -> None:
     had = runs.cluster.allotments()
-    wanted = [*runs.cluster.records("rule_extract"), *runs.cluster.records("rule_gram_w")]
+    wanted = [*runs.cluster.records("rule_extract"), *runs.cluster.records("rule_gram")]
     assert sorted(one.job for one in had) == sorted(job["JobId"] for job in wanted)
     # The nodes have one GPU each, of index 0.
     assert {one.gpu for one in had} == {"0"}

@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -102,8 +103,23 @@ class Workflow:
             return {}
         return {rule: int(n) for rule, n in (r.split() for r in table.group(1).splitlines())}
 
+    def submitted(self, profile: str, *arguments: str) -> Counter[str]:
+        """Return what a dry run would submit to a cluster: groups by their kind, and rules."""
+        folder = self.root / "workflow/profiles" / profile
+        done = self.run("--dry-run", "--profile", str(folder), *arguments)
+        assert done.returncode == 0, done.stderr
+        return submissions(done.stdout)
+
     def manifest(self, model: str) -> dict[str, Any]:
         return json.loads((self.results / f"features/digits/{model}.json").read_text("utf-8"))
+
+
+def submissions(plan: str) -> Counter[str]:
+    """Return what Snakemake's own words of a plan say is submitted."""
+    groups = re.findall(r"^\[[^]]*\] Group job (\w+)", plan, re.M)
+    # Jobs within a group are indented. Weights are fetched where Snakemake runs.
+    alone = re.findall(r"^rule (?!all:|fetch_weights:)(\w+):", plan, re.M)
+    return Counter([*groups, *alone])
 
 
 def changed(workflow: Workflow, *path: Any) -> Workflow:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.workflow.harness import Workflow
+from tests.workflow.harness import Workflow, submissions
 
 TARGET = re.compile(r"^\|[^|]*\| `(?P<path>[^`]+)` \|", re.M)
 
@@ -22,7 +22,8 @@ def paper(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Workflow:
 
 @pytest.fixture(scope="module")
 def plan(paper: Workflow) -> subprocess.CompletedProcess[str]:
-    done = paper.run("--dry-run")
+    # As on a cluster: its jobs are the same.
+    done = paper.run("--dry-run", "--profile", str(paper.root / "workflow/profiles/slurm"))
     assert done.returncode == 0, done.stderr
     return done
 
@@ -34,7 +35,7 @@ def absences(said: str) -> list[str]:
 def test_every_target_that_the_page_names_is_planned(
     paper: Workflow, plan: subprocess.CompletedProcess[str], root: Path
 ) -> None:
-    lines = [li for li in plan.stdout.splitlines() if li.startswith("    output: ")]
+    lines = [li for li in plan.stdout.splitlines() if li.strip().startswith("output: ")]
     planned = {path for li in lines for path in re.findall(r"[^\s,]+", li.partition(":")[2])}
     page = (root / "docs/paper.md").read_text("utf-8").partition("\n## Figures and tables\n")[2]
     named = TARGET.findall(page.partition("\n## ")[0])
@@ -42,6 +43,19 @@ def test_every_target_that_the_page_names_is_planned(
     for path in named:
         for model in paper.config["models"] if "{model}" in path else [""]:
             assert f"{paper.results}/{path.format(model=model)}" in planned, path
+
+
+def test_a_cluster_gets_few_submissions_for_all_of_it(
+    paper: Workflow, plan: subprocess.CompletedProcess[str]
+) -> None:
+    models, stores = len(paper.config["models"]), len(paper.config["datasets"])
+    counts = submissions(plan.stdout)
+    assert counts.total() <= 600
+    assert counts["extract"] == models * stores
+    # What is left is a few a model, and a few in all.
+    for group in ("gram", "knn", "tables", "clustering", "video"):
+        assert counts[group] == models, group
+    assert counts["cka"] + counts["similarity"] + counts["figures"] <= 25
 
 
 def test_a_plan_says_which_folders_are_absent(

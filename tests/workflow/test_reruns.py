@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.workflow.harness import Workflow
+from tests.workflow.harness import Workflow, changed
 
 CONFIG: dict[str, Any] = {
     "models": ["demo-dino"],
@@ -116,3 +116,12 @@ def test_classes_are_compared_only_where_some_dataset_may_have_them(
     assert planned.returncode == 0, planned.stderr
     assert "flat/demo-dino/token_maps.png" in planned.stdout
     assert ("token_map_classes" in planned.stdout) == drawn
+
+
+def test_a_further_model_costs_a_cluster_its_own_submissions_and_those_of_figures(
+    finished: Workflow,
+) -> None:
+    more = changed(finished, "models", [*finished.config["models"], "demo-clip"])
+    # All its pairs share one; so do its Gram matrices, and all figures.
+    expected = {"extract": 1, "gram": 1, "cka": 1, "figures": 1}
+    assert more.submitted("slurm", "--cores", "2") == expected

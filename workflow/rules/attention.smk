@@ -115,9 +115,7 @@ rule attention_model:
     params:
         folder=lambda wildcards, input: Path(input[0]).parent.as_posix(),
         out=lambda wildcards, output: Path(output[0]).parent.as_posix(),
-        flags=lambda wildcards: flags(
-            {"models": shown_models(), "by_class": draws_classes()}
-        ),
+        flags=lambda wildcards: flags({"models": shown_models(), "by_class": draws_classes()}),
     shell:
         "python -m vitfeat plot-attention-model {params.folder:q} --model {wildcards.model} "
         "{params.flags} --out {params.out:q} --log {log:q}"

@@ -67,7 +67,7 @@ rule cka_pair:
         "../../environment.yml"
     resources:
         mem_mb=raised(lambda wildcards: cka_memory_mb(dataset_size(wildcards.dataset))),
-        runtime=raised(60),
+        runtime=raised(lambda wildcards: cka_minutes(dataset_size(wildcards.dataset))),
     params:
         flags=flags(pair_settings()),
     shell:

@@ -19,6 +19,7 @@ from vitfeat.plan import (
     attention_memory_mb,
     attention_minutes,
     cka_memory_mb,
+    cka_minutes,
     cka_tables,
     clustering_memory_mb,
     clustering_minutes,
@@ -252,6 +253,22 @@ def stored(wildcards):
 MODEL_IDS = "|".join(re.escape(m.id) for m in CONFIG.models)
 
 
+def limit(name):
+    """Return how much of a resource a profile or the command line says that there is, if it does."""
+    return workflow.global_resources.get(name).value
+
+
+# A submission to a cluster may hold several jobs. Its process must lay them out as that which asked
+# for their sum did, but Snakemake does not tell it the limits.
+LIMITS = "VITFEAT_LIMITS"
+if workflow.is_main_process:
+    os.environ[LIMITS] = json.dumps({name: limit(name) for name in ("mem_mb", "gpu")})
+else:
+    for name, value in json.loads(os.environ.get(LIMITS, "{}")).items():
+        if value is not None:
+            workflow.register_resource(name, value)
+
+
 def raised(need):
     """Return the function of a resource: what a job needs, and as much again with every retry.
 
@@ -270,13 +287,10 @@ def raised(need):
 def own_gpu(wildcards):
     """Return 1 for jobs that use a GPU where there are some, and none where there are not.
 
-    With `device: auto` the profile or the command line says so, by `resources: gpu`. A job's own
-    process of Snakemake asks for nothing: its step has what the scheduler gave to the job.
+    With `device: auto` the profile or the command line says so, by `resources: gpu`.
     """
-    if not workflow.is_main_process:
-        return None
     device = CONFIG.extraction["device"]
-    there = workflow.global_resources.get("gpu").value if device == "auto" else device != "cpu"
+    there = limit("gpu") if device == "auto" else device != "cpu"
     return 1 if there else None
 
 

@@ -59,6 +59,7 @@ rule extract:
                 n_images(input.index),
                 threads,
                 enlarged(wildcards),
+                gpu=own_gpu(wildcards) is not None,
             )
         ),
         gpu=own_gpu,
