@@ -193,6 +193,18 @@ def test_of_a_job_that_its_cluster_ended_the_schedulers_word_is_the_error(
     )
 
 
+def test_jobs_that_a_cluster_takes_are_not_told_one_by_one(
+    records: Records, capsys: pytest.CaptureFixture[str]
+) -> None:
+    records.say("SLURM run ID: 1234")
+    records.begin(extract=1)
+    records.job(1, "extract")
+    records.say("Job 1 has been submitted with SLURM jobid 7 (log: results/logs/slurm/7.log).")
+    records.handler.close()
+    said = capsys.readouterr().err.splitlines()
+    assert said == ["SLURM run ID: 1234", "1 step to do", "0 of 1 step done in 0 s"]
+
+
 def test_a_bug_shows_its_traceback_once(
     records: Records, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

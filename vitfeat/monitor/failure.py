@@ -35,7 +35,7 @@ def failure_lines(step: Step, causes: Sequence[str]) -> tuple[list[str], str]:
         return lines, errors[-1]
     if step.told:
         return lines, f"{_ERROR}{step.name}: {step.told}"
-    cause = next((c for c in causes if step.log and str(step.log) in c), "")
+    cause = next((c for c in reversed(causes) if step.log and str(step.log) in c), "")
     see = f"; see {step.log}" if others else ""
     return lines, f"{_ERROR}{step.name} {_how(cause)}{see}"
 

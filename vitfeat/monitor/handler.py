@@ -52,6 +52,8 @@ _CHATTER = (
     "Terminating processes on user request",
     "This was a dry-run",
 )
+# What an executor says of every job that it hands to a cluster.
+_SUBMITTED = ("has been submitted with SLURM", "Submitted array job", "Auto-selected partition")
 _FAILED = "At least one job did not complete successfully"
 _INTERRUPTED = "Terminating processes on user request"
 
@@ -128,7 +130,8 @@ class LogHandler(LogHandlerBase):
             self._interrupted = True
         if text.startswith("Reasons:"):
             self._reasons = _reasons(text)
-        if text and text != "None" and not text.startswith(_CHATTER):
+        chatter = text.startswith(_CHATTER) or any(words in text for words in _SUBMITTED)
+        if text and text != "None" and not chatter:
             self._screen.say(text)
 
     def _begin(self, record: LogRecord) -> None:
