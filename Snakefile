@@ -44,6 +44,10 @@ include: "workflow/rules/keypoints.smk"
 include: "workflow/rules/tasks.smk"
 
 
+onstart:
+    check_jobs()
+
+
 rule all:
     default_target: True
     input:

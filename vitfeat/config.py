@@ -16,7 +16,7 @@ import yaml
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import best_match
 
-from vitfeat.config_checks import check_numbers, check_views, held
+from vitfeat.config_checks import check_numbers, check_views, held, written_folder
 from vitfeat.config_errors import explain, kind_of, severity
 from vitfeat.data.layouts import LAYOUTS
 from vitfeat.data.spec import DatasetSpec
@@ -145,7 +145,7 @@ def parse_config(raw: Mapping[str, Any], schema: Mapping[str, Any]) -> Config:
     if error is not None:
         raise ConfigError(explain(error))
     config = with_defaults(raw, schema)
-    results = Path(config["results"])
+    results, weights = (written_folder(key, config[key]) for key in ("results", "weights"))
     catalog = read_catalog(config["catalog"])
     datasets = {n: _dataset(n, d, results) for n, d in config["datasets"].items()}
     for name, settings in config["analyses"].items():
@@ -155,7 +155,7 @@ def parse_config(raw: Mapping[str, Any], schema: Mapping[str, Any]) -> Config:
     models = tuple(find_entry(m, catalog) for m in config["models"])
     checked = Config(
         results=results,
-        weights=Path(config["weights"]),
+        weights=weights,
         models=models,
         datasets=datasets,
         extraction=config["extraction"],

@@ -6,7 +6,9 @@ The jobs would find most of it, but only after datasets are indexed, each model 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vitfeat.errors import ConfigError
@@ -38,6 +40,35 @@ def check_numbers(value: Any, where: str = "") -> None:
         value = dict(enumerate(value))
     for key, below in value.items() if isinstance(value, Mapping) else ():
         check_numbers(below, f"{where}.{key}" if where else str(key))
+
+
+def written_folder(key: str, text: str) -> Path:
+    """Return a folder that rules write to, whose name Snakemake must be able to hold.
+
+    Parameters
+    ----------
+    key
+        Where it stands in the config.
+    text
+        The folder, with ``~`` for that of a user.
+
+    Raises
+    ------
+    ConfigError
+        Its name would be read as a wildcard or a flag, or has a line break; or nobody knows whose
+        folder is meant.
+    """
+    if found := re.search(r"[{}\x00-\x1f]", text):
+        raise ConfigError(
+            f"{key}: found {text!r}; a folder that is written to has no {found.group()!r} in its "
+            "name"
+        )
+    if text.startswith("-"):
+        raise ConfigError(f"{key}: found {text!r}, which reads like a flag; write its whole path")
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise ConfigError(f"{key}: found {text!r}: no folder of that user is known") from error
 
 
 def held(view: ViewSettings, taps: Iterable[str]) -> list[str]:

@@ -64,8 +64,8 @@ def test_a_plan_says_which_folders_are_absent(
     said = absences(plan.stderr)
     assert len(said) == len(paper.config["datasets"])
     assert (
-        "dataset roxford5k: data/roxford5k does not exist yet; docs/tasks/retrieval.md shows what "
-        "belongs there"
+        "vitfeat: dataset roxford5k: data/roxford5k does not exist yet; docs/tasks/retrieval.md "
+        "shows what belongs there"
     ) in said
     assert not absences(plan.stdout)
 
@@ -84,7 +84,9 @@ def test_a_run_says_it_once_and_the_index_fails(root: Path, tmp_path: Path) -> N
     workflow = Workflow(root, tmp_path, config)
     done = workflow.run(str(workflow.results / "datasets/photos.csv"))
     assert done.returncode != 0
-    assert absences(done.stdout + done.stderr) == ["dataset photos: photos does not exist yet"]
+    assert absences(done.stdout + done.stderr) == [
+        "vitfeat: dataset photos: photos does not exist yet"
+    ]
     assert "vitfeat: error: dataset photos" in done.stdout + done.stderr
     # As on a cluster, where the process of each job reads the workflow again.
     job = workflow.run(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shutil
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -80,21 +81,41 @@ def test_images_turned_by_exif_are_indexed_and_seen_anew(analysed: Workflow) -> 
     assert {"index", "extract"} <= set(changed.planned(*tables(changed)))
 
 
-def test_ids_with_braces_and_spaces(root: Path, tmp_path: Path, photos: Path) -> None:
-    ids = ["cat/a.png", "dog/{model} d'é.png", "dog/{e} $x.png"]
-    (photos / "dog/d.png").rename(photos / ids[1])
-    (photos / "dog/e.png").rename(photos / ids[2])
+def test_names_that_a_shell_or_snakemake_would_take_apart(
+    root: Path, tmp_path: Path, photos: Path
+) -> None:
+    ids = ["cat/a.png", "-dog/{model} d'é.png", "-dog/-{e} $x.png"]
+    (photos / "dog").rename(photos / "-dog")
+    (photos / "-dog/d.png").rename(photos / ids[1])
+    (photos / "-dog/e.png").rename(photos / ids[2])
+    folder = photos.rename(tmp_path / "ro{dataset}\n't $HOME #1%")
+    weights = tmp_path / "we{i}ghts $x#.safetensors"
+    shutil.copy(root / "vitfeat/demo/weights/dino.safetensors", weights)
+    entry = {
+        "source": "timm",
+        "name": "vit_tiny_patch16_224",
+        "image_size": 32,
+        "args": {"patch_size": 4, "embed_dim": 64, "depth": 6, "num_heads": 4},
+        "checkpoint": str(weights),
+        "normalisation": "half",
+        "label": "-{mine} $x$ 'y' # %s",
+    }
     settings = {"datasets": ["photos"], "images": ids, "positions": ["cls"]}
     config = {
-        "models": ["demo-dino"],
-        "datasets": {"photos": {"layout": "folder", "root": str(photos)}},
-        "analyses": {"attention_maps": settings},
+        "models": ["mine"],
+        "catalog": {"mine": entry},
+        "datasets": {"photos": {"layout": "folder", "root": f"{folder}/"}},
+        "analyses": {
+            "attention_maps": settings,
+            "cka": {"datasets": ["photos"], "tokens": ["cls"]},
+        },
     }
-    workflow = Workflow(root, tmp_path, config)
+    (tmp_path / "a 'b' $c #d%é").mkdir()
+    workflow = Workflow(root, tmp_path / "a 'b' $c #d%é", config)
     done = workflow.run()
     assert done.returncode == 0, done.stdout + done.stderr
-    folder = workflow.results / "attention_maps/photos/demo-dino/head_layer"
-    for place, (name, path) in enumerate(zip(ids, sorted(folder.glob("*.csv")), strict=True)):
+    maps = workflow.results / "attention_maps/photos/mine/head_layer"
+    for place, (name, path) in enumerate(zip(ids, sorted(maps.glob("*.csv")), strict=True)):
         assert path.name.startswith(f"{place}-")
         with path.open(newline="", encoding="utf-8") as file:
             assert {row["image"] for row in csv.DictReader(file)} == {name}

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import vitfeat
+from vitfeat.caches import find_caches
 from vitfeat.cli import (
     attention,
     attention_maps,
@@ -45,6 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.print_help()
         return 0
     options = parser.parse_args(arguments)
+    find_caches()
     with _console(options.log) as console, _no_lost_interrupt(console):
         try:
             with own_gpu(getattr(options, "device", "cpu"), console.log) as device:

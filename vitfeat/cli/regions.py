@@ -36,7 +36,9 @@ def add(command: AddCommand) -> None:
     sub.add_argument("--table", type=Path, required=True, help="what saliency wrote")
     chosen = sub.add_mutually_exclusive_group()
     chosen.add_argument("--images", type=positive, default=4, help="how many, spread over all")
-    chosen.add_argument("--ids", nargs="+", help="ids of the images, in the place of a number")
+    chosen.add_argument(
+        "--ids", nargs="+", action="extend", help="ids of the images, in the place of a number"
+    )
     sub.add_argument("--layer", type=layer, default="last", help="by name or number")
     sub.add_argument("--label", default="", help="the model's name in the title")
     sub.add_argument("--out", type=Path, required=True, help="the figure to write (PNG)")

@@ -152,7 +152,11 @@ class DatasetSpec:
                 raise ConfigError(f"{where}.{key}: missing")
         for key in ("root", "list"):
             if key in given:
-                given[key] = Path(given[key]).expanduser()
+                try:
+                    given[key] = Path(given[key]).expanduser()
+                except RuntimeError as error:
+                    problem = f"{given[key]!r}: no folder of that user is known"
+                    raise ConfigError(f"{where}.{key}: {problem}") from error
         if "view" in given:
             given["view"] = ViewSettings.from_config(f"{where}.view", given["view"])
         return cls(name=name, **given)

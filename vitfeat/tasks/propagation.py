@@ -28,6 +28,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vitfeat.caches import compiled
 from vitfeat.errors import AnalysisError
 
 Features = NDArray[np.float32]
@@ -236,11 +237,7 @@ def _tile(rows: int, columns: int, channels: int, frames: int, reach: int) -> tu
 
 @cache
 def _compiled() -> Callable[..., None]:
-    # Here and not above: Numba takes half a second to import, and most jobs do without.
-    import numba
-
-    compiled: Callable[..., None] = numba.njit(nogil=True, cache=True)(_take)
-    return compiled
+    return compiled(_take)
 
 
 def _take(

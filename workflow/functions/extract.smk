@@ -14,37 +14,6 @@ def extract_targets():
 TARGETS.append(extract_targets)
 
 
-# Where the official layouts are drawn.
-LAYOUT_PAGES = {
-    "imagenet": "docs/paper.md",
-    "imagenet50": "docs/paper.md",
-    "coco": "docs/tasks/regions.md",
-    "partimagenet": "docs/tasks/regions.md",
-    "revisited": "docs/tasks/retrieval.md",
-    "davis": "docs/tasks/video.md",
-    "spair": "docs/tasks/keypoints.md",
-}
-
-
-def absent_folders():
-    """Return a line for each dataset that is asked for and whose folder is not there."""
-    lines = []
-    for name, spec in CONFIG.datasets.items():
-        embedded = spec.root == embedded_root(CONFIG.results, spec.layout)
-        if embedded or spec.root.exists() or not CONFIG.reads(name):
-            continue
-        page = LAYOUT_PAGES.get(spec.layout)
-        shown = f"; {page} shows what belongs there" if page else ""
-        lines.append(f"dataset {name}: {spec.root.as_posix()} does not exist yet{shown}")
-    return lines
-
-
-# No error: everything can be planned before the data is there, and what else is asked for can run;
-# the index job of such a dataset fails.
-for line in absent_folders():
-    say(line)
-
-
 def enlarged(wildcards):
     """Return how many tokens images have over those of the model's own size: for schedulers."""
     view = CONFIG.view(wildcards.dataset)

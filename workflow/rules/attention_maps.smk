@@ -34,5 +34,5 @@ rule attention_maps:
         "python -m vitfeat extract {wildcards.model} --index {input.index:q} --out {params.store:q} --taps attention "
         '{params.pass_flags} $VITFEAT_HOW --replace --weights-folder "$VITFEAT_WEIGHTS" --threads {threads} '
         "--log {log.extract:q}; "
-        "python -m vitfeat attention-maps {params.store:q} --index {input.index:q} --root {params.root:q} "
-        "{params.flags} --label {params.label:q} --out {params.folder:q} --log {log.draw:q}"
+        "python -m vitfeat attention-maps {params.store:q} --index {input.index:q} --root={params.root:q} "
+        "{params.flags} --label={params.label:q} --out {params.folder:q} --log {log.draw:q}"

@@ -15,6 +15,7 @@ from vitfeat.data.unchanged import annotations_token, token
 from vitfeat.demo.datasets import NAMES as EMBEDDED_LAYOUTS
 from vitfeat.errors import VitfeatError
 from vitfeat.models.shapes import guess_shape, size_name
+from vitfeat.plan_checks import check_start, foresee
 from vitfeat.plan import (
     attention_memory_mb,
     attention_minutes,
@@ -34,14 +35,48 @@ from vitfeat.plan import (
 
 def checked_config():
     schema = Path(workflow.basedir, "workflow", "schemas", "config.schema.yaml")
+    if found := re.search("[{}]", f"{workflow.basedir}{sys.executable}"):
+        sys.exit(
+            f"vitfeat: error: Snakemake takes {found.group()!r} for a wildcard in the paths of the project "
+            f"({workflow.basedir}) and of Python ({sys.executable}); move them"
+        )
     try:
         checked = parse_config(config, yaml.safe_load(schema.read_text("utf-8")))
     except VitfeatError as error:
         # One line for the user: a traceback through Snakemake says nothing about a config.
         sys.exit(f"vitfeat: error: {error}")
-    for line in checked.remarks:
-        print(f"vitfeat: {line}", file=sys.stderr)
+    # The process of every job reads these files again, and keeps quiet.
+    if workflow.is_main_process:
+        say(*checked.remarks, *foreseen(checked))
     return checked
+
+
+def say(*lines):
+    """Tell the user what is no error."""
+    for line in lines:
+        print(f"vitfeat: {line}", file=sys.stderr)
+
+
+def foreseen(checked):
+    """Return what will stop jobs if it stays as it is; nothing else need wait for it."""
+    try:
+        return foresee(checked)
+    except VitfeatError as error:
+        sys.exit(f"vitfeat: error: {error}")
+
+
+def check_jobs():
+    """Refuse to start jobs on this machine that are known to fail."""
+    here = [job for job in workflow.dag.needrun_jobs() if workflow.local_exec or job.is_local]
+    commands = {job.rule.shellcmd or "" for job in here}
+    try:
+        check_start(
+            CONFIG,
+            fetches=any("vitfeat fetch " in command for command in commands),
+            on_device=any(re.search(r"\$VITFEAT_(HOW|DEVICE)", command) for command in commands),
+        )
+    except VitfeatError as error:
+        sys.exit(f"vitfeat: error: {error}")
 
 
 CONFIG = checked_config()
@@ -59,11 +94,13 @@ def flags(settings):
     for key, value in settings.items():
         if value is None or value is False:
             continue
-        words.append("--" + key.replace("_", "-"))
-        if value is not True:
-            values = value if isinstance(value, (list, tuple)) else [value]
-            words += [shlex.quote(str(v)) for v in values]
-    return " ".join(words)
+        flag = "--" + key.replace("_", "-")
+        values = value if isinstance(value, (list, tuple)) else [] if value is True else [value]
+        texts = [str(v) for v in values]
+        # A text that looks like a flag goes with its flag in one word.
+        dashed = any(text.startswith("-") for text in texts)
+        words += [f"{flag}={text}" for text in texts] if dashed else [flag, *texts]
+    return shlex.join(words)
 
 
 # How an extraction runs is no param of its rule: it changes a store's numbers by rounding at most, so
@@ -165,12 +202,6 @@ def made_folder(dataset):
     spec = CONFIG.datasets[dataset]
     embedded = spec.root == embedded_root(CONFIG.results, spec.layout)
     return [spec.root.as_posix()] if embedded else []
-
-
-def say(line):
-    """Tell the user; the process of every job reads these files again and keeps quiet."""
-    if workflow.is_main_process:
-        print(line, file=sys.stderr)
 
 
 @functools.cache

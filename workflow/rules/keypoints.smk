@@ -30,5 +30,5 @@ rule keypoints:
         flags=flags(keypoint_settings()),
     shell:
         "python -m vitfeat keypoints {params.store:q} {input.points:q} --index {input.index:q} "
-        "--root {params.root:q} {params.flags} --figure {output.png:q} --label {params.label:q} "
+        "--root={params.root:q} {params.flags} --figure {output.png:q} --label={params.label:q} "
         "--threads {threads} --out {output.table:q} --log {log:q}"

@@ -53,5 +53,5 @@ rule ranking:
         flags=flags(ranking_settings()),
     shell:
         "python -m vitfeat ranking {params.store:q} {input.relevance:q} --index {input.index:q} "
-        "--root {params.root:q} {params.flags} --label {params.label:q} --out {output.png:q} "
+        "--root={params.root:q} {params.flags} --label={params.label:q} --out {output.png:q} "
         "--log {log:q}"

@@ -55,5 +55,5 @@ rule saliency_masks:
         flags=lambda wildcards: flags(saliency_mask_settings()),
     shell:
         "python -m vitfeat saliency-masks {params.store:q} --index {input.index:q} "
-        "--regions {input.regions:q} --root {params.root:q} --table {input.table:q} {params.flags} "
-        "--label {params.label:q} --out {output.png:q} --log {log:q}"
+        "--regions {input.regions:q} --root={params.root:q} --table {input.table:q} {params.flags} "
+        "--label={params.label:q} --out {output.png:q} --log {log:q}"

@@ -30,6 +30,6 @@ rule video:
         flags=flags(video_settings()),
     shell:
         "python -m vitfeat video {params.store:q} --frames {input.frames:q} --index {input.index:q} "
-        "--root {params.root:q} {params.flags} --mask-folder {params.masks:q} "
-        "--figure {output.png:q} --label {params.label:q} --threads {threads} "
+        "--root={params.root:q} {params.flags} --mask-folder {params.masks:q} "
+        "--figure {output.png:q} --label={params.label:q} --threads {threads} "
         "--out {output.table:q} --log {log:q}"

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitfeat.analysis.attention.summary import AttentionSummary, Tokens
+from vitfeat.caches import compiled
 from vitfeat.errors import AnalysisError
 
 # Sums may be reordered so that they vectorise; NaN and inf keep their meaning.
@@ -123,11 +124,8 @@ class _Kernels(NamedTuple):
 
 @cache
 def _compiled() -> _Kernels:
-    # Here and not above: Numba takes half a second to import, and most jobs do without.
-    import numba
-
-    compiled = numba.njit(nogil=True, cache=True, fastmath=_FASTMATH)
-    return _Kernels(compiled(_walk), compiled(_deviation_heads))
+    kernels = (compiled(kernel, fastmath=_FASTMATH) for kernel in (_walk, _deviation_heads))
+    return _Kernels(*kernels)
 
 
 def _walk(
