@@ -219,6 +219,9 @@ def test_positions_are_the_entrys_or_the_familys() -> None:
     assert _entry(family="mae").resize_positions == "mae"
     assert _entry(family="dinov2").resize_positions == "dino"
     assert _entry(family="mae", positions="timm").resize_positions == "timm"
+    assert _entry(name="vit_small_patch14_dinov2").resize_positions == "dino"
+    assert _entry(name="vit_small_patch14_dinov2", family="mae").resize_positions == "mae"
+    assert _entry(source="open_clip", name="ViT-B-16-SigLIP").resize_positions == "google"
     with pytest.raises(ConfigError, match=r"catalog\.mine\.positions: .*'dion'.*mean 'dino'"):
         _entry(positions="dion")
 

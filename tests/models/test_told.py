@@ -167,6 +167,14 @@ _CODE: dict[str, tuple[str, Callable[[], State], dict[str, Any], Any, int]] = {
         reference_positions.like_dino,
         1,
     ),
+    # timm's file of it has no mask token; then the architecture's name tells.
+    "dinov2-timm": (
+        DINOV2,
+        lambda: {k: v for k, v in published.dinov2().items() if k != "mask_token"},
+        {"patch_size": 16},
+        reference_positions.like_dino,
+        1,
+    ),
     "deit3": ("deit3_base_patch16_224", _deit3, {}, reference_positions.like_mae, 0),
     "ibot": (VIT, _ibot_student, {}, reference_positions.like_dino, 1),
     "mae": (VIT, lambda: published.mae()["model"], {}, reference_positions.like_mae, 1),
@@ -181,7 +189,7 @@ _CODE: dict[str, tuple[str, Callable[[], State], dict[str, Any], Any, int]] = {
 
 
 @pytest.mark.parametrize("grid", GRIDS, ids=str)
-@pytest.mark.parametrize("family", ["other", "Ours 2", "siglip2", "supervised"])
+@pytest.mark.parametrize("family", ["other", "Ours 2", "clip", "supervised"])
 @pytest.mark.parametrize("code", _CODE)
 def test_positions_are_fitted_as_the_code_does_that_a_files_tensors_tell(
     code: str, family: str, grid: tuple[int, int], tmp_path: Path

@@ -29,7 +29,7 @@ def view_for(backbone: Backbone, settings: ViewSettings) -> View:
         return SquareView(backbone.image_size, fraction, interpolation)
     if settings.kind == "padded":
         return PaddedView(backbone.image_size, interpolation)
-    auto = settings.passes == "auto" and backbone.entry.family.lower() in _ANY_SIZE
+    auto = settings.passes == "auto" and backbone.entry.family_key in _ANY_SIZE
     window = None if auto or settings.passes == "one" else backbone.image_size
     try:
         return DenseView(*settings.side, backbone.patch_size, window, interpolation)

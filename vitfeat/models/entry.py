@@ -59,6 +59,9 @@ _UNUSED = {
     "noise": ("pretrained", "weights", *_OF_FILES),
 }
 
+# Families that timm's and open_clip's names of architectures tell.
+_NAMED = {"dinov2": "dinov2", "eva02": "eva02", "deit3": "deit3", "siglip": "siglip"}
+
 # Published normalisations by name: mean and standard deviation of RGB in 0..1.
 NORMALISATIONS: dict[str, tuple[tuple[float, float, float], tuple[float, float, float]]] = {
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
@@ -238,9 +241,11 @@ class ModelEntry:
 
     @property
     def resize_positions(self) -> str | None:
-        """The way to fit position embeddings, as far as entry and family tell."""
-        family = FAMILIES[self.family_key].positions if self.family_key else None
-        return self.positions or family
+        """The way to fit position embeddings, as far as the entry, its family and its name tell."""
+        name = self.name.lower()
+        named = next((family for word, family in _NAMED.items() if word in name), None)
+        ways = (FAMILIES[key].positions for key in (self.family_key, named) if key)
+        return self.positions or next(filter(None, ways), None)
 
     @property
     def family_key(self) -> str | None:
