@@ -24,8 +24,8 @@ from vitfeat.extract.settings import Settings
 from vitfeat.models.backbone import Backbone
 from vitfeat.store.limits import Limit, spread
 from vitfeat.store.opening import open_store
+from vitfeat.store.paths import partial_path
 from vitfeat.store.verify import verify
-from vitfeat.store.writer import partial_path
 
 LIMITS: Mapping[str, Limit] = {"attention": 3, "block_input": 7, "attn_branch": 7, "mlp_branch": 21}
 EVERY = Settings(taps=UNANNOTATED, batch_size=5, device="cpu", threads=2, workers=0)

@@ -40,8 +40,9 @@ from vitfeat.models.entry import ModelEntry
 from vitfeat.models.loading import load_backbone
 from vitfeat.store.arrays import SUMMARY_GROUP
 from vitfeat.store.opening import open_store
+from vitfeat.store.paths import partial_path
 from vitfeat.store.verify import verify
-from vitfeat.store.writer import StoreWriter, partial_path
+from vitfeat.store.writer import StoreWriter
 
 ALL = Settings(taps=UNANNOTATED, batch_size=5, device="cpu", threads=2, workers=0)
 

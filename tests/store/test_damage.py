@@ -17,7 +17,8 @@ import zarr
 from tests.store.filled import BLOCK, GEOMETRY, Content, flip, shard_of
 from vitfeat.errors import StoreError
 from vitfeat.store.layout import ATTRIBUTE
-from vitfeat.store.opening import manifest_path, open_store
+from vitfeat.store.opening import open_store
+from vitfeat.store.paths import manifest_path
 from vitfeat.store.shards import ShardReader
 from vitfeat.store.verify import verify
 from vitfeat.store.writer import open_writer
@@ -171,7 +172,7 @@ def test_a_flipped_bit_is_found(damaged: Path, name: str) -> None:
         with pytest.raises(StoreError, match=rf"images 8 to 15 of {name} cannot be decoded") as e:
             open_store(damaged)[name][BLOCK : 2 * BLOCK]
         assert "\n" not in str(e.value)
-        assert str(e.value).endswith("; remove the store and extract it again")
+        assert str(e.value).endswith("; remove it and extract it again")
         flip(path, place, bit=4)
     assert verify(damaged)[1] == []
 
@@ -296,7 +297,7 @@ def test_somebody_elses_zarr(tmp_path: Path) -> None:
 
 def test_another_format_version(damaged: Path) -> None:
     _edit(damaged, lambda a: a.update(format_version=5))
-    assert "format version 5; this vitfeat reads 1, 2, 3 and 4: extract the" in _refused(damaged)
+    assert "format version 5; this vitfeat reads 1, 2, 3 and 4: use the one" in _refused(damaged)
 
 
 def test_never_sealed(damaged: Path) -> None:
@@ -327,7 +328,7 @@ def test_the_manifest_beside_it_must_be_its_own(damaged: Path, tmp_path: Path) -
 @pytest.mark.parametrize("text", ["", "hello", "[]", "{}", "3"])
 def test_a_damaged_manifest(damaged: Path, text: str) -> None:
     manifest_path(damaged).write_text(text)
-    with pytest.raises(StoreError, match=r"m\.json: not a manifest of a store"):
+    with pytest.raises(StoreError, match=r"m\.json: not a manifest of the store beside it"):
         open_store(damaged)
 
 
@@ -337,3 +338,16 @@ def test_a_store_may_be_moved(written: Path, tmp_path: Path) -> None:
     store, damages = verify(tmp_path / "elsewhere" / "renamed.zarr")
     assert damages == []
     assert np.array_equal(store["cls"][:], Content().arrays()["cls"])
+
+
+def test_what_to_do_names_the_manifest_where_there_is_one(damaged: Path) -> None:
+    """While it is there, the workflow takes the store for done."""
+    attributes = open_store(damaged).attributes
+    manifest_path(damaged).write_text(json.dumps({"fingerprint": attributes["fingerprint"]}))
+    flip(shard_of(damaged, "cls"), 2)
+    with pytest.raises(StoreError, match=r"; remove it and its manifest m\.json, then extract"):
+        open_store(damaged)["cls"][:]
+    shard_of(damaged, "cls").unlink()
+    assert "or remove it and its manifest m.json, then extract it again" in _refused(damaged)
+    shutil.rmtree(damaged)
+    assert "no such store, but its manifest m.json is there; remove that" in _refused(damaged)

@@ -19,9 +19,10 @@ from vitfeat.errors import StoreError
 from vitfeat.store.info import describe
 from vitfeat.store.layout import ATTRIBUTE, FORMAT_VERSION
 from vitfeat.store.opening import open_store
+from vitfeat.store.paths import partial_path
 from vitfeat.store.reader import FeatureStore
 from vitfeat.store.verify import verify
-from vitfeat.store.writer import open_writer, partial_path
+from vitfeat.store.writer import open_writer
 
 # Of 22 images in blocks of 8. Some blocks have one of them, many or none.
 KEPT = {

@@ -16,10 +16,10 @@ from vitfeat.errors import StoreError
 from vitfeat.jobs.features import image_features
 from vitfeat.store.info import describe
 from vitfeat.store.opening import open_store
+from vitfeat.store.paths import partial_path
 from vitfeat.store.pieces import image_tokens
 from vitfeat.store.reader import FeatureStore
 from vitfeat.store.verify import verify
-from vitfeat.store.writer import partial_path
 
 # Of 22 images in blocks of 8.
 GRIDS = np.array([[2 + i % 3, 3 + i % 4] for i in range(22)])

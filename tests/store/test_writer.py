@@ -18,8 +18,9 @@ import zarr
 from tests.store.filled import GEOMETRY, N_IMAGES, Content, files, shard_of
 from vitfeat.errors import StoreError
 from vitfeat.store.opening import open_store
+from vitfeat.store.paths import partial_path
 from vitfeat.store.verify import verify
-from vitfeat.store.writer import open_writer, partial_path
+from vitfeat.store.writer import open_writer
 
 CONTENT = Content()
 OTHER = Content(seed=1)

@@ -72,14 +72,13 @@ def _info(options: argparse.Namespace, console: Console) -> None:
 
 def _verify(options: argparse.Namespace, console: Console) -> None:
     from vitfeat.errors import StoreError
+    from vitfeat.store.paths import remedy
     from vitfeat.store.verify import verify
 
     store, damages = verify(options.store)
     if damages:
         more = f", and {len(damages) - 1} more" if len(damages) > 1 else ""
-        raise StoreError(
-            f"{options.store}: damaged at {damages[0]}{more}; remove the store and extract it again"
-        )
+        raise StoreError(f"{options.store}: damaged at {damages[0]}{more}; {remedy(options.store)}")
     console.print(f"{options.store}: whole, {store.n_images} images, every checksum right")
 
 
@@ -91,7 +90,7 @@ def _extract(options: argparse.Namespace, console: Console) -> None:
     from vitfeat.files import write_json
     from vitfeat.models.loading import load_backbone
     from vitfeat.store.limits import chosen_rows
-    from vitfeat.store.opening import manifest_path
+    from vitfeat.store.paths import manifest_path
 
     index = Index.read(options.index)
     if chosen := options.ids or options.images:

@@ -25,7 +25,8 @@ from vitfeat.extract.settings import Settings, choose_device
 from vitfeat.models.backbone import Backbone
 from vitfeat.store import provenance
 from vitfeat.store.opening import is_store, open_store
-from vitfeat.store.writer import Rows, manifest, open_writer, partial_path
+from vitfeat.store.paths import partial_path
+from vitfeat.store.writer import Rows, manifest, open_writer
 from vitfeat.text import duration, plural, size
 
 Log = Callable[[str], None]

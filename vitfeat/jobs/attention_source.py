@@ -14,7 +14,7 @@ from vitfeat.analysis.attention.summary import AttentionSummary, Tokens
 from vitfeat.errors import AnalysisError
 from vitfeat.jobs.reading import slices, whole_chunks
 from vitfeat.store.arrays import SUMMARY_GROUP
-from vitfeat.store.opening import manifest_path
+from vitfeat.store.paths import manifest_path
 from vitfeat.store.pieces import read_rows
 from vitfeat.store.reader import FeatureStore
 

@@ -8,9 +8,9 @@ from typing import Any
 
 from vitfeat.errors import StoreError
 from vitfeat.store.layout import ATTRIBUTE, FORMAT_VERSIONS
+from vitfeat.store.paths import manifest_path, partial_path, remedy
 from vitfeat.store.reader import FeatureStore
 from vitfeat.store.seal import METADATA, check_seal
-from vitfeat.store.writer import partial_path
 from vitfeat.text import plural
 
 # Stores that a message names.
@@ -45,21 +45,20 @@ def open_store(path: str | Path, *, check_manifest: bool = True) -> FeatureStore
     if version not in FORMAT_VERSIONS:
         raise StoreError(
             f"{path}: format version {version}; this vitfeat reads "
-            f"{', '.join(map(str, FORMAT_VERSIONS[:-1]))} and {FORMAT_VERSIONS[-1]}: extract the "
-            "store again, or use the vitfeat that wrote it"
+            f"{', '.join(map(str, FORMAT_VERSIONS[:-1]))} and {FORMAT_VERSIONS[-1]}: use the one "
+            f"that wrote it, or {remedy(path)}"
         )
     if path.name.endswith(".partial"):
         raise StoreError(f"{path}: an unfinished store; run its extraction again to go on")
     if "sealed" not in attributes:
-        raise StoreError(f"{path}: the store was never sealed; remove it and extract again")
+        raise StoreError(f"{path}: the store was never sealed; {remedy(path)}")
     try:
         check_seal(path, root)
         store = FeatureStore(path, root)
     except (KeyError, ValueError, TypeError, IndexError, AttributeError) as error:
         # What an earlier version sealed without a hash may hold anything.
         raise StoreError(
-            f"{path}: its metadata are damaged ({_reason(error)}); remove the store and extract it "
-            "again"
+            f"{path}: its metadata are damaged ({_reason(error)}); {remedy(path)}"
         ) from error
     except OSError as error:
         raise _unreadable(path, error) from error
@@ -99,6 +98,11 @@ def _what_stands_there(path: Path) -> str:
             return (
                 f"the extraction has not finished ({partial.name} is there); run it again to go on"
             )
+        if manifest_path(path).is_file():
+            return (
+                f"no such store, but its manifest {manifest_path(path).name} is there; remove "
+                "that, and extract it again"
+            )
         return "no such store; extract it first (snakemake, or vitfeat extract)"
     if path.is_file():
         beside = path.with_suffix(".zarr")
@@ -117,7 +121,7 @@ def _what_stands_there(path: Path) -> str:
     if any(path.glob(f"*/{METADATA}")):
         return (
             f"not a feature store of vitfeat: its metadata ({METADATA}) are missing; copy the "
-            "store again, or remove it and extract it again"
+            f"store again, or {remedy(path)}"
         )
     return "not a feature store of vitfeat: a folder without any; stores are named NAME.zarr"
 
@@ -143,11 +147,13 @@ def _check_manifest(store: FeatureStore) -> None:
         asked = json.loads(path.read_text("utf-8"))
         fingerprint = str(asked["fingerprint"])
     except (ValueError, KeyError, TypeError) as error:
-        raise StoreError(f"{path}: not a manifest of a store; remove it and run again") from error
+        raise StoreError(
+            f"{path}: not a manifest of the store beside it; remove it, and extract it again"
+        ) from error
     if fingerprint != store.fingerprint:
         raise StoreError(
             f"{store.path}: sealed for other settings than its manifest {path.name} says "
-            f"({store.fingerprint[:12]}… against {fingerprint[:12]}…); extract it again"
+            f"({store.fingerprint[:12]}… against {fingerprint[:12]}…); {remedy(store.path)}"
         )
 
 
@@ -158,8 +164,3 @@ def is_store(path: Path) -> bool:
         return ATTRIBUTE in metadata["attributes"]
     except (OSError, ValueError, KeyError, TypeError):
         return False
-
-
-def manifest_path(store: Path) -> Path:
-    """Return where the manifest of a store stands: ``a.zarr`` has ``a.json``."""
-    return store.with_suffix(".json")

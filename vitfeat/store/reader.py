@@ -16,6 +16,7 @@ from vitfeat.final_norm import FinalNorm
 from vitfeat.models.layers import is_one_layer, select_layers
 from vitfeat.store.arrays import FINAL_NORM_GROUP, SUMMARY_GROUP, group_of, rows_name
 from vitfeat.store.layout import ATTRIBUTE
+from vitfeat.store.paths import remedy
 from vitfeat.store.pieces import image_tokens
 from vitfeat.store.stored_array import StoredArray
 from vitfeat.text import nearest, plural
@@ -113,8 +114,7 @@ class FeatureStore(Mapping[str, StoredArray]):
                 self._arrays[name] = StoredArray(self.path, name, self._metadata[name], entries_of)
             except (KeyError, ValueError, TypeError, IndexError, AttributeError) as error:
                 raise StoreError(
-                    f"{self.path}: the metadata of {name} are damaged; remove the store and "
-                    "extract it again"
+                    f"{self.path}: the metadata of {name} are damaged; {remedy(self.path)}"
                 ) from error
         return self._arrays[name]
 
@@ -199,8 +199,8 @@ class FeatureStore(Mapping[str, StoredArray]):
         ascending = bool((np.diff(rows) >= step).all())
         if len(rows) != array.shape[0] or not ascending or rows[0] < 0 or rows[-1] >= self.n_images:
             raise StoreError(
-                f"{self.path}: {coordinate} does not say which rows {name} holds; remove the store "
-                "and extract it again"
+                f"{self.path}: {coordinate} does not say which rows {name} holds; "
+                f"{remedy(self.path)}"
             )
         return rows
 

@@ -23,6 +23,7 @@ from vitfeat.files import replacing, sha256_of
 from vitfeat.store import codec
 from vitfeat.store.create import write_coordinate
 from vitfeat.store.layout import ATTRIBUTE, Layout
+from vitfeat.store.paths import remedy
 from vitfeat.store.provenance import digest
 from vitfeat.store.stored_array import StoredArray
 from vitfeat.text import plural
@@ -35,8 +36,6 @@ SEAL_GROUP = "seal"
 
 #: Bytes of every shard, array by array in the order of their names.
 SHARD_BYTES = f"{SEAL_GROUP}/shard_bytes"
-
-_REMEDY = "copy the store again, or remove it and extract it again"
 
 
 def write_seal(folder: Path, layout: Layout, attributes: dict[str, Any]) -> None:
@@ -151,10 +150,10 @@ def check_seal(path: Path, root: Mapping[str, Any]) -> None:
         try:
             content = (path / name).read_bytes()
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-            raise StoreError(f"{path}: {name} is missing; {_REMEDY}") from None
+            raise StoreError(f"{path}: {name} is missing; {_remedy(path)}") from None
         if hashlib.sha256(content).hexdigest() != expected:
             what = "not as it was when the store was sealed" if content else "empty"
-            raise StoreError(f"{path}: {name} is {what}; {_REMEDY}")
+            raise StoreError(f"{path}: {name} is {what}; {_remedy(path)}")
     recorded = StoredArray(path, SHARD_BYTES, _metadata(root)[SHARD_BYTES])[:]
     start = 0
     for name, facts in sorted(sealed["arrays"].items()):
@@ -169,7 +168,7 @@ def _check_before_version_4(path: Path, root: Mapping[str, Any]) -> None:
     sealed = root["attributes"][ATTRIBUTE]["sealed"]["arrays"]
     for name, node in _metadata(root).items():
         if not (path / name / METADATA).is_file():
-            raise StoreError(f"{path}: {name}/{METADATA} is missing; {_REMEDY}")
+            raise StoreError(f"{path}: {name}/{METADATA} is missing; {_remedy(path)}")
         if node["node_type"] != "array":
             continue
         n_shards = sealed[name]["shards"] if name in sealed else 1
@@ -181,7 +180,7 @@ def _check_before_version_4(path: Path, root: Mapping[str, Any]) -> None:
             if n_bytes != sealed[name]["bytes"]:
                 raise StoreError(
                     f"{path}: {name} has {n_bytes:,} bytes, {sealed[name]['bytes']:,} when it was "
-                    f"sealed; {_REMEDY}"
+                    f"sealed; {_remedy(path)}"
                 )
 
 
@@ -197,7 +196,7 @@ def _compare(path: Path, name: str, found: NDArray[np.int64], expected: NDArray[
     else:
         what = f"has {found[first]:,} bytes, {expected[first]:,} when it was sealed"
     more = f" ({plural(len(wrong) - 1, 'more block')} like it)" if len(wrong) > 1 else ""
-    raise StoreError(f"{path}: block {first} of {name} {what}{more}; {_REMEDY}")
+    raise StoreError(f"{path}: block {first} of {name} {what}{more}; {_remedy(path)}")
 
 
 def _metadata(root: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -212,8 +211,12 @@ def _without_digest(root: Mapping[str, Any]) -> dict[str, Any]:
     return {**root, "attributes": {**root["attributes"], ATTRIBUTE: ours}}
 
 
+def _remedy(path: Path) -> str:
+    return f"copy the store again, or {remedy(path)}"
+
+
 def _altered(path: Path) -> StoreError:
     return StoreError(
         f"{path}: its metadata ({METADATA}) are not as they were when the store was sealed; "
-        f"{_REMEDY}"
+        f"{_remedy(path)}"
     )

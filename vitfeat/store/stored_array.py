@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from vitfeat.errors import StoreError
+from vitfeat.store.paths import remedy
 from vitfeat.store.shards import ChunkError, ShardReader
 
 if TYPE_CHECKING:
@@ -29,7 +30,6 @@ One = int | slice | str | Sequence[int] | Sequence[bool] | Sequence[str] | NDArr
 # Entries are picked out of the run that they are in, if it is at most so many times longer.
 _SPARSE = 2
 
-_REMEDY = "remove the store and extract it again"
 _TRY_AGAIN = "look after the disk and its permissions, then try again"
 
 
@@ -42,8 +42,8 @@ class UnreadableError(StoreError):
         Why, in words.
     """
 
-    def __init__(self, where: str, reason: str, remedy: str) -> None:
-        super().__init__(f"{where} {reason}; {remedy}")
+    def __init__(self, where: str, reason: str, what_to_do: str) -> None:
+        super().__init__(f"{where} {reason}; {what_to_do}")
         self.reason = reason
 
 
@@ -205,7 +205,9 @@ class StoredArray:
             else:
                 values = self._shards.read(runs) if all(shape) else np.empty(shape, self.dtype)
         except ChunkError as error:
-            raise self._unreadable(runs[0], f"cannot be decoded ({error})") from error
+            raise self._unreadable(
+                runs[0], f"cannot be decoded ({error})", remedy(self.path)
+            ) from error
         except OSError as error:
             reason = error.strerror or str(error)
             raise self._unreadable(runs[0], f"cannot be read ({reason})", _TRY_AGAIN) from error
@@ -226,10 +228,10 @@ class StoredArray:
         except Exception as error:  # each codec raises its own class
             raise ChunkError(next(iter(str(error).splitlines()), type(error).__name__)) from error
 
-    def _unreadable(self, rows: slice, reason: str, remedy: str = _REMEDY) -> UnreadableError:
+    def _unreadable(self, rows: slice, reason: str, what_to_do: str) -> UnreadableError:
         noun = "images" if self.dims[0] == "image" else "entries"
         where = f"{self.path}: {noun} {rows.start} to {rows.stop - 1} of {self.name}"
-        return UnreadableError(where, reason, remedy)
+        return UnreadableError(where, reason, what_to_do)
 
 
 def _runs(unique: Picks, chunk: int) -> list[Picks]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from vitfeat.errors import StoreError
 from vitfeat.store.opening import open_store
+from vitfeat.store.paths import remedy
 from vitfeat.store.reader import FeatureStore
 from vitfeat.store.stored_array import UnreadableError
 
@@ -57,7 +58,7 @@ def _damages(store: FeatureStore) -> Iterator[Damage]:
         if [*array.shape] != facts["shape"] or str(array.dtype) != facts["dtype"]:
             raise StoreError(
                 f"{store.path}: {name} is {array.dtype} {array.shape}, sealed as {facts['dtype']} "
-                f"{tuple(facts['shape'])}; extract the store again"
+                f"{tuple(facts['shape'])}; {remedy(store.path)}"
             )
         if store.is_limited(name):
             store.rows(name)

@@ -31,6 +31,7 @@ from vitfeat.store import codec, provenance
 from vitfeat.store.arrays import ArraySpec, Geometry
 from vitfeat.store.create import create
 from vitfeat.store.layout import ATTRIBUTE, FORMAT_VERSION, Layout
+from vitfeat.store.paths import partial_path
 from vitfeat.store.seal import shard_sizes, write_seal
 from vitfeat.text import size
 
@@ -289,11 +290,6 @@ def open_writer(
                     raise StoreError(f"{path}: could not be created: {error}") from error
                 raise
         yield StoreWriter(path, layout)
-
-
-def partial_path(path: Path) -> Path:
-    """Return where a store stands while it is written."""
-    return path.with_name(path.name + ".partial")
 
 
 def unfinished_request(path: Path) -> dict[str, Any] | None:
