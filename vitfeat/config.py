@@ -26,6 +26,7 @@ from vitfeat.errors import ConfigError
 from vitfeat.models.entry import ModelEntry, find_entry, read_catalog
 from vitfeat.models.entry_checks import check_entry
 from vitfeat.settings import KINDS, OWN_PASS, Analyses, CkaSettings, Limit, Taps, sources
+from vitfeat.store.rounding import check_keep_bits
 from vitfeat.text import nearest
 
 
@@ -145,6 +146,7 @@ def parse_config(raw: Mapping[str, Any], schema: Mapping[str, Any]) -> Config:
     if error is not None:
         raise ConfigError(explain(error))
     config = with_defaults(raw, schema)
+    check_keep_bits(config["extraction"]["dtype"], config["extraction"]["keep_bits"])
     results, weights = (written_folder(key, config[key]) for key in ("results", "weights"))
     catalog = read_catalog(config["catalog"])
     datasets = {n: _dataset(n, d, results) for n, d in config["datasets"].items()}

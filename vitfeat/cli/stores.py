@@ -51,6 +51,11 @@ def add(command: AddCommand) -> None:
     sub.add_argument("--masks", default="coverage", choices=["coverage", "paper"])
     sub.add_argument("--layers", nargs="+", type=layer, default=["all"])
     sub.add_argument("--dtype", default="float16", choices=["float16", "float32"])
+    sub.add_argument(
+        "--keep-bits",
+        type=positive,
+        help="bits of mantissa that features are rounded to (default: all that the type has)",
+    )
     sub.add_argument("--precision", default="fp32", choices=["fp32", "tf32", "bf16", "fp16"])
     sub.add_argument("--batch-size", type=positive, default=32)
     sub.add_argument("--device", default="auto")
@@ -108,6 +113,7 @@ def _extract(options: argparse.Namespace, console: Console) -> None:
                 limits=_limits(options.limits),
                 layers=options.layers,
                 dtype=options.dtype,
+                keep_bits=options.keep_bits,
                 precision=options.precision,
                 batch_size=options.batch_size,
                 device=options.device,

@@ -13,10 +13,8 @@ from torch import Tensor
 
 from vitfeat.errors import ModelError
 from vitfeat.extract.job import Job
-from vitfeat.store.layout import Layout
-
-# Smallest magnitude that float16 rounds to infinity: half a step above its largest number.
-_OVERFLOW = {"float16": 65520.0, "float32": math.inf}
+from vitfeat.store.layout import EXACT_TAPS, Layout
+from vitfeat.store.rounding import largest, round_mantissa
 
 # The taps that a tensor's bad number is looked for in; any other is its own.
 _TAPS_OF = {
@@ -84,6 +82,14 @@ class Unit:
         return {name: tensor.numpy() for name, tensor in self.views(rows).items()}
 
 
+def round_features(unit: Unit, keep_bits: int) -> None:
+    """Round what is stored in the features' type to so many bits of mantissa."""
+    arrays = unit.part(unit.rows)
+    for spec in unit.layout.arrays:
+        if spec.tap not in EXACT_TAPS:
+            round_mantissa(arrays[spec.name], keep_bits)
+
+
 def check_finite(unit: Unit, job: Job) -> None:
     """Refuse numbers that are no numbers, or that the store's type cannot hold.
 
@@ -92,12 +98,12 @@ def check_finite(unit: Unit, job: Job) -> None:
     ModelError
         Naming the model, the image, the layer and the tap.
     """
-    limit = _OVERFLOW[job.dtype]
+    limit = largest(job.dtype, job.keep_bits)
     for rows, peaks in unit.peaks:
         for looked_at, by_layer in peaks.items():
             for position, (low, high) in enumerate(by_layer.tolist()):
                 # NaN compares false with everything.
-                if not (low > -limit and high < limit):
+                if not (low >= -limit and high <= limit):
                     peak = max(abs(low), abs(high))
                     error = _bad_number(unit, job, looked_at, position, rows, peak)
                     if error is not None:
@@ -131,9 +137,10 @@ def _bad_number(
     )
     if math.isfinite(peak):
         if not found:
-            return None  # only of tokens that are not stored, or of norms, which are float32
+            return None  # rounded down; or of tokens that are not stored, or float32
+        bits = "" if job.keep_bits is None else f" of {job.keep_bits} bits"
         return ModelError(
-            f"{place}: a value of magnitude {peak:.4g} does not fit {job.dtype} (at most 65504); "
-            "set extraction.dtype: float32"
+            f"{place}: a value of magnitude {peak:.4g} does not fit {job.dtype}{bits} (at most "
+            f"{largest(job.dtype, job.keep_bits):g}); set extraction.dtype: float32"
         )
     return ModelError(f"{place}: the features hold NaN or inf; nothing is stored of them")

@@ -29,6 +29,8 @@ class Job:
         Where the model runs.
     dtype
         Element type of the stored features.
+    keep_bits
+        Bits of mantissa that they are rounded to; None for all.
     precision
         Arithmetic of the forward pass.
     threads
@@ -46,6 +48,7 @@ class Job:
     layout: Layout
     device: torch.device
     dtype: str
+    keep_bits: int | None
     precision: str
     threads: int
     image_ids: Sequence[str]

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from vitfeat.data.tensors import normalise
 from vitfeat.errors import ModelError
-from vitfeat.extract.buffers import Unit, check_finite
+from vitfeat.extract.buffers import Unit, check_finite, round_features
 from vitfeat.extract.job import Job
 from vitfeat.extract.precision import autocast, matmul_precision
 from vitfeat.extract.sink import BatchSink, required_taps
@@ -265,6 +265,9 @@ def run_pipeline(
 
     def write(unit: Unit) -> None:
         unit.ready()
+        if job.keep_bits is not None:
+            round_features(unit, job.keep_bits)
+        # Behind it: rounding up may leave the type's range.
         check_finite(unit, job)
         first = unit.rows.start // job.layout.block
         for block in range(first, -(-unit.rows.stop // job.layout.block)):

@@ -20,8 +20,9 @@ from vitfeat.extract.settings import Settings
 from vitfeat.models.backbone import Backbone
 from vitfeat.models.layers import select_layers
 from vitfeat.store.arrays import NORMS_GROUP, RESIDUAL_TAPS, SUMMARY_GROUP, Geometry
-from vitfeat.store.layout import RAGGED_TAPS, Layout, available_taps, plan_layout
+from vitfeat.store.layout import EXACT_TAPS, RAGGED_TAPS, Layout, available_taps, plan_layout
 from vitfeat.store.limits import kept_rows
+from vitfeat.store.rounding import check_keep_bits
 from vitfeat.text import nearest, plural
 
 _RESIDUAL = (*RESIDUAL_TAPS, NORMS_GROUP)
@@ -94,6 +95,7 @@ def resolve(
     ModelError, ConfigError, DataError
         The model, the settings or the dataset do not give what is asked.
     """
+    check_keep_bits(settings.dtype, settings.keep_bits)
     view = view_for(backbone, settings.view)
     geometry = _geometry(backbone, select_layers(backbone.depth, settings.layers), view)
     _check_view(backbone, view, settings)
@@ -163,8 +165,8 @@ def _request(
 ) -> dict[str, Any]:
     """Return everything that decides a store's numbers, as plain JSON.
 
-    Of the limits it has those that bind, so that a store without any is what it was before there
-    were limits. Ids stand in the order of the rows.
+    Of the limits it has those that bind, and rounding only where something is rounded, so that a
+    store without any is what it was before there were any. Ids stand in the order of the rows.
     """
     entry = backbone.entry
     taps = available_taps(geometry, settings.taps)
@@ -172,6 +174,7 @@ def _request(
         tap: limit if isinstance(limit := settings.limits[tap], int) else _ids(index, rows)
         for tap, rows in kept.items()
     }
+    rounded = settings.keep_bits is not None and not set(taps) <= set(EXACT_TAPS)
     request = {
         "model": {
             "source": entry.source,
@@ -185,6 +188,7 @@ def _request(
         "view": view.describe(),
         "precision": settings.precision,
         "dtype": settings.dtype,
+        **({"keep_bits": settings.keep_bits} if rounded else {}),
         "taps": list(taps),
         "layers": list(geometry.layers),
         **({"limits": limits} if limits else {}),

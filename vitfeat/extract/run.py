@@ -98,6 +98,7 @@ def extract(
         layout=layout,
         device=device,
         dtype=settings.dtype,
+        keep_bits=settings.keep_bits,
         precision=settings.precision,
         threads=settings.threads or os.cpu_count() or 1,
         image_ids=index.image_id,

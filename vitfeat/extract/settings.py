@@ -30,6 +30,8 @@ class Settings:
         Layers by name or number (:func:`vitfeat.models.layers.select_layers`).
     dtype
         Element type of the stored features.
+    keep_bits
+        Bits of mantissa that stored features are rounded to; None keeps all that the type has.
     precision
         Arithmetic of the forward pass.
     batch_size
@@ -53,6 +55,7 @@ class Settings:
     limits: Mapping[str, Limit] = field(default_factory=dict)
     layers: str | int | Sequence[str | int] = "all"
     dtype: str = "float16"
+    keep_bits: int | None = None
     precision: str = "fp32"
     batch_size: int = 32
     device: str = "auto"

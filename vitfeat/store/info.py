@@ -54,7 +54,8 @@ def describe(store: FeatureStore) -> Iterator[str]:
             f"{request['regions']['masks']}; table sha256 {request['regions']['fingerprint']}"
         )
     computed = _PRECISIONS.get(request["precision"], request["precision"])
-    yield f"precision    computed in {computed}, features stored as {request['dtype']}"
+    bits = f" of {request['keep_bits']} bits of mantissa" if "keep_bits" in request else ""
+    yield f"precision    computed in {computed}, features stored as {request['dtype']}{bits}"
     for note in attributes.get("notes", []):
         yield f"note         {note}"
     yield f"passes       {attributes['forward_images']:,} images pushed through the model"

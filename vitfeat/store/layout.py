@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from vitfeat.store.arrays import (
     NORMS_GROUP,
     RESIDUAL_TAPS,
+    SUMMARY_GROUP,
     ArraySpec,
     Geometry,
     arrays_of,
@@ -56,8 +57,12 @@ TOKEN_ARRAYS = {
     "all": ("cls", "registers", "spatial"),
 }
 
-#: Element types that features may be stored in. Summaries and norms are always float32.
+#: Element types that features may be stored in.
 DTYPES = ("float16", "float32")
+
+#: Taps that are float32 whatever the features are, and never rounded to fewer bits: what metrics
+#: are made of directly, taken from the pass before anything is rounded.
+EXACT_TAPS = (SUMMARY_GROUP, "attention_centre", NORMS_GROUP)
 
 # A block of images is one shard in every array; it stands in memory a few times while it is
 # written, so it is bounded. A chunk is what a reader must decode to see one layer of one image.

@@ -262,7 +262,7 @@ def extraction_settings(wildcards):
     from_file = model.is_fetched or model.checkpoint
     shown = ("id", "label") if from_file else ("id", "family", "label")
     used = {k: v for k, v in model.to_mapping().items() if k not in shown and v not in (None, {})}
-    keys = ("layers", "dtype", "precision")
+    keys = ("layers", "dtype", "keep_bits", "precision")
     return {
         "entry": json.dumps(used, sort_keys=True),
         "root": CONFIG.datasets[wildcards.dataset].root.as_posix(),
