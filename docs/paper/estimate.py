@@ -8,6 +8,7 @@ which the page states. A table stands between two comments of its name, and is r
 
 from __future__ import annotations
 
+import heapq
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -62,8 +63,15 @@ ANY_SIZE = "dino"
 
 GPU_FP32, GPU_BF16, OLDER_FP32 = 25e12, 200e12, 12e12
 """Operations a second that an H100 sustains in fp32 and bf16, and an A100 in fp32."""
-DECODE_SECONDS, DECODERS = 0.006, 16
-"""To decode and resize an image on one core, and the cores beside a GPU that do."""
+RATES = {"H100, fp32": GPU_FP32, "H100, bf16": GPU_BF16, "A100, fp32": OLDER_FP32}
+DECODE_SECONDS, CORES = 0.006, 16
+"""To decode and resize an image on one core, and the cores beside a GPU."""
+WRITE = 6e8
+"""Bytes a second that one job packs and writes (docs/benchmarks.md: 55 MiB in 91 ms)."""
+THREADS = 8
+"""Cores that a job of the workflow takes."""
+START = 30
+"""Seconds from a job's start to its first batch: imports, weights, their hash, the probe."""
 CORE = 60e9
 """Operations a second of a CPU core in float32 products."""
 READ = 5e7
@@ -97,7 +105,12 @@ def paper_config() -> Config:
 
 def tables(config: Config) -> dict[str, str]:
     """Return all tables, as Markdown, by name."""
-    return {"bytes": bytes_table(config), "gpu": gpu_table(config), "cpu": cpu_table(config)}
+    return {
+        "bytes": bytes_table(config),
+        "gpu": gpu_table(config),
+        "cpu": cpu_table(config),
+        "gpus": gpus_table(config),
+    }
 
 
 def replaced(page: str, name: str, table: str) -> str:
@@ -205,10 +218,15 @@ def operations(shape: Shape, tokens: int) -> float:
 
 
 def gpu_hours(config: Config, dataset: str, models: Iterable[ModelEntry], rate: float) -> float:
-    """Return hours, by whichever of the GPU and the cores that decode takes longer."""
+    """Return hours, by whichever takes longest: the GPU, the cores that decode, or writing."""
     n = SIZES[dataset].images
     seconds = (
-        max(n * passes(config, dataset, m) / rate, n * DECODE_SECONDS / DECODERS) for m in models
+        max(
+            n * passes(config, dataset, m) / rate,
+            n * DECODE_SECONDS / CORES,
+            store_bytes(config, dataset, m) / WRITE,
+        )
+        for m in models
     )
     return sum(seconds) / 3600
 
@@ -233,15 +251,13 @@ def gpu_table(config: Config) -> str:
     return markdown(["dataset", *(c[0] for c in columns)], [*rows, ["**all**", *sums]])
 
 
-def cpu_table(config: Config) -> str:
-    """Tabulate core hours of what is computed from stores."""
+def core_seconds(config: Config) -> list[tuple[str, str, dict[str, float]]]:
+    """Return what is computed from stores and files: its name, how, and core seconds by model."""
     n = SIZES["imagenet-50"].images
     rows = []
 
     def add(what: str, how: str, seconds: Callable[[ModelEntry], float]) -> None:
-        found = {model.id: seconds(model) / 3600 for model in config.models}
-        one, huge = found["supervised-b16"], found["mae-h14"]
-        rows.append([what, how, *map(hours, (one, huge, sum(found.values())))])
+        rows.append((what, how, {model.id: seconds(model) for model in config.models}))
 
     def shape(of: Callable[[Shape], float]) -> Callable[[ModelEntry], float]:
         return lambda model: of(guess_shape(model))
@@ -273,7 +289,78 @@ def cpu_table(config: Config) -> str:
     add("`retrieval`", "minutes", shape(lambda s: 2 * s.depth * 5))
     add("`video`", "0.25 s at 28 x 49 x 768; 0.5 s for masks", lambda m: video(config, m))
     add("`keypoints`", "1 ms a point and layer", shape(keypoints))
+    return rows
+
+
+def cpu_table(config: Config) -> str:
+    """Tabulate core hours of what is computed from stores."""
+    rows = [
+        [
+            what,
+            how,
+            *(hours(s / 3600) for s in (by["supervised-b16"], by["mae-h14"], sum(by.values()))),
+        ]
+        for what, how, by in core_seconds(config)
+    ]
     return markdown(["what", "from", "B/16", "H/14", f"all {len(config.models)}"], rows)
+
+
+def gpus_table(config: Config) -> str:
+    """Tabulate the hours that it all takes on so many GPUs, and the disk that these need."""
+    counts, rows = (1, 8, 64), []
+    walls: dict[str, list[float]] = {}
+
+    def add(what: str, how: str, cells: Iterable[str]) -> None:
+        rows.append([what, how, *cells])
+
+    cores = {what: by for what, _, by in core_seconds(config)}
+    # Decoding goes on beside the passes; votes are the same products on a GPU.
+    del cores["decoding"]
+    votes = cores.pop("`knn`")
+    for card, rate in RATES.items():
+        jobs = {
+            f"`{name}` of `{model.id}`": START / 3600 + gpu_hours(config, name, [model], rate)
+            for name in config.datasets
+            for model in config.models
+        }
+        # They stay in float32.
+        faster = min(rate, GPU_FP32) / CORE
+        jobs |= {f"`knn` of `{m}`": (START + s / faster) / 3600 for m, s in votes.items()}
+        total, longest = sum(jobs.values()), max(jobs, key=jobs.__getitem__)
+        walls[card] = [makespan(jobs.values(), n) for n in counts]
+        add(
+            f"{card}: a job a store",
+            f"{len(jobs)} jobs, the longest ({longest}) {hours(jobs[longest])}",
+            map(hours, walls[card]),
+        )
+        even = (hours(total / n) for n in counts)
+        add(f"{card}: stores cut into equal jobs", f"{hours(total)} / GPUs", even)
+    first, passing = next(iter(walls.items()))
+    n_bytes = sum(store_bytes(config, d, m) for d in config.datasets for m in config.models)
+    add(
+        f"{first}: bytes written a second",
+        f"{gigabytes(n_bytes)} / its hours",
+        (f"{digits(n_bytes / wall / 3.6e12)} GB/s" for wall in passing),
+    )
+    left = [seconds / 3600 for by in cores.values() for seconds in by.values()]
+    after = [max(sum(left) / (CORES * n), max(left) / THREADS) for n in counts]
+    add(
+        f"tables from stores, {CORES} cores a GPU",
+        f"{hours(sum(left))} core hours; the longest job {hours(max(left))} on {THREADS} cores",
+        map(hours, after),
+    )
+    both = (f"**{hours(a + b)}**" for a, b in zip(passing, after, strict=True))
+    add(f"**all, {first}**", "a job a store, then the tables", both)
+    heads = ["hours", "from", *(f"{n} GPU{'s' * (n > 1)}" for n in counts)]
+    return markdown(heads, rows)
+
+
+def makespan(jobs: Iterable[float], machines: int) -> float:
+    """Return when the last job ends, if each machine takes the longest that is left."""
+    ends = [0.0] * machines
+    for job in sorted(jobs, reverse=True):
+        heapq.heapreplace(ends, ends[0] + job)
+    return max(ends)
 
 
 def kmeans(shape: Shape, rows: int, clusters: int, seeds: int) -> float:
