@@ -118,6 +118,14 @@ def test_letters_are_taken_from_an_installed_font_that_has_them(
 
 
 @pytest.mark.usefixtures("bare")
+def test_a_letter_that_one_face_of_a_font_lacks_is_not_taken_from_it(tmp_path: Path) -> None:
+    """The mathematical font that comes with matplotlib has this letter in one face alone."""
+    no = "\N{HIRAGANA LETTER NO}"
+    assert readable(no) == "\\u306e"
+    written(no, tmp_path / "a.png")
+
+
+@pytest.mark.usefixtures("bare")
 @pytest.mark.parametrize(
     "text", ["crème brûlée", "кот", "γάτα", "× ↓ − … ≤ ½ † ⚠", "قطة", "חתול", "🐱"]
 )

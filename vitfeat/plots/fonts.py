@@ -23,6 +23,9 @@ FAMILY = "DejaVu Sans"
 NOT_FONTS = ("Last Resort", "LastResort")
 """Beginnings of the names of fonts that have a box for every letter."""
 
+WEIGHTS = (400, 700)
+"""Of the faces that figures use."""
+
 _LOG = logging.getLogger("vitfeat")
 
 
@@ -103,14 +106,24 @@ def _number(letter: str) -> str:
 @cache
 def _font_of(letter: str) -> str:
     """Return the font that a letter is taken from; empty where none has it."""
-    usual = [font for font in fontManager.ttflist if font.name == FAMILY]
-    others = sorted(
-        (font for font in fontManager.ttflist if not font.name.startswith((FAMILY, *NOT_FONTS))),
-        key=lambda font: (font.style != "normal", font.weight != 400, font.name),
-    )
-    return next(
-        (font.name for font in (*usual, *others) if ord(letter) in _letters(font.fname)), ""
-    )
+    if _has(FAMILY, letter):
+        return FAMILY
+    return min((name for name in _faces() if _has(name, letter)), default="")
+
+
+def _has(name: str, letter: str) -> bool:
+    """Whether both faces of a font have a letter, plain and bold, as far as there are both."""
+    return all(ord(letter) in _letters(path) for path in _faces()[name])
+
+
+def _faces() -> dict[str, list[str]]:
+    """Return the files of the plain and the bold face of installed fonts, by font."""
+    found: dict[str, list[str]] = {}
+    for font in fontManager.ttflist:
+        usable = font.style == "normal" and font.weight in WEIGHTS
+        if usable and not font.name.startswith(NOT_FONTS):
+            found.setdefault(font.name, []).append(font.fname)
+    return found
 
 
 @cache

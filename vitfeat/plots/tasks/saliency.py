@@ -31,7 +31,7 @@ QUERY_NAMES = {
 CELL = 0.92
 """Side of a picture in inches."""
 
-KEPT = 0.78
+KEPT = 0.5
 """Place of kept tokens in the colours of attention."""
 
 HEADING, CAPTION, BELOW, APART, PAIRS_APART = 0.32, 0.17, 0.16, 0.05, 0.16
