@@ -139,8 +139,10 @@ def test_every_job_of_the_main_job_was_slurms_and_asked_for_what_a_node_has(runs
 def test_jobs_that_share_a_submission_run_in_it_within_its_limits(runs: Runs) -> None:
     (pairs,) = runs.cluster.records("rule_cka")
     assert len(list((runs.results / "cka/digits/cls").glob("*.csv"))) == 3
-    # Memory lets two of them run at once: no more was asked for, and no more was used by the step.
+    # Memory lets two of them run at once: no more was asked for, which the step would be refused.
     assert pairs["NumCPUs"] == "2"
+    # One process runs them, not one behind the other in a step each.
+    assert Path(pairs["StdOut"]).read_text().count("Provided cores:") == 1
     assert int(pairs["MinMemoryNode"].removesuffix("M")) <= MEMORY_MB
 
 

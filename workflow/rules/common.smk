@@ -2,9 +2,11 @@
 import functools
 import inspect
 import json
+import os
 import re
 import shlex
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import yaml
@@ -290,10 +292,14 @@ def limit(name):
 
 
 # A submission to a cluster may hold several jobs. Its process must lay them out as that which asked
-# for their sum did, but Snakemake does not tell it the limits.
+# for their sum did: as one group, within the same limits. Snakemake hands on neither to SLURM's jobs.
 LIMITS = "VITFEAT_LIMITS"
 if workflow.is_main_process:
     os.environ[LIMITS] = json.dumps({name: limit(name) for name in ("mem_mb", "gpu")})
+    with suppress(ImportError):
+        from snakemake_executor_plugin_slurm import common_settings
+
+        common_settings.pass_group_args = True
 else:
     for name, value in json.loads(os.environ.get(LIMITS, "{}")).items():
         if value is not None:
