@@ -2,7 +2,7 @@
 
 >>> import vitfeat
 >>> store = vitfeat.open("results/features/digits/demo-dino.zarr")  # doctest: +SKIP
->>> store.to_xarray()["cls"].sel(layer=5)  # doctest: +SKIP
+>>> store.sel(label="3", layer="last")["cls"]  # doctest: +SKIP
 """
 
 from __future__ import annotations

@@ -338,7 +338,7 @@ def test_a_notebook_shows_a_store_as_a_table(store: FeatureStore) -> None:
     for word in (
         *("m", " on 22 images", "class 0, class 1", "1, 3, 4", "fp32, stored as float16"),
         *("attention_summary/aligned", "image 22, layer 3, head 2, dy 3, dx 5"),
-        "square: short side to 37, its centre 32 x 32 kept: 86.49 % of it",
+        "square: short side to 37, its centre 32 x 32 kept: 86.49 % of the short side",
     ):
         assert word in checker.text
     assert 'title="CLS token of each block&#x27;s output' in store._repr_html_()

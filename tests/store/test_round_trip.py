@@ -18,7 +18,6 @@ from tests.store.filled import GEOMETRY, N_IMAGES, Content, files, shard_of
 from vitfeat.errors import ConfigError, StoreError
 from vitfeat.store import codec
 from vitfeat.store.arrays import Geometry
-from vitfeat.store.info import describe
 from vitfeat.store.opening import open_store
 from vitfeat.store.verify import verify
 from vitfeat.store.writer import open_writer
@@ -120,12 +119,6 @@ def test_the_manifest(tmp_path: Path) -> None:
         assert facts["shards"] == 3
         shards = [shard_of(tmp_path / "m.zarr", name, block) for block in range(3)]
         assert facts["bytes"] == sum(shard.stat().st_size for shard in shards)
-
-
-def test_description(written: Path) -> None:
-    text = "\n".join(describe(open_store(written)))
-    for word in ("22, 14 labelled, 2 classes", "ab" * 32, "1, 3, 4", "broken.png", "(image 22, "):
-        assert word in text
 
 
 # --- On disk ---

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 from vitfeat.data.views import in_words
 from vitfeat.store.layout import FORMAT_VERSION
@@ -29,10 +28,9 @@ def describe(store: FeatureStore) -> Iterator[str]:
     yield f"             sha256 {store.image_fingerprint}"
     if attributes["skipped"]:
         yield f"skipped      {len(attributes['skipped'])}, first: {attributes['skipped'][0][0]}"
+    yield f"view         {in_words(request['view'])}"
     mean, std = request["model"]["mean"], request["model"]["std"]
     yield f"normalised   {normalisation(mean, std, attributes.get('normalised_by', ''))}"
-    yield f"view         {in_words(request['view'])}"
-    yield f"normalised   {normalisation_in_words(request['model'])}"
     if store.is_ragged:
         least, most = store.grid_shapes.min(0), store.grid_shapes.max(0)
         yield (
@@ -61,9 +59,11 @@ def describe(store: FeatureStore) -> Iterator[str]:
     yield f"passes       {attributes['forward_images']:,} images pushed through the model"
     yield f"fingerprint  {store.fingerprint}"
     yield f"format       {attributes['format_version']}{_seal(attributes['format_version'])}"
-    for name, facts in attributes["sealed"]["arrays"].items():
-        shape = ", ".join(f"{d} {n}" for d, n in zip(store[name].dims, facts["shape"], strict=True))
-        yield f"{name:40} {facts['dtype']:8} {size(facts['bytes']):>10}  ({shape})"
+    width = max(map(len, store))
+    for name, array in store.items():
+        shape = ", ".join(f"{d} {n}" for d, n in zip(array.dims, array.shape, strict=True))
+        n_bytes = size(attributes["sealed"]["arrays"][name]["bytes"])
+        yield f"{name:{width}}  {array.dtype!s:8} {n_bytes:>10}  ({shape})"
     yield "versions     " + ", ".join(f"{k} {v}" for k, v in attributes["versions"].items())
 
 
@@ -84,18 +84,6 @@ def _model(store: FeatureStore) -> Iterator[str]:
         yield f"final norm   {norm['kind']}, eps {norm['eps']:g}{pooled}; features are before it"
     if not store.has_branches:
         yield "branches     none: its blocks do not add attention and MLP to skips of their own"
-
-
-def normalisation_in_words(model: Mapping[str, Any]) -> str:
-    """Say what is subtracted from pixels and what they are divided by.
-
-    Examples
-    --------
-    >>> normalisation_in_words({"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]})
-    'pixels in 0 to 1, minus mean 0.5, 0.5, 0.5, over std 0.5, 0.5, 0.5'
-    """
-    mean, std = (", ".join(f"{v:.6g}" for v in model[key]) for key in ("mean", "std"))
-    return f"pixels in 0 to 1, minus mean {mean}, over std {std}"
 
 
 def _prefix(store: FeatureStore) -> str:

@@ -49,8 +49,8 @@ class FeatureStore(Mapping[str, StoredArray]):
 
     >>> list(store)
     ['cls', 'spatial']
-    >>> store["cls"].shape
-    (6, 3, 4)
+    >>> store["cls"][:, -1].shape
+    (6, 4)
     >>> store["cls"]["cat/0.png"].shape
     (3, 4)
     """

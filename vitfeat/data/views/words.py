@@ -13,7 +13,7 @@ def in_words(description: Mapping[str, Any]) -> str:
     --------
     >>> in_words({"kind": "square", "size": [224, 224], "resize_to": 256,
     ...           "crop_fraction": 0.875, "interpolation": "bicubic"})
-    'square: short side to 256, its centre 224 x 224 kept: 87.5 % of it; bicubic'
+    'square: short side to 256, its centre 224 x 224 kept: 87.5 % of the short side; bicubic'
     >>> in_words({"kind": "padded", "size": [224, 224], "interpolation": "lanczos"})
     'padded: the whole image within 224 x 224, black around it; lanczos'
     """
@@ -34,10 +34,9 @@ def _square(known: dict[str, Any]) -> str:
     resized = f"short side to {resize_to}"
     if size[0] != size[1]:
         resized = f"to the least size that covers {_by(covered)}"
-    if covered == list(size):
-        return f"{resized}, its centre {_by(size)} kept: all of it along one side"
-    kept = f"{100 * min(size) / resize_to:.4g} % of it"
-    return f"{resized}, its centre {_by(size)} kept: {kept}"
+    kept = f"{100 * min(size) / resize_to:.4g} %" if covered != list(size) else "all"
+    side = "the short side" if size[0] == size[1] else "what is covered"
+    return f"{resized}, its centre {_by(size)} kept: {kept} of {side}"
 
 
 def _padded(known: dict[str, Any]) -> str:
