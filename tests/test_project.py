@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -151,20 +152,46 @@ def test_the_page_has_every_setting_of_the_papers_analyses_beside_the_published_
         assert equal or remedy, row
 
 
-def test_the_papers_costs_are_those_of_its_config(root: Path) -> None:
+@pytest.fixture(scope="module")
+def estimate(root: Path) -> Iterator[Any]:
     spec = importlib.util.spec_from_file_location("estimate", root / "docs/paper/estimate.py")
     assert spec is not None
     assert spec.loader is not None
-    estimate = importlib.util.module_from_spec(spec)
+    module = importlib.util.module_from_spec(spec)
     # Dataclasses look their module up.
-    sys.modules["estimate"] = estimate
+    sys.modules["estimate"] = module
     try:
-        spec.loader.exec_module(estimate)
-        page = (root / "docs/paper.md").read_text("utf-8")
-        for name, table in estimate.tables(estimate.paper_config()).items():
-            assert f"<!-- table: {name} -->\n\n{table}\n<!-- end: {name} -->" in page, name
+        spec.loader.exec_module(module)
+        yield module
     finally:
         del sys.modules["estimate"]
+
+
+def test_the_papers_costs_are_those_of_its_config(root: Path, estimate: Any) -> None:
+    page = (root / "docs/paper.md").read_text("utf-8")
+    for name, table in estimate.tables(estimate.paper_config()).items():
+        assert f"<!-- table: {name} -->\n\n{table}\n<!-- end: {name} -->" in page, name
+
+
+def test_jobs_on_several_gpus_end_no_sooner_than_the_longest(estimate: Any) -> None:
+    jobs = [1.0, 1.0, 1.0, 1.0, 4.0]
+    assert [estimate.makespan(jobs, machines) for machines in (1, 2, 3, 64)] == [8, 4, 4, 4]
+
+
+def test_a_pass_takes_as_long_as_its_slowest_part(estimate: Any) -> None:
+    config = estimate.paper_config()
+    model = config.model("mae-h14")
+    n = estimate.SIZES["davis"].images
+    computed = n * estimate.passes(config, "davis", model) / estimate.GPU_FP32
+    written = estimate.store_bytes(config, "davis", model) / estimate.WRITE
+    assert written > computed
+    rate = estimate.GPU_FP32
+    assert estimate.gpu_hours(config, "davis", [model], rate) == pytest.approx(written / 3600)
+    # Of CLS tokens little is written, and with a GPU fast enough images are waited for.
+    n = estimate.SIZES["imagenet-train"].images
+    decoded = n * estimate.DECODE_SECONDS / estimate.CORES
+    hours = estimate.gpu_hours(config, "imagenet-train", [config.model("dino-s16")], 1e18)
+    assert hours == pytest.approx(decoded / 3600)
 
 
 def test_the_default_config_states_the_defaults(
