@@ -124,6 +124,26 @@ UNLABELLED = frozenset({"flat", "coco", "revisited"})
 """Layouts whose images never have labels; those of a list may or may not."""
 
 
+def read_config(path: Path) -> Config:
+    """Read and check a config file.
+
+    Raises
+    ------
+    ConfigError
+        In one line: the file cannot be read, or what is wrong with it.
+    """
+    # Beside the package in a clone, which is where the workflow is.
+    schema = Path(__file__).parent.parent / "workflow/schemas/config.schema.yaml"
+    try:
+        raw = yaml.safe_load(path.read_text("utf-8"))
+        rules = yaml.safe_load(schema.read_text("utf-8"))
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read ({str(error).splitlines()[0]})") from error
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{path}: no config of vitfeat: it is no mapping")
+    return parse_config(raw, rules)
+
+
 def parse_config(raw: Mapping[str, Any], schema: Mapping[str, Any]) -> Config:
     """Check a config and fill in its defaults.
 

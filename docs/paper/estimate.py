@@ -12,48 +12,33 @@ import heapq
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import yaml
-
-from vitfeat.config import Config, parse_config
+from vitfeat.config import Config, read_config
+from vitfeat.disk import GRAMS
 from vitfeat.models.entry import ModelEntry
 from vitfeat.models.shapes import Shape, guess_shape, size_name
-from vitfeat.store.arrays import Geometry
-from vitfeat.store.layout import Layout, available_taps, plan_layout
-from vitfeat.store.limits import spread
+from vitfeat.plan_disk import Size, grid, planned, store_items
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PAGE = ROOT / "docs/paper.md"
-
-
-@dataclass(frozen=True)
-class Size:
-    """A dataset as published: images, average aspect (long over short side), regions an image."""
-
-    images: int
-    aspect: float = 4 / 3
-    regions: float = 0.0
 
 
 SIZES: Mapping[str, Size] = {
     "imagenet-50": Size(5_000),
     "imagenet-train": Size(1_281_167),
     "imagenet-val": Size(50_000),
-    # 36,335 objects that are no crowds.
     "coco": Size(4_952, regions=7.3),
-    # About 112,000 parts in 24,000 images; and one object.
     "partimagenet": Size(5_500, regions=5.6),
     "coco-dense": Size(1_000, regions=7.3),
     "partimagenet-dense": Size(1_100, regions=5.6),
     "roxford5k": Size(5_063),
     "rparis6k": Size(6_392),
     "davis": Size(1_999, aspect=854 / 480),
-    # 18 categories of n images give the 12,234 pairs as n (n - 1) of each: n is about 27.
     "spair": Size(490),
 }
+"""The paper's datasets, as published; plan_disk.py says where the averages come from."""
 
 SHOWN = ("supervised-s16", "supervised-b16", "supervised-b8", "clip-l14", "mae-h14")
 """Models with a column of their own."""
@@ -98,9 +83,7 @@ def main() -> None:
 
 def paper_config() -> Config:
     """Read configs/paper.yaml."""
-    schema = (ROOT / "workflow/schemas/config.schema.yaml").read_text("utf-8")
-    raw = (ROOT / "configs/paper.yaml").read_text("utf-8")
-    return parse_config(yaml.safe_load(raw), yaml.safe_load(schema))
+    return read_config(ROOT / "configs/paper.yaml")
 
 
 def tables(config: Config) -> dict[str, str]:
@@ -122,60 +105,9 @@ def replaced(page: str, name: str, table: str) -> str:
     return found.sub(lambda _: f"{start}\n\n{table}\n{end}", page)
 
 
-def grid(config: Config, dataset: str, entry: ModelEntry) -> tuple[int, int]:
-    """Return rows and columns of tokens of a dataset's average image, on its side."""
-    shape, view = guess_shape(entry), config.view(dataset)
-    if view.kind != "dense":
-        own = shape.image_size // shape.patch
-        return own, own
-    aspect, (side, pixels) = SIZES[dataset].aspect, view.side
-    short, long = (pixels, pixels * aspect) if side == "short" else (pixels / aspect, pixels)
-    return int(short) // shape.patch, int(long) // shape.patch
-
-
-def layout(config: Config, dataset: str, entry: ModelEntry, n_images: int | None = None) -> Layout:
-    """Plan the store of a dataset and model, of a dataset of so many images."""
-    shape, size = guess_shape(entry), SIZES[dataset]
-    n = n_images or size.images
-    ragged = config.view(dataset).kind == "dense"
-    side = shape.image_size // shape.patch
-    geometry = Geometry(
-        layers=tuple(range(shape.depth)),
-        width=shape.width,
-        heads=shape.heads,
-        grid=(side, side),
-        has_cls=True,
-        n_registers=0,
-        ragged=ragged,
-    )
-    taps = available_taps(geometry, config.taps(dataset))
-    entries = {"regions": size.regions}
-    if ragged:
-        entries["spatial"] = math.prod(grid(config, dataset, entry))
-    return plan_layout(
-        geometry,
-        taps,
-        n,
-        config.extraction["dtype"],
-        {tap: spread(limit, n) for tap, limit in config.limits(dataset).items() if limit < n},
-        {
-            tap: [round(image * each) for image in range(n + 1)]
-            for tap, each in entries.items()
-            if tap in taps
-        },
-    )
-
-
 def store_bytes(config: Config, dataset: str, entry: ModelEntry) -> int:
     """Return the uncompressed bytes of a store."""
-    return layout(config, dataset, entry).n_bytes
-
-
-def gram_bytes(config: Config, entry: ModelEntry) -> int:
-    """Return the bytes of a model's Gram matrices: float32, a matrix a layer and kind of tokens."""
-    assert config.cka is not None
-    images = [SIZES[name].images for name in config.cka.datasets]
-    return sum(4 * n**2 for n in images) * guess_shape(entry).depth * len(config.cka.tokens)
+    return sum(item.n_bytes for item, _ in store_items(config, dataset, entry, SIZES))
 
 
 def bytes_table(config: Config) -> str:
@@ -191,19 +123,24 @@ def bytes_table(config: Config) -> str:
         totals["all"] += sum(found.values())
         rows.append([*lead, *(gigabytes(found[m]) for m in SHOWN), gigabytes(sum(found.values()))])
 
+    items = planned(config, SIZES)
+
+    def grams(model: ModelEntry) -> int:
+        return sum(i.n_bytes for i in items if (i.kind, i.model) == (GRAMS, model.id))
+
     for name in config.datasets:
         # No model of the paper has registers.
         taps = ", ".join(f"`{tap}`" for tap in config.taps(name) if tap != "registers")
         lead = [f"`{name}`", f"{SIZES[name].images:,}", taps]
         add(lead, partial(store_bytes, config, name))
-    add(["Gram matrices", "", ""], lambda model: gram_bytes(config, model))
+    add(["Gram matrices", "", ""], grams)
     rows.append(["**all**", "", "", *(gigabytes(total) for total in totals.values())])
     return markdown([*heads, f"all {len(config.models)}"], rows)
 
 
 def passes(config: Config, dataset: str, entry: ModelEntry) -> float:
     """Return the operations of one image."""
-    shape, (rows, columns) = guess_shape(entry), grid(config, dataset, entry)
+    shape, (rows, columns) = guess_shape(entry), grid(config, dataset, entry, SIZES[dataset].aspect)
     view = config.view(dataset)
     whole = view.kind == "dense" and (view.passes == "one" or entry.family == ANY_SIZE)
     if whole:
@@ -392,7 +329,10 @@ def saliency(config: Config, shape: Shape) -> float:
 
 def video(config: Config, entry: ModelEntry) -> float:
     """Return core seconds to follow the objects of all videos with all layers."""
-    shape, tokens = guess_shape(entry), math.prod(grid(config, "davis", entry))
+    shape, tokens = (
+        guess_shape(entry),
+        math.prod(grid(config, "davis", entry, SIZES["davis"].aspect)),
+    )
     frame = PROPAGATION * tokens * shape.width + SCORING
     return SIZES["davis"].images * shape.depth * frame
 

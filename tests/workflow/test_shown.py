@@ -52,9 +52,9 @@ def test_a_terminal_shows_what_runs_and_at_last_what_was_done(mini: Workflow) ->
     text = written.decode().replace("\r\n", "\n")
     terminal = FakeTerminal()
     terminal.write(text)
-    assert terminal.shown[1:2] == ["2 steps to do"]
-    assert re.fullmatch(r"2 of 2 steps done in \d+ (s|min)", terminal.shown[2])
-    assert len(terminal.shown) == 3
+    assert terminal.shown[2:3] == ["2 steps to do"]
+    assert re.fullmatch(r"2 of 2 steps done in \d+ (s|min)", terminal.shown[3])
+    assert len(terminal.shown) == 4
     # While it ran.
     assert re.search(r"  (demo digits|index digits)  \d+ s\n[01] of 2 steps done", text)
 
@@ -62,7 +62,8 @@ def test_a_terminal_shows_what_runs_and_at_last_what_was_done(mini: Workflow) ->
 def test_without_a_terminal_a_run_is_a_few_plain_lines(mini: Workflow) -> None:
     done = mini.run(str(mini.results / "datasets/digits.csv"))
     lines = done.stderr.splitlines()
-    assert lines[1] == "2 steps to do"
+    assert lines[1].startswith("vitfeat: disk: at most 4.0 MiB to write, about 3.6 MiB ")
+    assert lines[2] == "2 steps to do"
     assert lines[-1].startswith("2 of 2 steps done in ")
     assert len(lines) < 10
     assert "\x1b" not in done.stderr

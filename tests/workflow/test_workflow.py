@@ -14,6 +14,9 @@ import yaml
 import vitfeat
 from tests.analysis import reference_cka
 from tests.workflow.harness import Workflow, changed
+from vitfeat.config import read_config
+from vitfeat.disk import FEATURES, GRAMS
+from vitfeat.plan_disk import known_sizes, planned
 
 
 def test_each_image_went_through_each_model_once(finished: Workflow) -> None:
@@ -58,6 +61,25 @@ def test_figures_are_there(finished: Workflow) -> None:
 
 def test_an_unchanged_rerun_does_nothing(finished: Workflow) -> None:
     assert finished.planned() == {}
+
+
+def test_the_disk_takes_what_the_plan_says_and_only_what_is_to_come_is_said(
+    finished: Workflow,
+) -> None:
+    config = read_config(finished.folder / "config.yaml")
+    items = planned(config, known_sizes(config))
+    for item in (item for item in items if item.kind == FEATURES):
+        array = finished.manifest(item.model)["arrays"][item.array]
+        assert item.n_bytes == np.prod(array["shape"]) * np.dtype(array["dtype"]).itemsize
+    for item in (item for item in items if item.kind == GRAMS):
+        file = finished.results / f"cka/gram/digits/{item.array}/{item.model}.safetensors"
+        assert item.n_bytes < file.stat().st_size < 1.3 * item.n_bytes
+    assert "disk:" not in finished.run("--dry-run").stderr
+    more = changed(finished, "models", ["demo-beit", "demo-dino", "demo-mae"])
+    said = [li for li in more.run("--dry-run").stderr.splitlines() if "disk:" in li]
+    # 40 x 6 x 65 x 64 float16, and three Gram matrices a layer.
+    assert len(said) == 1
+    assert said[0].startswith("vitfeat: disk: at most 2.0 MiB to write, about 1.8 MiB compressed; ")
 
 
 def test_the_default_plans_one_extraction_a_model_and_dataset(root: Path, tmp_path: Path) -> None:

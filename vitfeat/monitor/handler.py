@@ -46,6 +46,7 @@ _CHATTER = (
     "Touching output file",
     "Trying to restart job",
     "Using shell:",
+    "Would remove temporary output",
     "host:",
     # Said at the end in words of our own.
     "Reasons:",

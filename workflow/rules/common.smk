@@ -33,6 +33,7 @@ from vitfeat.plan import (
     similarity_memory_mb,
     similarity_minutes,
 )
+from vitfeat.plan_disk import disk_lines, rows_of
 
 
 def checked_config():
@@ -49,7 +50,7 @@ def checked_config():
         sys.exit(f"vitfeat: error: {error}")
     # The process of every job reads these files again, and keeps quiet.
     if workflow.is_main_process:
-        say(*checked.remarks, *foreseen(checked))
+        say(*checked.remarks, *foreseen(checked), *disk_lines(checked))
     return checked
 
 
@@ -187,11 +188,8 @@ def overview_settings(analysis):
 
 def n_images(index):
     """Return how many images an index lists; a guess before it is written."""
-    path = Path(str(index))
-    if not path.exists():
-        return 50_000
-    with path.open("rb") as file:
-        return sum(1 for _ in file) - 1
+    n = rows_of(Path(str(index)))
+    return 50_000 if n is None else n
 
 
 def dataset_size(dataset):
