@@ -90,7 +90,9 @@ class Records:
     def failed(self, job: int, status: str, log: Path | None) -> None:
         text = f"RuleException:\nCalledProcessError in file x.smk, line 3:\nCommand 'y --log {log}'"
         self.event(LogEvent.ERROR, f"{text} {status}.", exception="RuleException")
-        self.event(LogEvent.JOB_ERROR, jobid=job, rule_name="x", rule_msg=None, log=[])
+        self.event(
+            LogEvent.JOB_ERROR, jobid=job, rule_name="x", rule_msg=None, indent=False, log=[]
+        )
 
     def end_failed(self) -> list[str]:
         self.say("Exiting because a job execution failed. Look above for error messages")
@@ -185,7 +187,8 @@ def test_of_a_job_that_its_cluster_ended_the_schedulers_word_is_the_error(
     records.job(1, "extract", tmp_path / "m.log", dataset="photos", model="dino")
     said = "SLURM-job '5' failed, SLURM status is: 'CANCELLED'. For further error details see x."
     logs = [str(tmp_path / "m.log"), "slurm/5.log"]
-    records.event(LogEvent.JOB_ERROR, jobid=1, rule_name="extract", rule_msg=said, log=logs)
+    fields = {"rule_name": "extract", "rule_msg": said, "log": logs, "indent": False}
+    records.event(LogEvent.JOB_ERROR, jobid=1, **fields)
     records.end_failed()
     assert capsys.readouterr().err.splitlines()[-1] == (
         "vitfeat: error: extract photos dino: SLURM-job '5' failed, SLURM status is: 'CANCELLED'; "
@@ -203,6 +206,26 @@ def test_jobs_that_a_cluster_takes_are_not_told_one_by_one(
     records.handler.close()
     said = capsys.readouterr().err.splitlines()
     assert said == ["SLURM run ID: 1234", "1 step to do", "0 of 1 step done in 0 s"]
+
+
+def test_jobs_of_a_submission_that_failed_name_its_log(
+    records: Records, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    records.begin(cka_pair=2)
+    for job in (1, 2):
+        records.job(job, "cka_pair", tmp_path / f"{job}.log", model=f"m{job}")
+    # One of them says itself what was wrong.
+    (tmp_path / "2.log").write_text("vitfeat: error: m2: no such file\n")
+    records.event(LogEvent.GROUP_ERROR, groupid="cka", aux_logs=["slurm/7.log"], job_error_info=[])
+    for job in (1, 2):
+        fields = {"rule_name": "cka_pair", "rule_msg": None, "log": [], "indent": True}
+        records.event(LogEvent.JOB_ERROR, jobid=job, **fields)
+    records.end_failed()
+    assert capsys.readouterr().err.splitlines()[-2:] == [
+        "vitfeat: error: cka pair m1: failed, or another job of its submission did; "
+        "see slurm/7.log",
+        "vitfeat: error: m2: no such file",
+    ]
 
 
 def test_a_bug_shows_its_traceback_once(

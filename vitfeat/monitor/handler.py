@@ -94,6 +94,8 @@ class LogHandler(LogHandlerBase):
         self._planned: list[str] = []
         self._reasons: list[str] = []
         self._causes: list[str] = []
+        # Of the submission whose jobs are told next.
+        self._group_log = ""
         self._last_words: list[str] = []
         self._interrupted = False
         self._closed = False
@@ -120,6 +122,8 @@ class LogHandler(LogHandlerBase):
             self._job(record)
         elif event == LogEvent.JOB_FINISHED and self._run is not None:
             self._run.finish(record.job_id)  # type: ignore[attr-defined]
+        elif event == LogEvent.GROUP_ERROR:
+            self._group_log = next(iter(record.aux_logs), "")  # type: ignore[attr-defined]
         elif event == LogEvent.JOB_ERROR:
             self._failed(record)
         elif event == LogEvent.ERROR:
@@ -169,7 +173,7 @@ class LogHandler(LogHandlerBase):
         step = None if self._run is None else self._run.fail(job.jobid)
         if self._run is None or step is None:
             return
-        step.told = _told(job)
+        step.told = _told(job, self._group_log)
         if not self._run.running:
             return
         if not failure_lines(step, ())[1].endswith(": interrupted"):
@@ -251,8 +255,11 @@ class LogHandler(LogHandlerBase):
         return False
 
 
-def _told(job: Any) -> str:
+def _told(job: Any, group_log: str) -> str:
     """Return what an executor says of a job that failed, and where its own log of it is."""
+    if job.indent:
+        # One of those that share a submission: which of them failed first, the log says.
+        return f"failed, or another job of its submission did; see {group_log}" if group_log else ""
     said, _, _ = (job.rule_msg or "").partition("For further error details")
     # Behind the job's logs stand those of the executor.
     where = f"; see {job.log[-1]}" if said and job.log else ""

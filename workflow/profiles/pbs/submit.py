@@ -1,0 +1,19 @@
+#!/usr/bin/env python3
+"""Submit a job script of Snakemake's to PBS, and print the job's id."""
+
+import subprocess
+import sys
+
+from snakemake.utils import read_job_properties
+
+script = sys.argv[-1]
+job = read_job_properties(script)
+needs = job["resources"]
+select = f"select=1:ncpus={job['threads']}:mem={needs['mem_mb']}mb"
+if needs.get("gpu"):
+    select += f":ngpus={needs['gpu']}"
+hours, minutes = divmod(needs["runtime"], 60)
+name = job.get("rule") or job.get("groupid")
+command = ["qsub", "-V", "-j", "oe", "-N", f"vitfeat-{name}"[:15]]
+command += ["-l", select, "-l", f"walltime={hours:02}:{minutes:02}:00", script]
+sys.exit(subprocess.run(command, check=False).returncode)
