@@ -73,6 +73,11 @@ def _set(*path: Any) -> Change:
         (_set("results", "re{s}ults"), ["results", "'{'"]),
         (_set("weights", "we}ights"), ["weights", "'}'"]),
         (_set("results", "two\nlines"), ["results", "'\\n'"]),
+        (_set("datasets", "p", {"layout": "flat", "root": ""}), ["datasets.p.root", "''"]),
+        (
+            _set("datasets", "p", {"layout": "flat", "root": "."}),
+            ["datasets.p.root", "folder of results 'results'"],
+        ),
         (_set("results", "-out"), ["results", "'-out'", "a flag", "whole path"]),
         (_set("results", "~nobody-of-this-name/out"), ["results", "no folder of that user"]),
         (

@@ -16,7 +16,7 @@ import yaml
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import best_match
 
-from vitfeat.config_checks import check_numbers, check_views, held, written_folder
+from vitfeat.config_checks import check_apart, check_numbers, check_views, held, written_folder
 from vitfeat.config_errors import explain, kind_of, severity
 from vitfeat.data.layouts import LAYOUTS
 from vitfeat.data.spec import DatasetSpec
@@ -170,6 +170,7 @@ def parse_config(raw: Mapping[str, Any], schema: Mapping[str, Any]) -> Config:
     results, weights = (written_folder(key, config[key]) for key in ("results", "weights"))
     catalog = read_catalog(config["catalog"])
     datasets = {n: _dataset(n, d, results) for n, d in config["datasets"].items()}
+    check_apart(results, datasets.values())
     for name, settings in config["analyses"].items():
         _check_datasets(name, "datasets", settings["datasets"], datasets)
         if "train" in settings:

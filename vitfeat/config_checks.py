@@ -17,6 +17,7 @@ from vitfeat.store.layout import RAGGED_TAPS
 
 if TYPE_CHECKING:
     from vitfeat.config import Config
+    from vitfeat.data.spec import DatasetSpec
     from vitfeat.data.views.settings import ViewSettings
 
 # Of images in windows every window has its own.
@@ -69,6 +70,23 @@ def written_folder(key: str, text: str) -> Path:
         return Path(text).expanduser()
     except RuntimeError as error:
         raise ConfigError(f"{key}: found {text!r}: no folder of that user is known") from error
+
+
+def check_apart(results: Path, specs: Iterable[DatasetSpec]) -> None:
+    """Refuse results within a folder whose images are taken wherever they lie.
+
+    Raises
+    ------
+    ConfigError
+        Figures would be images of the dataset.
+    """
+    for spec in specs:
+        top = spec.root / spec.split if spec.split else spec.root
+        if spec.layout in ("flat", "folder") and results.absolute().is_relative_to(top.absolute()):
+            raise ConfigError(
+                f"datasets.{spec.name}.root: {str(top)!r} holds the folder of results "
+                f"{str(results)!r}, whose figures would be images of the dataset; choose another"
+            )
 
 
 def held(view: ViewSettings, taps: Iterable[str]) -> list[str]:

@@ -67,8 +67,7 @@ def rgb_of(image: IndexedImage, root: Path) -> Image.Image:
     if len(data) != image.n_bytes or hashlib.sha256(data).hexdigest() != image.sha256:
         raise ImageError(
             name,
-            "the file has changed since it was indexed; delete the index in results/datasets and "
-            "run again",
+            "the file has changed since it was indexed; run again, and the index is made anew",
         )
     # The index has vouched for the size, under the dataset's limits.
     megapixels = image.width * image.height / 1e6

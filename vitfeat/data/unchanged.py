@@ -291,7 +291,7 @@ def hashes_path(table: Path) -> Path:
     return table.with_name(f"{table.stem}.files.json")
 
 
-def annotations_token(spec: DatasetSpec, table: Path) -> str:
+def annotations_token(spec: DatasetSpec, table: Path, log: Log = lambda _: None) -> str:
     """Return a text that is another one when a dataset's annotations are others than in a table.
 
     Parameters
@@ -300,12 +300,16 @@ def annotations_token(spec: DatasetSpec, table: Path) -> str:
         The dataset.
     table
         The table of annotations; empty is the text before it is made.
+    log
+        Takes a line for people when something changed.
     """
     before = Hashes.read(hashes_path(table))
     if before is None or not spec.root.exists():
         return before.token if before else ""
     now = hash_annotations(spec, table)
-    if now.token == before.token and now != before:
+    if now.token != before.token:
+        log(f"dataset {spec.name}: its annotations are not what they were: they are read anew")
+    elif now != before:
         quietly(lambda: now.write(hashes_path(table)))
     return now.token
 

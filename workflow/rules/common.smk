@@ -196,9 +196,13 @@ def dataset_size(dataset):
     return n_images(f"{RESULTS}/datasets/{dataset}.csv")
 
 
-def made_folder(dataset):
+def made_folder(dataset, look):
     """Return the folder of an embedded dataset, which is written first. Files of other datasets
     are no inputs, as there are too many, and as dates do not tell whether they are the same."""
+    # Snakemake compares params only where it has records (.snakemake) of earlier ones; what changed
+    # is said in any case, but with `--rerun-triggers mtime`.
+    if "PARAMS" in {trigger.name for trigger in workflow.rerun_triggers}:
+        look(dataset)
     spec = CONFIG.datasets[dataset]
     embedded = spec.root == embedded_root(CONFIG.results, spec.layout)
     return [spec.root.as_posix()] if embedded else []
@@ -213,7 +217,7 @@ def index_token(dataset):
 @functools.cache
 def annotation_token(dataset):
     """Return a text that changes when what is annotated does."""
-    return annotations_token(CONFIG.datasets[dataset], Path(annotations(dataset)))
+    return annotations_token(CONFIG.datasets[dataset], Path(annotations(dataset)), say)
 
 
 @functools.cache

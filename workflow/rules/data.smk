@@ -37,7 +37,7 @@ rule demo_data:
 
 rule index:
     input:
-        lambda wildcards: made_folder(wildcards.dataset),
+        lambda wildcards: made_folder(wildcards.dataset, index_token),
     output:
         index=update(f"{RESULTS}/datasets/{{dataset}}.csv"),
         files=update(f"{RESULTS}/datasets/{{dataset}}.files.npz"),
@@ -65,7 +65,7 @@ rule index:
 rule annotations:
     input:
         index=f"{RESULTS}/datasets/{{dataset}}.csv",
-        made=lambda wildcards: made_folder(wildcards.dataset),
+        made=lambda wildcards: made_folder(wildcards.dataset, annotation_token),
     output:
         table=update(f"{RESULTS}/datasets/{{kind}}/{{dataset}}.csv"),
         notes=update(f"{RESULTS}/datasets/{{kind}}/{{dataset}}.notes.txt"),
