@@ -318,6 +318,10 @@ class FeatureStore(Mapping[str, StoredArray]):
         """int64 (image,): the label of each image, -1 without one."""
         return np.asarray(self.array("label")[:], dtype=np.int64)
 
+    def has_layer(self, number: int) -> bool:
+        """Return whether a layer is stored, by its number, or from the end where negative."""
+        return number in self.layers or -len(self.layers) <= number < 0
+
     def layer_positions(self, wanted: Layers = "all") -> list[int]:
         """Return where named or numbered layers stand in the arrays.
 
@@ -330,10 +334,8 @@ class FeatureStore(Mapping[str, StoredArray]):
         for name in names:
             if isinstance(name, str):
                 positions.update(select_layers(len(self.layers), name))
-            elif name in self.layers:
-                positions.add(self.layers.index(name))
-            elif -len(self.layers) <= name < 0:
-                positions.add(len(self.layers) + int(name))
+            elif self.has_layer(name):
+                positions.add(self.layers.index(name) if name >= 0 else len(self.layers) + name)
             else:
                 raise StoreError(f"{self.path}: layer {name} is not stored; it has {self.layers}")
         return sorted(positions)

@@ -119,6 +119,8 @@ def test_layers_by_name_and_number(tmp_path: Path) -> None:
     notes: list[str] = []
     assert pair.layers(["all"], False) == [1, 3, 4]
     assert pair.layers([4, "first"], False) == [1, 4]
+    assert pair.layers([-1, "first"], False) == [1, 4]
+    assert pair.layers([-3, -1], True) == [1, 4]
     assert pair.layers([4, 0, 9], True, notes.append) == [4]
     assert notes == [f"m: layer {n} is not stored; nothing to do" for n in (0, 9)]
     with pytest.raises(StoreError, match=r"layer 0 is not stored; it has \[1, 3, 4\]"):

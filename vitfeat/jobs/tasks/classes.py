@@ -79,7 +79,7 @@ class Pair:
         """
         store = self.test.store
         if if_stored:
-            absent = [n for n in wanted if isinstance(n, int) and n not in store.layers]
+            absent = [n for n in wanted if isinstance(n, int) and not store.has_layer(n)]
             for number in absent:
                 log(f"{store.model}: layer {number} is not stored; nothing to do")
             wanted = [n for n in wanted if n not in absent]
