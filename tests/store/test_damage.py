@@ -248,6 +248,12 @@ def test_nan_is_damage(tmp_path: Path) -> None:
 
 def test_no_store(tmp_path: Path) -> None:
     assert "no such store; extract it first" in _refused(tmp_path / "absent.zarr")
+    for name in ("demo-dino.zarr", "demo-mae.zarr"):
+        (tmp_path / name).mkdir()
+    assert "no such store (did you mean 'demo-dino.zarr'?)" in _refused(
+        tmp_path / "demo-dinno.zarr"
+    )
+    assert "(did you mean 'demo-mae.zarr'?)" in _refused(tmp_path / "demo-mae")
 
 
 def test_missing_metadata(damaged: Path) -> None:

@@ -68,15 +68,18 @@ def test_a_store_is_a_mapping_of_names_to_arrays(store: FeatureStore) -> None:
     assert len({store, vitfeat.open(store.path)}) == 2
 
 
-@pytest.mark.parametrize("name", ["clss", "attention_summary.entropy", "", 3, None])
+@pytest.mark.parametrize("name", ["clss", "attention_summary.entropy", "", 3, None, ["cls"]])
 def test_an_unknown_name_is_one_line(store: FeatureStore, name: Any) -> None:
     with pytest.raises(StoreError) as info:
         store[name]
     message = str(info.value)
     assert "\n" not in message
     assert f"no array {name!r}" in message
-    near = {"clss": "cls", "attention_summary.entropy": "attention_summary/entropy"}.get(name)
-    assert near is None or f"(did you mean {near!r}?)" in message
+    for wrong, near in (
+        ("clss", "cls"),
+        ("attention_summary.entropy", "attention_summary/entropy"),
+    ):
+        assert name != wrong or f"(did you mean {near!r}?)" in message
 
 
 # --- Layers ---
@@ -176,6 +179,11 @@ def test_classes_by_name_or_number(store: FeatureStore, label: Any, numbers: lis
         ({"image": "class 0/i000.png"}, "no image 'class 0/i000.png' (did you mean 'class 0/ï000"),
         ({"image": [IDS[0], "x"]}, "no image 'x'; image_ids has all"),
         ({"image": 22}, "no row 22; it has 22 images"),
+        ({"image": 1.5}, "no row 1.5; it has 22 images"),
+        ({"image": True}, "no row True"),
+        ({"image": {}}, "no row {}"),
+        ({"layer": None}, "layer None is neither a name nor a number"),
+        ({"layer": 1.5}, "layer 1.5 is neither"),
         ({"label": "class1"}, "no class 'class1' (did you mean 'class 1'?); it has class 0, class"),
         ({"label": 7}, "no class 7; it has class 0, class 1"),
         ({"label": "zebra"}, "no class 'zebra'; it has class 0, class 1"),
@@ -308,6 +316,8 @@ def test_a_name_is_one_array_of_a_torch_dataset(store: FeatureStore) -> None:
     assert set(store.torch_dataset("attention_summary/entropy")[0]) >= {"attention_summary/entropy"}
     with pytest.raises(StoreError, match="no array 'c'"):
         store.torch_dataset(("c", "l", "s"))
+    with pytest.raises(StoreError, match="no array is asked for; it holds cls, registers"):
+        store.torch_dataset(())
 
 
 # --- Looking ---

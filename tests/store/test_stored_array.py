@@ -132,6 +132,8 @@ def test_an_image_by_its_id(store: FeatureStore) -> None:
     assert np.array_equal(store["cls"][ids[4]], expected[4])
     assert np.array_equal(store["cls"][ids[4], -1], expected[4, -1])
     assert np.array_equal(store["cls"][[ids[9], ids[2]]], expected[[9, 2]])
+    for kind in (object, str, np.dtypes.StringDType()):
+        assert np.array_equal(store["cls"][np.array([ids[9], ids[2]], kind)], expected[[9, 2]])
     with pytest.raises(StoreError, match=r"no image 'ï004\.png' \(did you mean 'class 1/ï004"):
         store["cls"]["ï004.png"]
     with pytest.raises(StoreError, match=r"no image 'class 2/ï004\.png' \(did you mean 'class 1/"):

@@ -11,7 +11,7 @@ from vitfeat.store.layout import ATTRIBUTE, FORMAT_VERSIONS
 from vitfeat.store.paths import manifest_path, partial_path, remedy
 from vitfeat.store.reader import FeatureStore
 from vitfeat.store.seal import METADATA, check_seal
-from vitfeat.text import plural
+from vitfeat.text import nearest, plural
 
 # Stores that a message names.
 _SHOWN = 4
@@ -38,7 +38,7 @@ def open_store(path: str | Path, *, check_manifest: bool = True) -> FeatureStore
         When there is no store, it is unfinished, damaged, of an unknown format version, or not the
         one that its manifest was sealed for.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     root = _read_metadata(path)
     attributes = root["attributes"][ATTRIBUTE]
     version = attributes["format_version"]
@@ -103,7 +103,8 @@ def _what_stands_there(path: Path) -> str:
                 f"no such store, but its manifest {manifest_path(path).name} is there; remove "
                 "that, and extract it again"
             )
-        return "no such store; extract it first (snakemake, or vitfeat extract)"
+        near = nearest(path.name, (store.name for store in path.parent.glob("*.zarr")))
+        return f"no such store{near}; extract it first (snakemake, or vitfeat extract)"
     if path.is_file():
         beside = path.with_suffix(".zarr")
         if path.suffix == ".json" and beside.is_dir():

@@ -91,7 +91,7 @@ class FeatureStore(Mapping[str, StoredArray]):
         return self.array(name)
 
     def __contains__(self, name: object) -> bool:
-        return name in self.attributes["sealed"]["arrays"]
+        return isinstance(name, str) and name in self.attributes["sealed"]["arrays"]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.array_names)
@@ -334,6 +334,8 @@ class FeatureStore(Mapping[str, StoredArray]):
         for name in names:
             if isinstance(name, str):
                 positions.update(select_layers(len(self.layers), name))
+            elif not hasattr(name, "__index__") or isinstance(name, bool):
+                raise StoreError(f"{self.path}: layer {name!r} is neither a name nor a number")
             elif self.has_layer(name):
                 positions.add(self.layers.index(name) if name >= 0 else len(self.layers) + name)
             else:
@@ -387,10 +389,11 @@ class FeatureStore(Mapping[str, StoredArray]):
                     "all"
                 )
             return self._row_of[image]
-        row = int(image)
-        if not -self.n_images <= row < self.n_images:
-            raise StoreError(f"{self.path}: no row {row}; it has {self.n_images} images")
-        return row % self.n_images
+        # True is a whole number, and 1.5 can be made one; neither is a row.
+        is_row = hasattr(image, "__index__") and not isinstance(image, bool)
+        if not is_row or not -self.n_images <= image < self.n_images:
+            raise StoreError(f"{self.path}: no row {image!r}; it has {self.n_images} images")
+        return int(image) % self.n_images
 
     @cached_property
     def _row_of(self) -> dict[str, int]:

@@ -150,6 +150,8 @@ class StoredArray:
             if step == 1:
                 return slice(start, max(start, stop))
             return np.arange(start, stop, step)
+        if isinstance(one, np.ndarray) and one.dtype.kind in "UTO":
+            one = one.tolist()
         if isinstance(one, str):
             return self._named(axis, one)
         if isinstance(one, list | tuple) and one and all(isinstance(name, str) for name in one):

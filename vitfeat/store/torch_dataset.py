@@ -32,6 +32,8 @@ class StoreDataset(Dataset[dict[str, Any]]):
     ) -> None:
         self._path = store.path
         self._names = [arrays] if isinstance(arrays, str) else list(arrays)
+        if not self._names:
+            raise StoreError(f"{store.path}: no array is asked for; it holds {', '.join(store)}")
         self._positions = store.layer_positions(layers)
         self._single = is_one_layer(layers)
         self._labels = store.labels
