@@ -156,10 +156,10 @@ def test_results_that_cannot_be_written(
 
     start()
     (tmp_path / "results").write_text("")
-    with pytest.raises(ConfigError, match=r"^results: .*results is a file"):
-        start()
-    with pytest.raises(ConfigError, match=r"^weights: .*results is a file"):
-        start(results=str(tmp_path / "other"), weights=str(tmp_path / "results/weights"))
+    with pytest.raises(ConfigError, match=r"^results: .*results' is a file"):
+        config()
+    with pytest.raises(ConfigError, match=r"^weights: .*results' is a file"):
+        config(results=str(tmp_path / "other"), weights=str(tmp_path / "results/weights"))
     # Root may write everywhere.
     monkeypatch.setattr(plan_checks.os, "access", lambda *_: False)
     with pytest.raises(ConfigError, match=r"^results: nothing may be written in "):

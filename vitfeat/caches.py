@@ -12,6 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from vitfeat.files import existing
+
 
 def find_caches() -> None:
     """Give libraries a folder among the temporary ones, where they have none at home.
@@ -43,9 +45,8 @@ def _is_writable(folder: Path) -> bool:
     """Whether a folder may be written to, or made."""
     if not folder.is_absolute():
         return False
-    while not folder.exists():
-        folder = folder.parent
-    return folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)
+    there = existing(folder)
+    return there.is_dir() and os.access(there, os.W_OK | os.X_OK)
 
 
 def compiled(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:

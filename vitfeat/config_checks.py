@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vitfeat.errors import ConfigError
+from vitfeat.files import existing
 from vitfeat.settings import sources
 from vitfeat.store.layout import RAGGED_TAPS
 
@@ -67,9 +68,12 @@ def written_folder(key: str, text: str) -> Path:
     if text.startswith("-"):
         raise ConfigError(f"{key}: found {text!r}, which reads like a flag; write its whole path")
     try:
-        return Path(text).expanduser()
+        folder = Path(text).expanduser()
     except RuntimeError as error:
         raise ConfigError(f"{key}: found {text!r}: no folder of that user is known") from error
+    if not existing(folder).is_dir():
+        raise ConfigError(f"{key}: {str(existing(folder))!r} is a file, and a folder is needed")
+    return folder
 
 
 def check_apart(results: Path, specs: Iterable[DatasetSpec]) -> None:

@@ -41,3 +41,11 @@ def sha256_of(path: Path) -> str:
     """Return the SHA-256 of a file's bytes, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def existing(path: Path) -> Path:
+    """Return the nearest that exists of a path and the folders above it."""
+    path = path.absolute()
+    while not path.exists():
+        path = path.parent
+    return path

@@ -19,6 +19,7 @@ from vitfeat.data.layouts import LAYOUTS
 from vitfeat.data.listing import Listing
 from vitfeat.data.spec import DatasetSpec
 from vitfeat.errors import ConfigError, DataError
+from vitfeat.files import existing
 from vitfeat.gpus import visible_gpus
 from vitfeat.models.layers import select_layers
 from vitfeat.models.shapes import Shape, guess_shape
@@ -89,11 +90,7 @@ def check_start(config: Config, *, fetches: bool, on_device: bool) -> None:
 
 
 def _check_writable(key: str, folder: Path) -> None:
-    there = folder.absolute()
-    while not there.exists():
-        there = there.parent
-    if not there.is_dir():
-        raise ConfigError(f"{key}: {printable(str(there))} is a file, and a folder is needed")
+    there = existing(folder)
     if not os.access(there, os.W_OK | os.X_OK):
         raise ConfigError(
             f"{key}: nothing may be written in {printable(str(there))}; choose another folder"
