@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import pickle
+import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -236,6 +237,7 @@ def test_a_forked_process_reads_a_store_that_its_parent_has_read(store: FeatureS
 
     child = os.fork()
     if child == 0:  # a bare fork, on the main thread
+        signal.alarm(60)
         os._exit(0 if _reads(store) else 1)
     assert os.waitpid(child, 0)[1] == 0
 
