@@ -41,21 +41,20 @@ def main() -> None:
     scratch = Path(tempfile.mkdtemp(dir="."))
     generator = np.random.default_rng(0)
     try:
-        with codec.pipeline():
-            group = zarr.create_group(scratch / "stores")
-            for m in range(options.models):
-                array = group.create_array(
-                    str(m),
-                    shape=(n, layers, *features),
-                    dtype="float16",
-                    chunks=(8, 1, *features),
-                    shards=(32, layers, *features),
-                    compressors=codec.compressors("float16"),
-                )
-                for start in range(0, n, 32):
-                    stop = min(start + 32, n)
-                    block = generator.standard_normal((stop - start, layers, *features), np.float32)
-                    array[start:stop] = block.astype(np.float16)
+        group = zarr.create_group(scratch / "stores")
+        for m in range(options.models):
+            array = group.create_array(
+                str(m),
+                shape=(n, layers, *features),
+                dtype="float16",
+                chunks=(8, 1, *features),
+                shards=(32, layers, *features),
+                compressors=codec.compressors("float16"),
+            )
+            for start in range(0, n, 32):
+                stop = min(start + 32, n)
+                block = generator.standard_normal((stop - start, layers, *features), np.float32)
+                array[start:stop] = block.astype(np.float16)
 
         def ours() -> None:
             files = []

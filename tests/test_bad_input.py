@@ -366,7 +366,7 @@ def test_a_damaged_store(photos: Path, fails: Callable[..., str]) -> None:
     assert run(extract(photos)) == 0
     flip(shard_of(photos.parent / "tiny.zarr", "spatial"), 100)
     line = fails("verify", photos.parent / "tiny.zarr")
-    assert "spatial, block 0" in line
+    assert "spatial, shard 0" in line
 
 
 @pytest.mark.parametrize(

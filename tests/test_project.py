@@ -34,10 +34,8 @@ def test_conda_and_pip_ask_for_the_same_minimum_versions(root: Path) -> None:
     project = tomllib.loads((root / "pyproject.toml").read_text("utf-8"))["project"]
     extras = project["optional-dependencies"]
     pip = _minimum_versions([*project["dependencies"], *extras["slurm"]])
-    conda: list[Any] = yaml.safe_load((root / "environment.yml").read_text("utf-8"))["dependencies"]
-    from_pip = next(d["pip"] for d in conda if isinstance(d, dict))
-    plain = [d for d in conda if isinstance(d, str) and d != "pip"]
-    found = _minimum_versions([*plain, *from_pip])
+    conda: list[str] = yaml.safe_load((root / "environment.yml").read_text("utf-8"))["dependencies"]
+    found = _minimum_versions([d for d in conda if d != "pip"])
     assert found.pop("python") == project["requires-python"].removeprefix(">=")
     assert found == {_CONDA_NAMES.get(name, name): version for name, version in pip.items()}
 

@@ -1,14 +1,23 @@
-"""Files that appear under their name only when they are complete."""
+"""Files that appear under their name only when they are complete, and on the disk."""
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+import socket
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+# Files that are synced at once: a file system's journal commits them together.
+_SYNCED_AT_ONCE = 16
+
+# What a file system says that cannot sync folders, and need not.
+_NO_FOLDERS = (errno.EINVAL, errno.ENOTSUP, errno.EBADF)
 
 
 @contextmanager
@@ -23,12 +32,85 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial = partial_name(path)
     try:
         yield partial
-        partial.replace(path)
+        move(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def partial_name(path: Path) -> Path:
+    """Return where this process writes a file, beside its place: no other one writes there."""
+    return path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.partial")
+
+
+def move(source: Path, target: Path) -> None:
+    """Give a file its name once its bytes are on the disk, and see that the name is, too.
+
+    A name alone may outlive a power cut that its file's bytes do not.
+    """
+    sync([source])
+    source.replace(target)
+    sync([target.parent])
+
+
+def write_files(files: Iterable[tuple[Path, Iterable[bytes]]], workplace: Path) -> None:
+    """Write files, which are on the disk under their names when it returns.
+
+    None has its name before the bytes of all are on the disk.
+
+    Parameters
+    ----------
+    files
+        Each file and what it holds.
+    workplace
+        The folder where they are written, on the same file system.
+    """
+    partial: dict[Path, Path] = {}
+    try:
+        for path, parts in files:
+            partial[path] = partial_name(workplace / f"{len(partial)}")
+            with partial[path].open("wb") as file:
+                file.writelines(parts)
+        sync(partial.values())
+        for path, written in partial.items():
+            written.replace(path)
+        sync({path.parent for path in partial})
+    finally:
+        for written in partial.values():
+            written.unlink(missing_ok=True)
+
+
+def sync(paths: Iterable[Path]) -> None:
+    """Wait until files and folders are on the disk.
+
+    Of a folder these are the names in it, not the files. Several at once take about as long as one.
+    """
+    paths = [*paths]
+    if len(paths) < 2:
+        for path in paths:
+            _sync(path)
+        return
+    with ThreadPoolExecutor(_SYNCED_AT_ONCE) as pool:
+        for _ in pool.map(_sync, paths):
+            pass
+
+
+def sync_tree(folder: Path) -> None:
+    """Wait until a folder and all below it are on the disk."""
+    sync([folder, *folder.rglob("*")])
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in _NO_FOLDERS or not path.is_dir():
+            raise
+    finally:
+        os.close(handle)
 
 
 def write_json(path: Path, value: Any) -> None:

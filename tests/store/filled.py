@@ -36,6 +36,8 @@ class Content:
     dtype: str = "float16"
     n_images: int = N_IMAGES
     block: int = BLOCK
+    #: Images of a shard at most: by default those of a block.
+    span: int = BLOCK
     seed: int = 0
     kept: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     starts: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
@@ -47,7 +49,7 @@ class Content:
         planned = plan_layout(
             self.geometry, self.taps, self.n_images, self.dtype, self.kept, self.starts
         )
-        return replace(planned, block=self.block)
+        return replace(planned, block=self.block, span=self.span)
 
     @property
     def rows(self) -> Rows:

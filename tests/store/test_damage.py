@@ -50,7 +50,7 @@ def _refused(store: Path) -> str:
 @pytest.mark.parametrize("block", [0, 2])
 def test_an_absent_shard_is_told_on_opening(damaged: Path, name: str, block: int) -> None:
     shard_of(damaged, name, block).unlink()
-    assert f"block {block} of {name} is missing; copy the store again, or remove" in (
+    assert f"shard {block} of {name} is missing; copy the store again, or remove" in (
         _refused(damaged)
     )
 
@@ -59,7 +59,7 @@ def test_an_absent_shard_is_told_on_opening(damaged: Path, name: str, block: int
 def test_an_empty_shard_is_told_on_opening(damaged: Path, name: str) -> None:
     """As a quota leaves it; Zarr would read it as NaN."""
     shard_of(damaged, name, 1).write_bytes(b"")
-    assert f"block 1 of {name} is empty; copy" in _refused(damaged)
+    assert f"shard 1 of {name} is empty; copy" in _refused(damaged)
 
 
 @pytest.mark.parametrize("change", [-1000, -1, 1, 1000])
@@ -68,14 +68,14 @@ def test_a_shard_of_another_length_is_told_on_opening(damaged: Path, change: int
     content = shard.read_bytes()
     shard.write_bytes((content + b"x" * change) if change > 0 else content[:change])
     n_bytes = len(content)
-    words = f"block 2 of spatial has {n_bytes + change:,} bytes, {n_bytes:,} when it was sealed"
+    words = f"shard 2 of spatial has {n_bytes + change:,} bytes, {n_bytes:,} when it was sealed"
     assert words in _refused(damaged)
 
 
 def test_a_copy_that_broke_off_says_how_much_is_missing(damaged: Path) -> None:
     for block in (0, 1, 2):
         shard_of(damaged, "spatial", block).unlink()
-    assert "block 0 of spatial is missing (2 more blocks like it); copy" in _refused(damaged)
+    assert "shard 0 of spatial is missing (2 more shards like it); copy" in _refused(damaged)
 
 
 def test_an_array_without_its_folder_is_told_on_opening(damaged: Path) -> None:
@@ -167,8 +167,8 @@ def test_a_flipped_bit_is_found(damaged: Path, name: str) -> None:
     for place in (2, size // 2, size - 6):
         flip(path, place, bit=4)
         _, damages = verify(damaged)
-        assert [(d.array, d.block) for d in damages] == [(name, 1)], place
-        assert str(damages[0]).startswith(f"{name}, block 1: cannot be decoded (")
+        assert [(d.array, d.shard) for d in damages] == [(name, 1)], place
+        assert str(damages[0]).startswith(f"{name}, shard 1: cannot be decoded (")
         with pytest.raises(StoreError, match=rf"images 8 to 15 of {name} cannot be decoded") as e:
             open_store(damaged)[name][BLOCK : 2 * BLOCK]
         assert "\n" not in str(e.value)
@@ -182,7 +182,7 @@ def test_a_shard_that_goes_while_a_store_is_open_is_an_error(damaged: Path) -> N
     store = open_store(damaged)
     shard_of(damaged, "cls", 1).unlink()
     for index in (slice(None), 9, (slice(6, 9), 0, 0), [2, 20, 12]):
-        with pytest.raises(StoreError, match=r"of cls cannot be decoded \(block 1 is missing\)"):
+        with pytest.raises(StoreError, match=r"of cls cannot be decoded \(shard 1 is missing\)"):
             store["cls"][index]
     assert np.array_equal(store["cls"][:8], Content().arrays()["cls"][:8])
 
@@ -193,7 +193,7 @@ def test_a_chunk_that_was_never_written_is_an_error(damaged: Path) -> None:
     values[:, 1:] = 1
     store = open_store(damaged)
     zarr.open_group(damaged, mode="r+")["cls"][8:16] = values  # type: ignore[index]
-    with pytest.raises(StoreError, match=r"\(a chunk of block 1 is missing\)"):
+    with pytest.raises(StoreError, match=r"\(a chunk of shard 1 is missing\)"):
         store["cls"][9, 0]
     assert np.array_equal(store["cls"][9, 1:], values[1, 1:])
 
@@ -219,7 +219,7 @@ def test_the_other_blocks_of_a_damaged_array_can_be_read(damaged: Path) -> None:
 def test_several_damages_are_all_named(damaged: Path) -> None:
     for name, block in (("cls", 0), ("spatial", 2)):
         flip(shard_of(damaged, name, block), 1)
-    assert [(d.array, d.block) for d in verify(damaged)[1]] == [("cls", 0), ("spatial", 2)]
+    assert [(d.array, d.shard) for d in verify(damaged)[1]] == [("cls", 0), ("spatial", 2)]
 
 
 def test_nan_is_damage(tmp_path: Path) -> None:
@@ -239,7 +239,7 @@ def test_nan_is_damage(tmp_path: Path) -> None:
             writer.write_block(block, {"cls": values}, forward_images=1)
         writer.seal()
     (damage,) = verify(tmp_path / "m.zarr")[1]
-    assert (damage.array, damage.block) == ("cls", 1)
+    assert (damage.array, damage.shard) == ("cls", 1)
     assert damage.reason == "holds NaN or inf"
 
 

@@ -39,7 +39,14 @@ def test_invariants(name: str, dtype: str, n_images: int, taps: tuple[str, ...])
         chunk, shard = layout.chunk_shape(array), layout.shard_shape(array)
         assert all(s % c == 0 for s, c in zip(shard, chunk, strict=True))
         assert len(shard) == len(array.dims) == len(array.shape) + 1
-        assert shard == (layout.block, *array.shape)
+        # Whole blocks, a power of two of them.
+        blocks, rest = divmod(shard[0], layout.block)
+        assert (rest, blocks & (blocks - 1), shard[1:]) == (0, 0, array.shape)
+        assert shard[0] <= 8192
+        assert layout.n_shards(array) == -(-n_images // shard[0])
+        for shard_number in (0, layout.n_shards(array) - 1):
+            blocks_of = layout.blocks_of(array, shard_number)
+            assert all(shard_number in layout.shards_of(array, block) for block in blocks_of)
         # One layer a chunk, all layers a shard.
         assert chunk[1] == 1
         assert chunk[2:] == array.shape[1:]
@@ -48,6 +55,10 @@ def test_invariants(name: str, dtype: str, n_images: int, taps: tuple[str, ...])
         # One image may be larger than the bounds; several may not.
         assert prod(chunk) * size <= 4 * 2**20 or chunk[0] == 1
         assert prod(shard) * size <= 64 * 2**20 or layout.block == 1
+        # A shard twice as large would be above it, or longer than the dataset.
+        doubled = 2 * prod(shard) * size > 64 * 2**20 or shard[0] >= n_images
+        assert doubled or shard[0] == 8192
+        assert chunk[0] <= max(layout.block, 512)
     assert layout.n_bytes == sum(n_images * a.bytes_per_entry for a in layout.arrays)
 
 
@@ -63,7 +74,14 @@ def test_vit_s16_by_hand() -> None:
     # One layer is 150 528 bytes: 27 fit into 4 MiB, a power of two 16.
     assert layout.chunk_shape(spatial) == (16, 1, 14, 14, 384)
     assert layout.shard_shape(spatial) == (32, 12, 14, 14, 384)
-    assert layout.chunk_shape(cls) == (32, 1, 384)
+    # 64 MiB hold 7,281 images' CLS tokens of all layers: shards of 4,096, 128 blocks each. Their
+    # chunks are within 128 KiB: 128 images of 768 bytes would be 96 KiB, 170 fit.
+    assert layout.shard_shape(cls) == (4096, 12, 384)
+    assert layout.chunk_shape(cls) == (128, 1, 384)
+    assert layout.chunk_counts(cls) == (32, 12, 1)
+    assert (layout.is_gathered(cls), layout.is_gathered(spatial)) == (True, False)
+    assert layout.blocks_of(cls, 1) == range(128, 157)
+    assert layout.shards_of(cls, 156) == range(1, 2)
     assert layout.n_bytes == 5000 * (9216 + 1_806_336)
     assert layout.bytes_of(32) == 32 * (9216 + 1_806_336)
 

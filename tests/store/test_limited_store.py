@@ -22,7 +22,7 @@ from vitfeat.store.opening import open_store
 from vitfeat.store.paths import partial_path
 from vitfeat.store.reader import FeatureStore
 from vitfeat.store.verify import verify
-from vitfeat.store.writer import open_writer
+from vitfeat.store.writer import StoreWriter, open_writer
 
 # Of 22 images in blocks of 8. Some blocks have one of them, many or none.
 KEPT = {
@@ -110,37 +110,38 @@ def test_a_half_written_block_is_written_anew(whole: Path, tmp_path: Path) -> No
     """As a kill leaves it: pieces cut or of nonsense, and no marker behind them."""
     path = tmp_path / "m.zarr"
     CONTENT.write(path, [0], seal=False)
-    for name, size in (("attn_branch.cls", 5), ("block_input.spatial", 5000)):
-        (partial_path(path) / ".progress" / f"000001.{name}").write_bytes(b"\x07" * size)
+    for block, size in ((1, 5), (2, 5000)):
+        (partial_path(path) / ".progress" / f"{block:06d}.pieces").write_bytes(b"\x07" * size)
     assert CONTENT.write(path)[0] == [1, 2]
     _same_files(path, whole)
 
 
-def test_a_kill_while_sealing_loses_nothing(
-    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("good", [0, 1, 2, 3, 5, 8])
+def test_a_kill_between_shards_loses_nothing(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, good: int
 ) -> None:
+    """Shards are put together when the last of their blocks is there: then, or when sealing."""
+
     class Kill(BaseException):
         pass
 
-    path = tmp_path / "m.zarr"
-    CONTENT.write(path, seal=False)
-    for good in (0, 1, 4):
-        with _open(path) as writer, monkeypatch.context() as patch:
-            write, left = writer._write_shard, [good]
+    path, left = tmp_path / "m.zarr", [good]
+    write = StoreWriter._write
 
-            def stop(*args: Any, write: Any = write, left: list[int] = left) -> None:
-                if not left[0]:
-                    raise Kill
-                left[0] -= 1
-                write(*args)
+    def stop(self: StoreWriter, *args: Any) -> None:
+        if not left[0]:
+            raise Kill
+        left[0] -= 1
+        write(self, *args)
 
-            patch.setattr(writer, "_write_shard", stop)
-            with pytest.raises(Kill):
-                writer.seal()
-        assert not path.exists()
+    with monkeypatch.context() as patch:
+        patch.setattr(StoreWriter, "_write", stop)
+        with pytest.raises(Kill):
+            CONTENT.write(path, [2, 0, 1])
+    assert not path.exists()
     # Half a shard of an array of some images, too.
     shard_of(partial_path(path), "attn_branch/cls", 1).write_bytes(b"\x07" * 30)
-    assert CONTENT.write(path)[0] == []
+    CONTENT.write(path)
     _same_files(path, whole)
 
 
@@ -158,13 +159,13 @@ def test_a_full_disk_is_told_and_gone_on_from(
     def refuse(*_: Any, **__: Any) -> None:
         raise full
 
-    CONTENT.write(path, [0] if where == "piece" else None, seal=False)
+    CONTENT.write(path, [0], seal=False)
     with monkeypatch.context() as patch:
         if where == "piece":
-            patch.setattr(Path, "write_bytes", refuse)
+            patch.setattr("vitfeat.store.progress.write_files", refuse)
             words = "block 1 could not be written: no space left on the disk"
         else:
-            patch.setattr("vitfeat.store.writer.StoreWriter._write_shard", refuse)
+            patch.setattr("vitfeat.store.writer.StoreWriter._pieces_of", refuse)
             words = "shard 0 of attention could not be written: no space left on the disk"
         with pytest.raises(StoreError, match=words) as info:
             CONTENT.write(path)
@@ -275,7 +276,7 @@ def test_a_torch_dataset_of_some_images_is_refused(store: FeatureStore) -> None:
 @pytest.mark.parametrize(
     ("file", "words"),
     [
-        ("attn_branch/cls/c.1.0.0", "block 1 of attn_branch/cls is missing"),
+        ("attn_branch/cls/c.1.0.0", "shard 1 of attn_branch/cls is missing"),
         ("attention_image/c.0", "attention_image/c.0 is missing"),
         (
             "block_input/block_input_image/zarr.json",
@@ -294,7 +295,7 @@ def test_what_is_absent_is_told_on_opening(damaged: Path, file: str, words: str)
 def test_a_flipped_bit_is_found(damaged: Path) -> None:
     shard = shard_of(damaged, "attn_branch/spatial", 2)
     flip(shard, shard.stat().st_size // 2)
-    assert [(d.array, d.block) for d in verify(damaged)[1]] == [("attn_branch/spatial", 2)]
+    assert [(d.array, d.shard) for d in verify(damaged)[1]] == [("attn_branch/spatial", 2)]
     flip(shard_of(damaged, "block_input/block_input_image"), 5)
     with pytest.raises(StoreError, match=r"block_input_image/c\.0 is not as it was") as info:
         open_store(damaged)

@@ -90,7 +90,9 @@ def test_arrays_of_some_images_do_not_make_blocks_smaller() -> None:
     assert (some.shard_rows(attention), some.n_shards(attention)) == (4, 1)
     assert some.chunk_shape(attention) == (4, 1, 12, 197, 197)
     assert some.n_bytes == 5000 * 12 * 768 * 2 + 3 * attention.bytes_per_entry
-    assert some.gathered_bytes == 3 * attention.bytes_per_entry
+    # Of CLS tokens a shard of 2,048 images is within 64 MiB: four blocks.
+    assert some.shard_rows(some.arrays[0]) == 2048
+    assert some.pieces_bytes == some.n_bytes
 
 
 def test_many_of_few_images_are_bounded_as_all_are() -> None:

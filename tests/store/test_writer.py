@@ -17,10 +17,11 @@ import zarr
 
 from tests.store.filled import GEOMETRY, N_IMAGES, Content, files, shard_of
 from vitfeat.errors import StoreError
+from vitfeat.files import write_files
 from vitfeat.store.opening import open_store
 from vitfeat.store.paths import partial_path
 from vitfeat.store.verify import verify
-from vitfeat.store.writer import open_writer
+from vitfeat.store.writer import open_writer, remove_leftovers
 
 CONTENT = Content()
 OTHER = Content(seed=1)
@@ -107,9 +108,7 @@ def test_a_partial_store_of_another_format_starts_again(written: Path, path: Pat
     _same_files(path, written)
 
 
-@pytest.mark.parametrize(
-    "moment", ["consolidate_metadata", "rename old", "rename new", "remove markers"]
-)
+@pytest.mark.parametrize("moment", ["the seal", "rename old", "rename new", "remove markers"])
 def test_a_kill_while_sealing_loses_nothing(
     written: Path, path: Path, moment: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -121,8 +120,8 @@ def test_a_kill_while_sealing_loses_nothing(
 
     OTHER.write(path)
     with monkeypatch.context() as patch:
-        if moment == "consolidate_metadata":
-            patch.setattr(zarr, "consolidate_metadata", kill)
+        if moment == "the seal":
+            patch.setattr("vitfeat.store.seal.write_files", kill)
         elif moment == "remove markers":
             remove = shutil.rmtree
             patch.setattr(
@@ -137,11 +136,13 @@ def test_a_kill_while_sealing_loses_nothing(
             )
         with pytest.raises(Kill):
             CONTENT.write(path, replacing=True)
-    if moment in ("consolidate_metadata", "rename old"):
+    if moment in ("the seal", "rename old"):
         assert open_store(path).attributes["request"] == OTHER.request  # the old one, whole
-    if moment != "remove markers":
+    if moment == "remove markers":
+        remove_leftovers(path)
+    else:
         assert CONTENT.write(path, replacing=True)[0] == []
-        _same_files(path, written)
+    _same_files(path, written)
     store, damages = verify(path)
     assert damages == []
     assert np.array_equal(store["cls"][:], CONTENT.arrays()["cls"])
@@ -244,68 +245,47 @@ def test_a_second_writer_is_told(path: Path, root: Path) -> None:
 # --- A full disk ---
 
 
-class _FullDisk:
-    """An array that takes some blocks and then no more."""
+def _fill(patch: pytest.MonkeyPatch, where: str, error: OSError, good: int = 0) -> None:
+    """Let files be written so many times, then no more."""
+    left = [good]
 
-    def __init__(self, array: Any, error: Exception, good: int) -> None:
-        self.array, self.error, self.good = array, error, good
-        self.ndim = array.ndim
+    def write(*arguments: Any) -> None:
+        if not left[0]:
+            raise error
+        left[0] -= 1
+        write_files(*arguments)
 
-    def __setitem__(self, key: slice, value: Any) -> None:
-        if self.good == 0:
-            raise self.error
-        self.good -= 1
-        self.array[key] = value
+    patch.setattr(f"vitfeat.store.{where}.write_files", write)
 
 
 @pytest.mark.parametrize(
-    "error",
+    ("error", "words"),
     [
-        OSError(errno.ENOSPC, "No space left on device"),
-        RuntimeError("store error: No space left on device (os error 28)"),  # zarrs' way to say it
+        (OSError(errno.ENOSPC, "No space left on device"), "no space left on the disk"),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), "no space left on the disk"),
+        (OSError(errno.EIO, "Input/output error"), ".*Input/output error"),
     ],
-    ids=["OSError", "zarrs"],
+    ids=["full", "quota", "broken"],
 )
-def test_a_full_disk_keeps_the_earlier_blocks(written: Path, path: Path, error: Exception) -> None:
-    arrays = CONTENT.arrays()
-    with _open(path) as writer:
-        writer._arrays["spatial"] = _FullDisk(writer._arrays["spatial"], error, good=1)
-        writer.write_block(0, {n: v[:8] for n, v in arrays.items()}, forward_images=8)
-        with pytest.raises(StoreError, match="block 1 could not be written: no space left") as info:
-            writer.write_block(1, {n: v[8:16] for n, v in arrays.items()}, forward_images=8)
+@pytest.mark.parametrize("good", [0, 1])
+@pytest.mark.parametrize("where", ["writer", "progress"])
+def test_a_full_disk_keeps_the_earlier_blocks(
+    path: Path, tmp_path: Path, where: str, good: int, error: OSError, words: str
+) -> None:
+    """A shard, pieces or a marker that cannot be written."""
+    content = replace(CONTENT, span=16)
+    whole = tmp_path / "whole.zarr"
+    content.write(whole)
+    content.write(path, [0], seal=False)
+    with pytest.MonkeyPatch.context() as patch:
+        _fill(patch, where, error, good)
+        with pytest.raises(StoreError, match=f"could not be written: {words}") as info:
+            content.write(path)
     assert "\n" not in str(info.value)
     assert "run the extraction again to go on" in str(info.value)
     assert not path.exists()
-    assert CONTENT.write(path)[0] == [1, 2]
-    _same_files(path, written)
-
-
-def test_another_write_error_is_passed_on_in_words(path: Path) -> None:
-    with _open(path) as writer:
-        broken = OSError(errno.EIO, "Input/output error")
-        writer._arrays["spatial"] = _FullDisk(writer._arrays["spatial"], broken, good=0)
-        part = {n: v[:8] for n, v in CONTENT.arrays().items()}
-        with pytest.raises(StoreError, match=r"could not be written: .*Input/output error"):
-            writer.write_block(0, part, forward_images=8)
-
-
-def test_a_disk_that_is_full_at_the_marker(
-    written: Path, path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The name then exists, and holds nothing."""
-    part = {n: v[:8] for n, v in CONTENT.arrays().items()}
-
-    def full(self: Path, *_: Any, **__: Any) -> int:
-        self.touch()
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    with _open(path) as writer, monkeypatch.context() as patch:
-        patch.setattr(Path, "write_text", full)
-        with pytest.raises(StoreError, match="no space left"):
-            writer.write_block(0, part, forward_images=8)
-        assert writer.missing_blocks() == [0, 1, 2]
-    CONTENT.write(path)
-    _same_files(path, written)
+    assert 0 not in content.write(path)[0]
+    _same_files(path, whole)
 
 
 def test_a_creation_that_fails_leaves_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,13 +26,16 @@ from vitfeat.models.backbone import Backbone
 from vitfeat.store import provenance
 from vitfeat.store.opening import is_store, open_store
 from vitfeat.store.paths import partial_path
-from vitfeat.store.writer import Rows, manifest, open_writer
+from vitfeat.store.writer import Rows, manifest, open_writer, remove_leftovers
 from vitfeat.text import duration, plural, size
 
 Log = Callable[[str], None]
 
 # Bytes of image files that are decoded sooner than a process has started.
 _SMALL_DATASET = 8 * 2**20
+
+# Blocks that a line names.
+_SHOWN = 8
 
 
 def extract(
@@ -135,6 +138,13 @@ def extract(
         replace=settings.replace,
     ) as writer:
         missing = writer.missing_blocks()
+        if writer.damaged:
+            log(
+                f"{plural(len(writer.damaged), 'block')} of the interrupted store "
+                f"({', '.join(map(str, writer.damaged[:_SHOWN]))}"
+                f"{', ...' if len(writer.damaged) > _SHOWN else ''}) not as written, by their "
+                "checksums: pushed again"
+            )
         if len(missing) < layout.n_blocks:
             log(f"going on with an interrupted store: {len(missing)} of {layout.n_blocks} blocks")
         on_images(len(index) - sum(len(layout.rows(block)) for block in missing))
@@ -177,6 +187,7 @@ def _finished(
         raise
     other = provenance.differences(store.attributes["request"], request)
     if not other:
+        remove_leftovers(out)
         log(f"{out}: already there, whole and from these settings: nothing to do")
         return manifest(out, store.attributes)
     if replace:
@@ -223,8 +234,8 @@ def _announce(job: Job, out: Path, request: Mapping[str, Any], log: Log) -> None
     partial = partial_path(out)
     done = sum(f.stat().st_size for f in partial.rglob("*") if f.is_file())
     free = shutil.disk_usage(out.parent).free
-    # What is gathered stands beside their blocks until it is put into shards.
-    needed = layout.n_bytes + layout.gathered_bytes - done
+    # What blocks have of shards that reach over them stands beside them until these are whole.
+    needed = layout.n_bytes + layout.pieces_bytes - done
     if needed > free:
         raise StoreError(
             f"{out}: the store needs up to {size(needed)}, the disk has "

@@ -64,11 +64,16 @@ DTYPES = ("float16", "float32")
 #: are made of directly, taken from the pass before anything is rounded.
 EXACT_TAPS = (SUMMARY_GROUP, "attention_centre", NORMS_GROUP)
 
-# A block of images is one shard in every array; it stands in memory a few times while it is
-# written, so it is bounded. A chunk is what a reader must decode to see one layer of one image.
+# A block of images stands in memory a few times while it is written, so it is bounded, and so is a
+# shard. A chunk is what a reader must decode to see one layer of one image: smaller where it would
+# reach over blocks.
 _SHARD_BYTES = 64 * 2**20
 _CHUNK_BYTES = 4 * 2**20
+_CHUNK_BYTES_OVER_BLOCKS = 2**17
 _MAX_BLOCK = 512
+
+# Images of a shard: what the blocks have of it stands beside them until all are there.
+_MAX_IMAGES = 2**13
 
 # Tokens and regions are many times as many as images, and small.
 _MAX_ENTRIES = 2**16
@@ -85,12 +90,15 @@ class Layout:
     n_images
         Number of rows.
     block
-        Images of a block: one shard in every array of all images, the unit of writing and resuming.
+        Images of a block: the unit of writing and resuming.
+    span
+        Images of a shard at most, where an array has one entry an image.
     """
 
     arrays: tuple[ArraySpec, ...]
     n_images: int
     block: int
+    span: int = _MAX_IMAGES
 
     @property
     def n_blocks(self) -> int:
@@ -117,11 +125,33 @@ class Layout:
         return max(len(self.entries(array, range(a, min(a + n_rows, self.n_images)))) for a in runs)
 
     def shard_rows(self, array: ArraySpec) -> int:
-        """Return how many entries one shard of an array holds."""
+        """Return how many entries one shard of an array holds: of one an image, whole blocks."""
         if array.starts is None:
-            return self.block
+            rows = _power_of_two(array.bytes_per_entry, self.n_images, self.span)
+            return max(self.block, rows)
         most = _MAX_BLOCK if array.dims[0].endswith("_image") else _MAX_ENTRIES
         return _power_of_two(array.bytes_per_entry, self.length(array), most)
+
+    def is_gathered(self, array: ArraySpec) -> bool:
+        """Whether a shard of an array is put together from what several blocks have of it."""
+        return array.starts is not None or self.shard_rows(array) > self.block
+
+    def shards_of(self, array: ArraySpec, block: int) -> range:
+        """Return the shards of an array that a block has some of."""
+        entries = self.entries(array, self.rows(block))
+        step = self.shard_rows(array)
+        return range(entries.start // step, -(-entries.stop // step) if entries else 0)
+
+    def entries_of(self, array: ArraySpec, shard: int) -> range:
+        """Return the entries of a shard."""
+        step = self.shard_rows(array)
+        return range(shard * step, min((shard + 1) * step, self.length(array)))
+
+    def blocks_of(self, array: ArraySpec, shard: int) -> range:
+        """Return the blocks that a shard's entries are of, from the first to the last."""
+        entries = self.entries_of(array, shard)
+        first, last = (array.row_of(e) // self.block for e in (entries[0], entries[-1]))
+        return range(first, last + 1)
 
     def n_shards(self, array: ArraySpec) -> int:
         """Return the number of shards of an array; the last may be short."""
@@ -131,9 +161,19 @@ class Layout:
         """Return how many entries one chunk of an array holds: a power of two within the shard."""
         per_layer = array.bytes_per_entry / (array.shape[0] if array.has_layers else 1)
         rows = self.shard_rows(array)
+        if array.starts is None:
+            while rows > self.block and (
+                rows > _MAX_BLOCK or rows * per_layer > _CHUNK_BYTES_OVER_BLOCKS
+            ):
+                rows //= 2
         while rows > 1 and rows * per_layer > _CHUNK_BYTES:
             rows //= 2
         return rows
+
+    def chunk_counts(self, array: ArraySpec) -> tuple[int, ...]:
+        """Return how many chunks a shard has along each dimension."""
+        shapes = zip(self.shard_shape(array), self.chunk_shape(array), strict=True)
+        return tuple(shard // chunk for shard, chunk in shapes)
 
     def chunk_shape(self, array: ArraySpec) -> tuple[int, ...]:
         """Return a chunk: one layer of some images."""
@@ -141,7 +181,7 @@ class Layout:
         return (self.chunk_rows(array), *rest)
 
     def shard_shape(self, array: ArraySpec) -> tuple[int, ...]:
-        """Return a shard: all layers of one block, or of as many images that are kept."""
+        """Return a shard: all layers of some entries."""
         return (self.shard_rows(array), *array.shape)
 
     def bytes_of(self, n_rows: int) -> int:
@@ -154,10 +194,14 @@ class Layout:
         return sum(self.length(a) * a.bytes_per_entry for a in self.arrays)
 
     @property
-    def gathered_bytes(self) -> int:
-        """Uncompressed bytes of the arrays whose shards reach over blocks."""
-        some = (a for a in self.arrays if a.starts is not None)
-        return sum(self.length(a) * a.bytes_per_entry for a in some)
+    def pieces_bytes(self) -> int:
+        """Uncompressed bytes that may stand beside the blocks until shards are put together."""
+        some = [a for a in self.arrays if self.is_gathered(a)]
+        return sum(
+            a.bytes_per_entry
+            * (min(self.n_images, 2 * self.span) if a.starts is None else self.length(a))
+            for a in some
+        )
 
 
 def available_taps(geometry: Geometry, wanted: Iterable[str]) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import warnings
+import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,12 @@ import zarr
 from numpy.typing import NDArray
 
 from vitfeat.errors import StoreError
-from vitfeat.files import replacing, sha256_of
+from vitfeat.files import sha256_of, sync_tree, write_files
 from vitfeat.store import codec
 from vitfeat.store.create import write_coordinate
 from vitfeat.store.layout import ATTRIBUTE, Layout
 from vitfeat.store.paths import remedy
+from vitfeat.store.progress import PROGRESS
 from vitfeat.store.provenance import digest
 from vitfeat.store.stored_array import StoredArray
 from vitfeat.text import plural
@@ -50,20 +51,27 @@ def write_seal(folder: Path, layout: Layout, attributes: dict[str, Any]) -> None
     attributes
         What its attribute of ours becomes; ``sealed`` is added.
     """
-    group = zarr.open_group(folder, mode="r+")
     sizes = {
         a.name: shard_sizes(folder / a.name, layout.n_shards(a), 1 + len(a.shape))
         for a in sorted(layout.arrays, key=lambda a: a.name)
     }
-    group.require_group(SEAL_GROUP)
+    # A sealing that was killed may have left anything there.
+    shutil.rmtree(folder / SEAL_GROUP, ignore_errors=True)
+    group = zarr.open_group(folder, mode="r+", use_consolidated=False)
+    group.create_group(SEAL_GROUP)
     write_coordinate(group, SHARD_BYTES, "shard", np.concatenate([*sizes.values()]))
-    with warnings.catch_warnings():
-        # One file for all metadata, as xarray looks for; Zarr v3 is about to specify it.
-        warnings.filterwarnings("ignore", message="Consolidated metadata")
-        # The markers' folder is no part of the hierarchy, and goes.
-        warnings.filterwarnings("ignore", message=r"Object at \.progress")
-        zarr.consolidate_metadata(folder)
+    sync_tree(folder / SEAL_GROUP)
     root = json.loads((folder / METADATA).read_text("utf-8"))
+    # One file for all metadata, as xarray looks for; Zarr v3 is about to specify it.
+    nodes = {
+        node.parent.relative_to(folder).as_posix(): json.loads(node.read_text("utf-8"))
+        for node in (*folder.glob(f"*/{METADATA}"), *folder.glob(f"*/*/{METADATA}"))
+    }
+    root["consolidated_metadata"] = {
+        "kind": "inline",
+        "must_understand": False,
+        "metadata": {name: nodes[name] for name in sorted(nodes, key=lambda n: (n.count("/"), n))},
+    }
     attributes["sealed"] = {
         "arrays": {
             a.name: {
@@ -78,8 +86,8 @@ def write_seal(folder: Path, layout: Layout, attributes: dict[str, Any]) -> None
     }
     root["attributes"][ATTRIBUTE] = attributes
     attributes["sealed"]["sha256"] = digest(root)
-    with replacing(folder / METADATA) as partial:
-        partial.write_text(json.dumps(root, indent=2), "utf-8")
+    text = json.dumps(root, indent=2).encode()
+    write_files([(folder / METADATA, [text])], folder / PROGRESS)
 
 
 def _small_files(root: Mapping[str, Any], features: Mapping[str, Any]) -> Iterator[str]:
@@ -195,8 +203,8 @@ def _compare(path: Path, name: str, found: NDArray[np.int64], expected: NDArray[
         what = "is empty"
     else:
         what = f"has {found[first]:,} bytes, {expected[first]:,} when it was sealed"
-    more = f" ({plural(len(wrong) - 1, 'more block')} like it)" if len(wrong) > 1 else ""
-    raise StoreError(f"{path}: block {first} of {name} {what}{more}; {_remedy(path)}")
+    more = f" ({plural(len(wrong) - 1, 'more shard')} like it)" if len(wrong) > 1 else ""
+    raise StoreError(f"{path}: shard {first} of {name} {what}{more}; {_remedy(path)}")
 
 
 def _metadata(root: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -23,20 +22,16 @@ from numpy.typing import NDArray
 
 from vitfeat.store import codec
 
-_CRC_BYTES = 4
+#: Bytes of a checksum.
+CRC_BYTES = 4
 
 # The CRC-32C of any bytes followed by their own CRC-32C, as of none followed by 0.
-_CRC_OF_CHECKED = google_crc32c.value(bytes(_CRC_BYTES))
+_CRC_OF_CHECKED = google_crc32c.value(bytes(CRC_BYTES))
 
-# Offset and length of a chunk that was never written.
-_ABSENT = np.iinfo(np.uint64).max
+#: Offset and length of a chunk that was never written.
+ABSENT = np.iinfo(np.uint64).max
 
 _CODECS = ["bytes", "blosc", "crc32c"]
-
-# Threads that decode; more than that, and the disk or the memory is what takes long.
-_THREADS = 8
-
-_pool: tuple[int, ThreadPoolExecutor] | None = None
 
 
 class ChunkError(Exception):
@@ -84,8 +79,7 @@ class ShardReader:
         """
         out = np.empty([one.stop - one.start for one in index], self._dtype)
         tasks = list(self._tasks(index, out))
-        # A thread of the pool even for one: on the main thread Blosc starts threads of its own.
-        for _ in _executor().map(self._decode, tasks):
+        for _ in codec.codec_threads().map(self._decode, tasks):
             pass
         return out
 
@@ -102,8 +96,8 @@ class ShardReader:
             table = self._table(shard)
             for place in itertools.product(along_rows, *numbers[1:]):
                 offset, length = (int(n) for n in table[(place[0] % step, *place[1:])])
-                if length == _ABSENT:
-                    raise ChunkError(f"a chunk of block {shard} is missing")
+                if length == ABSENT:
+                    raise ChunkError(f"a chunk of shard {shard} is missing")
                 targets, sources = [], []
                 for one, number, chunk in zip(index, place, self._chunk, strict=True):
                     start, stop = number * chunk, (number + 1) * chunk
@@ -114,14 +108,14 @@ class ShardReader:
 
     def _decode(self, task: tuple[int, int, int, NDArray[Any], tuple[slice, ...]]) -> None:
         shard, offset, length, target, source = task
-        content = _checked(self._bytes(shard, offset, length), f"a chunk of block {shard}")
+        content = _checked(self._bytes(shard, offset, length), f"a chunk of shard {shard}")
         values = np.frombuffer(blosc.decompress(content), self._dtype).reshape(self._chunk)
         target[...] = values[source]
 
     def _table(self, shard: int) -> NDArray[np.uint64]:
         """Return offset and length of each chunk, which stand at the shard's end."""
-        n_bytes = 16 * prod(self._chunks_of_a_shard) + _CRC_BYTES
-        content = _checked(self._bytes(shard, -n_bytes, n_bytes), f"the index of block {shard}")
+        n_bytes = 16 * prod(self._chunks_of_a_shard) + CRC_BYTES
+        content = _checked(self._bytes(shard, -n_bytes, n_bytes), f"the index of shard {shard}")
         return np.frombuffer(content, "<u8").reshape(*self._chunks_of_a_shard, 2)
 
     def _bytes(self, shard: int, offset: int, length: int) -> bytes:
@@ -129,7 +123,7 @@ class ShardReader:
         try:
             file = os.open(self._folder / key, os.O_RDONLY)
         except (FileNotFoundError, NotADirectoryError):
-            raise ChunkError(f"block {shard} is missing") from None
+            raise ChunkError(f"shard {shard} is missing") from None
         try:
             if offset < 0:
                 offset = max(0, os.fstat(file).st_size + offset)
@@ -140,15 +134,38 @@ class ShardReader:
 
 def _checked(content: bytes, what: str) -> memoryview:
     """Return what stands before a checksum, if that is right."""
-    if len(content) <= _CRC_BYTES or google_crc32c.value(content) != _CRC_OF_CHECKED:
+    if len(content) <= CRC_BYTES or google_crc32c.value(content) != _CRC_OF_CHECKED:
         raise ChunkError(f"the checksum of {what} is wrong")
-    return memoryview(content)[:-_CRC_BYTES]
+    return memoryview(content)[:-CRC_BYTES]
 
 
-def _executor() -> ThreadPoolExecutor:
-    """Return this process's threads: a fork leaves none."""
-    global _pool
-    if _pool is None or _pool[0] != os.getpid():
-        threads = min(_THREADS, os.cpu_count() or 1)
-        _pool = os.getpid(), ThreadPoolExecutor(threads, thread_name_prefix="vitfeat-shards")
-    return _pool[1]
+def is_whole(path: Path, counts: Sequence[int], used: Sequence[int], *, every_chunk: bool) -> bool:
+    """Return whether a file is a whole shard: its table right, and as long as that says.
+
+    Parameters
+    ----------
+    path
+        The file; it need not be there.
+    counts, used
+        How many chunks a shard has along each dimension, and how many of them hold something.
+    every_chunk
+        Whether all of it is read and held against the checksums.
+    """
+    n_bytes = 16 * prod(counts) + CRC_BYTES
+    try:
+        with path.open("rb") as file:
+            start = file.seek(0, os.SEEK_END) - n_bytes
+            if start < 0:
+                return False
+            file.seek(start)
+            table = np.frombuffer(_checked(file.read(), "the index"), "<u8").reshape(-1, 2)
+            there = table[table[:, 1] != ABSENT]
+            if len(there) != prod(used) or there[:, 1].sum() != start:
+                return False
+            if every_chunk:
+                for offset, length in there.tolist():
+                    file.seek(offset)
+                    _checked(file.read(length), "a chunk")
+    except (FileNotFoundError, NotADirectoryError, ChunkError):
+        return False
+    return True

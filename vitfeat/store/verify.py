@@ -21,18 +21,18 @@ class Damage:
 
     Attributes
     ----------
-    array, block
+    array, shard
         Where.
     reason
         What, in words.
     """
 
     array: str
-    block: int
+    shard: int
     reason: str
 
     def __str__(self) -> str:
-        return f"{self.array}, block {self.block}: {self.reason}"
+        return f"{self.array}, shard {self.shard}: {self.reason}"
 
 
 def verify(path: str | Path) -> tuple[FeatureStore, list[Damage]]:
@@ -63,11 +63,11 @@ def _damages(store: FeatureStore) -> Iterator[Damage]:
         if store.is_limited(name):
             store.rows(name)
         rows = array.shards[0]
-        for block in range(facts["shards"]):
+        for shard in range(facts["shards"]):
             try:
-                values = array[block * rows : (block + 1) * rows]
+                values = array[shard * rows : (shard + 1) * rows]
             except UnreadableError as error:
-                yield Damage(name, block, error.reason)
+                yield Damage(name, shard, error.reason)
                 continue
             if not np.isfinite(values).all():
-                yield Damage(name, block, "holds NaN or inf")
+                yield Damage(name, shard, "holds NaN or inf")

@@ -1,12 +1,11 @@
 """Writing a store: created beside its place, filled block by block, sealed, moved into place.
 
 What stands under a store's own path is always whole. While it is written it stands under
-``{path}.partial``; a block counts when all of its shards are on disk and its marker is written
-behind them, so that a killed job goes on at the first missing block.
+``{path}.partial``; a block counts when all that it has is on disk and its marker is written behind
+it, so that a killed job goes on at the first missing block.
 
-Arrays of some images only, of regions, or of grids of different sizes have other numbers of entries
-in every block, so that their shards reach over blocks. What a block has of them is kept beside the
-block's marker, and put into shards when the store is sealed: whole shards by one writer here, too.
+A shard has one writer and is written whole. One that reaches over blocks is put together as soon as
+all of them are there, from what each has of it; what several jobs have of one, by the sealing.
 """
 
 from __future__ import annotations
@@ -15,27 +14,28 @@ import errno
 import fcntl
 import json
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import zarr
 from numpy.typing import NDArray
 
 from vitfeat.errors import StoreError
+from vitfeat.files import sync, sync_tree, write_files
 from vitfeat.final_norm import FinalNorm
 from vitfeat.store import codec, provenance
 from vitfeat.store.arrays import ArraySpec, Geometry
 from vitfeat.store.create import create
+from vitfeat.store.encode import encode_shard
 from vitfeat.store.layout import ATTRIBUTE, FORMAT_VERSION, Layout
 from vitfeat.store.paths import partial_path
-from vitfeat.store.seal import shard_sizes, write_seal
+from vitfeat.store.progress import PROGRESS, Marker, Pieces, Progress
+from vitfeat.store.seal import METADATA, write_seal
+from vitfeat.store.shards import is_whole
 from vitfeat.text import size
-
-_PROGRESS = ".progress"
 
 
 @dataclass(frozen=True)
@@ -77,26 +77,25 @@ class StoreWriter:
         self._path = path
         self._layout = layout
         self._partial = partial_path(path)
-        with codec.pipeline(reproducible=True):
-            group = zarr.open_group(self._partial, mode="r+")
-            self._arrays = {a.name: _array(group, a.name) for a in layout.arrays}
+        self._progress = Progress(self._partial, layout)
+        self._notes: list[str] = []
+        self._is_there = {a.name: np.zeros(layout.n_shards(a), bool) for a in layout.arrays}
+        self._is_done = np.zeros(layout.n_blocks, bool)
+        self._look(every_chunk=False)
+        if self._is_done.any() and not self._is_done.all():
+            # An interruption has made work anyway: what is left of it is read whole, once.
+            self._look(every_chunk=True)
+        #: Blocks that were there, and do not match their checksums.
+        self.damaged = [b for b in self.missing_blocks() if self._progress.is_begun(b)]
 
     def missing_blocks(self) -> list[int]:
         """Return the blocks that are not yet wholly on disk."""
-        # A quota or a power cut leaves empty files.
-        missing = [not self._is_marked(b) for b in range(self._layout.n_blocks)]
-        for spec in self._layout.arrays:
-            if spec.starts is None:
-                sizes = shard_sizes(
-                    self._partial / spec.name, self._layout.n_blocks, 1 + len(spec.shape)
-                )
-                missing = [m or bool(n < 1) for m, n in zip(missing, sizes, strict=True)]
-        return [block for block, lacking in enumerate(missing) if lacking]
+        return np.flatnonzero(~self._is_done).tolist()
 
     def write_block(
         self, block: int, arrays: Mapping[str, NDArray[Any]], *, forward_images: int
     ) -> None:
-        """Write one block of every array, whole shards each.
+        """Write one block of every array, and the shards that are complete with it.
 
         Parameters
         ----------
@@ -112,27 +111,22 @@ class StoreWriter:
         StoreError
             When the disk is full or refuses.
         """
-        rows = self._layout.rows(block)
+        whole = [a for a in self._layout.arrays if not self._layout.is_gathered(a)]
         try:
-            for spec in self._layout.arrays:
-                if spec.starts is None:
-                    self._write_shard(spec, block, rows, arrays[spec.name])
-                elif self._layout.entries(spec, rows):
-                    piece = np.ascontiguousarray(arrays[spec.name])
-                    self._piece(spec, block).write_bytes(piece.data)
-            # Behind the shards, and at once: a full disk would leave an empty marker.
-            marker = self._marker(block)
-            marker.with_suffix(".tmp").write_text(str(forward_images))
-            marker.with_suffix(".tmp").rename(marker)
-        except (OSError, RuntimeError) as error:  # zarrs reports a full disk as a RuntimeError
+            pieces = self._progress.pieces(block, arrays)
+            self._write({(spec, block): arrays[spec.name] for spec in whole}, pieces)
+            # Behind what it marks.
+            marker = Marker(forward_images, tuple(self._notes), pieces.n_bytes, pieces.crc32c)
+            self._progress.write_marker(block, marker)
+            self._is_done[block] = True
+            self._gather([block])
+        except OSError as error:
             raise self._write_error(error, f"block {block}") from error
 
     def note(self, line: str) -> None:
         """Keep a line about how the store came about, beside those that it was created with."""
-        group = zarr.open_group(self._partial, mode="r+")
-        attributes: Any = group.attrs.asdict()[ATTRIBUTE]
-        if line not in attributes["notes"]:
-            group.attrs[ATTRIBUTE] = {**attributes, "notes": [*attributes["notes"], line]}
+        if line not in self._notes:
+            self._notes.append(line)
 
     def seal(self) -> dict[str, Any]:
         """Check that all is there, record it, and move the store to its place.
@@ -147,69 +141,111 @@ class StoreWriter:
                 f"{self._path}: {len(missing)} of {self._layout.n_blocks} blocks are not written; "
                 "run the extraction again to go on"
             )
-        self._write_gathered()
-        group = zarr.open_group(self._partial, mode="r+")
-        attributes: Any = group.attrs.asdict()[ATTRIBUTE]
-        attributes["forward_images"] = sum(
-            int(self._marker(b).read_text()) for b in range(self._layout.n_blocks)
-        )
-        write_seal(self._partial, self._layout, attributes)
-        replaced = self._path.with_name(self._path.name + ".replaced")
-        shutil.rmtree(replaced, ignore_errors=True)
+        try:
+            self._gather(range(self._layout.n_blocks))
+            attributes = self._attributes()
+            write_seal(self._partial, self._layout, attributes)
+        except OSError as error:
+            raise self._write_error(error, "the seal") from error
         if self._path.exists():
-            self._path.rename(replaced)
+            shutil.rmtree(_replaced(self._path), ignore_errors=True)
+            self._path.rename(_replaced(self._path))
         self._partial.rename(self._path)
+        sync([self._path.parent])
         # Behind the move: a job killed in between finds its blocks again.
-        shutil.rmtree(self._path / _PROGRESS)
-        shutil.rmtree(replaced, ignore_errors=True)
+        remove_leftovers(self._path)
         return manifest(self._path, attributes)
 
-    def _write_gathered(self) -> None:
-        """Put what the blocks have of arrays whose shards reach over blocks into shards."""
-        for spec in (a for a in self._layout.arrays if a.starts is not None):
-            length, step = self._layout.length(spec), self._layout.shard_rows(spec)
-            try:
-                for shard in range(self._layout.n_shards(spec)):
-                    entries = range(shard * step, min((shard + 1) * step, length))
-                    self._write_shard(spec, shard, entries, self._gather(spec, entries))
-            except (OSError, RuntimeError) as error:
-                raise self._write_error(error, f"shard {shard} of {spec.name}") from error
+    def _attributes(self) -> dict[str, Any]:
+        """Return what the store says of itself, with what its blocks have to say."""
+        root = json.loads((self._partial / METADATA).read_text("utf-8"))
+        attributes: dict[str, Any] = root["attributes"][ATTRIBUTE]
+        markers = [self._progress.read_marker(b) for b in range(self._layout.n_blocks)]
+        there = [marker for marker in markers if marker is not None]
+        attributes["forward_images"] = sum(marker.forward_images for marker in there)
+        said = (line for marker in there for line in marker.notes)
+        attributes["notes"] = [*dict.fromkeys((*attributes["notes"], *said))]
+        return attributes
 
-    def _gather(self, spec: ArraySpec, entries: range) -> NDArray[Any]:
-        """Return some entries of an array, from what their blocks have of it."""
-        first, last = (spec.row_of(e) // self._layout.block for e in (entries[0], entries[-1]))
-        pieces = []
-        for block in range(first, last + 1):
+    def _look(self, *, every_chunk: bool) -> None:
+        """Find out which shards and blocks are there."""
+        layout = self._layout
+        for spec in layout.arrays:
+            counts = layout.chunk_counts(spec)
+            there = self._is_there[spec.name]
+            for shard in range(len(there)):
+                used = (-(-len(layout.entries_of(spec, shard)) // layout.chunk_rows(spec)),)
+                there[shard] = is_whole(
+                    self._shard(spec, shard), counts, used + counts[1:], every_chunk=every_chunk
+                )
+        for block in range(layout.n_blocks):
+            lacking = [a for a in layout.arrays if not self._has_all(a, block)]
+            marker = self._progress.read_marker(block)
+            self._is_done[block] = marker is not None and (
+                not lacking
+                or (
+                    all(map(layout.is_gathered, lacking))
+                    and self._progress.has_pieces(block, marker)
+                )
+            )
+
+    def _has_all(self, spec: ArraySpec, block: int) -> bool:
+        """Return whether all shards that a block has some of are there."""
+        shards = self._layout.shards_of(spec, block)
+        return bool(self._is_there[spec.name][shards.start : shards.stop].all())
+
+    def _gather(self, blocks: Iterable[int]) -> None:
+        """Put those shards together that blocks have some of and whose blocks are all there."""
+        layout, touched = self._layout, set[int]()
+        for spec in filter(layout.is_gathered, layout.arrays):
+            for shard in dict.fromkeys(s for b in blocks for s in layout.shards_of(spec, b)):
+                parts = layout.blocks_of(spec, shard)
+                if self._is_there[spec.name][shard] or not all(self._is_done[[*parts]]):
+                    continue
+                try:
+                    self._write({(spec, shard): self._pieces_of(spec, shard, parts)})
+                except OSError as error:
+                    raise self._write_error(error, f"shard {shard} of {spec.name}") from error
+                touched.update(parts)
+        gathered = [*filter(layout.is_gathered, layout.arrays)]
+        for block in touched:
+            if all(self._has_all(spec, block) for spec in gathered):
+                self._progress.remove_pieces(block)
+
+    def _pieces_of(self, spec: ArraySpec, shard: int, blocks: range) -> NDArray[Any]:
+        """Return a shard's entries, from what its blocks have of it."""
+        entries, pieces = self._layout.entries_of(spec, shard), []
+        for block in blocks:
             held = self._layout.entries(spec, self._layout.rows(block))
             start, stop = max(held.start, entries.start), min(held.stop, entries.stop)
             if start < stop:
-                piece = np.memmap(
-                    self._piece(spec, block), spec.dtype, "r", shape=(len(held), *spec.shape)
-                )
+                piece = self._progress.read_pieces(block)[spec.name]
                 pieces.append(piece[start - held.start : stop - held.start])
         return np.concatenate(pieces)
 
-    def _write_shard(
-        self, spec: ArraySpec, shard: int, entries: range, values: NDArray[Any]
+    def _write(
+        self, shards: Mapping[tuple[ArraySpec, int], NDArray[Any]], pieces: Pieces | None = None
     ) -> None:
-        array = self._arrays[spec.name]
-        # Zarr would read half a shard that a killed job left, to fill up a short one.
-        key = codec.shard_key(shard, 1 + len(spec.shape))
-        self._partial.joinpath(spec.name, key).unlink(missing_ok=True)
-        array[entries.start : entries.stop] = values
+        """Write shards, and the pieces of others."""
+        write_files(self._encoded(shards, pieces), self._progress.folder)
+        for spec, shard in shards:
+            self._is_there[spec.name][shard] = True
 
-    def _piece(self, spec: ArraySpec, block: int) -> Path:
-        return self._marker(block).with_suffix(f".{spec.name.replace('/', '.')}")
+    def _encoded(
+        self, shards: Mapping[tuple[ArraySpec, int], NDArray[Any]], pieces: Pieces | None
+    ) -> Iterator[tuple[Path, Iterable[bytes]]]:
+        """Yield files and their content, one at a time in memory."""
+        if pieces is not None and pieces.parts:
+            yield pieces
+        for (spec, shard), values in shards.items():
+            shapes = self._layout.chunk_shape(spec), self._layout.shard_shape(spec)
+            yield self._shard(spec, shard), encode_shard(values, *shapes)
 
-    def _is_marked(self, block: int) -> bool:
-        marker = self._marker(block)
-        return marker.exists() and marker.stat().st_size > 0
+    def _shard(self, spec: ArraySpec, shard: int) -> Path:
+        return self._partial / spec.name / codec.shard_key(shard, 1 + len(spec.shape))
 
-    def _marker(self, block: int) -> Path:
-        return self._partial / _PROGRESS / f"{block:06d}"
-
-    def _write_error(self, error: BaseException, place: str) -> StoreError:
-        full = getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error)
+    def _write_error(self, error: OSError, place: str) -> StoreError:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         free = size(shutil.disk_usage(self._partial).free)
         what = f"no space left on the disk ({free} free)" if full else str(error)
         return StoreError(
@@ -277,15 +313,19 @@ def open_writer(
             found = None
         if found is None:
             shutil.rmtree(partial, ignore_errors=True)
+            creating = path.with_name(path.name + ".creating")
+            shutil.rmtree(creating, ignore_errors=True)
             try:
                 create(
-                    *(partial, layout, geometry, rows, request, model),
+                    *(creating, layout, geometry, rows, request, model),
                     *(weights or {}, final_norm, normalised_by, notes),
                 )
-                # Last: without it the creation itself was interrupted.
-                (partial / _PROGRESS).mkdir()
+                (creating / PROGRESS).mkdir()
+                sync_tree(creating)
+                creating.rename(partial)
+                sync([partial.parent])
             except BaseException as error:
-                shutil.rmtree(partial, ignore_errors=True)
+                shutil.rmtree(creating, ignore_errors=True)
                 if isinstance(error, OSError):
                     raise StoreError(f"{path}: could not be created: {error}") from error
                 raise
@@ -295,7 +335,7 @@ def open_writer(
 def unfinished_request(path: Path) -> dict[str, Any] | None:
     """Return the request of an interrupted store, or None where there is none to go on with."""
     partial = partial_path(path)
-    if not (partial / _PROGRESS).is_dir():
+    if not (partial / PROGRESS).is_dir():
         return None
     try:
         attributes = json.loads((partial / "zarr.json").read_text("utf-8"))["attributes"]
@@ -321,11 +361,14 @@ def manifest(path: Path, attributes: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _array(group: zarr.Group, name: str) -> zarr.Array[Any]:
-    array = group[name]
-    if not isinstance(array, zarr.Array):
-        raise StoreError(f"{group.store_path}: {name} is not an array")
-    return array
+def remove_leftovers(path: Path) -> None:
+    """Remove what a sealed store no longer needs, and the one that it has replaced."""
+    shutil.rmtree(path / PROGRESS, ignore_errors=True)
+    shutil.rmtree(_replaced(path), ignore_errors=True)
+
+
+def _replaced(path: Path) -> Path:
+    return path.with_name(path.name + ".replaced")
 
 
 @contextmanager
