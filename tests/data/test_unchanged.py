@@ -14,9 +14,9 @@ from PIL import Image
 
 from vitfeat.cli import main
 from vitfeat.data import hashes, unchanged
-from vitfeat.data.hashes import contents
+from vitfeat.data.hashes import Hashes, contents
 from vitfeat.data.spec import DatasetSpec
-from vitfeat.data.unchanged import annotations_token, snapshot_path, token
+from vitfeat.data.unchanged import Snapshot, annotations_token, snapshot_path, token
 from vitfeat.demo.datasets import write as write_demo
 
 LONG_AGO = 1_000_000_000
@@ -148,6 +148,12 @@ def test_what_may_have_been_written_while_it_was_read_is_read_again(photos: Path
     other(photos / "cat/a.png")
     os.utime(photos / "cat/a.png", ns=(status.st_atime_ns, status.st_mtime_ns))
     assert indexed.token() != before
+    # Within one tick of a clock not even the times would differ: nothing of it is trusted.
+    assert (Snapshot.read(snapshot_path(indexed.path)).image_stats == -2).all()
+    contents(photos / "cat/a.png", kept := photos.parent / "kept.json")
+    found = Hashes.read(kept)
+    assert found is not None
+    assert found.files == {}
 
 
 @pytest.mark.usefixtures("settle")
