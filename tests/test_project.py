@@ -33,7 +33,7 @@ def _minimum_versions(requirements: list[str]) -> dict[str, str]:
 def test_conda_and_pip_ask_for_the_same_minimum_versions(root: Path) -> None:
     project = tomllib.loads((root / "pyproject.toml").read_text("utf-8"))["project"]
     extras = project["optional-dependencies"]
-    pip = _minimum_versions([*project["dependencies"], *extras["slurm"]])
+    pip = _minimum_versions([*project["dependencies"], *extras["remote"], *extras["slurm"]])
     conda: list[str] = yaml.safe_load((root / "environment.yml").read_text("utf-8"))["dependencies"]
     found = _minimum_versions([d for d in conda if d != "pip"])
     assert found.pop("python") == project["requires-python"].removeprefix(">=")
@@ -53,7 +53,12 @@ def test_constraints_satisfy_the_minimum_versions(root: Path) -> None:
         return tuple(int(n) for n in re.findall(r"\d+", version))
 
     extras = project["optional-dependencies"]
-    wanted = [*project["dependencies"], *extras["slurm"], *extras["scheduler"]]
+    wanted = [
+        *project["dependencies"],
+        *extras["remote"],
+        *extras["slurm"],
+        *extras["scheduler"],
+    ]
     for name, minimum in _minimum_versions(wanted).items():
         assert numbers(pinned[name.lower().replace("_", "-")]) >= numbers(minimum), name
 

@@ -83,8 +83,8 @@ def _verify(options: argparse.Namespace, console: Console) -> None:
     store, damages = verify(options.store)
     if damages:
         more = f", and {len(damages) - 1} more" if len(damages) > 1 else ""
-        raise StoreError(f"{options.store}: damaged at {damages[0]}{more}; {remedy(options.store)}")
-    console.print(f"{options.store}: whole, {store.n_images} images, every checksum right")
+        raise StoreError(f"{store.path}: damaged at {damages[0]}{more}; {remedy(store.path)}")
+    console.print(f"{store.path}: whole, {store.n_images} images, every checksum right")
 
 
 def _extract(options: argparse.Namespace, console: Console) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
 from vitfeat.errors import StoreError
+from vitfeat.store.files import Files, files_at
 from vitfeat.store.layout import ATTRIBUTE, FORMAT_VERSIONS
-from vitfeat.store.paths import manifest_path, partial_path, remedy
+from vitfeat.store.paths import Place, Url, manifest_path, partial_path, place_of, remedy
 from vitfeat.store.reader import FeatureStore
 from vitfeat.store.seal import METADATA, check_seal
 from vitfeat.text import nearest, plural
@@ -17,20 +19,22 @@ from vitfeat.text import nearest, plural
 _SHOWN = 4
 
 
-def open_store(path: str | Path, *, check_manifest: bool = True) -> FeatureStore:
+def open_store(path: str | PathLike[str], *, check_manifest: bool = True) -> FeatureStore:
     """Open a feature store.
 
     Parameters
     ----------
     path
-        The store's folder, ``results/features/{dataset}/{model}.zarr``.
+        The store's folder, ``results/features/{dataset}/{model}.zarr``, or where it stands behind
+        a URL, ``s3://bucket/{model}.zarr``.
     check_manifest
         Whether the store must be the one that the manifest beside it was sealed for.
 
     Returns
     -------
     FeatureStore
-        Lazy: metadata and coordinates are read, and the sizes of all other files.
+        Lazy: metadata and coordinates are read, and the sizes of all other files; of a remote store
+        these are looked at when a file is read.
 
     Raises
     ------
@@ -38,8 +42,9 @@ def open_store(path: str | Path, *, check_manifest: bool = True) -> FeatureStore
         When there is no store, it is unfinished, damaged, of an unknown format version, or not the
         one that its manifest was sealed for.
     """
-    path = Path(path).expanduser()
-    root = _read_metadata(path)
+    path = place_of(path)
+    files = files_at(path)
+    root = _read_metadata(files)
     attributes = root["attributes"][ATTRIBUTE]
     version = attributes["format_version"]
     if version not in FORMAT_VERSIONS:
@@ -53,8 +58,8 @@ def open_store(path: str | Path, *, check_manifest: bool = True) -> FeatureStore
     if "sealed" not in attributes:
         raise StoreError(f"{path}: the store was never sealed; {remedy(path)}")
     try:
-        check_seal(path, root)
-        store = FeatureStore(path, root)
+        sizes = check_seal(files, root)
+        store = FeatureStore(files, root, sizes)
     except (KeyError, ValueError, TypeError, IndexError, AttributeError) as error:
         # What an earlier version sealed without a hash may hold anything.
         raise StoreError(
@@ -67,7 +72,7 @@ def open_store(path: str | Path, *, check_manifest: bool = True) -> FeatureStore
     return store
 
 
-def _read_metadata(path: Path) -> dict[str, Any]:
+def _read_metadata(files: Files) -> dict[str, Any]:
     """Read what a store says of itself.
 
     Raises
@@ -75,8 +80,9 @@ def _read_metadata(path: Path) -> dict[str, Any]:
     StoreError
         There is no store; the message says what stands there.
     """
+    path = files.place
     try:
-        root: dict[str, Any] = json.loads((path / METADATA).read_text("utf-8"))
+        root: dict[str, Any] = json.loads(files.read(METADATA))
         attributes = root["attributes"][ATTRIBUTE]
         attributes["format_version"]
     except (FileNotFoundError, NotADirectoryError):
@@ -90,8 +96,10 @@ def _read_metadata(path: Path) -> dict[str, Any]:
     return root
 
 
-def _what_stands_there(path: Path) -> str:
+def _what_stands_there(path: Place) -> str:
     """Say in words what is in the place of a store, and what to do."""
+    if isinstance(path, Url):
+        return "no such store; check the URL, or extract it first"
     if not path.exists():
         partial = partial_path(path)
         if partial.exists():
@@ -127,11 +135,13 @@ def _what_stands_there(path: Path) -> str:
     return "not a feature store of vitfeat: a folder without any; stores are named NAME.zarr"
 
 
-def _enclosing_store(path: Path) -> Path | None:
+def _enclosing_store(path: Place) -> Path | None:
+    if isinstance(path, Url):
+        return None
     return next((p for p in path.parents if is_store(p)), None)
 
 
-def _unreadable(path: Path, error: OSError) -> StoreError:
+def _unreadable(path: Place, error: OSError) -> StoreError:
     return StoreError(f"{path}: the store cannot be read ({error.strerror or error})")
 
 
@@ -142,10 +152,17 @@ def _reason(error: Exception) -> str:
 def _check_manifest(store: FeatureStore) -> None:
     """Compare with the manifest beside the store, where the workflow left one."""
     path = manifest_path(store.path)
-    if not path.is_file():
-        return
     try:
-        asked = json.loads(path.read_text("utf-8"))
+        content = files_at(path.parent).read(path.name)
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        return
+    except OSError as error:
+        # Who may not list a bucket is told of no object that it is not there.
+        if store.files.is_remote and isinstance(error, PermissionError):
+            return
+        raise _unreadable(path, error) from error
+    try:
+        asked = json.loads(content)
         fingerprint = str(asked["fingerprint"])
     except (ValueError, KeyError, TypeError) as error:
         raise StoreError(

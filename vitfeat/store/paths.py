@@ -2,10 +2,41 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import os
+from pathlib import Path, PurePath, PurePosixPath
+from typing import TypeVar
+
+#: Hosts of objects, and of files that anybody may read.
+SCHEMES = ("s3", "gs", "az", "https", "http")
 
 
-def manifest_path(store: Path) -> Path:
+class Url(PurePosixPath):
+    """Where a store stands that is on no disk: ``s3://bucket/animals/dino.zarr``.
+
+    Parts, names and suffixes are those of a path.
+    """
+
+    def __str__(self) -> str:
+        scheme, *parts = self.parts
+        return f"{scheme}//{'/'.join(parts)}"
+
+
+Place = Path | Url
+"""Where a store stands."""
+
+_P = TypeVar("_P", bound=PurePath)
+
+
+def place_of(given: str | os.PathLike[str]) -> Place:
+    """Return where something stands, given as text, path or URL.
+
+    A URL that went through a ``Path``, which makes one slash of two, is still one.
+    """
+    scheme, colon, _ = os.fspath(given).partition(":/")
+    return Url(given) if colon and scheme in SCHEMES else Path(given).expanduser()
+
+
+def manifest_path(store: _P) -> _P:
     """Return where the manifest of a store stands: ``a.zarr`` has ``a.json``."""
     return store.with_suffix(".json")
 
@@ -15,9 +46,9 @@ def partial_path(store: Path) -> Path:
     return store.with_name(store.name + ".partial")
 
 
-def remedy(store: Path) -> str:
+def remedy(store: Place) -> str:
     """Say how a damaged store is made anew: a workflow does not while its manifest is there."""
     manifest = manifest_path(store)
-    if manifest.exists():
+    if isinstance(manifest, Path) and manifest.exists():
         return f"remove it and its manifest {manifest.name}, then extract it again"
     return "remove it and extract it again"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -15,6 +14,7 @@ from vitfeat.errors import StoreError
 from vitfeat.final_norm import FinalNorm
 from vitfeat.models.layers import is_one_layer, select_layers
 from vitfeat.store.arrays import FINAL_NORM_GROUP, SUMMARY_GROUP, group_of, rows_name
+from vitfeat.store.files import Files
 from vitfeat.store.layout import ATTRIBUTE
 from vitfeat.store.paths import remedy
 from vitfeat.store.pieces import image_tokens
@@ -55,8 +55,12 @@ class FeatureStore(Mapping[str, StoredArray]):
     (3, 4)
     """
 
-    def __init__(self, path: Path, root: Mapping[str, Any]) -> None:
-        self.path = path
+    def __init__(
+        self, files: Files, root: Mapping[str, Any], sizes: Mapping[str, NDArray[np.int64]]
+    ) -> None:
+        self.path = files.place
+        self.files = files
+        self._sizes = sizes
         self.attributes: Mapping[str, Any] = root["attributes"][ATTRIBUTE]
         self._metadata: Mapping[str, Any] = root["consolidated_metadata"]["metadata"]
         self._arrays: dict[str, StoredArray] = {}
@@ -111,7 +115,9 @@ class FeatureStore(Mapping[str, StoredArray]):
         if name not in self._arrays:
             try:
                 entries_of = self._entries_of if name in self else None
-                self._arrays[name] = StoredArray(self.path, name, self._metadata[name], entries_of)
+                self._arrays[name] = StoredArray(
+                    self.files, name, self._metadata[name], entries_of, self._sizes.get(name)
+                )
             except (KeyError, ValueError, TypeError, IndexError, AttributeError) as error:
                 raise StoreError(
                     f"{self.path}: the metadata of {name} are damaged; {remedy(self.path)}"

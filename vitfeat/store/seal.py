@@ -22,8 +22,9 @@ from vitfeat.errors import StoreError
 from vitfeat.files import sha256_of, sync_tree, write_files
 from vitfeat.store import codec
 from vitfeat.store.create import write_coordinate
+from vitfeat.store.files import Files
 from vitfeat.store.layout import ATTRIBUTE, Layout
-from vitfeat.store.paths import remedy
+from vitfeat.store.paths import Place, remedy
 from vitfeat.store.progress import PROGRESS
 from vitfeat.store.provenance import digest
 from vitfeat.store.stored_array import StoredArray
@@ -130,15 +131,23 @@ def _size(path: Path) -> int:
         return -1
 
 
-def check_seal(path: Path, root: Mapping[str, Any]) -> None:
+def check_seal(files: Files, root: Mapping[str, Any]) -> dict[str, NDArray[np.int64]]:
     """Hold the files of a store against its seal.
+
+    Of a remote store these are all that is read before features are: shards are held against their
+    sizes when they are read, and the metadata of arrays stand in the root's once more.
 
     Parameters
     ----------
-    path
-        The store.
+    files
+        The store's.
     root
         What its own metadata file holds.
+
+    Returns
+    -------
+    dict
+        By array, the bytes of each shard; nothing of stores of earlier versions.
 
     Raises
     ------
@@ -147,28 +156,60 @@ def check_seal(path: Path, root: Mapping[str, Any]) -> None:
     """
     attributes = root["attributes"][ATTRIBUTE]
     sealed = attributes["sealed"]
+    place = files.place
     if digest(attributes["request"]) != attributes["fingerprint"]:
-        raise _altered(path)
+        raise _altered(place)
     if "sha256" not in sealed:
-        _check_before_version_4(path, root)
-        return
+        if not isinstance(place, Path):
+            raise StoreError(
+                f"{place}: of format version {attributes['format_version']}, which is read from a "
+                "disk only; copy it to one, or extract it again"
+            )
+        _check_before_version_4(place, root)
+        return {}
     if digest(_without_digest(root)) != sealed["sha256"]:
-        raise _altered(path)
-    for name, expected in sealed["files"].items():
-        try:
-            content = (path / name).read_bytes()
-        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-            raise StoreError(f"{path}: {name} is missing; {_remedy(path)}") from None
-        if hashlib.sha256(content).hexdigest() != expected:
-            what = "not as it was when the store was sealed" if content else "empty"
-            raise StoreError(f"{path}: {name} is {what}; {_remedy(path)}")
-    recorded = StoredArray(path, SHARD_BYTES, _metadata(root)[SHARD_BYTES])[:]
-    start = 0
+        raise _altered(place)
+    check_files(files, sealed, metadata=not files.is_remote)
+    recorded = StoredArray(files, SHARD_BYTES, _metadata(root)[SHARD_BYTES])[:]
+    sizes, start = {}, 0
     for name, facts in sorted(sealed["arrays"].items()):
-        expected = recorded[start : start + facts["shards"]]
+        sizes[name] = recorded[start : start + facts["shards"]]
         start += facts["shards"]
-        found = shard_sizes(path / name, facts["shards"], len(facts["shape"]))
-        _compare(path, name, found, expected)
+        if isinstance(place, Path):
+            found = shard_sizes(place / name, facts["shards"], len(facts["shape"]))
+            _compare(place, name, found, sizes[name])
+    return sizes
+
+
+def check_files(files: Files, sealed: Mapping[str, Any], *, metadata: bool) -> None:
+    """Hold every small file of a store against its hash.
+
+    Parameters
+    ----------
+    files, sealed
+        The store's, and its seal.
+    metadata
+        Whether those of arrays and groups are read, too.
+
+    Raises
+    ------
+    StoreError
+        A file is missing, or another than it was.
+    """
+    names = [n for n in sealed["files"] if metadata or not n.endswith(f"/{METADATA}")]
+    place = files.place
+    try:
+        files.fetch(names)
+    except FileNotFoundError as error:
+        raise StoreError(f"{place}: {error}; {_remedy(place)}") from None
+    for name in names:
+        try:
+            content = files.read(name)
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            raise StoreError(f"{place}: {name} is missing; {_remedy(place)}") from None
+        if hashlib.sha256(content).hexdigest() != sealed["files"][name]:
+            what = "not as it was when the store was sealed" if content else "empty"
+            raise StoreError(f"{place}: {name} is {what}; {_remedy(place)}")
 
 
 def _check_before_version_4(path: Path, root: Mapping[str, Any]) -> None:
@@ -219,11 +260,11 @@ def _without_digest(root: Mapping[str, Any]) -> dict[str, Any]:
     return {**root, "attributes": {**root["attributes"], ATTRIBUTE: ours}}
 
 
-def _remedy(path: Path) -> str:
+def _remedy(path: Place) -> str:
     return f"copy the store again, or {remedy(path)}"
 
 
-def _altered(path: Path) -> StoreError:
+def _altered(path: Place) -> StoreError:
     return StoreError(
         f"{path}: its metadata ({METADATA}) are not as they were when the store was sealed; "
         f"{_remedy(path)}"

@@ -21,6 +21,7 @@ from numcodecs import blosc
 from numpy.typing import NDArray
 
 from vitfeat.store import codec
+from vitfeat.store.files import Files, SizeError
 
 #: Bytes of a checksum.
 CRC_BYTES = 4
@@ -43,15 +44,25 @@ class ShardReader:
 
     Parameters
     ----------
-    folder
-        The array's.
+    files, name
+        The store's, and the array.
     metadata
         What its ``zarr.json`` holds.
+    sizes
+        int64 (shard,): what the shards must have, where the seal says it.
     """
 
-    def __init__(self, folder: Path, metadata: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        files: Files,
+        name: str,
+        metadata: Mapping[str, Any],
+        sizes: NDArray[np.int64] | None = None,
+    ) -> None:
         sharding = metadata["codecs"][0]["configuration"]
-        self._folder = folder
+        self._files = files
+        self._name = name
+        self._sizes = sizes
         self._shape: tuple[int, ...] = tuple(metadata["shape"])
         self._dtype = np.dtype(metadata["data_type"]).newbyteorder("<")
         self._chunk: tuple[int, ...] = tuple(sharding["chunk_shape"])
@@ -120,16 +131,13 @@ class ShardReader:
 
     def _bytes(self, shard: int, offset: int, length: int) -> bytes:
         key = codec.shard_key(shard, len(self._shape), self._separator)
+        size = None if self._sizes is None else int(self._sizes[shard])
         try:
-            file = os.open(self._folder / key, os.O_RDONLY)
+            return self._files.read_range(f"{self._name}/{key}", offset, length, size)
         except (FileNotFoundError, NotADirectoryError):
             raise ChunkError(f"shard {shard} is missing") from None
-        try:
-            if offset < 0:
-                offset = max(0, os.fstat(file).st_size + offset)
-            return os.pread(file, length, offset)
-        finally:
-            os.close(file)
+        except SizeError as error:
+            raise ChunkError(str(error)) from error
 
 
 def _checked(content: bytes, what: str) -> memoryview:

@@ -9,13 +9,14 @@ import operator
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from math import prod
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from vitfeat.errors import StoreError
+from vitfeat.store import codec
+from vitfeat.store.files import Files
 from vitfeat.store.paths import remedy
 from vitfeat.store.shards import ChunkError, ShardReader
 
@@ -31,6 +32,7 @@ One = int | slice | str | Sequence[int] | Sequence[bool] | Sequence[str] | NDArr
 _SPARSE = 2
 
 _TRY_AGAIN = "look after the disk and its permissions, then try again"
+_TRY_AGAIN_REMOTE = "look after the connection, then try again"
 
 
 class UnreadableError(StoreError):
@@ -70,12 +72,13 @@ class StoredArray:
 
     def __init__(
         self,
-        path: Path,
+        files: Files,
         name: str,
         metadata: Mapping[str, Any],
         entries_of: Callable[[str, str], int | Picks] | None = None,
+        sizes: NDArray[np.int64] | None = None,
     ) -> None:
-        self.path = path
+        self.path = files.place
         self.name = name
         self.dims: tuple[str, ...] = tuple(metadata["dimension_names"])
         self.shape: tuple[int, ...] = tuple(metadata["shape"])
@@ -86,10 +89,12 @@ class StoredArray:
         self.chunks: tuple[int, ...] = tuple(inner)
         self.description = str(metadata["attributes"].get("description", ""))
         self.tap = str(metadata["attributes"].get("tap", ""))
+        self._files = files
+        self._separator = metadata["chunk_key_encoding"]["configuration"]["separator"]
         self._metadata = metadata
         self._entries_of = entries_of
         sharded = metadata["codecs"][0]["name"] == "sharding_indexed"
-        self._shards = ShardReader(path / name, metadata) if sharded else None
+        self._shards = ShardReader(files, name, metadata, sizes) if sharded else None
 
     def __repr__(self) -> str:
         sizes = ", ".join(f"{d} {n}" for d, n in zip(self.dims, self.shape, strict=True))
@@ -212,7 +217,8 @@ class StoredArray:
             ) from error
         except OSError as error:
             reason = error.strerror or str(error)
-            raise self._unreadable(runs[0], f"cannot be read ({reason})", _TRY_AGAIN) from error
+            what_to_do = _TRY_AGAIN_REMOTE if self._files.is_remote else _TRY_AGAIN
+            raise self._unreadable(runs[0], f"cannot be read ({reason})", what_to_do) from error
         return values[tuple(0 if isinstance(one, int) else slice(None) for one in index)]
 
     @cached_property
@@ -220,9 +226,15 @@ class StoredArray:
         """All of a coordinate."""
         # Here and not above: most arrays are read without Zarr.
         import zarr
-        from zarr.storage import LocalStore, StorePath
+        from zarr.core.buffer import cpu
+        from zarr.storage import MemoryStore, StorePath
 
-        where = StorePath(LocalStore(self.path, read_only=True), self.name)
+        key = f"{self.name}/{codec.shard_key(0, self.ndim, self._separator)}"
+        try:
+            content = cpu.Buffer.from_bytes(self._files.read(key))
+        except FileNotFoundError:
+            raise ChunkError(f"{key} is missing") from None
+        where = StorePath(MemoryStore({key: content}, read_only=True), self.name)
         try:
             return np.asarray(zarr.Array.from_dict(where, dict(self._metadata))[:])
         except OSError:

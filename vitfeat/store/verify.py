@@ -12,6 +12,7 @@ from vitfeat.errors import StoreError
 from vitfeat.store.opening import open_store
 from vitfeat.store.paths import remedy
 from vitfeat.store.reader import FeatureStore
+from vitfeat.store.seal import check_files
 from vitfeat.store.stored_array import UnreadableError
 
 
@@ -44,6 +45,8 @@ def verify(path: str | Path) -> tuple[FeatureStore, list[Damage]]:
         When the store cannot be opened at all, or its metadata contradict each other.
     """
     store = open_store(path)
+    if store.files.is_remote:
+        check_files(store.files, store.attributes["sealed"], metadata=True)
     return store, list(_damages(store))
 
 

@@ -201,9 +201,7 @@ def open_pair(test_path: Path, train_path: Path, log: Log = lambda _: None) -> P
 
 def _check_alike(test: FeatureStore, train: FeatureStore) -> None:
     both = f"{test.path} and {train.path}"
-    if test.path.resolve() == train.path.resolve() or (
-        test.image_fingerprint == train.image_fingerprint
-    ):
+    if test.image_fingerprint == train.image_fingerprint:
         raise AnalysisError(
             f"{both}: test and training images are the same, so that each would find itself; take "
             "another dataset to learn from (`train`)"

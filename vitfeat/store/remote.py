@@ -1,0 +1,142 @@
+"""Files behind a URL: objects of S3 and whatever speaks like it, and of plain web servers.
+
+Each call is one request, made again by obstore after a pause where a connection breaks or a server
+is busy. What is wrong is an ``OSError`` of one line, as it is of files on a disk.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import timedelta
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from vitfeat.errors import StoreError
+from vitfeat.store.files import SizeError
+from vitfeat.store.paths import Url
+
+if TYPE_CHECKING:
+    from obstore.store import ClientConfig, ObjectStore, RetryConfig
+
+_T = TypeVar("_T")
+
+# Requests at once: each waits for the network much longer than for anything here.
+_AT_ONCE = 16
+
+_CREDENTIALS = (
+    "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_SKIP_SIGNATURE=true for a bucket that "
+    "anybody may read"
+)
+
+#: How often, and for how long, a request is made again. Pauses double from 0.1 to 15 seconds.
+RETRY: RetryConfig = {"max_retries": 10, "retry_timeout": timedelta(minutes=3)}
+
+# Where the machines of clouds have their credentials, which is asked last.
+_INSTANCE_METADATA = "/latest/api/token"
+
+# The process whose threads obstore's requests are made by.
+_process: int | None = None
+
+
+class RemoteFiles:
+    """Files below a URL; what is read whole is kept."""
+
+    is_remote = True
+
+    def __init__(self, url: Url) -> None:
+        self.place = url
+        self._kept: dict[str, bytes] = {}
+
+    @cached_property
+    def _objects(self) -> ObjectStore:
+        try:
+            from obstore.store import from_url
+        except ImportError as error:
+            raise StoreError(
+                f'{self.place}: reading it needs obstore: pip install "vitfeat[remote]"'
+            ) from error
+        with _in_words("it"):
+            # Whoever gives an endpoint without TLS means it.
+            options: ClientConfig = {"allow_http": True}
+            return from_url(str(self.place), client_options=options, retry_config=RETRY)
+
+    def read(self, name: str) -> bytes:
+        """Return a file whole."""
+        if name not in self._kept:
+            self._kept[name] = self._ask(
+                name, lambda obstore, objects: obstore.get(objects, name).bytes().to_bytes()
+            )
+        return self._kept[name]
+
+    def read_range(self, name: str, offset: int, length: int, size: int | None) -> bytes:
+        """Return a part of a file, and hold its size against what it must be."""
+        if size is None:
+            raise SizeError(f"{name}: its size is not known")
+        start = offset if offset >= 0 else size + offset
+        options = {"range": (start, start + length)}
+
+        def get(obstore: Any, objects: ObjectStore) -> bytes:
+            found = obstore.get(objects, name, options=options)
+            if found.meta["size"] != size:
+                raise SizeError(
+                    f"{name} has {found.meta['size']:,} bytes, {size:,} when it was sealed"
+                )
+            content: bytes = found.bytes().to_bytes()
+            return content
+
+        return self._ask(name, get)
+
+    def fetch(self, names: Iterable[str]) -> None:
+        """Read files whole, several at once."""
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            for _ in pool.map(self.read, names):
+                pass
+
+    def _ask(self, name: str, request: Callable[[Any, ObjectStore], _T]) -> _T:
+        objects = self._objects
+        import obstore
+
+        global _process
+        _process = _process or os.getpid()
+        if _process != os.getpid():
+            # The request would wait for threads that the fork has left behind.
+            raise StoreError(
+                f"{self.place}: cannot be read in a process that was forked from one that has read "
+                "such a store; start it anew, as "
+                "DataLoader(..., multiprocessing_context='spawn') does"
+            )
+        with _in_words(name):
+            return request(obstore, objects)
+
+
+@contextmanager
+def _in_words(name: str) -> Iterator[None]:
+    """Make errors of one line of obstore's, which have pages."""
+    from obstore import exceptions
+
+    try:
+        yield
+    except FileNotFoundError as error:
+        if "NoSuchBucket" in str(error):
+            raise OSError("there is no such bucket") from error
+        raise FileNotFoundError(f"{name} is missing") from error
+    except (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError) as error:
+        raise PermissionError(f"access denied; {_CREDENTIALS}") from error
+    except exceptions.NotSupportedError as error:
+        raise OSError("the server gives files whole only, and no parts of them") from error
+    except exceptions.BaseError as error:
+        text = str(error)
+        if "416 Range Not Satisfiable" in text:
+            raise SizeError(f"{name} is shorter than when it was sealed") from error
+        if _INSTANCE_METADATA in text:
+            raise PermissionError(f"no credentials; {_CREDENTIALS}") from error
+        raise OSError(_first_line(text)) from error
+
+
+def _first_line(text: str) -> str:
+    """Return what happened, without the path to it through obstore."""
+    line = next(iter(text.splitlines()), "")
+    return line.removeprefix("Generic ").strip()
