@@ -36,7 +36,12 @@ def _set(*path: Any) -> Change:
         (_set("catalog", "m", {"source": "timm", "nam": "x"}), ["catalog.m.nam", "'name'"]),
         (_set("models", "demo-dino"), ["models", "'demo-dino' (a text)", "a list"]),
         (_set("models", []), ["models"]),
-        (_set("models", ["demo-dino", "demo-dino"]), ["models", "non-unique"]),
+        (_set("models", ["demo-dino", "demo-dino"]), ["models: 'demo-dino' stands there twice"]),
+        (_set("datasets", "coco", "orientation", True), ["found True; allowed: stored, exif"]),
+        (
+            _set("datasets", "digits", "view", {"interpolation": "area"}),
+            ["found 'area'; allowed: bicubic, bilinear, lanczos, null"],
+        ),
         (_set("models", ["demo-dinno"]), ["'demo-dinno'", "'demo-dino'", "vitfeat models"]),
         (_set("extraction", "batch_size", "many"), ["extraction.batch_size", "a whole number"]),
         (_set("extraction", "layers", "frist"), ["extraction.layers", "'frist'", "middle"]),
@@ -313,6 +318,17 @@ def test_models_are_checked_with_the_config(
     default_config["models"] = ["mine"]
     with pytest.raises(ConfigError, match=words):
         parse_config(default_config, schema)
+
+
+@pytest.mark.parametrize("value", [None, ""])
+def test_a_weight_file_that_was_left_empty_is_remarked(
+    default_config: dict[str, Any], schema: dict[str, Any], value: str | None
+) -> None:
+    entry = {"source": "timm", "name": "vit_small_patch16_224", "checkpoint": value}
+    default_config["catalog"]["mine"] = entry
+    default_config["models"] = ["mine"]
+    remarks = parse_config(default_config, schema).remarks
+    assert remarks == ("model mine: catalog.mine.checkpoint is empty, so it is untrained",)
 
 
 def test_what_only_a_weight_file_can_tell_is_remarked(

@@ -6,7 +6,7 @@ line what is wrong, and checks what a schema cannot: that names refer to somethi
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -189,10 +189,24 @@ def parse_config(raw: Mapping[str, Any], schema: Mapping[str, Any]) -> Config:
             }
         ),
         sets=_sets(config["figures"]["sets"], [m.id for m in models]),
-        remarks=tuple(line for model in models for line in check_entry(model)),
+        remarks=(
+            *_left_empty(models, config["catalog"]),
+            *(line for model in models for line in check_entry(model)),
+        ),
     )
     check_views(checked)
     return checked
+
+
+def _left_empty(
+    models: Sequence[ModelEntry], catalog: Mapping[str, Mapping[str, Any]]
+) -> Iterator[str]:
+    """Yield of which models the key of a weight file was left empty: they are untrained."""
+    for model in models:
+        own = catalog.get(model.id, {})
+        for key in ("checkpoint", "weights"):
+            if key in own and own[key] is None and not (model.checkpoint or model.is_fetched):
+                yield f"model {model.id}: catalog.{model.id}.{key} is empty, so it is untrained"
 
 
 def _check_names(value: Any, where: str = "") -> None:

@@ -34,10 +34,12 @@ def explain(error: ValidationError) -> str:
             f"{', '.join(allowed)}"
         )
     if error.validator == "enum":
-        return (
-            f"config: {key}: found {found!r}{nearest(str(found), map(str, rule))}; allowed: "
-            f"{', '.join(map(str, rule))}"
-        )
+        words = ["null" if word is None else str(word) for word in rule]
+        near = nearest(found, words) if isinstance(found, str) else ""
+        return f"config: {key}: found {found!r}{near}; allowed: {', '.join(words)}"
+    if error.validator == "uniqueItems":
+        twice = next(item for n, item in enumerate(found) if item in found[:n])
+        return f"config: {key}: {twice!r} stands there twice; remove one of them"
     if error.validator == "type":
         kinds = [rule] if isinstance(rule, str) else rule
         allowed_here = _in_words(error) or _kinds(kinds)

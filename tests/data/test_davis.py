@@ -90,9 +90,18 @@ def test_numbers_without_leading_zeros_are_refused(root: Path, form: str) -> Non
         index_of(root)
 
 
+def test_a_mark_behind_a_number_does_not_hide_that_it_lacks_zeros(root: Path) -> None:
+    folder = root / "JPEGImages/480p/bear"
+    for path, name in zip(sorted(folder.iterdir()), ["1", "10_key", "2"], strict=True):
+        path.rename(folder / f"{name}.jpg")
+    (root / "Annotations/480p/bear").rename(root / "aside")
+    with pytest.raises(DataError, match=r"10_key\.jpg comes before 2\.jpg, but not by their num"):
+        index_of(root)
+
+
 def test_numbers_of_other_things_are_no_order(root: Path) -> None:
     folder = root / "JPEGImages/480p/bear"
-    names = ["a10_x.jpg", "a2_y.jpg", "b1.jpg"]
+    names = ["a10_x.jpg", "b2_y.jpg", "c1.jpg"]
     for path, name in zip(sorted(folder.iterdir()), names, strict=True):
         path.rename(folder / name)
     masks = root / "Annotations/480p/bear"

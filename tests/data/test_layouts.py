@@ -144,18 +144,24 @@ def test_list_errors(tree: MakeTree, tmp_path: Path, text: str, message: str) ->
         ('"a.png",3', r"a\.png does; a tab stands before the label, found ','"),
         (r"a.png\t3", r"a\.png does; a tab stands before the label, found '.*t'"),
         ("3 a.png", r"a\.png does; a line is the path, a tab and the label"),
-        ("a.png \t3", r"a\.png does; write the path like that"),
-        ('"a.png"\t3', r"a\.png does; write the path like that"),
-        ("sub\\c.png\t3", r"sub/c\.png does; write the path like that"),
+        ("a.png \t3", r"'a\.png' does; write the path like that"),
+        ('"a.png"\t3', r"'a\.png' does; write the path like that"),
+        ("sub\\c.png\t3", r"'sub/c\.png' does; write the path like that"),
+        ("a.png ", r"'a\.png' does; write the path like that"),
+        ("3\ta.png", r"a\.png does; a line is the path, a tab and the label"),
+        ("A.PNG\t3", r"'a\.png' does; letter case counts"),
+        ("sub/C.png", r"'sub/c\.png' does; letter case counts"),
+        ("data/a.png", r"'a\.png' does; paths are relative to the root"),
+        ("caf\u00e9.png", "a file does whose name has its accents encoded otherwise"),
     ],
 )
 @pytest.mark.parametrize("on_error", ["stop", "skip"])
 def test_a_label_behind_another_separator_than_a_tab(
     tree: MakeTree, tmp_path: Path, line: str, message: str, on_error: Any
 ) -> None:
-    root = tree("a.png", "my cat.png", "sub/c.png")
+    root = tree("a.png", "my cat.png", "sub/c.png", "cafe\u0301.png")
     list_file = tmp_path / "list.txt"
-    list_file.write_text(f"# mine\n{line}\n")
+    list_file.write_text(f"# mine\n{line}\n", "utf-8")
     with pytest.raises(DataError, match=rf"line 2: .* does not exist, but {message}"):
         index_of(root, "list", list=list_file, on_error=on_error)
 
@@ -170,6 +176,13 @@ def test_names_with_separators_in_them_are_names(tree: MakeTree, tmp_path: Path)
     list_file.write_text("b, c.png\na.png\n")
     index = index_of(root, "list", list=list_file, on_error="skip")
     assert index.skipped == [("b, c.png", "does not exist")]
+
+
+def test_a_list_with_carriage_returns_alone(tree: MakeTree, tmp_path: Path) -> None:
+    list_file = tmp_path / "list.txt"
+    list_file.write_bytes(b"a.png\t1\rb.png\t2\r")
+    with pytest.raises(DataError, match="in carriage returns alone, as on old Macs; save it"):
+        index_of(tree("a.png", "b.png"), "list", list=list_file)
 
 
 def test_list_that_cannot_be_read(tree: MakeTree, tmp_path: Path) -> None:

@@ -224,6 +224,22 @@ def test_the_index_has_the_size_as_seen_and_says_how_many_are_turned(
     assert seen.notes == ["3 images turned upright as the EXIF orientation says; first 1.jpg"]
 
 
+def test_annotations_of_stored_images_are_said_to_be_of_the_stored(tmp_path: Path) -> None:
+    """Turned by 180 degrees no size tells which image was annotated."""
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    for folder, name in (("Annotations", "0.png"), ("JPEGImages", "0.jpg")):
+        path = tmp_path / folder / "480p/bear" / name
+        path.parent.mkdir(parents=True)
+        Image.new("RGB", (24, 16)).save(path, exif=exif)
+    (tmp_path / "ImageSets/2017").mkdir(parents=True)
+    (tmp_path / "ImageSets/2017/val.txt").write_text("bear")
+    (note,) = build_index(
+        DatasetSpec("d", "davis", tmp_path, split="val"), log=lambda _: None
+    ).notes
+    assert "as viewers show them, and so is what is annotated in them (datasets.d." in note
+
+
 def test_turned_images_are_other_images(photos: Path, tmp_path: Path) -> None:
     stored, seen = index_of(photos), index_of(photos, orientation="exif")
     assert stored.fingerprint != seen.fingerprint

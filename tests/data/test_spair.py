@@ -21,7 +21,7 @@ SIZE = [24, 20, 3]
 
 PAIRS = {
     "000002-cat_b-cat_a:cat": {"src_kps": [[1, 2], [3.5, 4]], "trg_kps": [[5, 6], [7, 8]]},
-    "000010-cat_a-cat_c:cat": {"src_kps": [[0, 0]], "trg_kps": [[23, 19]], "kps_ids": ["4"]},
+    "000010-cat_a-cat_c:cat": {"src_kps": [[0, 1]], "trg_kps": [[23, 19]], "kps_ids": ["4"]},
     "000001-dog_b-dog_a:tv_dog": {"trg_bndbox": [2, 3, 9, 17]},
 }
 
@@ -99,7 +99,7 @@ EXPECTED = [
     PointRow(0, "tv_dog", image("dog_b"), image("dog_a"), 1, 2, 2, 4, 4, 2, 3, 9, 17),
     PointRow(1, "cat", image("cat_b"), image("cat_a"), 0, 1, 2, 5, 6, 1, 2, 21, 12),
     PointRow(1, "cat", image("cat_b"), image("cat_a"), 1, 3.5, 4, 7, 8, 1, 2, 21, 12),
-    PointRow(2, "cat", image("cat_a"), image("cat_c"), 4, 0, 0, 23, 19, 1, 2, 21, 12),
+    PointRow(2, "cat", image("cat_a"), image("cat_c"), 4, 0, 1, 23, 19, 1, 2, 21, 12),
 ]
 
 
@@ -202,8 +202,22 @@ def test_keypoints_at_one_place_are_counted(root: Root) -> None:
     notes: list[str] = []
     points(spec_of(made), index_of(made), notes)
     assert notes == [
-        "2 keypoints at the place of another of its image (not visible? null leaves it out)"
+        "2 keypoints at the place of another of its image, or at 0, 0 (not visible? null leaves it "
+        "out)"
     ]
+
+
+def test_a_keypoint_in_the_very_corner_is_counted(root: Root) -> None:
+    notes: list[str] = []
+    made = root(src_kps=[[0, 0], [1, 2]], trg_kps=[[3, 3], [4, 4]])
+    points(spec_of(made), index_of(made), notes)
+    assert notes[0].startswith("1 keypoint at the place of another of its image, or at 0, 0 ")
+
+
+def test_places_in_shares_of_the_image_are_refused(root: Root) -> None:
+    made = root(src_kps=[[3, 3], [4, 4]], trg_kps=[[0.25, 0.5], [0.9, 1.0]])
+    with pytest.raises(DataError, match="trg_kps are all within the first pixel; places are in pi"):
+        index_of(made)
 
 
 def test_keypoints_of_an_image_that_exif_turns(root: Root) -> None:

@@ -92,6 +92,25 @@ def test_defaults() -> None:
         ({"normalisation": {"mean": ["a", 0, 0], "std": [1, 1, 1]}}, "three numbers"),
         ({"normalisation": [0.5, 0.5, 0.5]}, "three numbers"),
         ({"normalisation": 3}, "three numbers"),
+        ({"normalisation": {"mean": [0.5] * 3, "sd": [0.5] * 3}}, "unknown key 'sd' .*'std'"),
+        ({"normalisation": {"mean": [True, 0, 0], "std": [1, 1, 1]}}, "three numbers"),
+        ({"normalisation": {"mean": [float("nan"), 0, 0], "std": [1, 1, 1]}}, "three numbers"),
+        (
+            {"normalisation": {"mean": [123.675, 116.28, 103.53], "std": [58.4, 57.1, 57.4]}},
+            "of pixels between 0 and 1; divide those of pixels up to 255 by 255",
+        ),
+        ({"normalisation": {"mean": [0.5] * 3, "std": [58.4, 57.1, 57.4]}}, "between 0 and 1"),
+        ({"normalisation": {"mean": [-0.1, 0, 0], "std": [1, 1, 1]}}, "between 0 and 1"),
+        (
+            {"normalisation": {"mean": [0.406, 0.456, 0.485], "std": [0.225, 0.224, 0.229]}},
+            "that of imagenet in the order blue, green, red",
+        ),
+        ({"checkpoint": ""}, "mine.checkpoint: is empty"),
+        ({"weights": ""}, "mine.weights: is empty"),
+        ({"name": ""}, "mine.name: is empty"),
+        ({"pretrained": "runs/mine.pth"}, "named by 'checkpoint': runs/mine.pth"),
+        ({"source": "open_clip", "pretrained": "./w"}, "named by 'checkpoint': ./w"),
+        ({"weights": "runs/mine.pth"}, "is a file on this machine; name it by 'checkpoint'"),
     ],
 )
 def test_wrong_fields(fields: dict[str, Any], message: str) -> None:
@@ -132,8 +151,8 @@ def test_settings_that_a_source_would_ignore_are_refused(
 
 def test_normalisations() -> None:
     assert _entry(normalisation="half").normalisation_values() == ((0.5,) * 3, (0.5,) * 3)
-    given = {"mean": [0.1, 0.2, 0.3], "std": [1, 2, 3]}
-    assert _entry(normalisation=given).normalisation_values() == ((0.1, 0.2, 0.3), (1, 2, 3))
+    given = {"mean": [0, 0.2, 0.3], "std": [1, 0.2, 0.3]}
+    assert _entry(normalisation=given).normalisation_values() == ((0, 0.2, 0.3), (1, 0.2, 0.3))
     # The published constants of ImageNet and of CLIP, as torchvision and open_clip have them.
     from open_clip import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
     from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
@@ -184,6 +203,17 @@ def test_an_unknown_model_gives_the_nearest() -> None:
 def test_weights_have_one_origin(one: dict[str, Any], other: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=f"both '{next(iter(one))}' and '{next(iter(other))}'"):
         _entry(**one, **other)
+
+
+def test_a_checkpoint_in_the_home_of_its_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `root` and `list` of datasets: the shell does not see what stands in a config."""
+    monkeypatch.setenv("HOME", "/home/me")
+    assert _entry(checkpoint="~/runs/w.pth").checkpoint == "/home/me/runs/w.pth"
+
+
+def test_open_clips_width_of_its_projection_needs_no_heads() -> None:
+    sizes = {"embed_dim": 32, "vision_cfg": {"layers": 2, "width": 64, "patch_size": 16}}
+    assert _entry(source="open_clip", checkpoint="w.pt", args=sizes).args == sizes
 
 
 def test_a_checkpoint_needs_its_file() -> None:

@@ -182,6 +182,35 @@ def test_what_is_no_weight_file_gives_the_one_that_may_be_meant(
     assert "\n" not in str(info.value)
 
 
+@pytest.mark.parametrize(
+    ("checkpoint", "message"),
+    [
+        ("https://example.org/w.pth", "is an address; name a file .*published weights by 'weig"),
+        ("s3://bucket/w.pth", "is an address"),
+        ("hf-hub:timm/vit_small_patch16_224.dino", "is an address"),
+        ("facebook/dino-vits16", "a repository of the model hub is named by 'weights'$"),
+        ("absent/w.pth", "there is no absent$"),
+    ],
+)
+def test_what_is_published_is_no_checkpoint(
+    checkpoint: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=message):
+        _check(checkpoint=checkpoint)
+
+
+@pytest.mark.parametrize(
+    ("family", "known"),
+    [("moco-v3-small", "moco"), ("DINO-V1", "dino"), ("Our DINOv2", "dinov2"), ("ours", None)],
+)
+def test_a_family_that_is_nearly_known_is_remarked(family: str, known: str | None) -> None:
+    """Row 6: its heads and positions would be the library's without a word."""
+    said = _check(weights="me/mine", family=family, normalisation="imagenet")
+    assert said == [] if known is None else f"with family: {known} alone" in said[0]
+    assert _check(family=family) == []
+
+
 # --- Normalisation, as far as it is known ---
 
 

@@ -87,6 +87,13 @@ def test_several_networks_and_none() -> None:
         find_network({"a": 1})
 
 
+def test_an_entry_stands_for_what_is_nested_in_it() -> None:
+    content = {"ema": {"module": _state()}, "net": {"module": _state()}}
+    assert find_network(content, "ema").place == find_network(content, "ema.module").place
+    with pytest.raises(ModelError, match=r"no entry 'em' \(checkpoint_key\); found: ema, net"):
+        find_network(content, "em")
+
+
 def test_a_landmark_is_a_whole_word_of_its_key() -> None:
     found = find_network({"my_patch_embed.proj.weight": torch.ones(1), "other": torch.ones(1)})
     assert found.layout == "other"

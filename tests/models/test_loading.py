@@ -267,6 +267,7 @@ def test_unexpected_keys(weights: dict[str, Tensor], tmp_path: Path) -> None:
     more = {**weights, "blocks.2.norm1.weight": torch.ones(48)}
     message = _error(checkpoint=_saved(tmp_path / "w.pth", more))
     assert "keys 1 unexpected (blocks.2.norm1.weight)" in message
+    assert "if these are no part of the network (of a loss, say), save its state dict" in message
 
 
 def test_wrong_shapes(weights: dict[str, Tensor], tmp_path: Path) -> None:
@@ -338,10 +339,18 @@ def test_truncated_checkpoints(
     assert "is not a readable" in _error(checkpoint=str(path))
 
 
-@pytest.mark.parametrize("content", [[1, 2], torch.zeros(3), {"a": 1}, {}])
+@pytest.mark.parametrize("content", [{"a": 1}, {}])
 def test_files_without_a_state_dict(tmp_path: Path, content: Any) -> None:
     message = _error(checkpoint=_saved(tmp_path / "w.pth", content))
     assert "holds no tensors; set checkpoint_key and checkpoint_prefix" in message
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"), [([1, 2], "list"), ((3, {}), "tuple"), (torch.zeros(3), "Tensor")]
+)
+def test_files_of_something_else_say_of_what(tmp_path: Path, content: Any, kind: str) -> None:
+    message = _error(checkpoint=_saved(tmp_path / "w.pth", content))
+    assert f"holds a {kind} and no mapping of names to tensors; save the network's" in message
 
 
 def test_an_absent_file(tmp_path: Path) -> None:

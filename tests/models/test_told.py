@@ -488,6 +488,8 @@ def test_misshapen_tensors_of_any_layout_are_one_line(
     [
         ("vision_model.embeddings.patch_embedding.weight", "transformers' names of CLIP or SigL"),
         ("conv_proj.weight", "torchvision's names, which vitfeat does not read"),
+        ("embeddings.patch_embeddings.weight", "transformers' names of DINOv3"),
+        ("backbone.patch_embed.projection.weight", "the names of OpenMMLab's toolboxes"),
     ],
 )
 def test_layouts_that_are_not_read_are_named(key: str, words: str, tmp_path: Path) -> None:

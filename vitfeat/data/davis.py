@@ -245,9 +245,10 @@ def _require_unlike(spec: DatasetSpec, names: list[str]) -> None:
 def _require_order(spec: DatasetSpec, names: list[str]) -> None:
     """Refuse numbers without leading zeros: 10.jpg stands before 2.jpg by name."""
     for name, following in pairwise(names):
-        one, other = (_DIGITS.split(PurePosixPath(n).stem) for n in (name, following))
-        # What stands between the numbers must be the same for them to be compared.
-        if one[::2] == other[::2] and list(map(int, one[1::2])) > list(map(int, other[1::2])):
+        parts = (_DIGITS.split(PurePosixPath(n).stem) for n in (name, following))
+        one, other = next(((a, b) for a, b in zip(*parts, strict=False) if a != b), ("", ""))
+        # Where texts differ before any number does, nothing is told.
+        if one.isdecimal() and other.isdecimal() and int(one) > int(other):
             raise DataError(
                 f"dataset {spec.name}: by their names, {printable(name)} comes before "
                 f"{printable(PurePosixPath(following).name)}, but not by their numbers; frames "

@@ -358,9 +358,11 @@ class _Seen:
         if self._spec.orientation == "exif":
             orientation = "turned upright as the EXIF orientation says"
         else:
+            places = LAYOUTS[self._spec.layout].companion
+            annotated = ", and so is what is annotated in them" if places else ""
             orientation = (
-                "with an EXIF orientation, used as stored and not as viewers show them "
-                f"(datasets.{self._spec.name}.orientation: exif turns them)"
+                "with an EXIF orientation, used as stored and not as viewers show them"
+                f"{annotated} (datasets.{self._spec.name}.orientation: exif turns them)"
             )
         cut = "whose box reaches beyond the image, cut at its border"
         for name, words in {"orientation": orientation, **TRAITS, "cut": cut}.items():

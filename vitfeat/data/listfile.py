@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import posixpath
 import re
+import unicodedata
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -100,8 +103,14 @@ def _entries(path: Path, root: Path) -> dict[str, _Entry]:
         data = path.read_bytes()
     except OSError as error:
         raise DataError(f"list {printable(str(path))} cannot be read: {error.strerror}") from None
+    if b"\n" not in data and b"\r" in data.strip(b"\r"):
+        raise DataError(
+            f"list {printable(str(path))}: its lines end in carriage returns alone, as on old "
+            "Macs; save it with line feeds"
+        )
     real_root = os.path.realpath(root)
     entries: dict[str, _Entry] = {}
+    names_in = functools.cache(_names_in)
     for number, raw in enumerate(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
         try:
             line = raw.removesuffix(b"\r").decode("utf-8")
@@ -121,7 +130,7 @@ def _entries(path: Path, root: Path) -> dict[str, _Entry]:
                 f"{printable(written)} is not a path within the dataset's root "
                 f"{printable(str(root))}; paths are relative to it and must not lead out of it",
             )
-        if (problem := _misread(written, image_id, real_root)) is not None:
+        if (problem := _misread(written, label, image_id, real_root, names_in)) is not None:
             raise _at(path, number, problem)
         if image_id in entries:
             raise _at(
@@ -144,18 +153,26 @@ def _image_id(written: str, real_root: str) -> str | None:
     return image_id if inside else None
 
 
-def _misread(written: str, image_id: str, root: str) -> str | None:
-    """Say what is wrong with a line that names no file, where a part of it names one."""
+def _misread(
+    written: str,
+    label: str,
+    image_id: str,
+    root: str,
+    names_in: Callable[[str], dict[str, list[str]]],
+) -> str | None:
+    """Say what is wrong with a line that names no file, where a part or form of it names one."""
 
     def is_file(name: str) -> bool:
         return bool(name) and "\0" not in name and Path(root, name).is_file()
 
     if is_file(image_id):
         return None
-    missing = f"{printable(written)} does not exist, but"
+    missing = f"{_quoted(written)} does not exist, but"
     bare = written.strip(_AROUND).replace("\\", "/")
     if is_file(bare):
-        return f"{missing} {printable(bare)} does; write the path like that"
+        return f"{missing} {_quoted(bare)} does; write the path like that"
+    if is_file(label):
+        return f"{missing} {printable(label)} does; a line is the path, a tab and the label"
     for separator in _SEPARATOR.finditer(written):
         before = written[: separator.start()].strip(_AROUND)
         after = written[separator.end() :].strip(_AROUND)
@@ -166,7 +183,42 @@ def _misread(written: str, image_id: str, root: str) -> str | None:
             )
         if is_file(after):
             return f"{missing} {printable(after)} does; a line is the path, a tab and the label"
+    for cut in (place for place, letter in enumerate(image_id) if letter == "/"):
+        if f"/{root}".endswith(f"/{image_id[:cut]}") and is_file(image_id[cut + 1 :]):
+            return f"{missing} {_quoted(image_id[cut + 1 :])} does; paths are relative to the root"
+    return _other_form(image_id, missing, names_in(str(Path(root, image_id).parent)))
+
+
+def _other_form(image_id: str, missing: str, names: dict[str, list[str]]) -> str | None:
+    """Name the file that differs by letter case, or by how accents are encoded, alone."""
+    folder, _, name = image_id.rpartition("/")
+    for found in names.get(_form(name), ()):
+        if unicodedata.normalize("NFC", found) == unicodedata.normalize("NFC", name):
+            return (
+                f"{missing} a file does whose name has its accents encoded otherwise (Unicode NFC "
+                "and NFD); write the name as the file system has it"
+            )
+        return f"{missing} {_quoted(posixpath.join(folder, found))} does; letter case counts"
     return None
+
+
+def _form(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def _names_in(folder: str) -> dict[str, list[str]]:
+    """Return the names in a folder by their common form; of a folder that cannot be read, none."""
+    names: dict[str, list[str]] = {}
+    try:
+        for path in sorted(Path(folder).iterdir()):
+            names.setdefault(_form(path.name), []).append(path.name)
+    except OSError:
+        pass
+    return names
+
+
+def _quoted(text: str) -> str:
+    return f"'{printable(text)}'"
 
 
 def _shown(separator: str) -> str:

@@ -154,7 +154,11 @@ _NOTED = (
     ("lost", "pair", "left out, of which the index lacks an image"),
     ("empty", "pair", "without a keypoint that both images show, in no score"),
     ("hidden", "keypoint", "left out, not visible in one of the images (null)"),
-    ("same", "keypoint", "at the place of another of its image (not visible? null leaves it out)"),
+    (
+        "same",
+        "keypoint",
+        "at the place of another of its image, or at 0, 0 (not visible? null leaves it out)",
+    ),
     ("moved", "keypoint", "up to a pixel beyond an image, taken at its border in the source"),
     ("box", "target box", "more than a pixel beyond the image, used as annotated"),
 )
@@ -171,9 +175,9 @@ def _is_beyond(row: PointRow, pair: Pair) -> bool:
 
 
 def _shared_places(side: Side) -> int:
-    """Count the keypoints that are where another one is."""
+    """Count the keypoints that are where another one is, or in the very corner."""
     counts = Counter(place for place in side.points if place is not None)
-    return sum(count for count in counts.values() if count > 1)
+    return sum(count for place, count in counts.items() if count > 1 or place == (0, 0))
 
 
 def _beyond_box(pair: Pair) -> bool:
@@ -328,6 +332,13 @@ def _side(content: dict[str, Any], side: str, category: str, where: str) -> Side
         None if place is None else _place(place, (width, height), f"keypoint {number}", key, where)
         for number, place in enumerate(places)
     ]
+    places_in = [place for place in found if place is not None]
+    # Of a real object's keypoints two at least are further apart than a pixel.
+    if len(places_in) > 1 and all(0 <= at <= 1 for place in places_in for at in place):
+        raise DataError(
+            f"{where}: {key} are all within the first pixel; places are in pixels, not in shares "
+            "of the image"
+        )
     return Side(f"{IMAGES}/{category}/{name}", (int(width), int(height)), found)
 
 

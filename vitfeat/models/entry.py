@@ -5,6 +5,7 @@ Nothing here imports torch: the workflow reads entries while it plans hundreds o
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
@@ -18,6 +19,7 @@ import yaml
 from vitfeat.errors import ConfigError
 from vitfeat.models.families import FAMILIES, family_key
 from vitfeat.text import nearest
+from vitfeat.weights.local import looks_like_file
 from vitfeat.weights.records import WeightsSource
 
 CATALOG_PATH = Path(__file__).with_name("catalog.yaml")
@@ -167,7 +169,13 @@ class ModelEntry:
                 )
         if "name" not in mapping:
             raise ConfigError(f"{where}: the key 'name' (the architecture's name) is missing")
-        entry = cls(id=model_id, **{**mapping, "label": mapping.get("label") or model_id})
+        for key in ("name", "checkpoint", "weights"):
+            if mapping.get(key) == "":
+                raise ConfigError(f"{where}.{key}: is empty; fill it in, or remove the key")
+        values = {**mapping, "label": mapping.get("label") or model_id}
+        if str(values.get("checkpoint")).startswith("~"):
+            values["checkpoint"] = _of_home(values["checkpoint"], where)
+        entry = cls(id=model_id, **values)
         entry._check(where)
         return entry
 
@@ -185,6 +193,11 @@ class ModelEntry:
             )
         if self.seed < 0:
             raise ConfigError(f"{where}.seed: found {self.seed!r}; needed is a number from 0")
+        if isinstance(self.pretrained, str) and looks_like_file(self.pretrained):
+            raise ConfigError(
+                f"{where}.pretrained: found {self.pretrained!r}; a weight file of your own is "
+                f"named by 'checkpoint': {self.pretrained}"
+            )
         if self.source == "timm" and isinstance(self.pretrained, str):
             raise ConfigError(
                 f"{where}.pretrained: found {self.pretrained!r}; for timm it is true or false, and "
@@ -206,7 +219,12 @@ class ModelEntry:
                 f"{where}: both {given[0]!r} and {given[1]!r} are given; keep one of them"
             )
         has_weights = bool(self.checkpoint or self.is_fetched)
-        if has_weights and "embed_dim" in self.args and "num_heads" not in self.args:
+        # open_clip's embed_dim is that of its projection.
+        if (
+            has_weights
+            and "embed_dim" in self.args
+            and not {"num_heads", "vision_cfg"} & set(self.args)
+        ):
             raise ConfigError(
                 f"{where}.args: 'embed_dim' needs 'num_heads' beside it: no tensor of a weight "
                 "file tells how many heads there are"
@@ -287,13 +305,33 @@ class ModelEntry:
                 )
             return NORMALISATIONS[self.normalisation]
         given: Any = self.normalisation if isinstance(self.normalisation, Mapping) else {}
+        where = f"catalog.{self.id}.normalisation"
+        for key in given:
+            if key not in ("mean", "std"):
+                raise ConfigError(
+                    f"{where}: unknown key {key!r}{nearest(str(key), ('mean', 'std'))}; allowed: "
+                    "mean, std"
+                )
         mean, std = given.get("mean", ()), given.get("std", ())
         if not (_is_rgb(mean) and _is_rgb(std) and all(s > 0 for s in std)):
             raise ConfigError(
-                f"catalog.{self.id}.normalisation: found {self.normalisation!r}; "
-                "mean and std must be three numbers each, std above 0"
+                f"{where}: found {self.normalisation!r}; mean and std must be three numbers each, "
+                "std above 0"
             )
-        return tuple(mean), tuple(std)
+        if max(*mean, *std) > 1 or min(mean) < 0:
+            raise ConfigError(
+                f"{where}: found {self.normalisation!r}; mean and std are of pixels between 0 and "
+                "1; divide those of pixels up to 255 by 255"
+            )
+        values = tuple(mean), tuple(std)
+        for name, (red_first, spread) in NORMALISATIONS.items():
+            if values == (red_first[::-1], spread[::-1]) != (red_first, spread):
+                raise ConfigError(
+                    f"{where}: found that of {name} in the order blue, green, red; images are "
+                    f"red, green, blue here: write {name}, and turn the channels of the network's "
+                    "patch embedding if it was trained on blue first"
+                )
+        return values
 
 
 _WORDS = {
@@ -304,6 +342,14 @@ _WORDS = {
     Mapping: "a mapping",
     NoneType: "nothing",
 }
+
+
+def _of_home(path: str, where: str) -> str:
+    try:
+        return str(Path(path).expanduser())
+    except RuntimeError as error:
+        problem = f"found {path!r}: no folder of that user is known"
+        raise ConfigError(f"{where}.checkpoint: {problem}") from error
 
 
 def _is_size(value: Any, *, single: bool) -> bool:
@@ -319,7 +365,8 @@ def _is_rgb(value: Any) -> bool:
     return (
         isinstance(value, list | tuple)
         and len(value) == 3
-        and all(isinstance(v, int | float) for v in value)
+        # A truth value is no number here, and NaN is not in any order.
+        and all(type(v) in (int, float) and abs(v) < math.inf for v in value)
     )
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from vitfeat.errors import ConfigError, VitfeatError
 from vitfeat.models import library_names
 from vitfeat.models.entry import NORMALISATIONS, ModelEntry
+from vitfeat.models.families import family_within
 from vitfeat.text import nearest
 from vitfeat.weights.local import fault_of
 
@@ -48,12 +49,27 @@ def check_entry(entry: ModelEntry) -> list[str]:
             f"{', '.join(names)}"
         )
     _check_image_size(entry)
-    if not (entry.checkpoint or entry.is_fetched) or _is_told(entry):
+    if not (entry.checkpoint or entry.is_fetched):
         return []
+    unknown = _unknown_family(entry)
+    if _is_told(entry):
+        return unknown
     return [
+        *unknown,
         f"model {entry.id}: neither its entry nor its family ({entry.family!r}) tells how images "
         "are normalised; unless its weight file does, its extraction will ask for "
-        f"catalog.{entry.id}.normalisation ({', '.join(NORMALISATIONS)}, or mean and std)"
+        f"catalog.{entry.id}.normalisation ({', '.join(NORMALISATIONS)}, or mean and std)",
+    ]
+
+
+def _unknown_family(entry: ModelEntry) -> list[str]:
+    """Say of a family that is none of the known ones, but named like one, what is not taken."""
+    near = family_within(entry.family)
+    if entry.family_key or near is None:
+        return []
+    return [
+        f"model {entry.id}: the family {entry.family!r} is none that vitfeat knows; heads, "
+        f"normalisation and positions as of {near} are taken with family: {near} alone"
     ]
 
 

@@ -72,7 +72,17 @@ _MAY_BE = {
 
 def family_key(name: str) -> str | None:
     """Return a family's key in :data:`FAMILIES`: ``moco`` for ``MoCo-v3``; None if it has none."""
-    return _KEYS.get(re.sub(r"[^a-z0-9]", "", name.lower()))
+    return _KEYS.get(_folded(name))
+
+
+def family_within(name: str) -> str | None:
+    """Return the known family that another's name contains: ``moco`` for ``moco-v3-small``."""
+    within = [known for known in _KEYS if known in _folded(name)]
+    return _KEYS[max(within, key=len)] if within else None
+
+
+def _folded(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
 def contradict(told: str, named: str | None) -> bool:

@@ -336,6 +336,11 @@ def _check(entry: ModelEntry, model: nn.Module, state: Mapping[str, Tensor]) -> 
         problems.append(
             "it is quantised; save the network's own state dict in float32, float16 or bfloat16"
         )
+    if unexpected and not missing and not misshapen:
+        problems.append(
+            "if these are no part of the network (of a loss, say), save its state dict without "
+            "them; if they are, take the architecture, or args, that has them"
+        )
     if not missing and not unexpected and all(k.endswith(_POSITIONS) for k in misshapen):
         problems.append(
             "if it was trained on images that are not square, set checkpoint_size to their "

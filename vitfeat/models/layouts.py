@@ -34,6 +34,8 @@ _LANDMARKS = {
 # The same of layouts that are known and not read.
 _NOT_READ = {
     "embeddings.patch_embedding.weight": "transformers' names of CLIP or SigLIP",
+    "embeddings.patch_embeddings.weight": "transformers' names of DINOv3",
+    "patch_embed.projection.weight": "the names of OpenMMLab's toolboxes",
     "conv_proj.weight": "torchvision's names",
 }
 
@@ -119,12 +121,18 @@ def find_network(content: Any, key: str | None = None, prefix: str | None = None
     ModelError
         When there is none, or several and nothing says which is meant.
     """
+    if not isinstance(content, Mapping):
+        raise ModelError(
+            f"holds a {type(content).__name__} and no mapping of names to tensors; save the "
+            "network's state dict"
+        )
     everything = dict(_states(content))
     states = everything
     if key is not None:
-        states = {name: state for name, state in states.items() if name == key}
+        below = f"{key}."
+        states = {n: state for n, state in states.items() if n == key or n.startswith(below)}
         if not states:
-            found = ", ".join(map(str, content)) if isinstance(content, Mapping) else "no mapping"
+            found = ", ".join(map(str, content))
             raise ModelError(f"has no entry {key!r} (checkpoint_key); found: {found[:200]}")
     names = {name: {k: k for k in state} for name, state in states.items()}
     if prefix is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 from vitfeat.text import nearest, plural
@@ -10,12 +11,30 @@ from vitfeat.text import nearest, plural
 # Names that weight files end with; their content decides what they are.
 _ENDINGS = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".npz", ".tar", ".pkl", ".th", ".model")
 
+# Of one letter it is a drive of Windows. A path has one slash where an address had two.
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/|hf[-_]hub:")
+
+_OR_HUB = "; a repository of the model hub is named by 'weights'"
+
 # How many files of a folder a message names.
 _SHOWN = 5
 
 
+def looks_like_file(text: str) -> bool:
+    """Whether a text names a file of this machine rather than a tag or a repository of the hub."""
+    return (
+        text.startswith(("/", "./", "../", "~", "file:"))
+        or text.lower().endswith(_ENDINGS)
+        or Path(text).is_file()
+    )
+
+
 def fault_of(path: Path) -> str | None:
     """Say why a path names no weight file, and which one may be meant; None where it does."""
+    if _ADDRESS.match(str(path)):
+        return (
+            f"{path} is an address; name a file on this machine, or published weights by 'weights'"
+        )
     try:
         if path.is_dir():
             return f"{path} is a folder; {_within(path)}"
@@ -81,7 +100,8 @@ def _nearest(path: Path) -> str:
             folder = folder.parent
         missing = path.relative_to(folder).parts[0]
         beside = [p.name for p in folder.iterdir() if p.is_dir()] if folder.is_dir() else []
-        return f": there is no {folder / missing}{nearest(missing, beside)}"
+        hub = "" if path.name.lower().endswith(_ENDINGS) or path.is_absolute() else _OR_HUB
+        return f": there is no {folder / missing}{nearest(missing, beside)}{hub}"
     names = _weight_files(folder)
     hint = nearest(path.name, names)
     if not hint and names:

@@ -18,6 +18,7 @@ from urllib.parse import unquote, urlsplit
 from vitfeat.errors import ConfigError, ModelError
 from vitfeat.files import write_json
 from vitfeat.text import nearest
+from vitfeat.weights.local import looks_like_file
 
 #: What a repository of the hub calls its weights, the safer format first.
 HUB_FILES = ("model.safetensors", "pytorch_model.bin")
@@ -112,6 +113,11 @@ class WeightsSource:
             found = "neither" if url is None else "both"
             raise ConfigError(
                 f"{where}: {found} of 'repository' and 'url' given; exactly one is needed"
+            )
+        if repository is not None and looks_like_file(repository):
+            raise ConfigError(
+                f"{where}: {repository!r} is a file on this machine; name it by 'checkpoint', "
+                "which is in the place of 'weights'"
             )
         if repository is not None and not _REPOSITORY.fullmatch(repository):
             raise ConfigError(
