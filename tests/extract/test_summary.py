@@ -103,6 +103,25 @@ def test_rows_with_nothing_on_spatial_keys(summary: Summarise) -> None:
     )
 
 
+@pytest.mark.parametrize("mass", [1e-45, 1e-42, 1e-39, 1.1e-38])
+def test_rows_with_hardly_anything_on_spatial_keys(summary: Summarise, mass: float) -> None:
+    """Below the smallest normal float32 they count as nothing: their inverse is infinite."""
+    attention = _attention(1, 2, 1, (2, 3))
+    attention[0, 1, 4] = torch.tensor([1.0, 0, 0, 0, mass, 0, 0])
+    found = summary(attention, 1, (2, 3))
+    assert all(tensor.isfinite().all() for tensor in found.values())
+    assert found["n_null"].tolist() == [[0, 1]]
+    attention[0, 1, 4] = torch.tensor([1.0, 0, 0, 0, 0, 0, 0])
+    nothing = summary(attention, 1, (2, 3))
+    assert torch.equal(found["aligned"], nothing["aligned"])
+    # A little more, and the row counts as every other.
+    attention[0, 1, 4, 4] = 1.3e-38
+    assert summary(attention, 1, (2, 3))["n_null"].tolist() == [[0, 0]]
+    torch.testing.assert_close(
+        summary(attention, 1, (2, 3))["aligned"].sum((-2, -1)), torch.ones(1, 2)
+    )
+
+
 def test_the_input_is_not_changed(summary: Summarise) -> None:
     attention = _attention(2, 3, 1, (2, 3))
     kept = attention.clone()

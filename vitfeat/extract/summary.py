@@ -9,6 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from vitfeat.analysis.attention.kernel import LEAST
+
 
 def summarise(attention: Tensor, n_prefix: int, grid: tuple[int, int]) -> dict[str, Tensor]:
     r"""Reduce the attention of one layer to its summaries.
@@ -57,7 +59,7 @@ def summarise(attention: Tensor, n_prefix: int, grid: tuple[int, int]) -> dict[s
     patches = spatial[..., n_prefix:]
     n_queries = grid[0] * grid[1]
     left = patches.sum(-1)
-    null = left == 0
+    null = left < LEAST
     weight = torch.where(null, 0.0, 1.0 / left) / n_queries
     images, heads = attention.shape[:2]
     summary = {

@@ -20,6 +20,12 @@ from vitfeat.analysis.attention.summary import AttentionSummary, Tokens
 from vitfeat.caches import compiled
 from vitfeat.errors import AnalysisError
 
+LEAST = float(np.finfo(np.float32).tiny)
+"""The smallest normal float32: what a row has on spatial keys below it counts as nothing.
+
+Numbers below have lost digits, GPUs may take them for zero, and their inverse is infinite.
+"""
+
 # Sums may be reordered so that they vectorise; NaN and inf keep their meaning.
 _FASTMATH = {"contract", "reassoc", "nsz", "arcp"}
 
@@ -167,7 +173,7 @@ def _walk(
             for k in range(n):
                 left += patches[k]
             weight = zero
-            if left == zero:
+            if left < LEAST:
                 nulls += 1
             else:
                 weight = share / left
