@@ -321,13 +321,10 @@ def test_no_space_left(
 ) -> None:
     index(photos)
 
-    class FullDisk:
-        ndim = 3
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
 
-        def __setitem__(self, _key: object, _value: object) -> None:
-            raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(writer, "_array", lambda _group, _name: FullDisk())
+    monkeypatch.setattr(writer, "write_files", full)
     line = fails(*extract(photos))
     assert "no space left" in line
     assert "go on" in line

@@ -466,8 +466,8 @@ class FeatureStore(Mapping[str, StoredArray]):
         their number in the dataset's table, and ``region_image``, the row. The attribute
         ``vitfeat`` is all that the store says of itself, as JSON.
 
-        ``to_netcdf`` and ``to_zarr`` write float16 as float32, the same numbers: NetCDF has none.
-        ``drop_encoding().to_zarr(...)`` keeps it.
+        Features that are stored as float16 are float32 here, the same numbers: xarray would sum
+        float16 in float16, and NetCDF has none. ``store[name]`` reads what is stored.
         """
         from vitfeat.store.labelled import to_dataset
 
