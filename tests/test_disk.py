@@ -13,7 +13,7 @@ import yaml
 
 from vitfeat.cli import main
 from vitfeat.config import Config, parse_config
-from vitfeat.disk import FEATURES, GRAMS, Item, on_disk, tabulate
+from vitfeat.disk import FEATURES, GRAMS, TRANSIENT, Item, on_disk, tabulate
 from vitfeat.plan_disk import (
     CHOSEN,
     PIECES,
@@ -84,6 +84,14 @@ def test_rounding_takes_bits_of_features_off_and_nothing_else(
         assert compressed(config, items) == pytest.approx(1600 * (spatial + 0.9 + 1))
     config = _config(schema, tmp_path, extraction={"keep_bits": 7, "dtype": "float32"})
     assert compressed(config, items[:1]) == pytest.approx(1600 * (0.9 - 16 / 32))
+
+
+def test_what_goes_after_use_is_told_apart(schema: dict[str, Any], tmp_path: Path) -> None:
+    cka = {"cka": {"datasets": ["digits"], "tokens": ["cls", "mean"]}}
+    config = _config(schema, tmp_path, analyses=cka, extraction={"keep": ["cls"]})
+    kinds = {item.array: item.kind for item in planned(config, {"digits": Size(599)})}
+    assert (kinds["cls"], kinds["spatial"]) == (GRAMS, TRANSIENT)
+    assert ", of which 28.1 MiB go after use, about " in disk_lines(config)[0]
 
 
 @pytest.mark.parametrize(
@@ -173,6 +181,7 @@ _FILES = {
     "features/d/a.zarr/cls/c.0.0.0": (FEATURES, "d", "a", "cls"),
     "features/d/a.zarr/attention_summary/aligned/c.0": (FEATURES, "d", "a", "attention_summary"),
     "features/d/a.json": (FEATURES, "d", "a", "coordinates, metadata"),
+    "features/d/a.transient/spatial/c.0": (TRANSIENT, "d", "a", "spatial"),
     "features/d/.a.zarr.lock": (FEATURES, "d", "a", "coordinates, metadata"),
     "features/d/b.1.zarr.partial/cls/c.0": ("unfinished stores", "d", "b.1", ""),
     "features/d/b.zarr.replaced/cls/c.0": ("leftovers", "d", "b", ""),

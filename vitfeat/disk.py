@@ -13,6 +13,7 @@ from vitfeat.store.layout import TAPS
 from vitfeat.text import plural, size
 
 FEATURES = "features"
+TRANSIENT = "features that go after use"
 GRAMS = "Gram matrices"
 CHOSEN = "attention of chosen images"
 _UNFINISHED = "unfinished stores"
@@ -98,6 +99,7 @@ def _of_store(kind: str, dataset: str, parts: tuple[str, ...]) -> tuple[str, str
         if name.endswith(end):
             return other, dataset, name.removesuffix(end), ""
     array = next((tap for tap in inside[:1] if tap in TAPS), "coordinates, metadata")
+    kind = TRANSIENT if name.endswith(".transient") else kind
     # Of a lock's name, `.model.zarr.lock`, the model is in the middle.
     return kind, dataset, Path(name.removesuffix(".lock")).stem.removeprefix("."), array
 

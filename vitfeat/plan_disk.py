@@ -17,7 +17,7 @@ from pathlib import Path
 
 from vitfeat.config import Config, embedded_root
 from vitfeat.data.spec import DatasetSpec
-from vitfeat.disk import CHOSEN, FEATURES, GRAMS, Item
+from vitfeat.disk import CHOSEN, FEATURES, GRAMS, TRANSIENT, Item
 from vitfeat.errors import ConfigError
 from vitfeat.models.entry import ModelEntry
 from vitfeat.models.layers import select_layers
@@ -144,6 +144,7 @@ def store_items(
     shape, facts = guess_shape(entry), sizes[dataset]
     ragged = config.view(dataset).kind == "dense"
     geometry = _geometry(config, shape, ragged=ragged)
+    keep = config.extraction["keep"]
     entries = {tap: min(n, facts.images) for tap, n in config.limits(dataset).items()}
     entries["regions"] = round(facts.images * facts.regions)
     if ragged:
@@ -152,7 +153,8 @@ def store_items(
         n = entries.get(tap, facts.images)
         arrays = arrays_of(tap, geometry, config.extraction["dtype"])
         n_bytes = n * sum(array.bytes_per_entry for array in arrays)
-        yield Item(FEATURES, dataset, entry.id, tap, n_bytes), n != facts.images
+        kind = FEATURES if keep is None or tap in keep else TRANSIENT
+        yield Item(kind, dataset, entry.id, tap, n_bytes), n != facts.images
 
 
 def _geometry(config: Config, shape: Shape, *, ragged: bool = False) -> Geometry:
@@ -219,7 +221,7 @@ def compressed(config: Config, items: Sequence[Item]) -> float:
     dropped = 0.0 if bits is None else ((10 if half else 23) - bits) / (16 if half else 32)
 
     def share(item: Item) -> float:
-        if item.kind not in (FEATURES, CHOSEN):
+        if item.kind not in (FEATURES, TRANSIENT, CHOSEN):
             return 1.0
         return COMPRESSED - (0.0 if item.array in EXACT_TAPS else dropped)
 
@@ -229,7 +231,7 @@ def compressed(config: Config, items: Sequence[Item]) -> float:
 def is_there(config: Config, item: Item) -> bool:
     """Return whether what is planned was made already."""
     path = {
-        FEATURES: f"features/{item.dataset}/{item.model}.json",
+        **dict.fromkeys((FEATURES, TRANSIENT), f"features/{item.dataset}/{item.model}.json"),
         CHOSEN: f"attention_maps/stores/{item.dataset}/{item.model}.json",
         GRAMS: f"cka/gram/{item.dataset}/{item.array}/{item.model}.safetensors",
     }.get(item.kind)
@@ -253,10 +255,12 @@ def disk_lines(config: Config) -> list[str]:
     free = free_bytes(config.results)
     unknown = [n for n in config.datasets if config.reads(n) and n not in sizes]
     left_out = f", without {', '.join(unknown)} (not there to be counted)" if unknown else ""
+    goes = sum(item.n_bytes for item in items if item.kind == TRANSIENT)
+    of_it = f", of which {size(goes)} go after use" if goes else ""
     short = ": NOT ENOUGH" if total > free else ""
     lines = [
-        f"disk: at most {size(total)} to write{left_out}, about {size(compressed(config, items))} "
-        f"compressed; {size(free)} free{short}"
+        f"disk: at most {size(total)} to write{of_it}{left_out}, about "
+        f"{size(compressed(config, items))} compressed; {size(free)} free{short}"
     ]
     if total > free / 10:
         lines.append(

@@ -46,6 +46,13 @@ def add(command: AddCommand) -> None:
         help="taps that are kept for some images only, as JSON: "
         '{"attention": 3, "block_input": ["a.png", "b.png"]}',
     )
+    sub.add_argument(
+        "--keep",
+        nargs="*",
+        choices=TAPS,
+        help="taps that stay; all others go into a folder beside the store, NAME.transient, which "
+        "may be removed after use (default: all stay)",
+    )
     sub.add_argument("--view", help='how images become inputs, as JSON: {"kind": "padded"}')
     sub.add_argument("--regions", type=Path, help="the dataset's table of regions (tap regions)")
     sub.add_argument("--masks", default="coverage", choices=["coverage", "paper"])
@@ -96,6 +103,7 @@ def _extract(options: argparse.Namespace, console: Console) -> None:
     from vitfeat.models.loading import load_backbone
     from vitfeat.store.limits import chosen_rows
     from vitfeat.store.paths import manifest_path
+    from vitfeat.store.transient import set_aside
 
     index = Index.read(options.index)
     if chosen := options.ids or options.images:
@@ -127,6 +135,8 @@ def _extract(options: argparse.Namespace, console: Console) -> None:
             log=console.log,
             on_images=advance,
         )
+    if options.keep is not None:
+        set_aside(options.out, options.keep)
     # Beside the store always: readers hold the two together.
     write_json(manifest_path(options.out), sealed)
 

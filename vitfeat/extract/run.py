@@ -186,6 +186,10 @@ def _finished(
             return None
         raise
     other = provenance.differences(store.attributes["request"], request)
+    gone = [name for name in store.dropped if name.partition("/")[0] in request["taps"]]
+    if gone and not other:
+        log(f"{out}: {', '.join(gone)} went after use, and all of it is extracted anew")
+        return None
     if not other:
         remove_leftovers(out)
         log(f"{out}: already there, whole and from these settings: nothing to do")

@@ -77,7 +77,7 @@ def write_attention(
     if high_norm_rule and "spatial" not in store:
         raise AnalysisError(
             f"{store_path}: no spatial tokens in this store (it holds "
-            f"{', '.join(store.array_names)}), among which high-norm ones are counted; add spatial "
+            f"{store.held}), among which high-norm ones are counted; add spatial "
             "to extraction.taps, or set analyses.attention.high_norm to null"
         )
     if made_from.patch_size is None:

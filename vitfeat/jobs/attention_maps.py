@@ -83,7 +83,7 @@ def write_attention_maps(
     store = open_store(store_path)
     if "attention" not in store:
         raise AnalysisError(
-            f"{store_path}: no attention in this store (it holds {', '.join(store.array_names)}); "
+            f"{store_path}: no attention in this store (it holds {store.held}); "
             "extract the tap attention"
         )
     index = Index.read(index_path)

@@ -117,7 +117,7 @@ def attention_of(store: FeatureStore) -> AttentionSource:
     else:
         raise AnalysisError(
             f"{store.path}: neither attention summaries nor attention in this store (it holds "
-            f"{', '.join(store.array_names)}); add attention_summary to extraction.taps and "
+            f"{store.held}); add attention_summary to extraction.taps and "
             "extract it again"
         )
     entries = store.rows(next(iter(names.values())))

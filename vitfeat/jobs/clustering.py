@@ -149,7 +149,7 @@ def _check_stored(store: FeatureStore, kind: str) -> None:
     if ARRAYS[kind] not in store:
         raise AnalysisError(
             f"{store.path}: no {ARRAYS[kind]} in this store (it holds "
-            f"{', '.join(store.array_names)}), which {kind!r} is made of; extract it, or leave "
+            f"{store.held}), which {kind!r} is made of; extract it, or leave "
             f"{kind!r} out of analyses.clustering.features"
         )
 

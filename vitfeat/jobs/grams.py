@@ -95,7 +95,7 @@ def write_grams(
     if absent := [n for n in wanted if n not in store and n not in done]:
         raise AnalysisError(
             f"{store_path}: no {' and no '.join(absent)} in this store (it holds "
-            f"{', '.join(store.array_names)}), which the token kind {made_from!r} is made of; "
+            f"{store.held}), which the token kind {made_from!r} is made of; "
             f"extract them, or leave {tokens!r} out of analyses.cka.tokens or the model out of "
             "models"
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 import threading
 from collections.abc import Mapping, Sequence
@@ -66,6 +67,10 @@ _CONFIGFILE = (
 
 # Jobs of a plan that are listed one by one.
 _FEW_JOBS = 12
+# Stores of which it is said why they are extracted.
+_FEW_STORES = 3
+# Why an extraction runs whose manifest is there.
+_DROPPED = re.compile(r"Missing output files: \S+\.transient")
 # Reasons that are no news: files are not there yet, or those that they are made from.
 _PLAIN_REASONS = ("output files have to be generated", "input files updated by another job")
 
@@ -92,6 +97,7 @@ class LogHandler(LogHandlerBase):
         self._closing = threading.Event()
         self._plan: str | None = None
         self._planned: list[str] = []
+        self._again: list[str] = []
         self._reasons: list[str] = []
         self._causes: list[str] = []
         # Of the submission whose jobs are told next.
@@ -163,6 +169,8 @@ class LogHandler(LogHandlerBase):
     def _job(self, record: LogRecord) -> None:
         job: Any = record
         name = " ".join([job.rule_name.replace("_", " "), *map(str, job.wildcards.values())])
+        if job.rule_name == "extract" and _DROPPED.fullmatch(job.reason):
+            self._again.append(name.partition(" ")[2])
         if self._run is not None:
             self._run.start(job.jobid, job.rule_name, name, Path(job.log[0]) if job.log else None)
         elif self.common_settings.dryrun:
@@ -214,6 +222,7 @@ class LogHandler(LogHandlerBase):
                 *(["", *few] if few else []),
                 "",
                 *self._reasons,
+                *_extracted_again(self._again),
                 "nothing was run; with -p too, every job is listed with its files and its command",
             ]
         if self._run is None:
@@ -274,6 +283,17 @@ def _reasons(text: str) -> list[str]:
         f"{reason} {lines[lines.index(reason) + 1]}"
         for reason in reasons
         if not reason.startswith(_PLAIN_REASONS)
+    ]
+
+
+def _extracted_again(stores: Sequence[str]) -> list[str]:
+    """Say which stores are extracted although they are there."""
+    if not stores:
+        return []
+    more = f", and {len(stores) - _FEW_STORES} more" if len(stores) > _FEW_STORES else ""
+    return [
+        "extracted anew, since what was dropped after use (extraction.keep) is needed again: "
+        f"{', '.join(stores[:_FEW_STORES])}{more}"
     ]
 
 

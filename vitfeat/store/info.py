@@ -59,11 +59,14 @@ def describe(store: FeatureStore) -> Iterator[str]:
     yield f"passes       {attributes['forward_images']:,} images pushed through the model"
     yield f"fingerprint  {store.fingerprint}"
     yield f"format       {attributes['format_version']}{_seal(attributes['format_version'])}"
-    width = max(map(len, store))
+    width = max(map(len, (*store, *store.dropped)))
     for name, array in store.items():
         shape = ", ".join(f"{d} {n}" for d, n in zip(array.dims, array.shape, strict=True))
         n_bytes = size(attributes["sealed"]["arrays"][name]["bytes"])
         yield f"{name:{width}}  {array.dtype!s:8} {n_bytes:>10}  ({shape})"
+    for name in store.dropped:
+        n_bytes = size(attributes["sealed"]["arrays"][name]["bytes"])
+        yield f"{name:{width}}  dropped after use, as extraction.keep says: {n_bytes} less"
     yield "versions     " + ", ".join(f"{k} {v}" for k, v in attributes["versions"].items())
 
 

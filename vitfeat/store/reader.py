@@ -19,6 +19,7 @@ from vitfeat.store.layout import ATTRIBUTE
 from vitfeat.store.paths import remedy
 from vitfeat.store.pieces import image_tokens
 from vitfeat.store.stored_array import StoredArray
+from vitfeat.store.transient import is_dropped
 from vitfeat.text import nearest, plural
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ class FeatureStore(Mapping[str, StoredArray]):
     def __repr__(self) -> str:
         return (
             f"<FeatureStore {self.path}: {self.n_images} images, {len(self.layers)} layers, "
-            f"{', '.join(self.array_names)}>"
+            f"{self.held}>"
         )
 
     def _repr_html_(self) -> str:
@@ -87,15 +88,20 @@ class FeatureStore(Mapping[str, StoredArray]):
 
     def __getitem__(self, name: str) -> StoredArray:
         """Return an array by name, for example ``cls`` or ``attention_summary/aligned``."""
+        if name in self.dropped:
+            raise StoreError(
+                f"{self.path}: {name} was dropped after use, as extraction.keep says; extract the "
+                "store again to have it"
+            )
         if name not in self:
             raise StoreError(
                 f"{self.path}: no array {name!r}{nearest(str(name), self.array_names)}; it holds "
-                f"{', '.join(self.array_names)}"
+                f"{self.held}"
             )
         return self.array(name)
 
     def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and name in self.attributes["sealed"]["arrays"]
+        return isinstance(name, str) and name in self.array_names
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.array_names)
@@ -139,10 +145,22 @@ class FeatureStore(Mapping[str, StoredArray]):
             )
         return int(entries[0])
 
-    @property
+    @cached_property
     def array_names(self) -> tuple[str, ...]:
         """Names of the feature arrays."""
-        return tuple(self.attributes["sealed"]["arrays"])
+        return tuple(n for n in self.attributes["sealed"]["arrays"] if n not in self.dropped)
+
+    @cached_property
+    def dropped(self) -> tuple[str, ...]:
+        """Names of feature arrays that were dropped after use, as the extraction was asked to."""
+        names = self.attributes["sealed"]["arrays"]
+        return tuple(name for name in names if is_dropped(self.path, name))
+
+    @property
+    def held(self) -> str:
+        """The feature arrays in words, and what was dropped."""
+        gone = f"; dropped after use: {', '.join(self.dropped)}" if self.dropped else ""
+        return f"{', '.join(self.array_names)}{gone}"
 
     @property
     def model(self) -> str:

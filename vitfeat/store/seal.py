@@ -28,6 +28,7 @@ from vitfeat.store.paths import Place, remedy
 from vitfeat.store.progress import PROGRESS
 from vitfeat.store.provenance import digest
 from vitfeat.store.stored_array import StoredArray
+from vitfeat.store.transient import is_transient
 from vitfeat.text import plural
 
 #: The file of a store's, a group's or an array's metadata.
@@ -177,7 +178,11 @@ def check_seal(files: Files, root: Mapping[str, Any]) -> dict[str, NDArray[np.in
         start += facts["shards"]
         if isinstance(place, Path):
             found = shard_sizes(place / name, facts["shards"], len(facts["shape"]))
-            _compare(place, name, found, sizes[name])
+            expected = sizes[name]
+            if is_transient(place, name):
+                # Dropped, or in this moment: others read what stays.
+                expected = np.where(found < 0, found, expected)
+            _compare(place, name, found, expected)
     return sizes
 
 
@@ -206,6 +211,8 @@ def check_files(files: Files, sealed: Mapping[str, Any], *, metadata: bool) -> N
         try:
             content = files.read(name)
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            if is_transient(place, name):
+                continue
             raise StoreError(f"{place}: {name} is missing; {_remedy(place)}") from None
         if hashlib.sha256(content).hexdigest() != sealed["files"][name]:
             what = "not as it was when the store was sealed" if content else "empty"
@@ -216,6 +223,8 @@ def _check_before_version_4(path: Path, root: Mapping[str, Any]) -> None:
     """Hold a store of an earlier version against what its seal has: the bytes of each array."""
     sealed = root["attributes"][ATTRIBUTE]["sealed"]["arrays"]
     for name, node in _metadata(root).items():
+        if is_transient(path, name):
+            continue
         if not (path / name / METADATA).is_file():
             raise StoreError(f"{path}: {name}/{METADATA} is missing; {_remedy(path)}")
         if node["node_type"] != "array":

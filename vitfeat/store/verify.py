@@ -56,8 +56,8 @@ def _damages(store: FeatureStore) -> Iterator[Damage]:
             store.array(name)[:]
         except UnreadableError as error:
             yield Damage(name, 0, error.reason)
-    for name, facts in store.attributes["sealed"]["arrays"].items():
-        array = store[name]
+    for name, array in store.items():
+        facts = store.attributes["sealed"]["arrays"][name]
         if [*array.shape] != facts["shape"] or str(array.dtype) != facts["dtype"]:
             raise StoreError(
                 f"{store.path}: {name} is {array.dtype} {array.shape}, sealed as {facts['dtype']} "

@@ -1,4 +1,5 @@
 # Settings, targets and needs of linear CKA: Gram matrices once per model and token kind, pairs from Gram matrices alone.
+from vitfeat.store.layout import TOKEN_ARRAYS
 
 
 def all_cka_tables(ids=None):
@@ -24,6 +25,14 @@ TARGETS.append(cka_targets)
 def gram_settings(tokens):
     """Return the settings of a Gram matrix; what stands in for CLS touches that of CLS alone."""
     return {"without_cls": CONFIG.cka.without_cls} if CONFIG.cka and tokens == "cls" else {}
+
+
+def gram_transient(wildcards, tokens, but=None):
+    """Return what a Gram matrix waits for where the tokens that it is made from go after use."""
+    kinds = [tokens, *(["mean"] if gram_settings(tokens).get("without_cls") == "mean" else [])]
+    taps = {tap for kind in kinds for tap in TOKEN_ARRAYS[kind]} - {but}
+    folder = f"{RESULTS}/features/{wildcards.dataset}/{wildcards.model}.transient"
+    return [folder] if goes(taps) else []
 
 
 def pair_settings():

@@ -14,6 +14,17 @@ def extract_targets():
 TARGETS.append(extract_targets)
 
 
+def extract_outputs():
+    """Return the manifest, and the folder of arrays that go after use where some do."""
+    # The sealed store's manifest, not the store: Snakemake deletes the outputs of a failed job, and an
+    # interrupted store is gone on with. The manifest is kept while the job runs, and when it fails (`update`).
+    outputs = {"manifest": update(f"{RESULTS}/features/{{dataset}}/{{model}}.json")}
+    if CONFIG.extraction["keep"] is not None:
+        folder = directory(f"{RESULTS}/features/{{dataset}}/{{model}}.transient")
+        outputs["transient"] = temp(folder)
+    return outputs
+
+
 def enlarged(wildcards):
     """Return how many tokens images have over those of the model's own size: for schedulers."""
     view = CONFIG.view(wildcards.dataset)

@@ -28,6 +28,11 @@ def train_store(task, wildcards, kind="zarr"):
     return f"{RESULTS}/features/{dataset}/{wildcards.model}.{kind}"
 
 
+def train_transient(task, wildcards):
+    """Return the folder of the arrays that go after use, of the store that is learnt from."""
+    return [train_store(task, wildcards, "transient")] if transient(task) else []
+
+
 def layer_tables(task, wildcards):
     """Return the tables of single layers; the number of layers is guessed from the model's name."""
     depth = guess_shape(CONFIG.model(wildcards.model)).depth

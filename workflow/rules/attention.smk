@@ -4,6 +4,7 @@
 rule attention:
     input:
         f"{RESULTS}/features/{{dataset}}/{{model}}.json",
+        transient=transient("attention", *({"attention"} & set(CONFIG.extraction["taps"]))),
     output:
         table=update(f"{RESULTS}/attention/{{dataset}}/{{model}}.csv"),
         maps=update(f"{RESULTS}/attention/{{dataset}}/{{model}}.nc"),

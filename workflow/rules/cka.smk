@@ -4,6 +4,7 @@
 rule gram:
     input:
         f"{RESULTS}/features/{{dataset}}/{{model}}.json",
+        transient=lambda wildcards: gram_transient(wildcards, wildcards.tokens),
     output:
         update(f"{RESULTS}/cka/gram/{{dataset}}/{{tokens}}/{{model}}.safetensors"),
     log:
@@ -30,6 +31,8 @@ rule gram:
 rule gram_all_tokens:
     input:
         manifest=f"{RESULTS}/features/{{dataset}}/{{model}}.json",
+        # Spatial tokens are not read.
+        transient=lambda wildcards: gram_transient(wildcards, "all", but="spatial"),
         # Gram matrices add over features: the large part is not computed again.
         spatial=f"{RESULTS}/cka/gram/{{dataset}}/spatial/{{model}}.safetensors",
     output:

@@ -4,6 +4,7 @@
 rule clustering:
     input:
         f"{RESULTS}/features/{{dataset}}/{{model}}.json",
+        transient=transient("clustering"),
     output:
         update(f"{RESULTS}/clustering/{{dataset}}/{{model}}.csv"),
     log:

@@ -282,7 +282,22 @@ def stored(wildcards):
         "taps": CONFIG.taps(wildcards.dataset),
         "limits": json.dumps(limits, sort_keys=True) if limits else None,
         **extraction_regions(wildcards.dataset),
+        "keep": CONFIG.extraction["keep"],
     }
+
+
+def goes(taps):
+    """Return whether any of some taps is dropped after use."""
+    keep = CONFIG.extraction["keep"]
+    return keep is not None and not set(taps) <= set(keep)
+
+
+def transient(analysis, *more):
+    """Return what a job of an analysis waits for, beside a store's manifest: the folder of arrays
+    that go after use, where it reads any of them. `more` are taps that it reads where they are."""
+    settings = getattr(CONFIG.analyses, analysis)
+    taps = [*(settings.required_taps() if settings else ()), *more]
+    return [f"{RESULTS}/features/{{dataset}}/{{model}}.transient"] if goes(taps) else []
 
 
 MODEL_IDS = "|".join(re.escape(m.id) for m in CONFIG.models)

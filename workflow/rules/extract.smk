@@ -30,16 +30,15 @@ rule extract:
         weights=lambda wildcards: weight_files(CONFIG.model(wildcards.model)),
         regions=lambda wildcards: region_table(wildcards.dataset),
     output:
-        # Kept while the job runs, and when it fails (`update`).
-        # The sealed store's manifest, not the store: Snakemake deletes the outputs of a failed job,
-        # and an interrupted store is gone on with.
-        update(f"{RESULTS}/features/{{dataset}}/{{model}}.json"),
+        **extract_outputs(),
     log:
         f"{RESULTS}/logs/extract/{{dataset}}/{{model}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/extract/{{dataset}}/{{model}}.tsv"
     conda:
         "../../environment.yml"
+    # What goes after use is used before more of it is made.
+    priority: 0 if CONFIG.extraction["keep"] is None else -1
     threads: lambda wildcards: extraction_threads(CONFIG.model(wildcards.model))
     resources:
         mem_mb=raised(

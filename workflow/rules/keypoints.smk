@@ -4,6 +4,7 @@
 rule keypoints:
     input:
         manifest=f"{RESULTS}/features/{{dataset}}/{{model}}.json",
+        transient=transient("keypoints"),
         index=f"{RESULTS}/datasets/{{dataset}}.csv",
         points=f"{RESULTS}/datasets/points/{{dataset}}.csv",
     output:

@@ -7,6 +7,8 @@ if layer_jobs("knn"):
         input:
             f"{RESULTS}/features/{{dataset}}/{{model}}.json",
             train=lambda wildcards: train_store("knn", wildcards, "json"),
+            transient=transient("knn"),
+            train_transient=lambda wildcards: train_transient("knn", wildcards),
         output:
             temp(f"{RESULTS}/knn/{{dataset}}/{{model}}/layer-{{layer}}.csv"),
         log:
@@ -64,6 +66,8 @@ else:
         input:
             f"{RESULTS}/features/{{dataset}}/{{model}}.json",
             train=lambda wildcards: train_store("knn", wildcards, "json"),
+            transient=transient("knn"),
+            train_transient=lambda wildcards: train_transient("knn", wildcards),
         output:
             update(f"{RESULTS}/knn/{{dataset}}/{{model}}.csv"),
         log:

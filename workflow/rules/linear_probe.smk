@@ -7,6 +7,8 @@ if layer_jobs("linear_probe"):
         input:
             f"{RESULTS}/features/{{dataset}}/{{model}}.json",
             train=lambda wildcards: train_store("linear_probe", wildcards, "json"),
+            transient=transient("linear_probe"),
+            train_transient=lambda wildcards: train_transient("linear_probe", wildcards),
         output:
             temp(f"{RESULTS}/linear_probe/{{dataset}}/{{model}}/layer-{{layer}}.csv"),
         log:
@@ -64,6 +66,8 @@ else:
         input:
             f"{RESULTS}/features/{{dataset}}/{{model}}.json",
             train=lambda wildcards: train_store("linear_probe", wildcards, "json"),
+            transient=transient("linear_probe"),
+            train_transient=lambda wildcards: train_transient("linear_probe", wildcards),
         output:
             update(f"{RESULTS}/linear_probe/{{dataset}}/{{model}}.csv"),
         log:

@@ -4,6 +4,7 @@
 rule regions:
     input:
         manifest=f"{RESULTS}/features/{{dataset}}/{{model}}.json",
+        transient=transient("regions"),
         regions=f"{RESULTS}/datasets/regions/{{dataset}}.csv",
     output:
         update(f"{RESULTS}/regions/{{dataset}}/{{model}}.csv"),

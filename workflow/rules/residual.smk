@@ -4,6 +4,7 @@
 rule residual:
     input:
         f"{RESULTS}/features/{{dataset}}/{{model}}.json",
+        transient=transient("residual"),
     output:
         **residual_outputs(),
     log:

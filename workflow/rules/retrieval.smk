@@ -4,6 +4,7 @@
 rule retrieval:
     input:
         manifest=f"{RESULTS}/features/{{dataset}}/{{model}}.json",
+        transient=transient("retrieval"),
         relevance=f"{RESULTS}/datasets/relevance/{{dataset}}.csv",
     output:
         update(f"{RESULTS}/retrieval/{{dataset}}/{{model}}.csv"),
@@ -30,6 +31,7 @@ rule ranking:
     input:
         index=f"{RESULTS}/datasets/{{dataset}}.csv",
         manifest=f"{RESULTS}/features/{{dataset}}/{{model}}.json",
+        transient=transient("retrieval"),
         relevance=f"{RESULTS}/datasets/relevance/{{dataset}}.csv",
     output:
         png=update(f"{RESULTS}/retrieval/{{dataset}}/{{model}}/ranking.png"),

@@ -5,6 +5,7 @@ rule saliency:
     input:
         index=f"{RESULTS}/datasets/{{dataset}}.csv",
         manifest=f"{RESULTS}/features/{{dataset}}/{{model}}.json",
+        transient=transient("saliency"),
         regions=f"{RESULTS}/datasets/regions/{{dataset}}.csv",
     output:
         update(f"{RESULTS}/saliency/{{dataset}}/{{model}}.csv"),
@@ -31,6 +32,7 @@ rule saliency_masks:
     input:
         index=f"{RESULTS}/datasets/{{dataset}}.csv",
         manifest=f"{RESULTS}/features/{{dataset}}/{{model}}.json",
+        transient=transient("saliency"),
         regions=f"{RESULTS}/datasets/regions/{{dataset}}.csv",
         table=f"{RESULTS}/saliency/{{dataset}}/{{model}}.csv",
     output:

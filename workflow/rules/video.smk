@@ -4,6 +4,7 @@
 rule video:
     input:
         manifest=f"{RESULTS}/features/{{dataset}}/{{model}}.json",
+        transient=transient("video"),
         index=f"{RESULTS}/datasets/{{dataset}}.csv",
         frames=f"{RESULTS}/datasets/frames/{{dataset}}.csv",
     output:

@@ -102,7 +102,7 @@ class Pair:
                 if array not in store or len(image_rows(store, kind)) < store.n_images:
                     what = "of some images only" if array in store else "not stored"
                     raise AnalysisError(
-                        f"{store.path}: {array} {what} (it holds {', '.join(store.array_names)}), "
+                        f"{store.path}: {array} {what} (it holds {store.held}), "
                         f"which {kind!r} is made of; extract it of all images, or leave {kind!r} "
                         f"out of analyses.{task}.features"
                     )

@@ -111,7 +111,7 @@ def open_task(
     if "spatial" not in store or (store.is_limited("spatial") and not store.is_ragged):
         what = "of some images only" if "spatial" in store else "not stored"
         raise AnalysisError(
-            f"{store_path}: spatial tokens {what} (it holds {', '.join(store.array_names)}), which "
+            f"{store_path}: spatial tokens {what} (it holds {store.held}), which "
             "keypoints are found by; extract the tap spatial of all images"
         )
     index = index_of(store, index_path)

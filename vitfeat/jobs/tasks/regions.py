@@ -66,7 +66,7 @@ def write_regions(
     store = open_store(store_path)
     if "regions" not in store:
         raise AnalysisError(
-            f"{store.path}: no regions in this store (it holds {', '.join(store.array_names)}); "
+            f"{store.path}: no regions in this store (it holds {store.held}); "
             "extract the tap regions"
         )
     annotated = read_regions(regions_path)

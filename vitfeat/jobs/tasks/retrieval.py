@@ -174,7 +174,7 @@ def usable(store: FeatureStore, kind: str, log: Log) -> bool:
     if array not in store or len(image_rows(store, kind)) < store.n_images:
         what = "of some images only" if array in store else "not stored"
         raise AnalysisError(
-            f"{store.path}: {array} {what} (it holds {', '.join(store.array_names)}), which "
+            f"{store.path}: {array} {what} (it holds {store.held}), which "
             f"{kind!r} is made of; extract it of all images, or leave {kind!r} out of "
             "analyses.retrieval.features"
         )

@@ -122,7 +122,7 @@ def usable_queries(
         if QUERIES[query] not in store:
             raise AnalysisError(
                 f"{store.path}: no {QUERIES[query]} in this store (it holds "
-                f"{', '.join(store.array_names)}), which the query {query!r} needs; extract the "
+                f"{store.held}), which the query {query!r} needs; extract the "
                 f"tap {QUERIES[query].partition('/')[0]}, or leave {query!r} out of "
                 "analyses.saliency.queries"
             )
