@@ -11,15 +11,17 @@ from __future__ import annotations
 import heapq
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from vitfeat.config import Config, read_config
-from vitfeat.disk import GRAMS
+from vitfeat.disk import GRAMS, TRANSIENT
 from vitfeat.models.entry import ModelEntry
 from vitfeat.models.shapes import Shape, guess_shape, size_name
-from vitfeat.plan_disk import Size, grid, planned, store_items
+from vitfeat.plan_disk import PIECES, Size, compressed, grid, planned, store_items
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PAGE = ROOT / "docs/paper.md"
@@ -90,6 +92,7 @@ def tables(config: Config) -> dict[str, str]:
     """Return all tables, as Markdown, by name."""
     return {
         "bytes": bytes_table(config),
+        "peak": peak_table(config),
         "gpu": gpu_table(config),
         "cpu": cpu_table(config),
         "gpus": gpus_table(config),
@@ -136,6 +139,29 @@ def bytes_table(config: Config) -> str:
     add(["Gram matrices", "", ""], grams)
     rows.append(["**all**", "", "", *(gigabytes(total) for total in totals.values())])
     return markdown([*heads, f"all {len(config.models)}"], rows)
+
+
+def peak_table(config: Config) -> str:
+    """Tabulate the peak of disk with and without what saves some of it."""
+    rows = []
+    for changes in ({}, {"keep_bits": 8}, {"keep": ["cls"]}, {"keep": ["cls"], "keep_bits": 8}):
+        changed = replace(config, extraction={**config.extraction, **changes})
+        items = planned(changed, SIZES)
+        goes = [item for item in items if item.kind == TRANSIENT]
+        stays = [item for item in items if item.kind not in (TRANSIENT, PIECES)]
+        stores = Counter[tuple[str, str]]()
+        for item in goes:
+            stores[item.dataset, item.model] += item.n_bytes
+        largest = [key for key, _ in stores.most_common(1)]
+        in_turn = [i for i in items if i not in goes or (i.dataset, i.model) in largest]
+        named = ", ".join(f"`{k}: {v}`" for k, v in changes.items()).replace("'", "")
+        cells = [
+            f"{gigabytes(sum(i.n_bytes for i in some))} ({gigabytes(compressed(changed, some))})"
+            for some in (items, in_turn, stays)
+        ]
+        rows.append([named or "as it is", *cells])
+    heads = ["`extraction`", "all stores at once", "one store at a time", "at the end"]
+    return markdown(heads, rows)
 
 
 def passes(config: Config, dataset: str, entry: ModelEntry) -> float:
