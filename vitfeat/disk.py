@@ -55,25 +55,34 @@ def on_disk(results: Path) -> list[Item]:
     if not results.is_dir():
         raise VitfeatError(f"{results}: no such folder; nothing was written yet, or give another")
     sums: dict[tuple[str, str, str, str], Item] = {}
-    for parts, n_bytes in _files(results, ()):
+    for parts, n_bytes in files_below(results):
         what = _what(parts)
         before = sums.get(what, Item(*what, 0))
         sums[what] = Item(*what, before.n_bytes + n_bytes, before.n_files + 1)
     return list(sums.values())
 
 
-def _files(folder: str | Path, above: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], int]]:
-    """Yield the parts of each file's path, and its bytes; links are not followed."""
+def files_below(
+    folder: str | Path, above: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], int]]:
+    """Yield the parts of each file's path, and its bytes; links are not followed.
+
+    What goes meanwhile is left out.
+    """
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
                 parts = (*above, entry.name)
                 if entry.is_dir(follow_symlinks=False):
-                    yield from _files(entry.path, parts)
-                else:
-                    yield parts, entry.stat(follow_symlinks=False).st_size
+                    yield from files_below(entry.path, parts)
+                    continue
+                try:
+                    n_bytes = entry.stat(follow_symlinks=False).st_size
+                except FileNotFoundError:
+                    continue
+                yield parts, n_bytes
     except FileNotFoundError:
-        pass  # A run that goes on took it away.
+        pass
 
 
 def _what(parts: tuple[str, ...]) -> tuple[str, str, str, str]:

@@ -24,6 +24,8 @@ _GPU_FLOPS = 5e12
 # Seconds to decode an image on one core.
 _DECODING = 0.01
 _DAY_MINUTES = 24 * 60
+# What is asked for a job of several that share an extraction; it takes about a third of that.
+_JOB_MINUTES = 8 * 60
 
 # Numbers a second that are surely read from a store and summed.
 _READ_NUMBERS = 5e7
@@ -93,6 +95,16 @@ def extraction_minutes(
     # A GPU waits for the slower of the two; on a CPU decoding is little.
     seconds = n_images * max(enlarged * shape.flops_per_image / flops, _DECODING / threads)
     return 10 + int(3 * seconds / 60)
+
+
+def extraction_jobs(minutes: int) -> int:
+    """Return how many jobs share an extraction of so many minutes, as planned for one job."""
+    return max(1, -(-minutes // _JOB_MINUTES))
+
+
+def sealing_minutes(n_images: int) -> int:
+    """Return minutes to put together and seal what several jobs have written, and ten to start."""
+    return 10 + n_images // 20_000
 
 
 def gram_memory_mb(n_images: int) -> int:

@@ -53,6 +53,14 @@ def positive(text: str) -> int:
     return value
 
 
+def part(text: str) -> tuple[int, int]:
+    """Read which job of how many it is: I/N, from 1."""
+    number, slash, of = text.partition("/")
+    if not (slash and number.isdecimal() and of.isdecimal() and 1 <= int(number) <= int(of)):
+        raise argparse.ArgumentTypeError(f"{text} is not I/N with I from 1 to N")
+    return int(number), int(of)
+
+
 def workers(text: str) -> int | None:
     """Read a number of processes; None is ``auto``."""
     return None if text == "auto" else count(text)

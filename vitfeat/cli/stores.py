@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +13,7 @@ from vitfeat.cli.arguments import (
     count,
     from_json,
     layer,
+    part,
     positive,
     weights_folder,
     workers,
@@ -68,6 +71,13 @@ def add(command: AddCommand) -> None:
     sub.add_argument("--device", default="auto")
     sub.add_argument("--threads", type=count, default=0, help="CPU threads; 0 takes all")
     sub.add_argument("--workers", type=workers, default=None, help="decoding processes, or auto")
+    sub.add_argument(
+        "--blocks",
+        type=part,
+        metavar="I/N",
+        help="only the blocks of job I of N, on any machine that sees the store; a last extraction "
+        "without it seals the store",
+    )
     sub.add_argument("--replace", action="store_true", help="replace a store from other settings")
     weights_folder(sub)
 
@@ -110,7 +120,8 @@ def _extract(options: argparse.Namespace, console: Console) -> None:
         index = index.only(chosen_rows(chosen, index.image_id, "the chosen images"))
     entry = read_entry(options.model, options.entry)
     backbone = load_backbone(entry, folder=options.weights_folder, log=console.log)
-    with console.progress(len(index), options.model) as advance:
+    with ExitStack() as stack:
+        reports: list[Callable[[int], None]] = []
         sealed = extract(
             backbone,
             index,
@@ -128,17 +139,22 @@ def _extract(options: argparse.Namespace, console: Console) -> None:
                 threads=options.threads,
                 workers=options.workers,
                 replace=options.replace,
+                part=options.blocks,
                 view=_view(options.view),
                 masks=options.masks,
             ),
             annotated=None if options.regions is None else read_regions(options.regions),
             log=console.log,
-            on_images=advance,
+            on_total=lambda total: reports.append(
+                stack.enter_context(console.progress(total, options.model))
+            ),
+            on_images=lambda n: reports[-1](n),
         )
     if options.keep is not None:
         set_aside(options.out, options.keep)
     # Beside the store always: readers hold the two together.
-    write_json(manifest_path(options.out), sealed)
+    if sealed is not None:
+        write_json(manifest_path(options.out), sealed)
 
 
 def _limits(text: str | None) -> dict[str, int | list[str]]:

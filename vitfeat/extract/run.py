@@ -16,6 +16,7 @@ from vitfeat.data.companions import RegionRow
 from vitfeat.data.index import Index
 from vitfeat.data.loader import load_batches
 from vitfeat.data.views import in_words
+from vitfeat.disk import files_below
 from vitfeat.errors import StoreError
 from vitfeat.extract.job import Job
 from vitfeat.extract.pipeline import Schedule, run_pipeline, schedule
@@ -47,9 +48,10 @@ def extract(
     *,
     log: Log = lambda _: None,
     on_images: Callable[[int], None] = lambda _: None,
+    on_total: Callable[[int], None] = lambda _: None,
     batches: Callable[[Schedule], Iterator[Tensor]] | None = None,
     annotated: Sequence[RegionRow] | None = None,
-) -> dict[str, Any]:
+) -> dict[str, Any] | None:
     """Push every image through the model once and store what the taps give.
 
     A finished store of the same request is kept as it is; an interrupted one is gone on with.
@@ -69,6 +71,8 @@ def extract(
     on_images
         Called first with the number of images that an interrupted store holds already, then with
         that of those that were just pushed.
+    on_total
+        Called before that with the number of images of this job.
     batches
         Gives uint8 batches (n, height, width, 3) in the place of decoding the files.
     annotated
@@ -77,7 +81,7 @@ def extract(
     Returns
     -------
     dict
-        The sealed store's manifest.
+        The sealed store's manifest; None where the job has only a part of the store to fill.
 
     Raises
     ------
@@ -136,8 +140,11 @@ def extract(
         normalised_by=backbone.normalised_by,
         notes=notes,
         replace=settings.replace,
+        part=settings.part,
     ) as writer:
-        missing = writer.missing_blocks()
+        missing, blocks = writer.missing_blocks(), len(writer.blocks)
+        if settings.part is not None:
+            log(_part_in_words(settings.part, writer.blocks, layout.n_blocks))
         if writer.damaged:
             log(
                 f"{plural(len(writer.damaged), 'block')} of the interrupted store "
@@ -145,9 +152,11 @@ def extract(
                 f"{', ...' if len(writer.damaged) > _SHOWN else ''}) not as written, by their "
                 "checksums: pushed again"
             )
-        if len(missing) < layout.n_blocks:
-            log(f"going on with an interrupted store: {len(missing)} of {layout.n_blocks} blocks")
-        on_images(len(index) - sum(len(layout.rows(block)) for block in missing))
+        if len(missing) < blocks:
+            log(f"resuming an interrupted store: {len(missing)} of {plural(blocks, 'block')} to do")
+        n_images = sum(len(layout.rows(block)) for block in writer.blocks)
+        on_total(n_images)
+        on_images(n_images - sum(len(layout.rows(block)) for block in missing))
         plan = schedule(layout, missing, settings.batch_size, on_gpu=job.on_gpu)
         if batches is None:
             source: Iterator[Sequence[Tensor]] = load_batches(
@@ -162,12 +171,22 @@ def extract(
             source = ([batch] for batch in batches(plan))
         with closing(source):  # type: ignore[type-var]
             run_pipeline(job, writer, plan, source, on_images, add_note)
+        if settings.part is not None:
+            log(f"{out}: {plural(n_images, 'image')} in {duration(time.monotonic() - started)}")
+            return None
         sealed = writer.seal()
     log(
         f"{out}: {plural(len(index), 'image')} in {duration(time.monotonic() - started)}, "
         f"{size(sum(a['bytes'] for a in sealed['arrays'].values()))}"
     )
     return sealed
+
+
+def _part_in_words(part: tuple[int, int], blocks: range, n_blocks: int) -> str:
+    number, of = part
+    if not blocks:
+        return f"job {number} of {of}: no block is left for it, of {n_blocks}"
+    return f"job {number} of {of}: blocks {blocks.start} to {blocks.stop - 1} of {n_blocks}"
 
 
 def _finished(
@@ -236,7 +255,7 @@ def _announce(job: Job, out: Path, request: Mapping[str, Any], log: Log) -> None
     )
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = partial_path(out)
-    done = sum(f.stat().st_size for f in partial.rglob("*") if f.is_file())
+    done = sum(n_bytes for _, n_bytes in files_below(partial))
     free = shutil.disk_usage(out.parent).free
     # What blocks have of shards that reach over them stands beside them until these are whole.
     needed = layout.n_bytes + layout.pieces_bytes - done

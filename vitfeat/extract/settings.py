@@ -44,6 +44,9 @@ class Settings:
         Processes that decode; 0 decodes between the passes, None fits them to the work.
     replace
         Whether a store from other settings under the same path may be replaced.
+    part
+        Only the blocks of one of several jobs on one store: its number, from 1, and how many jobs
+        there are. The store is sealed by an extraction of all.
     view
         How images become inputs.
     masks
@@ -62,6 +65,7 @@ class Settings:
     threads: int = 0
     workers: int | None = None
     replace: bool = False
+    part: tuple[int, int] | None = None
     view: ViewSettings = field(default_factory=ViewSettings)
     masks: str = "coverage"
 

@@ -109,6 +109,19 @@ class Layout:
         """Return the rows of a block."""
         return range(block * self.block, min((block + 1) * self.block, self.n_images))
 
+    def part(self, number: int, of: int) -> range:
+        """Return the blocks of one of several jobs, numbered from 1: consecutive ones.
+
+        Jobs begin with a shard of every array where each has shards of its own to fill.
+        """
+        spans = [self.shard_rows(a) // self.block for a in self.arrays if a.starts is None]
+        step = max(spans, default=1)
+        while step > 1 and self.n_blocks < 4 * of * step:
+            step //= 2
+        steps = -(-self.n_blocks // step)
+        first, stop = (min(step * (n * steps // of), self.n_blocks) for n in (number - 1, number))
+        return range(first, stop)
+
     def length(self, array: ArraySpec) -> int:
         """Return the number of entries that an array holds."""
         return self.n_images if array.starts is None else array.starts[-1]

@@ -11,7 +11,6 @@ all of them are there, from what each has of it; what several jobs have of one, 
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -28,6 +27,7 @@ from vitfeat.files import sync, sync_tree, write_files
 from vitfeat.final_norm import FinalNorm
 from vitfeat.store import codec, provenance
 from vitfeat.store.arrays import ArraySpec, Geometry
+from vitfeat.store.claims import claim, creating, refuse_if_claimed
 from vitfeat.store.create import create
 from vitfeat.store.encode import encode_shard
 from vitfeat.store.layout import ATTRIBUTE, FORMAT_VERSION, Layout
@@ -68,12 +68,23 @@ class Rows:
 
 
 class StoreWriter:
-    """Fills one store, block by block, in any order.
+    """Fills one store, or a run of its blocks, in any order.
 
-    Use :func:`open_writer`, which locks the store and resumes what is there.
+    Use :func:`open_writer`, which claims the blocks and resumes what is there.
+
+    Attributes
+    ----------
+    blocks
+        Those that are this writer's.
+    damaged
+        Those of them that were there, and do not match their checksums.
+    is_sealed
+        Whether the store is whole, and in its place.
     """
 
-    def __init__(self, path: Path, layout: Layout) -> None:
+    def __init__(self, path: Path, layout: Layout, blocks: range) -> None:
+        self.blocks = blocks
+        self.is_sealed = False
         self._path = path
         self._layout = layout
         self._partial = partial_path(path)
@@ -82,15 +93,14 @@ class StoreWriter:
         self._is_there = {a.name: np.zeros(layout.n_shards(a), bool) for a in layout.arrays}
         self._is_done = np.zeros(layout.n_blocks, bool)
         self._look(every_chunk=False)
-        if self._is_done.any() and not self._is_done.all():
+        if 0 < len(self.missing_blocks()) < len(blocks):
             # An interruption has made work anyway: what is left of it is read whole, once.
             self._look(every_chunk=True)
-        #: Blocks that were there, and do not match their checksums.
         self.damaged = [b for b in self.missing_blocks() if self._progress.is_begun(b)]
 
     def missing_blocks(self) -> list[int]:
-        """Return the blocks that are not yet wholly on disk."""
-        return np.flatnonzero(~self._is_done).tolist()
+        """Return those of the writer's blocks that are not yet wholly on disk."""
+        return [block for block in self.blocks if not self._is_done[block]]
 
     def write_block(
         self, block: int, arrays: Mapping[str, NDArray[Any]], *, forward_images: int
@@ -136,13 +146,13 @@ class StoreWriter:
         dict
             The manifest: small, JSON-able, the same as recorded in the store.
         """
-        if missing := self.missing_blocks():
+        if missing := np.flatnonzero(~self._is_done).tolist():
             raise StoreError(
                 f"{self._path}: {len(missing)} of {self._layout.n_blocks} blocks are not written; "
                 "run the extraction again to go on"
             )
         try:
-            self._gather(range(self._layout.n_blocks))
+            self._gather(self.blocks)
             attributes = self._attributes()
             write_seal(self._partial, self._layout, attributes)
         except OSError as error:
@@ -152,8 +162,7 @@ class StoreWriter:
             self._path.rename(_replaced(self._path))
         self._partial.rename(self._path)
         sync([self._path.parent])
-        # Behind the move: a job killed in between finds its blocks again.
-        remove_leftovers(self._path)
+        self.is_sealed = True
         return manifest(self._path, attributes)
 
     def _attributes(self) -> dict[str, Any]:
@@ -168,17 +177,17 @@ class StoreWriter:
         return attributes
 
     def _look(self, *, every_chunk: bool) -> None:
-        """Find out which shards and blocks are there."""
+        """Find out which of the writer's blocks are there, and which shards they have some of."""
         layout = self._layout
         for spec in layout.arrays:
             counts = layout.chunk_counts(spec)
             there = self._is_there[spec.name]
-            for shard in range(len(there)):
+            for shard in sorted({s for b in self.blocks for s in layout.shards_of(spec, b)}):
                 used = (-(-len(layout.entries_of(spec, shard)) // layout.chunk_rows(spec)),)
                 there[shard] = is_whole(
                     self._shard(spec, shard), counts, used + counts[1:], every_chunk=every_chunk
                 )
-        for block in range(layout.n_blocks):
+        for block in self.blocks:
             lacking = [a for a in layout.arrays if not self._has_all(a, block)]
             marker = self._progress.read_marker(block)
             self._is_done[block] = marker is not None and (
@@ -268,8 +277,9 @@ def open_writer(
     normalised_by: str = "",
     notes: Sequence[str] = (),
     replace: bool = False,
+    part: tuple[int, int] | None = None,
 ) -> Iterator[StoreWriter]:
-    """Lock a store for writing; create it, or go on with an interrupted one.
+    """Claim a store for writing; create it, or resume an interrupted one.
 
     Parameters
     ----------
@@ -293,6 +303,9 @@ def open_writer(
     replace
         Whether an unfinished or finished store from another request may be replaced. The finished
         one is kept until the new one is sealed.
+    part
+        Only the blocks of one of several jobs: its number, from 1, and how many they are. Such a
+        writer does not seal.
 
     Raises
     ------
@@ -301,7 +314,8 @@ def open_writer(
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = partial_path(path)
-    with _lock(path):
+    blocks = layout.part(*part) if part else range(layout.n_blocks)
+    with creating(path):
         found = unfinished_request(path)
         # Other taps may mean other blocks: here more than asked for is not good enough.
         if found is not None and (other := provenance.differences(found, request, exact=True)):
@@ -312,24 +326,31 @@ def open_writer(
                 )
             found = None
         if found is None:
+            refuse_if_claimed(path, partial / PROGRESS)
             shutil.rmtree(partial, ignore_errors=True)
-            creating = path.with_name(path.name + ".creating")
-            shutil.rmtree(creating, ignore_errors=True)
+            new = path.with_name(path.name + ".creating")
+            shutil.rmtree(new, ignore_errors=True)
             try:
                 create(
-                    *(creating, layout, geometry, rows, request, model),
+                    *(new, layout, geometry, rows, request, model),
                     *(weights or {}, final_norm, normalised_by, notes),
                 )
-                (creating / PROGRESS).mkdir()
-                sync_tree(creating)
-                creating.rename(partial)
+                (new / PROGRESS).mkdir()
+                sync_tree(new)
+                new.rename(partial)
                 sync([partial.parent])
             except BaseException as error:
-                shutil.rmtree(creating, ignore_errors=True)
+                shutil.rmtree(new, ignore_errors=True)
                 if isinstance(error, OSError):
                     raise StoreError(f"{path}: could not be created: {error}") from error
                 raise
-        yield StoreWriter(path, layout)
+        holding = claim(path, partial / PROGRESS, blocks)
+    with holding:
+        writer = StoreWriter(path, layout, blocks)
+        yield writer
+    # Behind the move, so that a job killed in between finds its blocks again, and without a claim.
+    if writer.is_sealed:
+        remove_leftovers(path)
 
 
 def unfinished_request(path: Path) -> dict[str, Any] | None:
@@ -369,17 +390,3 @@ def remove_leftovers(path: Path) -> None:
 
 def _replaced(path: Path) -> Path:
     return path.with_name(path.name + ".replaced")
-
-
-@contextmanager
-def _lock(path: Path) -> Iterator[None]:
-    """Hold the store's lock: two writers in one shard lose data."""
-    # The file stays: removing it would let a third writer lock another file of the same name.
-    with path.with_name(f".{path.name}.lock").open("w") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise StoreError(
-                f"{path}: another process is writing this store; wait until it ends"
-            ) from error
-        yield

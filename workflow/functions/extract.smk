@@ -25,6 +25,70 @@ def extract_outputs():
     return outputs
 
 
+def jobs_of(wildcards):
+    """Return how many jobs share an extraction."""
+    jobs = CONFIG.extraction["jobs"]
+    if jobs != "auto":
+        return jobs
+    model, size = CONFIG.model(wildcards.model), planned_size(CONFIG, wildcards.dataset)
+    return extraction_jobs(
+        extraction_minutes(
+            guess_shape(model),
+            size.images if size else dataset_size(wildcards.dataset),
+            extraction_threads(model),
+            enlarged(wildcards),
+            gpu=own_gpu(wildcards) is not None,
+        )
+    )
+
+
+def parts_folder(wildcards):
+    return f"{RESULTS}/features/{wildcards.dataset}/{wildcards.model}.parts"
+
+
+def parts_of(wildcards):
+    """Return what says that all jobs but the last are done, where there are several."""
+    return [f"{parts_folder(wildcards)}/all"] if jobs_of(wildcards) > 1 else []
+
+
+def every_part(wildcards):
+    """Return what says that each of several jobs is done."""
+    n = jobs_of(wildcards)
+    return [f"{parts_folder(wildcards)}/{i}-of-{n}" for i in range(1, n + 1)]
+
+
+def extraction_mb(wildcards, input):
+    """Return MiB of a job that pushes images."""
+    return extraction_memory_mb(
+        guess_shape(CONFIG.model(wildcards.model)),
+        CONFIG.extraction["batch_size"],
+        CONFIG.taps(wildcards.dataset),
+        CONFIG.extraction["dtype"],
+        limits=CONFIG.limits(wildcards.dataset),
+        n_images=n_images(input.index),
+        enlarged=enlarged(wildcards),
+    )
+
+
+def extraction_runtime(wildcards, input, threads):
+    """Return minutes of a job that pushes all images, or its part of them, or seals the store."""
+    n = n_images(input.index)
+    if parts := getattr(wildcards, "parts", None):
+        n = -(-n // int(parts))
+    elif jobs_of(wildcards) > 1:
+        return sealing_minutes(n)
+    gpu = own_gpu(wildcards) is not None
+    return extraction_minutes(
+        guess_shape(CONFIG.model(wildcards.model)), n, threads, enlarged(wildcards), gpu=gpu
+    )
+
+
+def extraction_gpu(wildcards):
+    """Return the GPUs of a job: what only seals needs none, unless the config insists on one."""
+    seals = not hasattr(wildcards, "parts") and jobs_of(wildcards) > 1
+    return None if seals and CONFIG.extraction["device"] == "auto" else own_gpu(wildcards)
+
+
 def enlarged(wildcards):
     """Return how many tokens images have over those of the model's own size: for schedulers."""
     view = CONFIG.view(wildcards.dataset)

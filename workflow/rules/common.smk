@@ -17,6 +17,7 @@ from vitfeat.data.unchanged import annotations_token, token
 from vitfeat.demo.datasets import NAMES as EMBEDDED_LAYOUTS
 from vitfeat.errors import VitfeatError
 from vitfeat.models.shapes import guess_shape, size_name
+from vitfeat.plan_disk import dataset_size as planned_size
 from vitfeat.plan_checks import check_start, foresee
 from vitfeat.plan import (
     attention_memory_mb,
@@ -26,10 +27,12 @@ from vitfeat.plan import (
     cka_tables,
     clustering_memory_mb,
     clustering_minutes,
+    extraction_jobs,
     extraction_memory_mb,
     extraction_minutes,
     gram_memory_mb,
     residual_memory_mb,
+    sealing_minutes,
     similarity_memory_mb,
     similarity_minutes,
 )

@@ -29,6 +29,7 @@ rule extract:
         index=f"{RESULTS}/datasets/{{dataset}}.csv",
         weights=lambda wildcards: weight_files(CONFIG.model(wildcards.model)),
         regions=lambda wildcards: region_table(wildcards.dataset),
+        parts=parts_of,
     output:
         **extract_outputs(),
     log:
@@ -41,31 +42,44 @@ rule extract:
     priority: 0 if CONFIG.extraction["keep"] is None else -1
     threads: lambda wildcards: extraction_threads(CONFIG.model(wildcards.model))
     resources:
-        mem_mb=raised(
-            lambda wildcards, input: extraction_memory_mb(
-                guess_shape(CONFIG.model(wildcards.model)),
-                CONFIG.extraction["batch_size"],
-                CONFIG.taps(wildcards.dataset),
-                CONFIG.extraction["dtype"],
-                limits=CONFIG.limits(wildcards.dataset),
-                n_images=n_images(input.index),
-                enlarged=enlarged(wildcards),
-            )
-        ),
-        runtime=raised(
-            lambda wildcards, input, threads: extraction_minutes(
-                guess_shape(CONFIG.model(wildcards.model)),
-                n_images(input.index),
-                threads,
-                enlarged(wildcards),
-                gpu=own_gpu(wildcards) is not None,
-            )
-        ),
-        gpu=own_gpu,
+        mem_mb=raised(extraction_mb),
+        runtime=raised(extraction_runtime),
+        gpu=extraction_gpu,
     params:
         weights=lambda wildcards: checkpoint_contents(wildcards.model),
         store=f"{RESULTS}/features/{{dataset}}/{{model}}.zarr",
         flags=lambda wildcards: flags(extraction_settings(wildcards) | stored(wildcards)),
+        blocks="",
     shell:
         "python -m vitfeat extract {wildcards.model} --index {input.index:q} --out {params.store:q} "
-        '{params.flags} $VITFEAT_HOW --weights-folder "$VITFEAT_WEIGHTS" --threads {threads} --log {log:q}'
+        "{params.flags} $VITFEAT_HOW --weights-folder \"$VITFEAT_WEIGHTS\" --threads {threads} "
+        "{params.blocks} --log {log:q}"
+
+
+# Where several jobs share an extraction (`extraction.jobs`) they write blocks of one store, and the
+# rule above seals it.
+use rule extract as extract_part with:
+    input:
+        index=f"{RESULTS}/datasets/{{dataset}}.csv",
+        weights=lambda wildcards: weight_files(CONFIG.model(wildcards.model)),
+        regions=lambda wildcards: region_table(wildcards.dataset),
+    output:
+        temp(touch(f"{RESULTS}/features/{{dataset}}/{{model}}.parts/{{part}}-of-{{parts}}")),
+    wildcard_constraints:
+        part="[0-9]+",
+        parts="[0-9]+",
+    log:
+        f"{RESULTS}/logs/extract/{{dataset}}/{{model}}.parts/{{part}}-of-{{parts}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/extract/{{dataset}}/{{model}}.parts/{{part}}-of-{{parts}}.tsv"
+    params:
+        blocks="--blocks {part}/{parts}",
+
+
+# One file in the place of N: how many they are may be another number once the index is there.
+rule extract_parts:
+    input:
+        every_part,
+    output:
+        temp(touch(f"{RESULTS}/features/{{dataset}}/{{model}}.parts/all")),
+    localrule: True
