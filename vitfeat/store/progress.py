@@ -16,11 +16,14 @@ import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 
-from vitfeat.files import write_files
+from vitfeat.files import sha256_of, write_files
 from vitfeat.store.layout import Layout
 
 #: The folder of it all in an unfinished store.
 PROGRESS = ".progress"
+
+# What the files of the store were when it was created.
+_FILES = "files"
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,26 @@ class Pieces(NamedTuple):
         for part in self.parts:
             crc = google_crc32c.extend(crc, part)
         return crc
+
+
+def record_files(folder: Path) -> None:
+    """Write down what the files of a store are that was just created, beside the markers."""
+    found = sorted(path for path in folder.rglob("*") if path.is_file())
+    hashes = {path.relative_to(folder).as_posix(): sha256_of(path) for path in found}
+    (folder / PROGRESS).mkdir()
+    (folder / PROGRESS / _FILES).write_text(json.dumps(hashes), "utf-8")
+
+
+def changed_files(folder: Path) -> list[str]:
+    """Return the files that are not what they were when the store was created.
+
+    Raises
+    ------
+    OSError, ValueError
+        That cannot be told.
+    """
+    hashes = json.loads((folder / PROGRESS / _FILES).read_text("utf-8"))
+    return [name for name, expected in hashes.items() if sha256_of(folder / name) != expected]
 
 
 class Progress:

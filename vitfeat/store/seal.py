@@ -92,6 +92,12 @@ def write_seal(folder: Path, layout: Layout, attributes: dict[str, Any]) -> None
     write_files([(folder / METADATA, [text])], folder / PROGRESS)
 
 
+def has_own_seal(root: Mapping[str, Any]) -> bool:
+    """Return whether a store's own metadata are those that it was sealed with."""
+    sealed = root["attributes"][ATTRIBUTE].get("sealed", {})
+    return "sha256" in sealed and digest(_without_digest(root)) == sealed["sha256"]
+
+
 def _small_files(root: Mapping[str, Any], features: Mapping[str, Any]) -> Iterator[str]:
     """Yield every file but the shards of features and the store's own metadata."""
     for name, node in sorted(root["consolidated_metadata"]["metadata"].items()):

@@ -32,8 +32,8 @@ from vitfeat.store.create import create
 from vitfeat.store.encode import encode_shard
 from vitfeat.store.layout import ATTRIBUTE, FORMAT_VERSION, Layout
 from vitfeat.store.paths import partial_path
-from vitfeat.store.progress import PROGRESS, Marker, Pieces, Progress
-from vitfeat.store.seal import METADATA, write_seal
+from vitfeat.store.progress import PROGRESS, Marker, Pieces, Progress, changed_files, record_files
+from vitfeat.store.seal import METADATA, has_own_seal, write_seal
 from vitfeat.store.shards import is_whole
 from vitfeat.text import size
 
@@ -335,7 +335,7 @@ def open_writer(
                     *(new, layout, geometry, rows, request, model),
                     *(weights or {}, final_norm, normalised_by, notes),
                 )
-                (new / PROGRESS).mkdir()
+                record_files(new)
                 sync_tree(new)
                 new.rename(partial)
                 sync([partial.parent])
@@ -359,7 +359,12 @@ def unfinished_request(path: Path) -> dict[str, Any] | None:
     if not (partial / PROGRESS).is_dir():
         return None
     try:
-        attributes = json.loads((partial / "zarr.json").read_text("utf-8"))["attributes"]
+        root = json.loads((partial / METADATA).read_text("utf-8"))
+        # A sealing that was killed has changed its own metadata, and nothing else.
+        changed = changed_files(partial)
+        if changed and not (changed == [METADATA] and has_own_seal(root)):
+            return None
+        attributes = root["attributes"]
         # What an earlier version has written of a store is laid out otherwise.
         if attributes[ATTRIBUTE]["format_version"] != FORMAT_VERSION:
             return None

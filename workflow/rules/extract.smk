@@ -52,7 +52,7 @@ rule extract:
         blocks="",
     shell:
         "python -m vitfeat extract {wildcards.model} --index {input.index:q} --out {params.store:q} "
-        "{params.flags} $VITFEAT_HOW --weights-folder \"$VITFEAT_WEIGHTS\" --threads {threads} "
+        '{params.flags} $VITFEAT_HOW --weights-folder "$VITFEAT_WEIGHTS" --threads {threads} '
         "{params.blocks} --log {log:q}"
 
 
@@ -65,13 +65,13 @@ use rule extract as extract_part with:
         regions=lambda wildcards: region_table(wildcards.dataset),
     output:
         temp(touch(f"{RESULTS}/features/{{dataset}}/{{model}}.parts/{{part}}-of-{{parts}}")),
-    wildcard_constraints:
-        part="[0-9]+",
-        parts="[0-9]+",
     log:
         f"{RESULTS}/logs/extract/{{dataset}}/{{model}}.parts/{{part}}-of-{{parts}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/extract/{{dataset}}/{{model}}.parts/{{part}}-of-{{parts}}.tsv"
+    wildcard_constraints:
+        part="[0-9]+",
+        parts="[0-9]+",
     params:
         blocks="--blocks {part}/{parts}",
 
