@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import random
 import stat
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -73,6 +74,7 @@ class Recorder:
     moments: list[Moment] = field(default_factory=list)
     _nodes: dict[int, Node] = field(default_factory=dict)
     _next: int = 1
+    _lock: threading.Lock = field(default_factory=threading.Lock)
     _synced_names: dict[Node, dict[str, Node]] = field(default_factory=dict)
     _synced_content: dict[Node, bytes] = field(default_factory=dict)
 
@@ -83,10 +85,12 @@ class Recorder:
 
     def _watched(self, call: Callable[..., Any], syncs: bool) -> Callable[..., Any]:
         def watched(*arguments: Any, **options: Any) -> Any:
-            moment = self._look()
-            done = call(*arguments, **options)
-            if syncs:
-                self._sync(arguments[0], moment)
+            # Zarr writes in threads of its own.
+            with self._lock:
+                moment = self._look()
+                done = call(*arguments, **options)
+                if syncs:
+                    self._sync(arguments[0], moment)
             return done
 
         return watched
