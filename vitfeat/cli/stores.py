@@ -150,11 +150,12 @@ def _extract(options: argparse.Namespace, console: Console) -> None:
             ),
             on_images=lambda n: reports[-1](n),
         )
+    if sealed is None:
+        return
     if options.keep is not None:
         set_aside(options.out, options.keep)
     # Beside the store always: readers hold the two together.
-    if sealed is not None:
-        write_json(manifest_path(options.out), sealed)
+    write_json(manifest_path(options.out), sealed)
 
 
 def _limits(text: str | None) -> dict[str, int | list[str]]:

@@ -57,8 +57,11 @@ def write_seal(folder: Path, layout: Layout, attributes: dict[str, Any]) -> None
         a.name: shard_sizes(folder / a.name, layout.n_shards(a), 1 + len(a.shape))
         for a in sorted(layout.arrays, key=lambda a: a.name)
     }
-    # A sealing that was killed may have left anything there.
+    # A sealing that was killed may have left anything there, and a power cut brings back names that
+    # were taken away: those under which Zarr writes its metadata.
     shutil.rmtree(folder / SEAL_GROUP, ignore_errors=True)
+    for stray in folder.rglob("zarr.*.partial"):
+        stray.unlink()
     group = zarr.open_group(folder, mode="r+", use_consolidated=False)
     group.create_group(SEAL_GROUP)
     write_coordinate(group, SHARD_BYTES, "shard", np.concatenate([*sizes.values()]))

@@ -36,10 +36,10 @@ rule extract:
         f"{RESULTS}/logs/extract/{{dataset}}/{{model}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/extract/{{dataset}}/{{model}}.tsv"
-    conda:
-        "../../environment.yml"
     # What goes after use is used before more of it is made.
     priority: 0 if CONFIG.extraction["keep"] is None else -1
+    conda:
+        "../../environment.yml"
     threads: lambda wildcards: extraction_threads(CONFIG.model(wildcards.model))
     resources:
         mem_mb=raised(extraction_mb),
