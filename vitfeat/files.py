@@ -116,7 +116,12 @@ def _sync(path: Path) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write a value as JSON, sorted and indented."""
     with replacing(path) as partial:
-        partial.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n", "utf-8")
+        partial.write_bytes(json_bytes(value))
+
+
+def json_bytes(value: Any) -> bytes:
+    """Return a value as JSON, sorted and indented."""
+    return (json.dumps(value, indent=2, sort_keys=True) + "\n").encode()
 
 
 def sha256_of(path: Path) -> str:

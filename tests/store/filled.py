@@ -16,6 +16,7 @@ from vitfeat.store.arrays import Geometry
 from vitfeat.store.codec import shard_key
 from vitfeat.store.layout import ATTRIBUTE, Layout, plan_layout
 from vitfeat.store.layout import TAPS as EVERY_TAP
+from vitfeat.store.paths import Url
 from vitfeat.store.provenance import digest
 from vitfeat.store.writer import Rows, open_writer
 
@@ -113,7 +114,7 @@ class Content:
 
     def write(
         self,
-        path: Path,
+        path: Path | Url,
         blocks: Iterable[int] | None = None,
         *,
         seal: bool = True,

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import socket
+import struct
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,12 @@ from obstore.store import from_url
 from werkzeug.serving import make_server
 
 BUCKET = "features"
+
+_NOTHING = (
+    b'<?xml version="1.0"?><ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">'
+    b"<Name>features</Name><KeyCount>0</KeyCount><MaxKeys>1000</MaxKeys>"
+    b"<IsTruncated>false</IsTruncated></ListBucketResult>"
+)
 
 Application = Callable[[dict[str, Any], Any], Iterable[bytes]]
 
@@ -29,10 +37,16 @@ class S3:
         Its endpoint.
     requests
         Method and key of each request, in their order.
+    is_lagging
+        Whether lists do not yet have anything.
+    busy
+        How many requests are still refused, as by a host that has too many.
     """
 
     def __init__(self) -> None:
         self.requests: list[tuple[str, str]] = []
+        self.is_lagging = False
+        self.busy = 0
         self._answer: Application = DomainDispatcherApplication(create_backend_app)
         logging.getLogger("werkzeug").setLevel(logging.ERROR)
         self._server = make_server("127.0.0.1", 0, self, threaded=True)
@@ -44,6 +58,13 @@ class S3:
         key = environ["PATH_INFO"].removeprefix(f"/{BUCKET}").removeprefix("/")
         query = environ.get("QUERY_STRING", "")
         self.requests.append((environ["REQUEST_METHOD"], key or query))
+        if self.busy:
+            self.busy -= 1
+            start_response("503 Slow Down", [("Content-Length", "0")])
+            return [b""]
+        if self.is_lagging and "list-type=2" in query:
+            start_response("200 OK", [("Content-Type", "application/xml")])
+            return [_NOTHING]
         return self._answer(environ, start_response)
 
     def stop(self) -> None:
@@ -57,6 +78,69 @@ class S3:
         start, asked = len(self.requests), []
         yield asked
         asked += self.requests[start:]
+
+
+class CuttingProxy:
+    """Stands before a server and breaks connections off, in the middle of what they send.
+
+    Attributes
+    ----------
+    left
+        How many connections are still broken off.
+    url
+        Its endpoint.
+    """
+
+    def __init__(self, server: S3, *, after: int, times: int) -> None:
+        self.left = times
+        self._after = after
+        self._target = server.url
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def stop(self) -> None:
+        self._socket.close()
+
+    def _accept(self) -> None:
+        host, port = self._target.removeprefix("http://").split(":")
+        while True:
+            try:
+                client = self._socket.accept()[0]
+            except OSError:
+                return
+            server = socket.create_connection((host, int(port)))
+            threading.Thread(target=self._send, args=(client, server), daemon=True).start()
+            threading.Thread(target=_copy, args=(server, client), daemon=True).start()
+
+    def _send(self, client: socket.socket, server: socket.socket) -> None:
+        sent = 0
+        with suppress(OSError):
+            while content := client.recv(2**10):
+                sent += len(content)
+                if sent > self._after and self.left:
+                    self.left -= 1
+                    for end in (client, server):
+                        # Not closed but reset, as where a network breaks.
+                        end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                        end.shutdown(socket.SHUT_RDWR)
+                        end.close()
+                    return
+                server.sendall(content)
+
+
+def _copy(source: socket.socket, target: socket.socket) -> None:
+    with suppress(OSError):
+        while content := source.recv(2**16):
+            target.sendall(content)
+        target.close()
+
+
+def objects_below(url: str) -> dict[str, bytes]:
+    """Return everything below a URL."""
+    store = from_url(url, client_options={"allow_http": True})
+    names = [file["path"] for page in obstore.list(store) for file in page]
+    return {name: obstore.get(store, name).bytes().to_bytes() for name in names}
 
 
 def upload(folder: Path, url: str) -> None:

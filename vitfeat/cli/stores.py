@@ -107,14 +107,18 @@ def _verify(options: argparse.Namespace, console: Console) -> None:
 def _extract(options: argparse.Namespace, console: Console) -> None:
     from vitfeat.data.companions import read_regions
     from vitfeat.data.index import Index
+    from vitfeat.errors import StoreError
     from vitfeat.extract.run import extract
     from vitfeat.extract.settings import Settings
-    from vitfeat.files import write_json
     from vitfeat.models.loading import load_backbone
     from vitfeat.store.limits import chosen_rows
-    from vitfeat.store.paths import manifest_path
+    from vitfeat.store.paths import Url, place_of
     from vitfeat.store.transient import set_aside
+    from vitfeat.store.writer import write_manifest
 
+    out = place_of(options.out)
+    if options.keep is not None and isinstance(out, Url):
+        raise StoreError(f"{out}: --keep is for stores on a disk: what goes stands behind links")
     index = Index.read(options.index)
     if chosen := options.ids or options.images:
         index = index.only(chosen_rows(chosen, index.image_id, "the chosen images"))
@@ -126,7 +130,7 @@ def _extract(options: argparse.Namespace, console: Console) -> None:
             backbone,
             index,
             options.root,
-            options.out,
+            out,
             Settings(
                 taps=options.taps,
                 limits=_limits(options.limits),
@@ -152,10 +156,10 @@ def _extract(options: argparse.Namespace, console: Console) -> None:
         )
     if sealed is None:
         return
-    if options.keep is not None:
-        set_aside(options.out, options.keep)
+    if options.keep is not None and isinstance(out, Path):
+        set_aside(out, options.keep)
     # Beside the store always: readers hold the two together.
-    write_json(manifest_path(options.out), sealed)
+    write_manifest(out, sealed)
 
 
 def _limits(text: str | None) -> dict[str, int | list[str]]:

@@ -26,7 +26,7 @@ from vitfeat.extract.settings import Settings, choose_device
 from vitfeat.models.backbone import Backbone
 from vitfeat.store import provenance
 from vitfeat.store.opening import is_store, open_store
-from vitfeat.store.paths import partial_path
+from vitfeat.store.paths import Place, Url, partial_path, work_path
 from vitfeat.store.writer import Rows, manifest, open_writer, remove_leftovers
 from vitfeat.text import duration, plural, size
 
@@ -43,7 +43,7 @@ def extract(
     backbone: Backbone,
     index: Index,
     root: Path,
-    out: Path,
+    out: Place,
     settings: Settings,
     *,
     log: Log = lambda _: None,
@@ -190,12 +190,16 @@ def _part_in_words(part: tuple[int, int], blocks: range, n_blocks: int) -> str:
 
 
 def _finished(
-    out: Path, request: Mapping[str, Any], replace: bool, log: Log
+    out: Place, request: Mapping[str, Any], replace: bool, log: Log
 ) -> dict[str, Any] | None:
     """Return the manifest of a finished store of this request, if that is what stands there."""
-    if not out.exists():
+    if isinstance(out, Url):
+        # What else stands there is told when it is claimed.
+        if not is_store(out):
+            return None
+    elif not out.exists():
         return None
-    if not is_store(out):
+    elif not is_store(out):
         # Not even with --replace: it may be anything of the user's.
         raise StoreError(f"{out}: something that is no store stands there; choose another path")
     try:
@@ -210,7 +214,12 @@ def _finished(
         log(f"{out}: {', '.join(gone)} went after use, and all of it is extracted anew")
         return None
     if not other:
-        remove_leftovers(out)
+        if isinstance(out, Url):
+            from vitfeat.store.uploading import release
+
+            release(out, work_path(out))
+        else:
+            remove_leftovers(out)
         log(f"{out}: already there, whole and from these settings: nothing to do")
         return manifest(out, store.attributes)
     if replace:
@@ -240,7 +249,7 @@ def _classes(index: Index) -> dict[int, str]:
     return {label: names[label] for label in sorted(names) if label >= 0}
 
 
-def _announce(job: Job, out: Path, request: Mapping[str, Any], log: Log) -> None:
+def _announce(job: Job, out: Place, request: Mapping[str, Any], log: Log) -> None:
     """Say what is to come, and refuse what the disk cannot hold.
 
     The size is that of the uncompressed numbers: what compression saves is not known before. How
@@ -253,12 +262,14 @@ def _announce(job: Job, out: Path, request: Mapping[str, Any], log: Log) -> None
         f"{out}: {plural(layout.n_images, 'image')} x {len(job.geometry.layers)} layers, taps "
         f"{', '.join(taps)}, at most {size(layout.n_bytes)}, on {job.device}"
     )
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = partial_path(out)
-    done = sum(n_bytes for _, n_bytes in files_below(partial))
-    free = shutil.disk_usage(out.parent).free
+    path = work_path(out)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    done = sum(n_bytes for _, n_bytes in files_below(partial_path(path)))
+    free = shutil.disk_usage(path.parent).free
+    # Of a remote store shards go as soon as they are uploaded.
+    shards = layout.n_bytes if path is out else 2 * layout.bytes_of(layout.block)
     # What blocks have of shards that reach over them stands beside them until these are whole.
-    needed = layout.n_bytes + layout.pieces_bytes - done
+    needed = shards + layout.pieces_bytes - done
     if needed > free:
         raise StoreError(
             f"{out}: the store needs up to {size(needed)}, the disk has "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,15 @@ from typing import Any
 from vitfeat.errors import StoreError
 from vitfeat.store.files import Files, files_at
 from vitfeat.store.layout import ATTRIBUTE, FORMAT_VERSIONS
-from vitfeat.store.paths import Place, Url, manifest_path, partial_path, place_of, remedy
+from vitfeat.store.paths import (
+    Place,
+    Url,
+    claim_path,
+    manifest_path,
+    partial_path,
+    place_of,
+    remedy,
+)
 from vitfeat.store.reader import FeatureStore
 from vitfeat.store.seal import METADATA, check_seal
 from vitfeat.text import nearest, plural
@@ -99,6 +108,9 @@ def _read_metadata(files: Files) -> dict[str, Any]:
 def _what_stands_there(path: Place) -> str:
     """Say in words what is in the place of a store, and what to do."""
     if isinstance(path, Url):
+        with suppress(OSError):
+            files_at(path.parent).read(claim_path(path).name)
+            return f"the extraction has not finished ({claim_path(path).name} is beside it)"
         return "no such store; check the URL, or extract it first"
     if not path.exists():
         partial = partial_path(path)
@@ -175,10 +187,10 @@ def _check_manifest(store: FeatureStore) -> None:
         )
 
 
-def is_store(path: Path) -> bool:
-    """Return whether a folder is a store of ours, in whatever state: only such may be replaced."""
+def is_store(place: Place) -> bool:
+    """Return whether a place is a store of ours, in whatever state: only such may be replaced."""
     try:
-        metadata = json.loads((path / "zarr.json").read_text("utf-8"))
+        metadata = json.loads(files_at(place).read(METADATA))
         return ATTRIBUTE in metadata["attributes"]
     except (OSError, ValueError, KeyError, TypeError):
         return False

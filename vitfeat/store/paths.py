@@ -10,6 +10,10 @@ from typing import TypeVar
 SCHEMES = ("s3", "gs", "az", "https", "http")
 
 
+#: Where remote stores are put together before and while they are uploaded.
+WORKPLACE = Path(".vitfeat-uploads")
+
+
 class Url(PurePosixPath):
     """Where a store stands that is on no disk: ``s3://bucket/animals/dino.zarr``.
 
@@ -41,9 +45,19 @@ def manifest_path(store: _P) -> _P:
     return store.with_suffix(".json")
 
 
+def work_path(store: Place) -> Path:
+    """Return the path of a store here while it is written: its own, or of a remote one another."""
+    return store if isinstance(store, Path) else WORKPLACE.joinpath(*store.parts[1:])
+
+
 def partial_path(store: Path) -> Path:
     """Return where a store stands while it is written."""
     return store.with_name(store.name + ".partial")
+
+
+def claim_path(store: Url) -> Url:
+    """Return the object that says who writes a remote store."""
+    return store.with_name(f"{store.name}.writing")
 
 
 def remedy(store: Place) -> str:

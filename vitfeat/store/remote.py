@@ -34,8 +34,8 @@ _CREDENTIALS = (
 #: How often, and for how long, a request is made again. Pauses double from 0.1 to 15 seconds.
 RETRY: RetryConfig = {"max_retries": 10, "retry_timeout": timedelta(minutes=3)}
 
-# Where the machines of clouds have their credentials, which is asked last.
-_INSTANCE_METADATA = "/latest/api/token"
+# What is said where there are none, or half: machines of clouds are asked last for theirs.
+_NO_CREDENTIALS = ("/latest/api/token", "Missing AccessKeyId", "Missing SecretAccessKey")
 
 # The process whose threads obstore's requests are made by.
 _process: int | None = None
@@ -95,6 +95,47 @@ class RemoteFiles:
             for _ in pool.map(self.read, names):
                 pass
 
+    def put(self, name: str, content: bytes, *, create: bool = False) -> None:
+        """Write a file whole: it is there, complete, when this returns.
+
+        Parameters
+        ----------
+        name, content
+            The file.
+        create
+            Whether to refuse, with a ``FileExistsError``, where there is one.
+        """
+        mode = "create" if create else "overwrite"
+        # In one request, which leaves nothing behind where it breaks off.
+        self._ask(
+            name,
+            lambda obstore, objects: obstore.put(
+                objects, name, content, mode=mode, use_multipart=False
+            ),
+        )
+
+    def delete(self, names: Iterable[str]) -> None:
+        """Remove files."""
+        if names := [*names]:
+            self._ask(names[0], lambda obstore, objects: obstore.delete(objects, names))
+
+    def sizes(self) -> dict[str, int]:
+        """Return the size of each file, by its name; what was written just now may be missing."""
+
+        def listed(obstore: Any, objects: ObjectStore) -> dict[str, int]:
+            pages = obstore.list(objects)
+            return {file["path"]: file["size"] for page in pages for file in page}
+
+        return self._ask("the list of its files", listed)
+
+    def size(self, name: str) -> int:
+        """Return the size of a file, -1 of none."""
+        try:
+            found = self._ask(name, lambda obstore, objects: obstore.head(objects, name))
+        except FileNotFoundError:
+            return -1
+        return int(found["size"])
+
     def _ask(self, name: str, request: Callable[[Any, ObjectStore], _T]) -> _T:
         objects = self._objects
         import obstore
@@ -123,6 +164,8 @@ def _in_words(name: str) -> Iterator[None]:
         if "NoSuchBucket" in str(error):
             raise OSError("there is no such bucket") from error
         raise FileNotFoundError(f"{name} is missing") from error
+    except exceptions.AlreadyExistsError as error:
+        raise FileExistsError(f"{name} is there") from error
     except (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError) as error:
         raise PermissionError(f"access denied; {_CREDENTIALS}") from error
     except exceptions.NotSupportedError as error:
@@ -131,7 +174,7 @@ def _in_words(name: str) -> Iterator[None]:
         text = str(error)
         if "416 Range Not Satisfiable" in text:
             raise SizeError(f"{name} is shorter than when it was sealed") from error
-        if _INSTANCE_METADATA in text:
+        if any(said in text for said in _NO_CREDENTIALS):
             raise PermissionError(f"no credentials; {_CREDENTIALS}") from error
         raise OSError(_first_line(text)) from error
 

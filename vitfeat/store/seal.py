@@ -41,7 +41,12 @@ SEAL_GROUP = "seal"
 SHARD_BYTES = f"{SEAL_GROUP}/shard_bytes"
 
 
-def write_seal(folder: Path, layout: Layout, attributes: dict[str, Any]) -> None:
+def write_seal(
+    folder: Path,
+    layout: Layout,
+    attributes: dict[str, Any],
+    shard_bytes: Mapping[str, NDArray[np.int64]],
+) -> None:
     """Write down what the files of a store are, and all metadata in one file.
 
     Parameters
@@ -52,11 +57,10 @@ def write_seal(folder: Path, layout: Layout, attributes: dict[str, Any]) -> None
         Its arrays.
     attributes
         What its attribute of ours becomes; ``sealed`` is added.
+    shard_bytes
+        By array, the size of each shard.
     """
-    sizes = {
-        a.name: shard_sizes(folder / a.name, layout.n_shards(a), 1 + len(a.shape))
-        for a in sorted(layout.arrays, key=lambda a: a.name)
-    }
+    sizes = dict(sorted(shard_bytes.items()))
     # A sealing that was killed may have left anything there, and a power cut brings back names that
     # were taken away: those under which Zarr writes its metadata.
     shutil.rmtree(folder / SEAL_GROUP, ignore_errors=True)

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitfeat.errors import StoreError
-from vitfeat.files import sync, sync_tree, write_files
+from vitfeat.files import json_bytes, sync, sync_tree, write_files, write_json
 from vitfeat.final_norm import FinalNorm
 from vitfeat.store import codec, provenance
 from vitfeat.store.arrays import ArraySpec, Geometry
@@ -31,9 +31,9 @@ from vitfeat.store.claims import claim, creating, refuse_if_claimed
 from vitfeat.store.create import create
 from vitfeat.store.encode import encode_shard
 from vitfeat.store.layout import ATTRIBUTE, FORMAT_VERSION, Layout
-from vitfeat.store.paths import partial_path
+from vitfeat.store.paths import Place, Url, manifest_path, partial_path, work_path
 from vitfeat.store.progress import PROGRESS, Marker, Pieces, Progress, changed_files, record_files
-from vitfeat.store.seal import METADATA, has_own_seal, write_seal
+from vitfeat.store.seal import METADATA, has_own_seal, shard_sizes, write_seal
 from vitfeat.store.shards import is_whole
 from vitfeat.text import size
 
@@ -154,16 +154,28 @@ class StoreWriter:
         try:
             self._gather(self.blocks)
             attributes = self._attributes()
-            write_seal(self._partial, self._layout, attributes)
+            write_seal(self._partial, self._layout, attributes, self._shard_bytes())
         except OSError as error:
             raise self._write_error(error, "the seal") from error
+        self._publish(attributes)
+        self.is_sealed = True
+        return manifest(self._path, attributes)
+
+    def _shard_bytes(self) -> dict[str, NDArray[np.int64]]:
+        """Return by array the size of each shard."""
+        layout = self._layout
+        return {
+            a.name: shard_sizes(self._partial / a.name, layout.n_shards(a), 1 + len(a.shape))
+            for a in layout.arrays
+        }
+
+    def _publish(self, attributes: Mapping[str, Any]) -> None:
+        """Put the store where it is read, whole."""
         if self._path.exists():
             shutil.rmtree(_replaced(self._path), ignore_errors=True)
             self._path.rename(_replaced(self._path))
         self._partial.rename(self._path)
         sync([self._path.parent])
-        self.is_sealed = True
-        return manifest(self._path, attributes)
 
     def _attributes(self) -> dict[str, Any]:
         """Return what the store says of itself, with what its blocks have to say."""
@@ -180,13 +192,9 @@ class StoreWriter:
         """Find out which of the writer's blocks are there, and which shards they have some of."""
         layout = self._layout
         for spec in layout.arrays:
-            counts = layout.chunk_counts(spec)
             there = self._is_there[spec.name]
             for shard in sorted({s for b in self.blocks for s in layout.shards_of(spec, b)}):
-                used = (-(-len(layout.entries_of(spec, shard)) // layout.chunk_rows(spec)),)
-                there[shard] = is_whole(
-                    self._shard(spec, shard), counts, used + counts[1:], every_chunk=every_chunk
-                )
+                there[shard] = self._is_whole(spec, shard, every_chunk=every_chunk)
         for block in self.blocks:
             lacking = [a for a in layout.arrays if not self._has_all(a, block)]
             marker = self._progress.read_marker(block)
@@ -197,6 +205,15 @@ class StoreWriter:
                     and self._progress.has_pieces(block, marker)
                 )
             )
+
+    def _is_whole(self, spec: ArraySpec, shard: int, *, every_chunk: bool) -> bool:
+        """Return whether a shard is there and right."""
+        layout = self._layout
+        counts = layout.chunk_counts(spec)
+        used = (-(-len(layout.entries_of(spec, shard)) // layout.chunk_rows(spec)),)
+        return is_whole(
+            self._shard(spec, shard), counts, used + counts[1:], every_chunk=every_chunk
+        )
 
     def _has_all(self, spec: ArraySpec, block: int) -> bool:
         """Return whether all shards that a block has some of are there."""
@@ -265,7 +282,7 @@ class StoreWriter:
 
 @contextmanager
 def open_writer(
-    path: Path,
+    place: Place,
     layout: Layout,
     geometry: Geometry,
     rows: Rows,
@@ -283,7 +300,7 @@ def open_writer(
 
     Parameters
     ----------
-    path
+    place
         Where the finished store will stand.
     layout, geometry, rows
         What it holds.
@@ -312,10 +329,15 @@ def open_writer(
     StoreError
         When another process writes it, or what stands there is from other settings.
     """
+    path = work_path(place)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = partial_path(path)
     blocks = layout.part(*part) if part else range(layout.n_blocks)
     with creating(path):
+        if isinstance(place, Url):
+            from vitfeat.store.uploading import hold
+
+            hold(place, path)
         found = unfinished_request(path)
         # Other taps may mean other blocks: here more than asked for is not good enough.
         if found is not None and (other := provenance.differences(found, request, exact=True)):
@@ -346,11 +368,19 @@ def open_writer(
                 raise
         holding = claim(path, partial / PROGRESS, blocks)
     with holding:
-        writer = StoreWriter(path, layout, blocks)
+        writer = _writer(place, path, layout, blocks)
         yield writer
     # Behind the move, so that a job killed in between finds its blocks again, and without a claim.
     if writer.is_sealed:
         remove_leftovers(path)
+
+
+def _writer(place: Place, path: Path, layout: Layout, blocks: range) -> StoreWriter:
+    if isinstance(place, Path):
+        return StoreWriter(path, layout, blocks)
+    from vitfeat.store.uploading import RemoteWriter
+
+    return RemoteWriter(place, path, layout, blocks)
 
 
 def unfinished_request(path: Path) -> dict[str, Any] | None:
@@ -376,7 +406,7 @@ def unfinished_request(path: Path) -> dict[str, Any] | None:
     return request
 
 
-def manifest(path: Path, attributes: Mapping[str, Any]) -> dict[str, Any]:
+def manifest(path: Place, attributes: Mapping[str, Any]) -> dict[str, Any]:
     """Return what stands for a sealed store in the workflow: small, and equal for equal stores."""
     return {
         "store": path.name,
@@ -385,6 +415,17 @@ def manifest(path: Path, attributes: Mapping[str, Any]) -> dict[str, Any]:
         "forward_images": attributes["forward_images"],
         "arrays": attributes["sealed"]["arrays"],
     }
+
+
+def write_manifest(place: Place, sealed: Mapping[str, Any]) -> None:
+    """Write the manifest of a store beside it."""
+    path = manifest_path(place)
+    if isinstance(path, Path):
+        write_json(path, sealed)
+        return
+    from vitfeat.store.uploading import upload_manifest
+
+    upload_manifest(path, json_bytes(sealed))
 
 
 def remove_leftovers(path: Path) -> None:
