@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import json
+import math
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from timm.data import create_transform
 from torchvision import transforms
 
 from tests.data.pictures import noise
@@ -39,7 +41,7 @@ def test_squares_are_those_of_torchvision(side: int, fraction: float, interpolat
     view = SquareView((side, side), fraction, interpolation)  # type: ignore[arg-type]
     oracle = transforms.Compose(
         [
-            transforms.Resize(round(side / fraction), MODES[interpolation], antialias=True),
+            transforms.Resize(math.floor(side / fraction), MODES[interpolation], antialias=True),
             transforms.CenterCrop(side),
         ]
     )
@@ -51,10 +53,19 @@ def test_squares_are_those_of_torchvision(side: int, fraction: float, interpolat
         np.testing.assert_array_equal(found, np.asarray(oracle(image)), err_msg=str(image.size))
 
 
+@pytest.mark.parametrize("fraction", [0.875, 0.9, 0.95, 0.96, 1.0])
+def test_squares_are_those_of_timms_evaluation(fraction: float) -> None:
+    oracle = create_transform((3, 224, 224), interpolation="bicubic", crop_pct=fraction)
+    image = noise(0, 500, 375)
+    seen = SquareView((224, 224), fraction)(image)
+    cut = transforms.Compose(oracle.transforms[:2])(image)
+    np.testing.assert_array_equal(seen, np.asarray(cut))
+
+
 def test_resize_to() -> None:
     assert SquareView((224, 224), 0.875).resize_to == 256
     assert SquareView((224, 224), 1.0).resize_to == 224
-    assert SquareView((384, 384), 0.9).resize_to == 427
+    assert SquareView((384, 384), 0.9).resize_to == 426
     assert SquareView((224, 112), 0.875).covered == (256, 128)
 
 

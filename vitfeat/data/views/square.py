@@ -17,7 +17,7 @@ class SquareView:
     """Resize, then crop the centre: the way that published ViTs are evaluated.
 
     The image keeps its aspect ratio and is resized to the smallest size that covers
-    ``round(height / crop_fraction) x round(width / crop_fraction)``; ``size`` is cut from its
+    ``floor(height / crop_fraction) x floor(width / crop_fraction)``; ``size`` is cut from its
     middle. For a square this is bit for bit torchvision's ``Resize(resize_to, interpolation,
     antialias=True)`` and ``CenterCrop(size)`` on a PIL image.
 
@@ -57,7 +57,8 @@ class SquareView:
     def covered(self) -> tuple[int, int]:
         """Height and width that the resized image covers."""
         height, width = self.size
-        return round(height / self.crop_fraction), round(width / self.crop_fraction)
+        # Rounded down as timm does: 224 at 0.9 is 248.
+        return int(height / self.crop_fraction), int(width / self.crop_fraction)
 
     @property
     def resize_to(self) -> int:
