@@ -183,6 +183,8 @@ def main() -> None:
                 command = [python, "-m", "benchmarks.others", "--child", how]
                 paths = map(str, (folder, weights, outs[how]))
                 done.append(measured([*command, *paths], outs[how]))
+                # Rounds take minutes.
+                print(how, done[-1], file=sys.stderr, flush=True)
         print(machine() + f"; {NAME}, {n} photographs, {options.rounds} rounds\n")
         heads = ["what", "images/s", "seconds beside ours (range)", "whole process", "CPU time"]
         heads += ["CPU time beside ours (range)", "peak memory", "written"]
