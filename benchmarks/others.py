@@ -69,7 +69,7 @@ def vitfeat_run(folder: Path, weights: Path, out: Path, how: dict[str, Any]) -> 
     entry = {"source": "timm", "name": NAME, "checkpoint": str(weights), "normalisation": "half"}
     backbone = load_backbone(ModelEntry.from_mapping("vit", entry))
     # The crop of timm's own transform for this network: 224 of 248.
-    view = ViewSettings(crop_fraction=224 / 248)
+    view = ViewSettings(crop_fraction=0.9)
     started = time.perf_counter()
     index = build_index(DatasetSpec("photographs", "flat", folder), log=lambda _: None)
     settings = Settings(view=view, batch_size=BATCH, device="cpu", **how)
