@@ -1,6 +1,7 @@
 """Make the pictures of docs/gallery.md anew from the results of the embedded default.
 
-    snakemake --cores 8 && python docs/gallery/build.py
+    snakemake all results/similarity/digits/cls/pairs/demo-dino--demo-mae.png --cores 8
+    python docs/gallery/build.py
 
 Every picture that the page shows names the figure that it comes from in a comment behind it; it is
 scaled down so that the repository stays small. `sheet.png`, all of them on one page, is made too.
