@@ -113,6 +113,8 @@ def test_ctrl_c_says_how_far_it_was_and_how_to_go_on(mini: Workflow) -> None:
         cwd=mini.folder,
         env=environment,
         start_new_session=True,
+        # A shell lets what it runs in the background ignore Ctrl-C, and children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
         assert process.stderr is not None
         for line in process.stderr:
