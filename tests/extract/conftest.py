@@ -6,6 +6,7 @@ import pytest
 from torch import Tensor
 
 from tests.extract.pictures_folder import (
+    ALL,
     make_backbone,
     make_index,
     plain_forward,
@@ -13,6 +14,7 @@ from tests.extract.pictures_folder import (
     write_images,
 )
 from vitfeat.data.index import Index
+from vitfeat.extract.run import extract
 from vitfeat.models.backbone import Backbone
 
 
@@ -48,3 +50,15 @@ def images(backbone: Backbone, index: Index, folder: Path) -> Tensor:
 @pytest.fixture(scope="session")
 def truth(backbone: Backbone, images: Tensor) -> tuple[Tensor, Tensor]:
     return plain_forward(backbone, images)
+
+
+@pytest.fixture(scope="session")
+def whole(
+    tmp_path_factory: pytest.TempPathFactory, backbone: Backbone, index: Index, folder: Path
+) -> Path:
+    """All taps by one job in one go: three blocks, with a shard of all images for every array."""
+    out = tmp_path_factory.mktemp("whole") / "m.zarr"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("vitfeat.store.layout._MAX_BLOCK", 8)
+        extract(backbone, index, folder, out, ALL)
+    return out

@@ -15,6 +15,7 @@ from torchvision import transforms
 from tests.models.shrunk import stir, timm_entry
 from vitfeat.data.index import Index, build_index
 from vitfeat.data.spec import DatasetSpec
+from vitfeat.extract.settings import Settings
 from vitfeat.models.backbone import Backbone
 from vitfeat.models.loading import load_backbone
 from vitfeat.store.layout import TAPS
@@ -22,6 +23,8 @@ from vitfeat.store.layout import TAPS
 N_IMAGES = 22
 #: Taps that need nothing but the images.
 UNANNOTATED = tuple(tap for tap in TAPS if tap != "regions")
+#: All of it, a few images at a time.
+ALL = Settings(taps=UNANNOTATED, batch_size=5, device="cpu", threads=2, workers=0)
 #: Black all over, so that a hook can tell it from the others.
 BLACK = 13
 

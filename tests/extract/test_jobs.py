@@ -13,21 +13,18 @@ from typing import Any
 import pytest
 from torch import Tensor
 
-from tests.extract.pictures_folder import N_IMAGES, UNANNOTATED, Watch
+from tests.extract.pictures_folder import ALL, N_IMAGES, Watch
 from tests.store.filled import Content, files
 from tests.store.test_layout import S16
 from vitfeat.cli import main
 from vitfeat.data.index import Index
 from vitfeat.errors import StoreError
 from vitfeat.extract.run import extract
-from vitfeat.extract.settings import Settings
 from vitfeat.models.backbone import Backbone
 from vitfeat.store.layout import plan_layout
 from vitfeat.store.paths import partial_path
 from vitfeat.store.verify import verify
 from vitfeat.store.writer import open_writer
-
-ALL = Settings(taps=UNANNOTATED, batch_size=5, device="cpu", threads=2, workers=0)
 
 
 class _Stop(Exception):  # noqa: N818  (what a test raises is no error of anybody's)
@@ -41,18 +38,6 @@ def part(backbone: Backbone, index: Index, folder: Path) -> Any:
         return extract(backbone, index, folder, out, settings, **options)
 
     return run
-
-
-@pytest.fixture(scope="module")
-def whole(
-    tmp_path_factory: pytest.TempPathFactory, backbone: Backbone, index: Index, folder: Path
-) -> Path:
-    """By one job, in three blocks, with a shard of all images for every array."""
-    out = tmp_path_factory.mktemp("whole") / "m.zarr"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("vitfeat.store.layout._MAX_BLOCK", 8)
-        extract(backbone, index, folder, out, ALL)
-    return out
 
 
 @pytest.mark.parametrize("order", [(1, 2, 3), (3, 1, 2)])

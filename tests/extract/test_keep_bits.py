@@ -9,17 +9,15 @@ import numpy as np
 import pytest
 from numcodecs.bitround import BitRound
 
-from tests.extract.pictures_folder import BLACK, UNANNOTATED, spoil_black_images
+from tests.extract.pictures_folder import ALL, BLACK, spoil_black_images
 from vitfeat.data.index import Index
 from vitfeat.errors import ConfigError, ModelError, StoreError
 from vitfeat.extract.run import extract
-from vitfeat.extract.settings import Settings
 from vitfeat.models.backbone import Backbone
 from vitfeat.store.info import describe
 from vitfeat.store.opening import open_store
 from vitfeat.store.verify import verify
 
-ALL = Settings(taps=UNANNOTATED, batch_size=5, device="cpu", threads=2, workers=0)
 EXACT = ("attention_summary/", "residual_norms/", "attention_centre")
 
 

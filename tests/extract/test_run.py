@@ -15,9 +15,9 @@ from PIL import Image
 from torch import Tensor
 
 from tests.extract.pictures_folder import (
+    ALL,
     BLACK,
     N_IMAGES,
-    UNANNOTATED,
     Watch,
     make_backbone,
     make_index,
@@ -44,8 +44,6 @@ from vitfeat.store.paths import partial_path
 from vitfeat.store.verify import verify
 from vitfeat.store.writer import StoreWriter
 
-ALL = Settings(taps=UNANNOTATED, batch_size=5, device="cpu", threads=2, workers=0)
-
 
 class Extract:
     """An extraction of the session's images, with everything but the settings fixed."""
@@ -60,18 +58,6 @@ class Extract:
 @pytest.fixture
 def extracting(backbone: Backbone, index: Index, folder: Path) -> Extract:
     return Extract(backbone, index, folder)
-
-
-@pytest.fixture(scope="session")
-def whole(
-    tmp_path_factory: pytest.TempPathFactory, backbone: Backbone, index: Index, folder: Path
-) -> Path:
-    """All taps, in one go."""
-    out = tmp_path_factory.mktemp("whole") / "m.zarr"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("vitfeat.store.layout._MAX_BLOCK", 8)
-        extract(backbone, index, folder, out, ALL)
-    return out
 
 
 def _same_files(a: Path, b: Path) -> None:
