@@ -244,10 +244,12 @@ def _checked(features: ArrayLike) -> Floats:
 
 def _axis(n_pixels: int, start: float, stop: float, n_tokens: int) -> _Axis:
     pixels = np.array(pixels_within(n_pixels, start, stop), dtype=np.float64)
-    at, run, lengths = np.unique(
-        token_places(pixels, start, stop, n_tokens), return_inverse=True, return_counts=True
+    at = token_places(pixels, start, stop, n_tokens)
+    # A pixel may lie on the centre of the outermost token but for rounding.
+    _, first, run, lengths = np.unique(
+        at.round(9), return_index=True, return_inverse=True, return_counts=True
     )
-    return _Axis(np.bincount(run, pixels) / lengths, lengths, _weights(at, n_tokens))
+    return _Axis(np.bincount(run, pixels) / lengths, lengths, _weights(at[first], n_tokens))
 
 
 def _weights(at: Floats, n_tokens: int) -> Floats:

@@ -1,13 +1,18 @@
 #!/usr/bin/env python3
 """Submit a job script of Snakemake's to PBS, and print the job's id."""
 
+import json
+import re
 import subprocess
 import sys
+from pathlib import Path
 
-from snakemake.utils import read_job_properties
-
+# Any Python will do, also one without Snakemake, which describes the job in a line of its script.
 script = sys.argv[-1]
-job = read_job_properties(script)
+described = re.search("^# properties = (.*)$", Path(script).read_text(), re.M)
+if described is None:
+    sys.exit(f"{script}: no job script of Snakemake's")
+job = json.loads(described[1])
 needs = job["resources"]
 select = f"select=1:ncpus={job['threads']}:mem={needs['mem_mb']}mb"
 if needs.get("gpu"):
