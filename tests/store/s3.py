@@ -6,6 +6,7 @@ import logging
 import socket
 import struct
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -80,20 +81,16 @@ class S3:
         asked += self.requests[start:]
 
 
-class CuttingProxy:
-    """Stands before a server and breaks connections off, in the middle of what they send.
+class _Proxy:
+    """Stands before a server.
 
     Attributes
     ----------
-    left
-        How many connections are still broken off.
     url
         Its endpoint.
     """
 
-    def __init__(self, server: S3, *, after: int, times: int) -> None:
-        self.left = times
-        self._after = after
+    def __init__(self, server: S3) -> None:
         self._target = server.url
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
@@ -110,8 +107,32 @@ class CuttingProxy:
             except OSError:
                 return
             server = socket.create_connection((host, int(port)))
-            threading.Thread(target=self._send, args=(client, server), daemon=True).start()
-            threading.Thread(target=_copy, args=(server, client), daemon=True).start()
+            for copy, source, target in (
+                (self._send, client, server),
+                (self._answer, server, client),
+            ):
+                threading.Thread(target=copy, args=(source, target), daemon=True).start()
+
+    def _send(self, client: socket.socket, server: socket.socket) -> None:
+        _copy(client, server)
+
+    def _answer(self, server: socket.socket, client: socket.socket) -> None:
+        _copy(server, client)
+
+
+class CuttingProxy(_Proxy):
+    """Breaks connections off, in the middle of what they send.
+
+    Attributes
+    ----------
+    left
+        How many connections are still broken off.
+    """
+
+    def __init__(self, server: S3, *, after: int, times: int) -> None:
+        self.left = times
+        self._after = after
+        super().__init__(server)
 
     def _send(self, client: socket.socket, server: socket.socket) -> None:
         sent = 0
@@ -129,10 +150,36 @@ class CuttingProxy:
                 server.sendall(content)
 
 
-def _copy(source: socket.socket, target: socket.socket) -> None:
+class SlowProxy(_Proxy):
+    """A slow line, of some bytes a second each way; answers stop for ever behind some bytes."""
+
+    def __init__(self, server: S3, rate: int, *, stops_after: float = float("inf")) -> None:
+        self._rate = rate
+        self._stops_after = stops_after
+        super().__init__(server)
+
+    def _send(self, client: socket.socket, server: socket.socket) -> None:
+        _copy(client, server, self._rate)
+
+    def _answer(self, server: socket.socket, client: socket.socket) -> None:
+        _copy(server, client, self._rate, self._stops_after)
+
+
+def _copy(
+    source: socket.socket,
+    target: socket.socket,
+    rate: int | None = None,
+    n_bytes: float = float("inf"),
+) -> None:
+    copied = 0
     with suppress(OSError):
-        while content := source.recv(2**16):
+        while content := source.recv(2**14):
             target.sendall(content)
+            copied += len(content)
+            if copied >= n_bytes:
+                return
+            if rate is not None:
+                time.sleep(len(content) / rate)
         target.close()
 
 

@@ -19,14 +19,16 @@ import boto3
 import numpy as np
 import obstore
 import pytest
-from obstore.store import from_url
+from obstore.store import S3Store, from_url
 
 import vitfeat
 from tests.store.filled import BLOCK, N_IMAGES, Content, files
-from tests.store.s3 import BUCKET, S3, CuttingProxy, objects_below, point_to
+from tests.store.s3 import BUCKET, S3, CuttingProxy, SlowProxy, objects_below, point_to
 from vitfeat.errors import StoreError
 from vitfeat.store import remote, uploading
+from vitfeat.store.layout import _SHARD_BYTES
 from vitfeat.store.paths import WORKPLACE, Url
+from vitfeat.store.remote import RemoteFiles
 from vitfeat.store.uploading import hold, release
 from vitfeat.store.verify import verify
 from vitfeat.store.writer import StoreWriter, open_writer, write_manifest
@@ -227,6 +229,51 @@ def test_a_network_that_stays_broken_is_one_line_and_can_be_gone_on_with(
     assert missing == [2]
     assert "cls/c.0.0.0" not in _uploads(asked)
     assert objects_below(str(url)) == expected
+
+
+def test_a_slow_line_is_waited_for(
+    server: S3, url: Url, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A large upload and its download take longer than a host may be silent."""
+    monkeypatch.setattr(remote, "SILENCE", timedelta(seconds=0.4))
+    monkeypatch.setattr(remote, "SMALL_UPLOAD", 2**10)
+    proxy = SlowProxy(server, rate=2**18)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
+    content = np.random.default_rng(0).bytes(2**18)
+    try:
+        RemoteFiles(url).put("c.0", content)
+        assert RemoteFiles(url).read("c.0") == content
+    finally:
+        proxy.stop()
+
+
+def test_the_time_of_a_request_is_that_of_the_largest_shards_on_a_slow_line(url: Url) -> None:
+    """obstore's own, 30 seconds, are 2 MiB/s."""
+    rate = 10**6 / 8
+    n_bytes = uploading._AT_ONCE * _SHARD_BYTES
+    assert n_bytes / rate < remote.LONGEST.total_seconds()
+    assert uploading._AT_ONCE * remote.SMALL_UPLOAD / rate < remote.SILENCE.total_seconds()
+    files = RemoteFiles(url)
+    for objects in (files._objects, files._large_uploads):
+        assert isinstance(objects, S3Store)
+        options: Any = objects.client_options
+        assert options["timeout"] == f"{remote.LONGEST // timedelta(minutes=1)}m"
+
+
+def test_a_host_that_falls_silent_is_given_up(
+    server: S3, url: Url, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    CONTENT.write(url)
+    monkeypatch.setattr(remote, "SILENCE", timedelta(seconds=0.2))
+    monkeypatch.setattr(remote, "RETRY", {"max_retries": 1, "retry_timeout": timedelta(seconds=1)})
+    proxy = SlowProxy(server, rate=10**7, stops_after=400)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
+    try:
+        with pytest.raises(StoreError, match="cannot be read") as raised:
+            vitfeat.open(url)
+        _line(raised)
+    finally:
+        proxy.stop()
 
 
 def test_a_busy_host_is_asked_again(url: Url, server: S3, expected: dict[str, bytes]) -> None:

@@ -31,8 +31,17 @@ _CREDENTIALS = (
     "anybody may read"
 )
 
-#: How often, and for how long, a request is made again. Pauses double from 0.1 to 15 seconds.
-RETRY: RetryConfig = {"max_retries": 10, "retry_timeout": timedelta(minutes=3)}
+#: How often, and for how long, a request is made again. Pauses double from 0.1 to 15 seconds. A
+#: request is signed once, and S3 takes signatures of 15 minutes.
+RETRY: RetryConfig = {"max_retries": 10, "retry_timeout": timedelta(minutes=10)}
+
+#: How long a request may take: a shard of 64 MiB, four of them at once, on a line of 1 Mbit/s.
+LONGEST = timedelta(minutes=40)
+
+#: How long a host may send nothing before it is given up. It sends nothing during an upload, so
+#: that this is for uploads that take less on such a line.
+SILENCE = timedelta(seconds=30)
+SMALL_UPLOAD = 2**19
 
 # What is said where there are none, or half: machines of clouds are asked last for theirs.
 _NO_CREDENTIALS = ("/latest/api/token", "Missing AccessKeyId", "Missing SecretAccessKey")
@@ -52,6 +61,13 @@ class RemoteFiles:
 
     @cached_property
     def _objects(self) -> ObjectStore:
+        return self._connect({"read_timeout": SILENCE})
+
+    @cached_property
+    def _large_uploads(self) -> ObjectStore:
+        return self._connect({})
+
+    def _connect(self, limits: ClientConfig) -> ObjectStore:
         try:
             from obstore.store import from_url
         except ImportError as error:
@@ -60,7 +76,7 @@ class RemoteFiles:
             ) from error
         with _in_words("it"):
             # Whoever gives an endpoint without TLS means it.
-            options: ClientConfig = {"allow_http": True}
+            options: ClientConfig = {"allow_http": True, "timeout": LONGEST, **limits}
             return from_url(str(self.place), client_options=options, retry_config=RETRY)
 
     def read(self, name: str) -> bytes:
@@ -106,13 +122,14 @@ class RemoteFiles:
             Whether to refuse, with a ``FileExistsError``, where there is one.
         """
         mode = "create" if create else "overwrite"
-        # In one request, which leaves nothing behind where it breaks off.
-        self._ask(
-            name,
-            lambda obstore, objects: obstore.put(
-                objects, name, content, mode=mode, use_multipart=False
-            ),
-        )
+        is_large = len(content) > SMALL_UPLOAD
+
+        def send(obstore: Any, objects: ObjectStore) -> None:
+            # In one request, which leaves nothing behind where it breaks off.
+            to = self._large_uploads if is_large else objects
+            obstore.put(to, name, content, mode=mode, use_multipart=False)
+
+        self._ask(name, send)
 
     def delete(self, names: Iterable[str]) -> None:
         """Remove files."""
