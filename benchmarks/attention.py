@@ -19,11 +19,11 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from benchmarks.timing import in_turn, machine
-from vitfeat.analysis.attention.kernel import summarise
-from vitfeat.analysis.attention.stream import StreamingAttention
-from vitfeat.analysis.attention.summary import Tokens
-from vitfeat.jobs.attention import write_attention
-from vitfeat.jobs.attention_source import attention_of
+from vitfeat.analyses.attention.job import write_attention
+from vitfeat.analyses.attention.kernel import summarise
+from vitfeat.analyses.attention.stream import StreamingAttention
+from vitfeat.analyses.attention.summary import Tokens
+from vitfeat.analyses.attention_maps.source import attention_of
 from vitfeat.store.arrays import SUMMARY_GROUP, Geometry
 from vitfeat.store.layout import plan_layout
 from vitfeat.store.opening import open_store

@@ -20,9 +20,9 @@ import zarr
 from numpy.typing import NDArray
 
 from benchmarks.timing import Pair, in_turn, machine
-from vitfeat.analysis.cka.cka import cka
-from vitfeat.analysis.cka.gram import gram
-from vitfeat.analysis.cka.gramfile import GramFile, GramMeta, write_gram_file
+from vitfeat.analyses.cka.compute import cka
+from vitfeat.numerics.gram import gram
+from vitfeat.numerics.gramfile import GramFile, GramMeta, write_gram_file
 from vitfeat.store import codec
 
 

@@ -19,7 +19,7 @@ from sklearn.cluster import KMeans
 from threadpoolctl import threadpool_limits
 
 from benchmarks.timing import in_turn, machine
-from vitfeat.analysis.clustering import k_means
+from vitfeat.numerics.kmeans import k_means
 
 
 def main() -> None:

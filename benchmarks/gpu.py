@@ -26,7 +26,6 @@ from torch import Tensor
 from benchmarks.extraction import photographs
 from benchmarks.knn import features, torch_topk
 from benchmarks.timing import in_turn, machine
-from vitfeat.analysis.cka.gram import gram
 from vitfeat.data.index import Index, build_index
 from vitfeat.data.loader import load_batches
 from vitfeat.data.spec import DatasetSpec
@@ -39,8 +38,9 @@ from vitfeat.extract.settings import Settings, choose_device
 from vitfeat.models.backbone import Backbone
 from vitfeat.models.entry import ModelEntry
 from vitfeat.models.loading import load_backbone
+from vitfeat.numerics.gram import gram
+from vitfeat.numerics.neighbours import nearest
 from vitfeat.store.opening import open_store
-from vitfeat.tasks.neighbours import nearest
 
 MODELS = {
     "S/16": "vit_small_patch16_224",

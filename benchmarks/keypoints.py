@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from benchmarks.timing import in_turn, machine
-from vitfeat.tasks.upsampled import features_at, nearest
+from vitfeat.numerics.upsampled import features_at, nearest
 
 Floats = NDArray[np.float32]
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from benchmarks.timing import in_turn, machine
-from vitfeat.tasks.neighbours import nearest
+from vitfeat.numerics.neighbours import nearest
 
 Floats = NDArray[np.float32]
 

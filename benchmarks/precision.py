@@ -25,9 +25,7 @@ from safetensors.torch import save_file
 
 from benchmarks.timing import machine
 from tests.models import focus_weights
-from vitfeat.analysis.cka.cka import cka
-from vitfeat.analysis.cka.gram import gram
-from vitfeat.analysis.cka.gramfile import GramFile, GramMeta, write_gram_file
+from vitfeat.analyses.cka.compute import cka
 from vitfeat.data.index import Index, build_index
 from vitfeat.data.spec import DatasetSpec
 from vitfeat.errors import ModelError
@@ -36,6 +34,8 @@ from vitfeat.extract.settings import Settings, choose_device
 from vitfeat.models.backbone import Backbone
 from vitfeat.models.entry import ModelEntry, builtin_catalog
 from vitfeat.models.loading import load_backbone
+from vitfeat.numerics.gram import gram
+from vitfeat.numerics.gramfile import GramFile, GramMeta, write_gram_file
 from vitfeat.store.opening import open_store
 from vitfeat.store.reader import FeatureStore
 

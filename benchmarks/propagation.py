@@ -25,6 +25,8 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from benchmarks.timing import in_turn, machine
+from vitfeat.analyses.video.job import write_video
+from vitfeat.analyses.video.propagation import Propagation, spread, unit_tokens
 from vitfeat.data.companions import FrameRow
 from vitfeat.data.index import Index, build_index
 from vitfeat.data.layouts import LAYOUTS
@@ -34,11 +36,9 @@ from vitfeat.data.views import ViewSettings
 from vitfeat.extract.run import extract
 from vitfeat.extract.settings import Settings
 from vitfeat.files import write_json
-from vitfeat.jobs.tasks.video import write_video
 from vitfeat.models.entry import ModelEntry
 from vitfeat.models.loading import load_backbone
 from vitfeat.tables import write_table
-from vitfeat.tasks.propagation import Propagation, spread, unit_tokens
 
 SETTINGS = Propagation()
 OBJECTS = 3

@@ -32,10 +32,7 @@ from threadpoolctl import threadpool_limits
 
 from benchmarks.knn import features
 from benchmarks.timing import machine
-from vitfeat.analysis.cka.cka import cka
-from vitfeat.analysis.cka.gram import gram
-from vitfeat.analysis.cka.gramfile import GramFile, GramMeta, write_gram_file
-from vitfeat.analysis.clustering import k_means
+from vitfeat.analyses.cka.compute import cka
 from vitfeat.data.index import Index
 from vitfeat.extract.pipeline import Schedule
 from vitfeat.extract.run import extract
@@ -43,7 +40,10 @@ from vitfeat.extract.settings import Settings
 from vitfeat.models.entry import ModelEntry
 from vitfeat.models.loading import load_backbone
 from vitfeat.models.shapes import Shape
-from vitfeat.tasks.neighbours import nearest
+from vitfeat.numerics.gram import gram
+from vitfeat.numerics.gramfile import GramFile, GramMeta, write_gram_file
+from vitfeat.numerics.kmeans import k_means
+from vitfeat.numerics.neighbours import nearest
 
 ROOT = Path(__file__).resolve().parent.parent
 Work = Callable[[], object]

@@ -8,6 +8,7 @@ import os
 # worker; what is proven of several threads asks for them itself. To be set before NumPy and torch.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,21 @@ import pytest
 import yaml
 from PIL import Image
 
+from vitfeat.numerics.gram import gram
+from vitfeat.numerics.gramfile import GramFile, GramMeta, write_gram_file
+
 ROOT = Path(__file__).parent.parent
 
 
 #: Files whose tests take longest come first: the last ones of a run must be short.
-_LONGEST = ("demo/test_demo_training.py", "workflow/", "test_notebook.py", "models/", "plots/")
+_LONGEST = (
+    "demo/test_demo_training.py",
+    "workflow/",
+    "test_notebook.py",
+    "models/",
+    "figures/",
+    "analyses/",
+)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -60,3 +71,42 @@ def photos(tmp_path: Path) -> Path:
         pixels = generator.integers(0, 256, (40, 48, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(path)
     return folder
+
+
+MakeFile = Callable[..., GramFile]
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(7)
+
+
+@pytest.fixture
+def make_file(tmp_path: Path) -> MakeFile:
+    """A Gram file of the given layers' features."""
+
+    def make(layers: Sequence[np.ndarray], model: str = "m", **meta: str) -> GramFile:
+        fields = {
+            "dataset": "d",
+            "tokens": "cls",
+            "image_fingerprint": "i",
+            "features_fingerprint": "f",
+        } | meta
+        path = tmp_path / f"{model}.{len(list(tmp_path.iterdir()))}.safetensors"
+        grams = (gram(lambda a, b, x=x: x[a:b], len(x)) for x in layers)
+        write_gram_file(path, range(len(layers)), grams, GramMeta(model=model, **fields))
+        return GramFile(path)
+
+    return make
+
+
+@pytest.fixture
+def features(rng: np.random.Generator) -> Callable[..., np.ndarray]:
+    """Features that share some structure, so that CKA between two of them is no edge case."""
+    shared = rng.normal(size=(200, 3))
+
+    def draw(n: int, d: int, noise: float = 1.0) -> np.ndarray:
+        values = shared[:n] @ rng.normal(size=(3, d)) + noise * rng.normal(size=(n, d))
+        return (values + rng.normal(size=d)).astype(np.float32)
+
+    return draw

@@ -12,7 +12,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from vitfeat.plots import style
+from vitfeat.figures import style
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 

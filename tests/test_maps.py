@@ -9,9 +9,15 @@ import numpy as np
 import pytest
 import xarray
 
-from vitfeat.analysis.attention.summary import Tokens
+from vitfeat.analyses.attention.map_file import (
+    AttentionMaps,
+    dimensions,
+    open_maps,
+    tokens_of,
+    write_maps,
+)
+from vitfeat.analyses.attention.summary import Tokens
 from vitfeat.errors import AnalysisError
-from vitfeat.maps import AttentionMaps, dimensions, open_maps, tokens_of, write_maps
 
 TOKENS = Tokens((2, 3), n_registers=1)
 SIZES = {"class": 2, "layer": 2, "head": 3, "key": 8, "y": 2, "x": 3, "dy": 3, "dx": 5}

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from vitfeat.analysis.cka.tables import PairTable
+from vitfeat.analyses.cka.tables import PairTable
 from vitfeat.models.shapes import Shape
 from vitfeat.store.arrays import Geometry
 from vitfeat.store.layout import available_taps, plan_layout

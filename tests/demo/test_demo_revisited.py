@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from vitfeat.analyses.retrieval.compute import evaluate, similarities
 from vitfeat.data import revisited as layout
 from vitfeat.data.index import Index, build_index
 from vitfeat.data.spec import DatasetSpec
 from vitfeat.demo import datasets
 from vitfeat.demo.datasets.revisited import N_LANDMARKS
 from vitfeat.errors import DataError
-from vitfeat.tasks.retrieval import evaluate, similarities
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tests.store.filled import files
-from vitfeat.analysis.coverage import token_weights
 from vitfeat.data.companions import RegionRow
 from vitfeat.data.images import open_rgb
 from vitfeat.data.index import Index, build_index
@@ -29,6 +28,7 @@ from vitfeat.extract.tiling import Tiling
 from vitfeat.models.backbone import Backbone
 from vitfeat.models.loading import load_backbone
 from vitfeat.models.taps import collect
+from vitfeat.numerics.coverage import token_weights
 from vitfeat.store.opening import open_store
 from vitfeat.store.pieces import image_tokens
 from vitfeat.store.reader import FeatureStore

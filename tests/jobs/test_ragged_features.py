@@ -12,12 +12,12 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.store.filled import GEOMETRY, Content
-from vitfeat.analysis.cka.gramfile import GramFile
-from vitfeat.analysis.rows import read_clustering
+from vitfeat.analyses.cka.gram_job import write_grams
+from vitfeat.analyses.clustering.job import write_clustering
+from vitfeat.analyses.rows import read_clustering
 from vitfeat.errors import AnalysisError
-from vitfeat.jobs.clustering import write_clustering
 from vitfeat.jobs.features import image_rows
-from vitfeat.jobs.grams import write_grams
+from vitfeat.numerics.gramfile import GramFile
 from vitfeat.store.opening import open_store
 
 GRIDS = np.array([[2 + i % 3, 3 + i % 4] for i in range(22)])

@@ -308,7 +308,7 @@ def test_the_catalogue_goes_on_after_the_paper() -> None:
 
 
 def test_every_family_of_the_catalogue_has_a_colour() -> None:
-    from vitfeat.plots.style import FAMILY_COLOURS
+    from vitfeat.figures.style import FAMILY_COLOURS
 
     assert {entry.family for entry in builtin_catalog().values()} <= set(FAMILY_COLOURS)
 

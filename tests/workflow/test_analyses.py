@@ -12,7 +12,7 @@ import xarray
 
 import vitfeat
 from tests.workflow.harness import Workflow
-from vitfeat.analysis.rows import (
+from vitfeat.analyses.rows import (
     read_attention,
     read_clustering,
     read_residual_cka,

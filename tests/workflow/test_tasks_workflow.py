@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.workflow.harness import Workflow
-from vitfeat.analysis.rows import read_task
+from vitfeat.analyses.rows import read_task
 
 MODEL = "demo-dino"
 PAIR: dict[str, Any] = {"datasets": ["digits"], "train": {"digits": "digits-train"}}

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 import vitfeat
-from tests.analysis import reference_cka
+from tests.analyses.cka import reference_cka
 from tests.workflow.harness import Workflow, changed
 from vitfeat.config import read_config
 from vitfeat.disk import FEATURES, GRAMS

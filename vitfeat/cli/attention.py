@@ -52,7 +52,7 @@ def add(command: AddCommand) -> None:
 
 
 def _attention(options: argparse.Namespace, console: Console) -> None:
-    from vitfeat.jobs.attention import write_attention
+    from vitfeat.analyses.attention.job import write_attention
 
     write_attention(
         options.store,
@@ -67,7 +67,7 @@ def _attention(options: argparse.Namespace, console: Console) -> None:
 
 
 def _plot_model(options: argparse.Namespace, console: Console) -> None:
-    from vitfeat.jobs.attention_model_figures import write_model_figures
+    from vitfeat.analyses.attention.model_figures_job import write_model_figures
 
     write_model_figures(
         options.folder,

@@ -11,7 +11,7 @@ from vitfeat.cli.models import read_entry
 from vitfeat.console import Console
 
 if TYPE_CHECKING:
-    from vitfeat.jobs.map_files import Looks
+    from vitfeat.analyses.attention_maps.files import Looks
 
 POSITIONS = ["cls", "top", "left", "centre", "right", "bottom", "mean"]
 KINDS = ["position-layer", "head-position", "head-layer"]
@@ -107,7 +107,7 @@ def _percentile(text: str) -> float:
 
 
 def _looks(options: argparse.Namespace) -> Looks:
-    from vitfeat.jobs.map_files import Looks
+    from vitfeat.analyses.attention_maps.files import Looks
 
     return Looks(
         positions=tuple(options.positions),
@@ -121,7 +121,7 @@ def _looks(options: argparse.Namespace) -> Looks:
 
 
 def _attention_maps(options: argparse.Namespace, console: Console) -> None:
-    from vitfeat.jobs.attention_maps import write_attention_maps
+    from vitfeat.analyses.attention_maps.job import write_attention_maps
 
     write_attention_maps(
         options.store,
@@ -138,7 +138,7 @@ def _attention_maps(options: argparse.Namespace, console: Console) -> None:
 
 
 def _attention_grid(options: argparse.Namespace, console: Console) -> None:
-    from vitfeat.jobs.attention_grid import write_attention_grid
+    from vitfeat.analyses.attention_maps.image_grid import write_attention_grid
     from vitfeat.models.loading import load_backbone
 
     entry = read_entry(options.model, options.entry)

@@ -61,7 +61,7 @@ def add(command: AddCommand) -> None:
 
 
 def _gram(options: argparse.Namespace, console: Console) -> None:
-    from vitfeat.jobs.grams import write_grams
+    from vitfeat.analyses.cka.gram_job import write_grams
 
     write_grams(
         options.store,
@@ -76,9 +76,9 @@ def _gram(options: argparse.Namespace, console: Console) -> None:
 
 
 def _cka(options: argparse.Namespace, console: Console) -> None:
-    from vitfeat.analysis.cka.cka import cka
-    from vitfeat.analysis.cka.gramfile import GramFile
-    from vitfeat.analysis.cka.tables import Row, table, write_csv
+    from vitfeat.analyses.cka.compute import cka
+    from vitfeat.analyses.cka.tables import Row, table, write_csv
+    from vitfeat.numerics.gramfile import GramFile
 
     a = GramFile(options.gram_a)
     b = a if options.gram_a == options.gram_b else GramFile(options.gram_b)
@@ -98,9 +98,9 @@ def _cka(options: argparse.Namespace, console: Console) -> None:
 
 
 def _plot_cka(options: argparse.Namespace, console: Console) -> None:
-    from vitfeat.jobs.cka_figures import draw_cka
+    from vitfeat.analyses.cka.figures_job import draw_cka
+    from vitfeat.figures.models import models_from
     from vitfeat.plan import cka_tables
-    from vitfeat.plots.models import models_from
 
     models = models_from(models_json(options.models))
     ids = [model.id for model in models]
@@ -109,8 +109,8 @@ def _plot_cka(options: argparse.Namespace, console: Console) -> None:
 
 
 def _plot_cka_pair(options: argparse.Namespace, console: Console) -> None:
-    from vitfeat.jobs.cka_figures import draw_cka_pair
-    from vitfeat.plots.models import models_from
+    from vitfeat.analyses.cka.figures_job import draw_cka_pair
+    from vitfeat.figures.models import models_from
 
     models = models_from(models_json(options.models))
     if not 1 <= len(models) <= 2:

@@ -80,7 +80,7 @@ def _add_stores(sub: argparse.ArgumentParser) -> None:
 
 
 def _knn(options: argparse.Namespace, console: Console) -> None:
-    from vitfeat.jobs.tasks.knn import write_knn
+    from vitfeat.analyses.knn.job import write_knn
 
     write_knn(
         options.store,
@@ -100,7 +100,7 @@ def _knn(options: argparse.Namespace, console: Console) -> None:
 
 
 def _linear_probe(options: argparse.Namespace, console: Console) -> None:
-    from vitfeat.jobs.tasks.linear_probe import write_linear_probe
+    from vitfeat.analyses.linear_probe.job import write_linear_probe
 
     write_linear_probe(
         options.store,
@@ -120,7 +120,7 @@ def _linear_probe(options: argparse.Namespace, console: Console) -> None:
 
 
 def _join_layers(options: argparse.Namespace, console: Console) -> None:
-    from vitfeat.jobs.tasks.layers import join_layers
+    from vitfeat.jobs.layer_tables import join_layers
 
     join_layers(options.tables, options.store, options.out)
 

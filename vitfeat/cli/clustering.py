@@ -43,7 +43,7 @@ def add(command: AddCommand) -> None:
 
 
 def _cluster(options: argparse.Namespace, console: Console) -> None:
-    from vitfeat.jobs.clustering import write_clustering
+    from vitfeat.analyses.clustering.job import write_clustering
 
     write_clustering(
         options.store,

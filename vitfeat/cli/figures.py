@@ -18,7 +18,7 @@ def add_figures(command: AddCommand, analysis: str, tables: str) -> argparse.Arg
     command
         Adds a command.
     analysis
-        Key of :data:`vitfeat.jobs.figures.SETS`.
+        Key of :data:`vitfeat.jobs.set_figures.SETS`.
     tables
         Where the tables are, below the folder.
     """
@@ -64,8 +64,8 @@ def only_dataset(options: argparse.Namespace) -> str:
 
 
 def _draw(options: argparse.Namespace, console: Console) -> None:
-    from vitfeat.jobs.figures import OVERVIEWS, SETS
-    from vitfeat.plots.models import models_from
+    from vitfeat.figures.models import models_from
+    from vitfeat.jobs.set_figures import OVERVIEWS, SETS
 
     models = models_from(models_json(options.models))
     more = {"cka": options.with_cka} if options.analysis == "residual" else {}

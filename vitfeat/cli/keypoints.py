@@ -42,10 +42,10 @@ def _share(text: str) -> float:
 
 
 def _keypoints(options: argparse.Namespace, console: Console) -> None:
+    from vitfeat.analyses.keypoints.job import write_keypoints
+    from vitfeat.analyses.keypoints.matches_job import write_matches
+    from vitfeat.analyses.keypoints.pairs import open_task
     from vitfeat.errors import ConfigError
-    from vitfeat.jobs.tasks.keypoint_task import open_task
-    from vitfeat.jobs.tasks.keypoints import write_keypoints
-    from vitfeat.jobs.tasks.matches import write_matches
 
     if options.figure is not None and options.root is None:
         raise ConfigError("--figure: needs --root, the folder of the images")

@@ -65,8 +65,8 @@ def _add_attention(sub: argparse.ArgumentParser) -> None:
 
 
 def _regions(options: argparse.Namespace, console: Console) -> None:
+    from vitfeat.analyses.regions.job import write_regions
     from vitfeat.jobs.layer_clusters import Runs
-    from vitfeat.jobs.tasks.regions import write_regions
 
     write_regions(
         options.store,
@@ -85,7 +85,7 @@ def _regions(options: argparse.Namespace, console: Console) -> None:
 
 
 def _saliency(options: argparse.Namespace, console: Console) -> None:
-    from vitfeat.jobs.tasks.saliency import write_saliency
+    from vitfeat.analyses.saliency.job import write_saliency
 
     write_saliency(
         options.store,
@@ -100,7 +100,7 @@ def _saliency(options: argparse.Namespace, console: Console) -> None:
 
 
 def _saliency_masks(options: argparse.Namespace, console: Console) -> None:
-    from vitfeat.jobs.tasks.saliency_masks import write_saliency_masks
+    from vitfeat.analyses.saliency.masks_job import write_saliency_masks
 
     write_saliency_masks(
         options.store,

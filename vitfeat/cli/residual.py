@@ -35,7 +35,7 @@ def add(command: AddCommand) -> None:
 
 
 def _residual(options: argparse.Namespace, console: Console) -> None:
-    from vitfeat.jobs.residual import write_residual
+    from vitfeat.analyses.residual.job import write_residual
 
     write_residual(
         options.store,

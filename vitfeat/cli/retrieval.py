@@ -47,7 +47,7 @@ def _add_inputs(sub: argparse.ArgumentParser) -> None:
 
 
 def _retrieval(options: argparse.Namespace, console: Console) -> None:
-    from vitfeat.jobs.tasks.retrieval import write_retrieval
+    from vitfeat.analyses.retrieval.job import write_retrieval
 
     write_retrieval(
         options.store,
@@ -62,7 +62,7 @@ def _retrieval(options: argparse.Namespace, console: Console) -> None:
 
 
 def _ranking(options: argparse.Namespace, console: Console) -> None:
-    from vitfeat.jobs.tasks.ranking import write_ranking
+    from vitfeat.analyses.retrieval.ranking_job import write_ranking
 
     write_ranking(
         options.store,

@@ -53,8 +53,8 @@ def _confidence(text: str) -> float:
 
 
 def _similarity(options: argparse.Namespace, console: Console) -> None:
-    from vitfeat.analysis.similarity.measures import NAMES
-    from vitfeat.jobs.similarity import write_similarity
+    from vitfeat.analyses.similarity.job import write_similarity
+    from vitfeat.analyses.similarity.measures import NAMES
 
     write_similarity(
         options.gram_a,
@@ -73,9 +73,9 @@ def _similarity(options: argparse.Namespace, console: Console) -> None:
 
 
 def _plot_similarity(options: argparse.Namespace, console: Console) -> None:
-    from vitfeat.jobs.similarity_figures import draw_similarity
+    from vitfeat.analyses.similarity.figures_job import draw_similarity
+    from vitfeat.figures.models import models_from
     from vitfeat.plan import cka_tables
-    from vitfeat.plots.models import models_from
 
     models = models_from(models_json(options.models))
     ids = [model.id for model in models]

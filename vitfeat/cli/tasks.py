@@ -42,7 +42,7 @@ def add(command: AddCommand) -> None:
 
 
 def _collect(options: argparse.Namespace, console: Console) -> None:
-    from vitfeat.jobs.tasks.collect import collect_tasks
+    from vitfeat.jobs.collect import collect_tasks
 
     collect_tasks(
         options.results,
@@ -55,8 +55,8 @@ def _collect(options: argparse.Namespace, console: Console) -> None:
 
 
 def _draw(options: argparse.Namespace, console: Console) -> None:
-    from vitfeat.jobs.tasks.figures import task_overview, task_set
-    from vitfeat.plots.models import models_from
+    from vitfeat.figures.models import models_from
+    from vitfeat.jobs.score_figures import task_overview, task_set
 
     models = models_from(models_json(options.models))
     if options.overview is not None:
@@ -67,7 +67,7 @@ def _draw(options: argparse.Namespace, console: Console) -> None:
 
 
 def _draw_all(options: argparse.Namespace, console: Console) -> None:
-    from vitfeat.jobs.tasks.figures import all_tasks_set
-    from vitfeat.plots.models import models_from
+    from vitfeat.figures.models import models_from
+    from vitfeat.jobs.score_figures import all_tasks_set
 
     all_tasks_set(options.table, models_from(models_json(options.models)), options.out)

@@ -46,9 +46,9 @@ def add(command: AddCommand) -> None:
 
 
 def _video(options: argparse.Namespace, console: Console) -> None:
+    from vitfeat.analyses.video.job import write_video
+    from vitfeat.analyses.video.propagation import Propagation
     from vitfeat.errors import ConfigError
-    from vitfeat.jobs.tasks.video import write_video
-    from vitfeat.tasks.propagation import Propagation
 
     if options.masks and options.mask_folder is None:
         raise ConfigError("--masks: say with --mask-folder where masks are to be written")

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from vitfeat.analysis.attention import kernel as attention_kernel
+from vitfeat.analyses.attention import kernel as attention_kernel
 
 
 def summarise_images(

@@ -9,13 +9,13 @@ from itertools import groupby
 import numpy as np
 from numpy.typing import NDArray
 
-from vitfeat.analysis.coverage import token_weights
 from vitfeat.data.companions import RegionRow, fingerprint
 from vitfeat.data.images import printable
 from vitfeat.data.index import Index
 from vitfeat.data.regions import mask_of
 from vitfeat.data.views import View
 from vitfeat.errors import DataError
+from vitfeat.numerics.coverage import token_weights
 
 
 @dataclass(frozen=True, eq=False)

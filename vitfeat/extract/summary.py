@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from vitfeat.analysis.attention.kernel import LEAST
+from vitfeat.analyses.attention.kernel import LEAST
 
 
 def summarise(attention: Tensor, n_prefix: int, grid: tuple[int, int]) -> dict[str, Tensor]:

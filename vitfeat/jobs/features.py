@@ -7,10 +7,10 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
-from vitfeat.analysis.cka.gram import Read, token_means
 from vitfeat.errors import StoreError
 from vitfeat.final_norm import FinalNorm
 from vitfeat.jobs.reading import reader, rows_that_fit, slices
+from vitfeat.numerics.gram import Read, token_means
 from vitfeat.store.pieces import image_tokens
 from vitfeat.store.reader import FeatureStore
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from matplotlib.figure import Figure
 
-from vitfeat.plots import style
+from vitfeat.figures import style
 from vitfeat.tables import write_table
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from vitfeat.analysis.clustering import Assignment, k_means
+from vitfeat.numerics.kmeans import Assignment, k_means
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def cluster_layers(
     Returns
     -------
     NDArray
-        int32 (layer, seed, item), as :func:`vitfeat.analysis.clustering.k_means` gives it.
+        int32 (layer, seed, item), as :func:`vitfeat.numerics.kmeans.k_means` gives it.
     """
     n_items, width = shape
     found = k_means(

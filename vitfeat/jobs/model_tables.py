@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from vitfeat.errors import AnalysisError
-from vitfeat.plots.models import Model
+from vitfeat.figures.models import Model
 
 
 class _OfModel(Protocol):

@@ -12,9 +12,9 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from vitfeat.analysis.cka.gram import Read
 from vitfeat.data.index import Index
 from vitfeat.errors import AnalysisError
+from vitfeat.numerics.gram import Read
 from vitfeat.store.pieces import Entries, read_rows
 from vitfeat.store.reader import FeatureStore
 from vitfeat.store.stored_array import StoredArray

@@ -1,0 +1,135 @@
+"""From tables and files of maps to the figures of one model, by the command."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests.analyses.attention.made_maps import made_maps
+from tests.figures.made_tables import Made, attention_rows
+from vitfeat.analyses.attention.map_file import write_maps
+from vitfeat.analyses.attention.model_figures_job import write_model_figures
+from vitfeat.analyses.attention.summary import Tokens
+from vitfeat.analyses.attention.token_maps import common_limit
+from vitfeat.analyses.rows import AttentionRow
+from vitfeat.cli import main
+from vitfeat.figures.models import Model
+from vitfeat.tables import write_table
+
+NAMES = ("by_layer", "heads_sorted", "heads", "metrics", "token_maps", "token_maps_common")
+MADE = [
+    Made(Model("a", "Alpha", "dino"), 3, 2),
+    Made(Model("b", "Beta", "mae"), 2, 3, has_cls=False),
+]
+TOKENS = {"a": Tokens((2, 3), True, 1), "b": Tokens((3, 3), False)}
+MODELS = [{"id": one.model.id, "label": one.model.label, "family": "dino"} for one in MADE]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    path = tmp_path / "digits"
+    rows = attention_rows(MADE)
+    for one in MADE:
+        name = one.model.id
+        own = [row for row in rows if row.model == name]
+        write_table(path / f"{name}.csv", AttentionRow, own)
+        maps = made_maps(TOKENS[name], one.depth, one.heads, model=name, seed=one.depth)
+        write_maps(path / f"{name}.nc", maps)
+    return path
+
+
+def plot(folder: Path, model: str, *more: str, models: object = MODELS) -> int:
+    arguments = [folder, "--model", model, "--models", json.dumps(models), "--out", folder / model]
+    return main(["plot-attention-model", *map(str, arguments), *more])
+
+
+def table(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize(("model", "by_class"), [("a", True), ("b", False)])
+def test_every_figure_has_a_pdf_and_its_numbers(folder: Path, model: str, by_class: bool) -> None:
+    assert plot(folder, model, *["--by-class"] * by_class) == 0
+    names = {*NAMES, "aligned", *(["token_map_classes"] if by_class else [])}
+    found = {path.name for path in (folder / model).iterdir()}
+    assert found == {f"{name}.{kind}" for name in names for kind in ("png", "pdf", "csv")}
+    written = {path: path.read_bytes() for path in (folder / model).iterdir()}
+    if by_class:
+        # Always the same bytes.
+        assert plot(folder, model, "--by-class") == 0
+        assert written == {path: path.read_bytes() for path in (folder / model).iterdir()}
+    for name in names:
+        with Image.open(folder / model / f"{name}.png") as image:
+            assert min(image.size) > 100
+        rows = table(folder / model / f"{name}.csv")
+        assert {(row["dataset"], row["model"]) for row in rows} == {("digits", model)}
+
+
+def test_numbers_are_those_of_the_tables_and_maps(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vitfeat.figures.style.save", lambda *_: None)
+    assert plot(folder, "a") == 0
+    given = {
+        (row.metric, row.layer, row.head): row.mean
+        for row in attention_rows(MADE)
+        if row.model == "a"
+    }
+    for row in table(folder / "a" / "by_layer.csv"):
+        if row["head"]:
+            key = (row["metric"], int(row["layer"]), int(row["head"]))
+            assert float(row["value"]) == given[key]
+    scales = {row["metric"]: float(row["scale_high"]) for row in table(folder / "a" / "heads.csv")}
+    every = [row for row in attention_rows(MADE) if row.metric == "entropy_share"]
+    assert scales["entropy_share"] == max(row.mean for row in every)
+    values = made_maps(TOKENS["a"], 3, 2, model="a", seed=3).arrays["cls_query"]
+    rows = table(folder / "a" / "token_maps.csv")
+    registers = [row for row in rows if (row["map"], row["token"]) == ("cls_query", "register_0")]
+    assert [float(row["value"]) for row in registers] == pytest.approx(values[..., 1].ravel())
+    assert rows == table(folder / "a" / "token_maps_common.csv")
+
+
+def test_the_scale_of_maps_is_that_of_all_models(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = []
+
+    def limit(models: Sequence[object]) -> float:
+        limits.append([maps.model for maps in models])  # type: ignore[attr-defined]
+        return common_limit(models)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("vitfeat.analyses.attention.model_figures_job.common_limit", limit)
+    monkeypatch.setattr(
+        "vitfeat.analyses.attention.model_figures_job.save_with_numbers", lambda *_: None
+    )
+    for model in ("a", "b"):
+        write_model_figures(folder, model, MODELS, folder / model)
+    assert limits == [["a", "b"], ["a", "b"]]
+
+
+def refused(capsys: pytest.CaptureFixture[str], folder: Path, model: str, **more: object) -> str:
+    assert plot(folder, model, **more) == 1  # type: ignore[arg-type]
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    return line
+
+
+def test_bad_input_is_one_line(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "--model c is not among --models (a, b)" in refused(capsys, folder, "c")
+    three = [*MODELS, {"id": "c", "label": "C", "family": "dino"}]
+    assert "cannot read attention table" in refused(capsys, folder, "a", models=three)
+    (folder / "b.nc").rename(folder / "kept.nc")
+    assert "no attention maps" in refused(capsys, folder, "a")
+    (folder / "b.nc").write_bytes((folder / "kept.nc").read_bytes()[:500])
+    assert "no whole NetCDF file" in refused(capsys, folder, "a")
+    (folder / "b.nc").write_bytes((folder / "a.nc").read_bytes())
+    assert "holds maps of a on digits, not of b on digits" in refused(capsys, folder, "a")
+    write_maps(folder / "b.nc", made_maps(TOKENS["b"], 2, 3, model="b"))
+    write_table(folder / "a.csv", AttentionRow, [])
+    assert "no attention metrics of a" in refused(capsys, folder, "a")
+    assert not (folder / "a").exists()

@@ -1,0 +1,167 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from tests.figures.canvas import assert_readable, axes_named, lines, words
+from tests.figures.made_tables import DEMO, PAPER, Made, clustering_rows, models
+from vitfeat.analyses.clustering import figures
+from vitfeat.analyses.rows import ClusteringRow
+from vitfeat.errors import AnalysisError
+from vitfeat.figures import style
+from vitfeat.figures.best import best_layers, best_rows
+from vitfeat.figures.curves import curve_rows
+from vitfeat.figures.models import Model
+
+NO_CLS = Made(Model("siglip", "SigLIP 2", "siglip2", "6x64/4@32"), has_cls=False)
+ALL = ("layers_figure", "families_figure", "best_layers_figure", "overview")
+
+
+def drawn(made: Sequence[Made], draw: str, rows: Sequence[ClusteringRow] | None = None) -> Figure:
+    rows = clustering_rows(made) if rows is None else rows
+    panels = figures.panels("digits", rows, models(made))
+    if draw == "overview":
+        return figures.overview({"digits": panels}, models(made), {"digits": rows})
+    make: Callable[..., Figure] = getattr(figures, draw)
+    return make(panels, models(made), rows)
+
+
+def of_seeds(
+    rows: Sequence[ClusteringRow], model: str, layer: int, labels: str = "true"
+) -> list[float]:
+    wanted = (model, layer, "mean", labels, "ari")
+    return [r.value for r in rows if (r.model, r.layer, r.features, r.labels, r.score) == wanted]
+
+
+def test_lines_are_means_over_seeds_and_bands_all_seeds() -> None:
+    rows = clustering_rows(DEMO)
+    ax = axes_named(drawn(DEMO, "layers_figure"), "digits/ari/mean")
+    found = lines(ax)
+    for made in DEMO:
+        expected = [np.mean(of_seeds(rows, made.model.id, layer)) for layer in range(6)]
+        np.testing.assert_allclose(found[made.model.id].get_ydata(), expected, rtol=1e-12)
+    table = {
+        (r.model, r.layer): r
+        for r in curve_rows(figures.panels("digits", rows, models(DEMO)))
+        if r.metric == "ari/mean" and not r.baseline
+    }
+    for (model, layer), row in table.items():
+        seeds = of_seeds(rows, model, layer)
+        assert (row.low, row.high) == (min(seeds), max(seeds))
+        assert row.value == lines(ax)[model].get_ydata()[layer]
+
+
+def test_shuffled_labels_and_the_untrained_model_are_references() -> None:
+    rows = clustering_rows(DEMO)
+    figure = drawn(DEMO, "layers_figure")
+    ax = axes_named(figure, "digits/ari/mean")
+    baselines = [line for line in ax.lines if line.get_label() == "baseline"]
+    assert len(baselines) == len(DEMO)
+    for line, made in zip(baselines, DEMO, strict=True):
+        expected = [np.mean(of_seeds(rows, made.model.id, at, "shuffled")) for at in range(6)]
+        np.testing.assert_allclose(line.get_ydata(), expected, rtol=1e-12)
+    said = words(figure)
+    assert said.count("shuffled labels") == 6
+    assert "Grey area: below an untrained model." in said
+    # The grey area ends at the untrained model's line.
+    areas = [c for c in ax.collections if c.get_alpha() is None and c.get_label() != "leaders"]
+    (area,) = areas
+    top = area.get_paths()[0].vertices
+    for at, value in enumerate(lines(ax)["demo-random"].get_ydata()):
+        assert top[top[:, 0] == at][:, 1].max() == pytest.approx(value)
+    table = list(curve_rows(figures.panels("digits", rows, models(DEMO))))
+    assert sum(row.baseline == "shuffled labels" for row in table) == len(table) / 2
+
+
+def test_without_baselines_none_is_mentioned() -> None:
+    rows = [row for row in clustering_rows(DEMO[:3]) if row.labels == "true"]
+    for draw in ALL:
+        figure = drawn(DEMO[:3], draw, rows)
+        assert "shuffled" not in words(figure)
+        assert "Grey area" not in words(figure)
+        assert_readable(figure)
+
+
+def test_scores_of_a_row_have_one_scale() -> None:
+    figure = drawn(DEMO, "layers_figure")
+    for score in ("nmi", "ari", "purity"):
+        cls, mean = (axes_named(figure, f"digits/{score}/{f}") for f in ("cls", "mean"))
+        assert cls.get_ylim() == mean.get_ylim()
+        assert cls.get_position().y0 == mean.get_position().y0
+
+
+def test_best_layers_are_found() -> None:
+    rows = clustering_rows(PAPER)
+    panels = figures.panels("digits", rows, models(PAPER))
+    table = {(r.model, r.features, r.score): r for r in best_rows(best_layers(panels))}
+    assert len(table) == 26 * 2 * 3
+    for made in PAPER:
+        means = [np.mean(of_seeds(rows, made.model.id, at)) for at in range(made.depth)]
+        row = table[made.model.id, "mean", "ari"]
+        assert row.layer == int(np.argmax(means))
+        assert row.value == pytest.approx(max(means))
+        assert row.depth == row.layer / (made.depth - 1)
+        shuffled = of_seeds(rows, made.model.id, row.layer, "shuffled")
+        assert row.baseline == pytest.approx(np.mean(shuffled))
+    figure = drawn(PAPER, "best_layers_figure")
+    for made in PAPER:
+        at = lines(axes_named(figure, "ari"))[f"{made.model.id}/mean"]
+        assert at.get_xdata()[0] == table[made.model.id, "mean", "ari"].value
+        assert round(at.get_ydata()[0]) == PAPER.index(made)
+        depth = lines(axes_named(figure, "depth"))[f"{made.model.id}/mean"]
+        assert depth.get_xdata()[0] == table[made.model.id, "mean", "nmi"].depth
+    colours = [label.get_color() for label in axes_named(figure, "nmi").get_yticklabels()]
+    assert colours == [style.family_colour(made.model.family) for made in PAPER]
+
+
+def test_the_first_of_equal_layers_is_best_and_nan_none() -> None:
+    rows = [row._replace(value=0.5) for row in clustering_rows(DEMO[:1])]
+    panels = figures.panels("digits", rows, models(DEMO[:1]))
+    assert {one.layer for one in best_layers(panels)} == {0}
+    rows = [row._replace(value=np.nan if row.layer < 2 else 0.5) for row in rows]
+    panels = figures.panels("digits", rows, models(DEMO[:1]))
+    assert {one.layer for one in best_layers(panels)} == {2}
+    rows = [row._replace(value=np.nan) for row in rows]
+    assert best_layers(figures.panels("digits", rows, models(DEMO[:1]))) == []
+
+
+def test_depth_counts_the_networks_layers_where_features_are_of_some() -> None:
+    rows = clustering_rows(DEMO[:2])
+    rows += [
+        ClusteringRow("demo-clip", "digits", 3, "attention_mean", "true", 0, 599, 10, "nmi", 0.4)
+    ]
+    panels = figures.panels("digits", rows, models(DEMO[:2]))
+    (row,) = (r for r in curve_rows(panels) if r.metric == "nmi/attention_mean")
+    assert (row.layer, row.depth) == (3, 3 / 5)
+    for draw in ALL:
+        assert_readable(drawn(DEMO[:2], draw, rows))
+
+
+@pytest.mark.parametrize("draw", ALL)
+def test_models_without_cls_are_drawn_without_and_named(draw: str) -> None:
+    figure = drawn([*DEMO, NO_CLS], draw)
+    said = words(figure)
+    assert "No values of SigLIP 2: NMI, CLS token" in said
+    assert "digits, 599 images" in said
+    assert "k-means with k = 10, means over 3 seeds" in said
+    assert_readable(figure)
+
+
+@pytest.mark.parametrize("draw", ALL)
+@pytest.mark.parametrize("made", [DEMO, PAPER, DEMO[:1]], ids=["demo", "paper", "one"])
+def test_nothing_is_cut_and_no_texts_overlap(draw: str, made: Sequence[Made]) -> None:
+    assert_readable(drawn(made, draw))
+
+
+def test_one_seed_is_said() -> None:
+    rows = clustering_rows(DEMO[:2], seeds=1)
+    assert "one seed" in words(drawn(DEMO[:2], "layers_figure", rows))
+
+
+@pytest.mark.parametrize("draw", ALL)
+def test_nothing_to_draw_is_an_error(draw: str) -> None:
+    with pytest.raises(AnalysisError, match="no values to draw"):
+        drawn(DEMO, draw, [])

@@ -1,0 +1,188 @@
+"""The commands of all tasks together, on made-up tables."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from tests.figures.made_tables import DEMO, models
+from tests.figures.made_tasks import task_rows
+from vitfeat.analyses.headlines import HEADLINES
+from vitfeat.analyses.rows import TaskRow, read_task
+from vitfeat.cli import main
+from vitfeat.plan_tasks import task_figures
+from vitfeat.settings import TASKS
+from vitfeat.tables import write_table
+
+MADE = DEMO[:2]
+IDS = [one.model.id for one in MADE]
+SHOWN = json.dumps([asdict(model) for model in models(MADE)])
+
+
+def write(results: Path, tasks: Sequence[str], datasets: Sequence[str] = ("digits",)) -> None:
+    for task in tasks:
+        for dataset in datasets:
+            for one in MADE:
+                path = results / task / dataset / f"{one.model.id}.csv"
+                write_table(path, TaskRow, task_rows(task, [one], dataset))
+
+
+def collect(results: Path, *tasks: str) -> int:
+    out = ["--out", str(results / "tasks/all.csv"), "--best", str(results / "tasks/best.csv")]
+    return main(["collect-tasks", str(results), "--tasks", *tasks, "--models", *IDS, *out])
+
+
+def plot(results: Path, task: str, *more: str, datasets: Sequence[str] = ("digits",)) -> int:
+    folder = str(results / task)
+    return main(["plot-task", task, folder, "--datasets", *datasets, "--models", SHOWN, *more])
+
+
+def contents(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def said(capsys: pytest.CaptureFixture[str]) -> str:
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    return line
+
+
+def test_all_tables_are_collected_in_the_order_that_is_asked(tmp_path: Path) -> None:
+    write(tmp_path, TASKS, ("b", "a"))
+    order = [f"{task}/{dataset}" for task in TASKS for dataset in ("b", "a")]
+    assert collect(tmp_path, *order) == 0
+    expected = [
+        row
+        for one in order
+        for made in MADE
+        for row in task_rows(one.partition("/")[0], [made], one.partition("/")[2])
+        if not row.group
+    ]
+    assert read_task(tmp_path / "tasks/all.csv") == expected
+    best = contents(tmp_path / "tasks/best.csv")
+    assert list(best[0]) == [
+        *("task", "dataset", "model", "features", "variant", "score"),
+        *("layer", "depth", "value", "n"),
+    ]
+    assert {(row["task"], row["dataset"], row["model"]) for row in best} == {
+        (row.task, row.dataset, row.model) for row in expected
+    }
+    for task, headline in HEADLINES.items():
+        for dataset in ("a", "b"):
+            mine = [row for row in best if (row["task"], row["dataset"]) == (task, dataset)]
+            assert headline.score in {row["score"] for row in mine}
+
+
+def test_an_absent_table_is_an_error_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(tmp_path, ["knn", "video"])
+    (tmp_path / "video/digits" / f"{IDS[1]}.csv").unlink()
+    assert collect(tmp_path, "knn/digits", "video/digits") == 1
+    assert f"video/digits/{IDS[1]}.csv" in said(capsys)
+    assert not (tmp_path / "tasks").exists()
+    assert plot(tmp_path, "video", "--out", str(tmp_path / "out")) == 1
+    assert f"video/digits/{IDS[1]}.csv" in said(capsys)
+    assert not (tmp_path / "out").exists()
+
+
+def test_tables_of_something_else_are_an_error_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(tmp_path, ["knn", "video"])
+    path = tmp_path / "video/digits" / f"{IDS[0]}.csv"
+    path.write_bytes((tmp_path / "knn/digits" / path.name).read_bytes())
+    assert collect(tmp_path, "video/digits") == 1
+    assert "holds values of knn, not of video: compute it again" in said(capsys)
+    path.write_bytes((tmp_path / "video/digits" / f"{IDS[1]}.csv").read_bytes())
+    assert collect(tmp_path, "video/digits") == 1
+    assert f"{IDS[0]}.csv holds values of {IDS[1]} on digits, not of {IDS[0]}" in said(capsys)
+
+
+def test_a_task_that_is_none_is_an_error_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert collect(tmp_path, "knm/digits") == 1
+    assert "knm/digits names no task with a dataset" in said(capsys)
+    assert collect(tmp_path, "knn") == 1
+    assert "allowed: TASK/DATASET" in said(capsys)
+
+
+@pytest.mark.parametrize("task", ["video", "linear_probe"])
+def test_every_figure_has_a_pdf_and_its_numbers_beside_it(task: str, tmp_path: Path) -> None:
+    write(tmp_path, [task])
+    out = tmp_path / "out"
+    assert plot(tmp_path, task, "--out", str(out)) == 0
+    expected = {f"{name}.{kind}" for name in task_figures(task) for kind in ("png", "pdf", "csv")}
+    assert {path.name for path in out.iterdir()} == expected
+    for name in task_figures(task):
+        rows = contents(out / f"{name}.csv")
+        assert {row["model"] for row in rows} == set(IDS)
+        assert {row["dataset"] for row in rows} == {"digits"}
+
+
+def test_single_figures_can_be_asked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(tmp_path, ["knn"])
+    out = tmp_path / "out"
+    assert plot(tmp_path, "knn", "--figures", "best", "--out", str(out)) == 0
+    assert {path.stem for path in out.iterdir()} == {"best"}
+    assert plot(tmp_path, "knn", "--figures", "groups", "--out", str(out)) == 1
+    assert "knn has no figure groups; allowed: by_layer, families, best, details" in said(capsys)
+
+
+def test_the_overview_is_of_all_datasets(tmp_path: Path) -> None:
+    both = ("one", "two")
+    write(tmp_path, ["keypoints"], both)
+    png = tmp_path / "keypoints/all.png"
+    assert plot(tmp_path, "keypoints", "--overview", str(png), datasets=both) == 0
+    assert {row["dataset"] for row in contents(png.with_suffix(".csv"))} == set(both)
+    assert png.with_suffix(".pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_all_tasks_are_drawn_from_the_collected_table(tmp_path: Path) -> None:
+    write(tmp_path, TASKS)
+    assert collect(tmp_path, *(f"{task}/digits" for task in TASKS)) == 0
+    table, out = tmp_path / "tasks/all.csv", tmp_path / "tasks/sets/all"
+    assert main(["plot-tasks", str(table), "--models", SHOWN, "--out", str(out)]) == 0
+    names = ("heat_map", "best_depth", "by_layer")
+    assert {path.name for path in out.iterdir()} == {
+        f"{name}.{kind}" for name in names for kind in ("png", "pdf", "csv")
+    }
+    best = {tuple(row.values()) for row in contents(tmp_path / "tasks/best.csv")}
+    drawn = contents(out / "heat_map.csv")
+    assert contents(out / "best_depth.csv") == drawn
+    assert len(drawn) == (len(TASKS) + 1) * len(MADE)
+    assert {tuple(row.values()) for row in drawn} <= best
+
+
+def test_empty_tables_are_an_error_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in IDS:
+        write_table(tmp_path / "video/digits" / f"{name}.csv", TaskRow, [])
+    assert plot(tmp_path, "video", "--out", str(tmp_path / "out")) == 1
+    assert "no values to draw" in said(capsys)
+    assert collect(tmp_path, "video/digits") == 0
+    assert read_task(tmp_path / "tasks/all.csv") == []
+    capsys.readouterr()
+    table = str(tmp_path / "tasks/all.csv")
+    assert main(["plot-tasks", table, "--models", SHOWN, "--out", str(tmp_path / "out")]) == 1
+    assert "no values to draw" in said(capsys)
+
+
+def test_pyplot_and_torch_are_left_alone() -> None:
+    code = (
+        "import sys, vitfeat.jobs.score_figures, vitfeat.jobs.collect; "
+        "sys.exit(bool({'matplotlib.pyplot', 'torch', 'scipy', 'sklearn', 'numba'} "
+        "& set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,1 @@
+"""What a store is turned into: a package each, from settings to figures."""

@@ -1,0 +1,1 @@
+"""Attention metrics, and maps averaged over images."""

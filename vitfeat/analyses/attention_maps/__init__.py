@@ -1,0 +1,1 @@
+"""Attention of single images, drawn over them."""

@@ -1,0 +1,1 @@
+"""Linear CKA of the layers of models, from Gram matrices."""

@@ -1,0 +1,1 @@
+"""k-means of features against the classes of images."""

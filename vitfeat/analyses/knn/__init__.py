@@ -1,0 +1,1 @@
+"""Classes by votes of the nearest training images."""

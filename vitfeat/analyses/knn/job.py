@@ -1,0 +1,106 @@
+"""Classes of test images by votes of their nearest training images, from two stores."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from vitfeat.analyses.knn.compute import knn_ranks
+from vitfeat.analyses.rows import TaskRow
+from vitfeat.device import torch_device_name
+from vitfeat.errors import AnalysisError
+from vitfeat.jobs.classes import Log, Pair, named, open_pair
+from vitfeat.tables import write_table
+from vitfeat.text import plural
+
+TOPS = (1, 5)
+
+
+def write_knn(
+    test_path: Path,
+    train_path: Path,
+    out: Path,
+    *,
+    features: Sequence[str] = ("cls", "mean"),
+    final_norm: bool = False,
+    neighbours: Sequence[int] = (10, 20, 100, 200),
+    temperature: float = 0.07,
+    layers: Sequence[str | int] = ("all",),
+    if_stored: bool = False,
+    max_bytes: int = 2 * 2**30,
+    threads: int = 1,
+    device: str = "auto",
+    log: Log = lambda _: None,
+) -> None:
+    """Classify the images of a store from those of another and write the table of TaskRow.
+
+    Rows are ``top1`` and ``top5`` of each layer, features and ``k={neighbours}``. A k above the
+    number of training images is that number, and its rows say so; see
+    :func:`vitfeat.jobs.classes.open_pair` for what becomes of classes.
+
+    Parameters
+    ----------
+    test_path, train_path
+        The stores.
+    out
+        The table to write. It has no rows where a model lacks the features.
+    features
+        ``cls``, ``mean`` (of the spatial tokens).
+    final_norm
+        Whether the model's final norm is applied first.
+    neighbours, temperature
+        See :func:`vitfeat.analyses.knn.compute.votes_ranks`.
+    layers
+        Layers by name or number.
+    if_stored
+        Whether numbers of layers that are not stored are passed over.
+    max_bytes, threads, device
+        See :func:`vitfeat.numerics.neighbours.nearest`; ``auto`` takes a GPU where there is one.
+    log
+        Called with a line for what is left out, and for classes without a match.
+
+    Raises
+    ------
+    AnalysisError, StoreError
+        The stores do not go together, lack what is asked for, or hold what is not finite.
+    """
+    pair = open_pair(test_path, train_path, log)
+    counts = _capped(neighbours, pair, log)
+    chosen = pair.layers(layers, if_stored, log)
+    rows: list[TaskRow] = []
+    for kind in pair.kinds(features, "knn", log):
+        for layer in chosen:
+            test, train = (
+                partial(part.features, kind, layer, final_norm=final_norm)
+                for part in (pair.test, pair.train)
+            )
+            try:
+                ranks = knn_ranks(
+                    test,
+                    pair.test.classes,
+                    train,
+                    pair.train.classes,
+                    counts,
+                    temperature=temperature,
+                    max_bytes=max_bytes,
+                    threads=threads,
+                    device=torch_device_name(device),
+                )
+            except AnalysisError as error:
+                raise AnalysisError(f"{pair.where(kind, layer)}: {error}") from error
+            for k, of_k in zip(counts, ranks, strict=True):
+                name = named(kind, final_norm)
+                rows += pair.top_rows("knn", layer, name, f"k={k}", of_k, TOPS)
+    write_table(out, TaskRow, rows)
+
+
+def _capped(neighbours: Sequence[int], pair: Pair, log: Log) -> list[int]:
+    """Return numbers of neighbours that there are, each once."""
+    n = len(pair.train)
+    if beyond := [k for k in neighbours if k > n]:
+        log(
+            f"{pair.test.store.model}: {pair.train.dataset} has {plural(n, 'labelled image')}: "
+            f"k={n} in place of {', '.join(f'k={k}' for k in beyond)}"
+        )
+    return list(dict.fromkeys(min(k, n) for k in neighbours))

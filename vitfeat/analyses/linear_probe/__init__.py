@@ -1,0 +1,1 @@
+"""Classes by logistic regression on every layer."""

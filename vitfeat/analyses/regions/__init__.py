@@ -1,0 +1,1 @@
+"""k-means of features pooled under annotated masks."""

@@ -1,0 +1,183 @@
+"""k-means of the features of annotated regions, scored against the regions' categories."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vitfeat.analyses.rows import TaskRow
+from vitfeat.data.companions import RegionRow, fingerprint, read_regions
+from vitfeat.errors import AnalysisError
+from vitfeat.jobs.layer_clusters import Runs, cluster_layers
+from vitfeat.jobs.reading import rows_that_fit, slices
+from vitfeat.numerics.cluster_scores import SCORES, scores
+from vitfeat.store.opening import open_store
+from vitfeat.store.pieces import read_rows
+from vitfeat.store.reader import FeatureStore
+from vitfeat.tables import write_table
+from vitfeat.text import plural
+
+LEVELS = ("object", "part")
+"""Levels of regions, in the order of tables; each is clustered for itself."""
+
+# What is read at once; a layer of features is put together from such pieces.
+_PIECE_BYTES = 64 * 2**20
+
+
+def write_regions(
+    store_path: Path,
+    regions_path: Path,
+    out: Path,
+    *,
+    clusters: int | None = None,
+    runs: Runs | None = None,
+    log: Callable[[str], None] = lambda _: None,
+) -> None:
+    """Cluster the regions of every layer of a store and write the scores as a table of TaskRow.
+
+    Objects and parts are clustered apart; a level whose regions are all of one category is left
+    out. A row of group ``seed=N`` is the score of one k-means, that of the empty group their mean.
+
+    Parameters
+    ----------
+    store_path
+        A store with the tap ``regions``.
+    regions_path
+        The table of regions that it was extracted with.
+    out
+        The table to write.
+    clusters
+        Number of clusters; None takes the number of categories that are present.
+    runs
+        How layers are clustered.
+    log
+        Takes lines for people: how many regions there are of each level, and how many were left
+        out.
+
+    Raises
+    ------
+    AnalysisError
+        The store has no regions, the table is another, there are no two categories on any level,
+        or fewer regions than clusters.
+    """
+    store = open_store(store_path)
+    if "regions" not in store:
+        raise AnalysisError(
+            f"{store.path}: no regions in this store (it holds {store.held}); "
+            "extract the tap regions"
+        )
+    annotated = read_regions(regions_path)
+    _check_table(store, annotated, regions_path)
+    runs = runs or Runs()
+    kept = [annotated[number] for number in store.region_numbers]
+    rows: list[TaskRow] = []
+    for level in _scorable(store, annotated, kept, log):
+        used = np.array([i for i, row in enumerate(kept) if row.level == level], dtype=np.intp)
+        labels = np.array([kept[i].category for i in used], dtype=np.int64)
+        n_clusters = clusters or len(np.unique(labels))
+        if len(used) < n_clusters:
+            raise AnalysisError(
+                f"{store.path}: {plural(len(used), 'region')} of the level {level}, fewer than the "
+                f"{n_clusters} clusters of k-means; take more images, or fewer clusters "
+                "(analyses.regions.clusters)"
+            )
+        log(f"{store.model}, {level}: {len(np.unique(labels))} categories, {n_clusters} clusters")
+        found = cluster_layers(
+            (_layer(store, position, used) for position in range(len(store.layers))),
+            store.layers,
+            (len(used), store["regions"].shape[-1]),
+            n_clusters,
+            runs,
+            what=f"{store.model}, {level}",
+            items="regions",
+            log=log,
+        )
+        for layer, assignments in zip(store.layers, found, strict=True):
+            by_seed = [scores(labels, assignment) for assignment in assignments]
+            for score in SCORES:
+                values = {f"seed={n}": s[score] for n, s in zip(runs.numbers, by_seed, strict=True)}
+                mean = float(np.mean(list(values.values())))
+                rows += [
+                    TaskRow(
+                        task="regions",
+                        model=store.model,
+                        dataset=store_path.parent.name,
+                        layer=layer,
+                        features="regions",
+                        variant=level,
+                        score=score,
+                        group=group,
+                        n=len(labels),
+                        value=value,
+                    )
+                    for group, value in {"": mean, **values}.items()
+                ]
+    write_table(out, TaskRow, rows)
+
+
+def _layer(store: FeatureStore, position: int, used: NDArray[np.intp]) -> NDArray[np.float32]:
+    """Read some regions' features of one layer: float32 (region, channel)."""
+    array = store["regions"]
+    out = np.empty((len(used), array.shape[-1]), dtype=np.float32)
+    done = 0
+    # Objects and parts stand mixed: runs are read and picked from, which is faster than entries.
+    for start, stop in slices(array.shape[0], rows_that_fit(array, _PIECE_BYTES)):
+        first, last = np.searchsorted(used, (start, stop))
+        if first < last:
+            piece = read_rows(store, "regions", start, stop, position)
+            out[done : done + last - first] = piece[used[first:last] - start]
+            done += last - first
+    return out
+
+
+def _check_table(store: FeatureStore, annotated: Sequence[RegionRow], path: Path) -> None:
+    if fingerprint(annotated) != store.attributes["request"]["regions"]["fingerprint"]:
+        raise AnalysisError(
+            f"{path} holds other regions than {store.path} was extracted with: give the table of "
+            "its dataset, or extract the store again"
+        )
+
+
+def _scorable(
+    store: FeatureStore,
+    annotated: Sequence[RegionRow],
+    kept: Sequence[RegionRow],
+    log: Callable[[str], None],
+) -> list[str]:
+    """Return the levels that have several categories; say how many regions each has.
+
+    Raises
+    ------
+    AnalysisError
+        There is none.
+    """
+    crowds_are_objects = store.attributes["request"]["regions"]["masks"] == "paper"
+    found, single = [], []
+    for level in LEVELS:
+        of_level = [row for row in annotated if row.level == level]
+        if not of_level:
+            continue
+        with_tokens = [row for row in kept if row.level == level]
+        crowds = 0 if crowds_are_objects else sum(row.crowd for row in of_level)
+        bare = len(of_level) - len(with_tokens) - crowds
+        log(
+            f"{store.model}, {level}: {len(with_tokens):,} of {plural(len(of_level), 'region')}; "
+            f"left out are {crowds:,} as crowds and {bare:,} without a token under them"
+        )
+        names = {row.category: row.name for row in with_tokens}
+        if len(names) > 1:
+            found.append(level)
+            continue
+        of = ", ".join(repr(name) for name in names.values()) or "no category"
+        single.append(f"{plural(len(with_tokens), 'region')} of the level {level}, of {of}")
+    why = "clusters are scored against categories, and that needs two or more"
+    if not found:
+        raise AnalysisError(
+            f"{store.path}: {'; '.join(single)}; {why}: take more images (the dataset's limit)"
+        )
+    for level in single:
+        log(f"{store.model}: {level}: not clustered; {why}")
+    return found

@@ -1,0 +1,1 @@
+"""What skip connections carry, against what attention and MLP add."""

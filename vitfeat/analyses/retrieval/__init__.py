@@ -1,0 +1,1 @@
+"""Images of the same landmark, ranked."""

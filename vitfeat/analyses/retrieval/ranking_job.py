@@ -1,0 +1,172 @@
+"""The figure of some queries and their first results, with the pictures of a dataset."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vitfeat.analyses.retrieval import compute as retrieval
+from vitfeat.analyses.retrieval.figures import Result, Search, ranking
+from vitfeat.analyses.retrieval.job import Task, ranked, read_task, usable
+from vitfeat.data.images import printable
+from vitfeat.data.index import Index
+from vitfeat.data.indexed import indexed_image, view_of
+from vitfeat.data.views import DenseView
+from vitfeat.errors import AnalysisError
+from vitfeat.figures.measures import DRAWN
+from vitfeat.jobs.features import ARRAYS
+from vitfeat.jobs.figure_files import save_with_numbers
+from vitfeat.jobs.reading import index_of
+from vitfeat.store.limits import spread
+from vitfeat.store.opening import open_store
+from vitfeat.store.reader import FeatureStore
+from vitfeat.text import plural
+
+# Pixels of a picture's longer side, of which a figure shows fewer.
+_SIDE = 256
+
+
+class RankingRow(NamedTuple):
+    """An image that a query finds, as the figure shows it; ``rank`` counts from 1, with junk.
+
+    ``grade`` is ``easy``, ``hard``, ``junk``, or ``negative``.
+    """
+
+    model: str
+    dataset: str
+    layer: int
+    features: str
+    query: str
+    rank: int
+    image_id: str
+    grade: str
+    similarity: float
+
+
+def write_ranking(
+    store_path: Path,
+    relevance_path: Path,
+    index_path: Path,
+    root: Path,
+    out: Path,
+    *,
+    features: str = "cls",
+    final_norm: bool = False,
+    layer: str | int = "last",
+    queries: int = 6,
+    results: int = 8,
+    label: str = "",
+    log: Callable[[str], None] = lambda _: None,
+) -> None:
+    """Draw some queries of a store and the images that they find first.
+
+    Writes ``out``, the PDF of the same name, and the CSV of what is shown.
+
+    Parameters
+    ----------
+    store_path, relevance_path
+        The store, and what is relevant to which query.
+    index_path, root
+        The index that the store was made from, and the folder of its images.
+    out
+        The PNG.
+    features, final_norm
+        Descriptor, as in :func:`vitfeat.analyses.retrieval.job.write_retrieval`; the mean of the
+        spatial tokens where the model has no CLS token.
+    layer
+        By name or number.
+    queries, results
+        How many queries, spread over the table's, and how many results of each.
+    label
+        The model's name in the title; its id if not given.
+    log
+        Takes lines for people.
+
+    Raises
+    ------
+    AnalysisError, StoreError, DataError
+        As the scores do; or the index or an image's file is another than the store's.
+    """
+    store = open_store(store_path)
+    index = index_of(store, index_path)
+    task = read_task(store, relevance_path)
+    if not store.model_has(ARRAYS[features]):
+        log(f"{store.model} has no CLS token: the mean of the spatial tokens instead")
+        features = "mean"
+    usable(store, features, log)
+    places = store.layer_positions(layer)
+    if len(places) != 1:
+        raise AnalysisError(f"layer {layer!r}: one layer is needed, by name or number")
+    chosen = np.array(spread(min(queries, len(task.queries)), len(task.queries)), dtype=np.intp)
+    similar = ranked(store, task, features, places[0], final_norm=final_norm, queries=chosen)
+    named = retrieval.named(features, final_norm)
+    searches, rows = [], []
+    for query, row in zip(chosen, similar, strict=True):
+        best = retrieval.ranking(row)[:results]
+        grades = [_grade(task, int(query), int(place)) for place in best]
+        searches.append(_search(store, task, index, root, int(query), row, best, grades))
+        rows += [
+            RankingRow(
+                model=store.model,
+                dataset=store_path.parent.name,
+                layer=store.layers[places[0]],
+                features=named,
+                query=store.image_ids[task.queries[query]],
+                rank=rank,
+                image_id=store.image_ids[task.database[place]],
+                grade=grade or "negative",
+                similarity=float(row[place]),
+            )
+            for rank, (place, grade) in enumerate(zip(best, grades, strict=True), 1)
+        ]
+    figure = ranking(
+        searches,
+        title=f"{DRAWN['retrieval'].title}: {label or store.model}",
+        note=f"{store_path.parent.name}, layer {store.layers[places[0]]}, "
+        f"{DRAWN['retrieval'].kinds[named]}, {len(chosen)} of "
+        f"{plural(len(task.queries), 'query image')}, "
+        f"{plural(len(task.database), 'database image')}",
+    )
+    save_with_numbers(figure, out, RankingRow, rows)
+
+
+def _grade(task: Task, query: int, place: int) -> str:
+    return next((g for g, places in task.graded[query].items() if place in places), "")
+
+
+def _search(
+    store: FeatureStore,
+    task: Task,
+    index: Index,
+    root: Path,
+    query: int,
+    similarity: NDArray[np.float32],
+    best: NDArray[np.int64],
+    grades: list[str],
+) -> Search:
+    row = int(task.queries[query])
+    box = index.crop[row]
+    width, height = int(index.width[row]), int(index.height[row])
+    scores = retrieval.evaluate([similarity], [task.graded[query]], [])["medium"]
+    counts = len(scores.queries) > 0
+    return Search(
+        name=printable(PurePosixPath(store.image_ids[row]).stem),
+        picture=_picture(index, row, root),
+        box=box and (box[0] / width, box[1] / height, box[2] / width, box[3] / height),
+        average_precision=float(scores.average_precision[0]) if counts else None,
+        results=[
+            Result(_picture(index, int(task.database[place]), root), grade)
+            for place, grade in zip(best, grades, strict=True)
+        ],
+    )
+
+
+def _picture(index: Index, row: int, root: Path) -> NDArray[np.uint8]:
+    """Read the whole of an image, whatever part of it the model saw, made smaller where large."""
+    image = indexed_image(index, row)._replace(crop=None)
+    side = min(_SIDE, max(image.width, image.height))
+    return view_of(image, root, DenseView("long", side, (1, 1)))

@@ -1,0 +1,1 @@
+"""The most attended tokens against annotated masks."""

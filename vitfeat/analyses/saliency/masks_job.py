@@ -1,0 +1,215 @@
+"""A figure of what a model's heads attend to most in some images, beside the annotated objects."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from vitfeat.analyses.attention_maps.files import caption
+from vitfeat.analyses.rows import TaskRow, read_task
+from vitfeat.analyses.saliency.compute import chance_iou, iou, kept_tokens, merged
+from vitfeat.analyses.saliency.figures import (
+    Kept,
+    MaskRow,
+    SalientImage,
+    figure,
+    nothing_figure,
+    table,
+)
+from vitfeat.analyses.saliency.foreground import Foregrounds
+from vitfeat.analyses.saliency.job import QUERIES, query_rows, usable_queries
+from vitfeat.data.companions import read_regions
+from vitfeat.data.index import Index
+from vitfeat.data.indexed import indexed_image, view_of
+from vitfeat.errors import AnalysisError
+from vitfeat.jobs.figure_files import save_with_numbers
+from vitfeat.jobs.reading import index_of, shared_entries
+from vitfeat.store.limits import spread
+from vitfeat.store.opening import open_store
+from vitfeat.store.reader import FeatureStore
+from vitfeat.text import nearest, plural
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Where images and their masks come from."""
+
+    index: Index
+    root: Path
+    truth: Foregrounds
+
+
+def write_saliency_masks(
+    store_path: Path,
+    index_path: Path,
+    root: Path,
+    regions_path: Path,
+    table_path: Path,
+    out: Path,
+    *,
+    queries: Sequence[str] = tuple(QUERIES),
+    mass: float = 0.6,
+    masks: str = "coverage",
+    images: int | Sequence[str] = 4,
+    layer: str | int = "last",
+    label: str = "",
+    log: Callable[[str], None] = lambda _: None,
+) -> None:
+    """Draw the tokens that the best head and all heads merged keep of some images.
+
+    Of a model that has none of the queries the figure says so.
+
+    Parameters
+    ----------
+    store_path, index_path, regions_path, queries, mass, masks
+        As :func:`vitfeat.analyses.saliency.job.write_saliency` took them.
+    root
+        The folder of the dataset's images.
+    table_path
+        What that wrote: it says which head is the best.
+    out
+        The PNG; PDF and CSV stand beside it.
+    images
+        How many, spread over those with a foreground, or their ids in the order to show.
+    layer
+        By name or number.
+    label
+        The model's name in the title; its id if not given.
+    log
+        Takes lines for people.
+
+    Raises
+    ------
+    AnalysisError, DataError, StoreError
+        As `write_saliency`; the table is of another store, an image is not there or has no
+        foreground, or an image's file has changed.
+    """
+    store = open_store(store_path)
+    index = index_of(store, index_path)
+    kinds = usable_queries(store, queries, log)
+    places = store.layer_positions(layer)
+    if len(places) != 1:
+        raise AnalysisError(f"layer {layer!r}: one layer is needed, by name or number")
+    number = store.layers[places[0]]
+    title, note = label or store.model, f"{store_path.parent.name}, layer {number}"
+    if not kinds:
+        save_with_numbers(nothing_figure(title=title, note=note), out, MaskRow, [])
+        return
+    truth = Foregrounds(read_regions(regions_path), index, store.view, store.grid, masks)
+    source = _Source(index, root, truth)
+    rows, entries = shared_entries(store, [QUERIES[query] for query in kinds])
+    chosen = _chosen(store, truth, rows, images)
+    scored = read_task(table_path)
+    heads = {query: _best_head(scored, store, query, number, table_path) for query in kinds}
+    shown = []
+    for place in chosen:
+        kept = []
+        for query in kinds:
+            own = entries[QUERIES[query]]
+            attention = query_rows(store, query, places[0], place, place + 1, own)[0]
+            kept += _kept(query, heads[query], attention, truth.tokens(int(rows[place])), mass)
+        shown.append(_seen(store, source, int(rows[place]), kept))
+    drawn = figure(
+        shown,
+        title=title,
+        note=f"{note}, {len(shown)} of {plural(store.n_images, 'image')}",
+        mass=mass,
+        paper=masks == "paper",
+    )
+    save_with_numbers(drawn, out, MaskRow, table(shown, number))
+
+
+def _chosen(
+    store: FeatureStore,
+    truth: Foregrounds,
+    rows: NDArray[np.int64],
+    images: int | Sequence[str],
+) -> list[int]:
+    """Return where the images to show stand among `rows`."""
+    if not isinstance(images, int):
+        held = {store.image_ids[row]: place for place, row in enumerate(rows)}
+        for name in images:
+            if name not in held:
+                raise AnalysisError(
+                    f"{store.path}: no attention of the image {name!r}{nearest(name, held)} in "
+                    f"this store; it has {plural(len(held), 'image')}, the first is "
+                    f"{next(iter(held))!r}"
+                )
+            if not truth.tokens(int(rows[held[name]])).any():
+                raise AnalysisError(
+                    f"image {name!r}: no token of it is foreground, so that there is nothing to "
+                    "compare with; take another (analyses.saliency.images)"
+                )
+        return [held[name] for name in images]
+    found: list[int] = []
+    # Masks of few images are decoded: each wanted one, or the next that has a foreground.
+    for start in spread(min(images, len(rows)), len(rows)):
+        following = [*range(start, len(rows)), *range(start)]
+        free = (place for place in following if place not in found)
+        place = next((p for p in free if truth.tokens(int(rows[p])).any()), None)
+        if place is None:
+            break
+        found.append(place)
+    if not found:
+        raise AnalysisError(
+            f"{store.path}: none of {plural(len(rows), 'image')} has a token of foreground; check "
+            "the dataset's annotations"
+        )
+    return sorted(found)
+
+
+def _best_head(
+    scored: Sequence[TaskRow], store: FeatureStore, query: str, layer: int, path: Path
+) -> int:
+    """Return the best head of a layer by the table; the first of equal ones."""
+    own = [
+        row
+        for row in scored
+        if (row.task, row.model, row.layer) == ("saliency", store.model, layer)
+        and (row.features, row.variant, row.score) == (f"attn_{query}", "head", "iou")
+    ]
+    if not own or len(own) != store[QUERIES[query]].shape[2]:
+        raise AnalysisError(
+            f"{path} has not the heads of {store.model}, layer {layer}, query {query}; compute it "
+            "anew (vitfeat saliency)"
+        )
+    return int(max(own, key=lambda row: (row.value, -int(row.group))).group)
+
+
+def _kept(
+    query: str,
+    head: int,
+    attention: NDArray[np.float32],
+    foreground: NDArray[np.bool_],
+    mass: float,
+) -> list[Kept]:
+    """Return what the best head and all heads merged keep, from attention (head, key)."""
+    found = []
+    for number, row in ((head, attention[head]), (None, merged(attention))):
+        tokens = kept_tokens(row, mass).reshape(foreground.shape)
+        value = float(iou(tokens.ravel(), foreground.ravel()))
+        n_kept, n_foreground = (np.array([part.sum()]) for part in (tokens, foreground))
+        by_chance = float(chance_iou(n_kept, n_foreground, foreground.size)[0])
+        found.append(Kept(query, number, tokens, value, by_chance))
+    return found
+
+
+def _seen(store: FeatureStore, source: _Source, row: int, kept: Sequence[Kept]) -> SalientImage:
+    mask = source.truth.mask(row)
+    assert mask is not None
+    # The view itself shows where the mask is in what the model saw.
+    shown = store.view(Image.fromarray(mask.astype(np.uint8) * 255).convert("RGB"))
+    name = store.image_ids[row]
+    return SalientImage(
+        name,
+        caption(name),
+        view_of(indexed_image(source.index, row), source.root, store.view),
+        shown[..., 0] >= 128,
+        source.truth.tokens(row),
+        tuple(kept),
+    )

@@ -1,0 +1,1 @@
+"""Models compared by several measures, with confidence intervals."""

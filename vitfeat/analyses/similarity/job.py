@@ -1,0 +1,67 @@
+"""Similarity of two models from their Gram files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from vitfeat.analyses.rows import SimilarityRow
+from vitfeat.analyses.similarity.compare import similarity
+from vitfeat.analyses.similarity.measures import NAMES
+from vitfeat.numerics.gramfile import GramFile
+from vitfeat.store.limits import spread
+from vitfeat.tables import write_table
+
+
+def write_similarity(
+    gram_a: Path,
+    gram_b: Path,
+    out: Path,
+    *,
+    names: Sequence[str] = NAMES,
+    layers: str = "last",
+    neighbours: int = 10,
+    variance: float = 0.99,
+    images: int | None = None,
+    resamples: int = 200,
+    confidence: float = 0.95,
+    seed: int = 0,
+    log: Callable[[str], None] = lambda _: None,
+) -> None:
+    """Compare two models and write the table.
+
+    Parameters
+    ----------
+    gram_a, gram_b
+        Files with the Gram matrices of the same images and tokens.
+    out
+        The table to write, of SimilarityRow; without rows where a model lacks the tokens.
+    images
+        How many are compared, spread evenly over the dataset; all where there are no more, or if
+        not given.
+    names, layers, neighbours, variance, resamples, confidence, seed, log
+        As in :func:`vitfeat.analyses.similarity.compare.similarity`.
+
+    Raises
+    ------
+    AnalysisError
+        A file cannot be read, or the two cannot be compared.
+    """
+    a, b = GramFile(gram_a), GramFile(gram_b)
+    some = images is not None and images < a.n_images
+    rows = similarity(
+        a,
+        b,
+        names=names,
+        layers=layers,
+        neighbours=neighbours,
+        variance=variance,
+        images=np.array(spread(images, a.n_images), dtype=np.intp) if images and some else None,
+        resamples=resamples,
+        confidence=confidence,
+        seed=seed,
+        log=log,
+    )
+    write_table(out, SimilarityRow, rows)

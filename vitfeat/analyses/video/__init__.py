@@ -1,0 +1,1 @@
+"""Objects of the first frame, followed through a video."""

@@ -1,0 +1,295 @@
+"""Objects of a video's first frame followed through the others, with every layer's features."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from vitfeat.analyses.rows import TaskRow
+from vitfeat.analyses.video.figures import StripRow, frames_figure
+from vitfeat.analyses.video.propagation import Propagation, propagate
+from vitfeat.analyses.video.segmentation_scores import SequenceScores, score_sequence, summary
+from vitfeat.analyses.video.soft_masks import Mask, to_mask
+from vitfeat.analyses.video.strip_job import Choice, Shown
+from vitfeat.analyses.video.videos import Log, Video, videos
+from vitfeat.data.companions import read_frames
+from vitfeat.data.images import printable
+from vitfeat.data.masks import write_mask
+from vitfeat.errors import AnalysisError
+from vitfeat.figures import style
+from vitfeat.figures.measures import DRAWN
+from vitfeat.jobs.reading import index_of
+from vitfeat.store.opening import open_store
+from vitfeat.store.pieces import image_tokens
+from vitfeat.store.reader import FeatureStore
+from vitfeat.tables import write_table
+from vitfeat.text import plural
+
+_LAYER_FOLDER = re.compile(r"\d{2,}")
+
+
+@dataclass(frozen=True)
+class Followed:
+    """What became of a video's objects.
+
+    Attributes
+    ----------
+    scores
+        None of a video that is not scored.
+    found
+        Numbers of the objects that have a pixel in some frame after the first.
+    """
+
+    scores: SequenceScores | None
+    found: set[int]
+
+
+def write_video(
+    store_path: Path,
+    frames_path: Path,
+    index_path: Path,
+    root: Path,
+    out: Path,
+    *,
+    settings: Propagation,
+    normalise: str = "none",
+    objects: str = "first_mask",
+    masks: str | int | Sequence[str | int] | None = None,
+    folder: Path | None = None,
+    figure: Path | None = None,
+    label: str = "",
+    threads: int = 1,
+    log: Log = lambda _: None,
+) -> None:
+    """Follow the objects of every sequence with each layer's features; write scores and masks.
+
+    Parameters
+    ----------
+    store_path
+        A store with the tap ``spatial``, of any view.
+    frames_path, index_path, root
+        The dataset's table of frames, its index, and its folder, which masks are read from.
+    out
+        The table to write, of TaskRow. It has no rows where no sequence has masks of all frames.
+    settings, normalise
+        How labels are propagated, and made masks of; see
+        :func:`vitfeat.analyses.video.soft_masks.to_mask`.
+    objects
+        Which objects are scored; see :func:`vitfeat.analyses.video.videos.videos`.
+    masks
+        Layers whose masks are written, by name or number; None for none.
+    folder
+        Where to: ``{folder}/{layer}/{sequence}/{frame}.png``. Masks that an earlier run left there
+        are removed.
+    figure
+        The PNG to draw some frames of some sequences to, with the masks of the last layer; the PDF
+        stands beside it. None for no figure.
+    label
+        The model's name in its title; its id if not given.
+    threads
+        Layers that are worked on side by side. Each has the features of the context in memory.
+    log
+        Takes lines for people.
+
+    Raises
+    ------
+    AnalysisError, DataError, StoreError
+        The store has no spatial tokens of all images or is of other images than the index; a mask
+        is missing or damaged, or none holds an object; features are not finite.
+    """
+    store = open_store(store_path)
+    index = index_of(store, index_path)
+    _check(store)
+    frames = read_frames(frames_path)
+    positions = store.layer_positions("all")
+    written = [] if masks is None or folder is None else store.layer_positions(masks)
+    drawn = Choice(frames) if figure is not None else None
+    strip: list[StripRow] = []
+    if folder is not None:
+        remove_masks(folder)
+    scores: list[list[tuple[str, SequenceScores]]] = [[] for _ in positions]
+    followed = unscored = 0
+    # Products are small: BLAS' own threads would wait for each other more than they work.
+    with threadpool_limits(1), ThreadPoolExecutor(threads) as pool:
+        for video in videos(store, index, frames, root, log, objects):
+            shown = Shown(video) if drawn is not None and drawn.takes(video.name) else None
+            followed += 1
+
+            def follow(
+                position: int, video: Video = video, shown: Shown | None = shown
+            ) -> Followed:
+                found = masks_of(store, video, position, settings, normalise)
+                if folder is not None and position in written:
+                    layer = folder / f"{store.layers[position]:02d}" / video.name
+                    found = _written(found, [layer / f"{stem}.png" for stem in video.stems])
+                if shown is not None and position == positions[-1]:
+                    found = shown.keep(found)
+                return _followed(found, video)
+
+            wanted = positions
+            if not video.is_scored:
+                unscored += 1
+                wanted = sorted({*written, *(positions[-1:] if shown else ())})
+            results = dict(zip(wanted, pool.map(follow, wanted), strict=True))
+            for position, result in results.items():
+                if result.scores is not None:
+                    scores[position].append((video.name, result.scores))
+            if shown is not None:
+                strip.append(shown.row(index, root, results[positions[-1]].scores))
+            layers = {store.layers[position]: result for position, result in results.items()}
+            _note_vanished(video, layers, log)
+    if not followed:
+        raise AnalysisError(
+            f"{store_path}: no sequence of {frames_path} has an object in its first mask, so there "
+            "is nothing to follow; check the dataset's masks"
+        )
+    if unscored:
+        log(
+            f"{store_path.parent.name}: {plural(unscored, 'sequence')} without masks of all "
+            "frames, or of fewer than three frames: not scored"
+        )
+    rows = [
+        row
+        for position, found in zip(positions, scores, strict=True)
+        for row in table_rows(store.model, store_path.parent.name, store.layers[position], found)
+    ]
+    write_table(out, TaskRow, rows)
+    if figure is not None:
+        title = f"{DRAWN['video'].title}: {label or store.model}"
+        count = plural(len({frame.sequence for frame in frames}), "sequence")
+        note = (
+            f"{store_path.parent.name}, layer {store.layers[-1]}, {len(strip)} of {count}. Areas "
+            "and their numbers: predicted from the objects of the first frame"
+        )
+        style.save(frames_figure(strip, title=title, note=note), figure)
+
+
+def masks_of(
+    store: FeatureStore, video: Video, position: int, settings: Propagation, normalise: str
+) -> Iterator[Mask]:
+    """Yield the mask of every frame of a video, the given first one too.
+
+    Parameters
+    ----------
+    store, video, position
+        The features of one layer, by where it stands in the store.
+    settings, normalise
+        As :func:`write_video` takes them.
+
+    Raises
+    ------
+    AnalysisError, StoreError
+        Features are not finite, or cannot be read.
+    """
+    yield video.given
+    frames = (image_tokens(store, row, position)[video.tokens] for row in video.rows)
+    try:
+        for labels in propagate(frames, video.first.labels, settings):
+            yield to_mask(labels, video.box, video.size, normalise)
+    except AnalysisError as error:
+        raise AnalysisError(
+            f"{store.path}: sequence {printable(video.name)}, layer {store.layers[position]}: "
+            f"{error}"
+        ) from error
+
+
+def table_rows(
+    model: str, dataset: str, layer: int, scores: Sequence[tuple[str, SequenceScores]]
+) -> Iterator[TaskRow]:
+    """Yield the rows of one layer: the global scores, then those of every object.
+
+    Parameters
+    ----------
+    model, dataset, layer
+        What the scores are of.
+    scores
+        Of sequences, with their names.
+    """
+    if not scores:
+        return
+    n_objects = sum(one.n_objects for _, one in scores)
+    found = [
+        (score, "", n_objects, value)
+        for score, value in summary([one for _, one in scores]).items()
+    ] + [
+        (record.score, f"{name}/{record.number}", record.n, record.value)
+        for name, one in scores
+        for record in one.records()
+    ]
+    for score, group, n, value in found:
+        yield TaskRow(
+            task="video",
+            model=model,
+            dataset=dataset,
+            layer=layer,
+            features="spatial",
+            variant="",
+            score=score,
+            group=group,
+            n=n,
+            value=value,
+        )
+
+
+def remove_masks(folder: Path) -> None:
+    """Remove the masks of an earlier run below a folder, and nothing else.
+
+    Those of layers or sequences that are no longer asked for would stand among new ones.
+    """
+    for layer in folder.glob("*"):
+        if not _LAYER_FOLDER.fullmatch(layer.name) or not layer.is_dir():
+            continue
+        for sequence in [*layer.glob("*"), layer]:
+            for path in sequence.glob("*.png"):
+                path.unlink()
+            if sequence.is_dir() and not any(sequence.iterdir()):
+                sequence.rmdir()
+
+
+def _written(masks: Iterator[Mask], paths: Sequence[Path]) -> Iterator[Mask]:
+    for mask, path in zip(masks, paths, strict=True):
+        write_mask(path, mask)
+        yield mask
+
+
+def _followed(masks: Iterator[Mask], video: Video) -> Followed:
+    found: set[int] = set()
+
+    def noted() -> Iterator[Mask]:
+        for number, mask in enumerate(masks):
+            if number:
+                found.update(np.flatnonzero(np.bincount(mask.ravel())).tolist())
+            yield mask
+
+    if video.truth is not None and video.is_scored:
+        return Followed(score_sequence(video.truth, noted(), video.scored), found)
+    for _ in noted():
+        pass
+    return Followed(None, found)
+
+
+def _note_vanished(video: Video, layers: Mapping[int, Followed], log: Log) -> None:
+    for number in video.objects:
+        gone = [layer for layer, one in layers.items() if number not in one.found]
+        if gone and len(video.rows) > 1 and number not in video.first.lost:
+            numbers = ", ".join(map(str, gone))
+            which = "any layer" if len(gone) == len(layers) else f"layers {numbers}"
+            log(
+                f"sequence {printable(video.name)}: object {number} has no pixel after the first "
+                f"frame with the features of {which}"
+            )
+
+
+def _check(store: FeatureStore) -> None:
+    # Ragged arrays have entries for tokens instead of images, always of all of them.
+    if "spatial" not in store or (store.is_limited("spatial") and not store.is_ragged):
+        raise AnalysisError(
+            f"{store.path}: not the spatial tokens of all frames in this store, which videos are "
+            "followed by; extract the tap spatial without a limit"
+        )

@@ -1,0 +1,94 @@
+"""What the figure of a model's videos shows: some frames of some sequences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from vitfeat.analyses.video.figures import StripRow, spread
+from vitfeat.analyses.video.segmentation_scores import SequenceScores
+from vitfeat.analyses.video.soft_masks import Mask
+from vitfeat.analyses.video.videos import Video
+from vitfeat.data.companions import FrameRow
+from vitfeat.data.images import printable
+from vitfeat.data.index import Index
+from vitfeat.data.indexed import indexed_image, rgb_of
+
+N_SEQUENCES = 5
+N_FRAMES = 6
+"""At most so many sequences, and frames of each, are drawn."""
+
+
+class Choice:
+    """The sequences of a table of frames that are drawn: at even distances.
+
+    In the place of one that is not followed, for it has no object, stands the next that is.
+    """
+
+    def __init__(self, frames: Sequence[FrameRow]) -> None:
+        self._names = list(dict.fromkeys(frame.sequence for frame in frames))
+        self._places = list(spread(len(self._names), N_SEQUENCES))
+
+    def takes(self, name: str) -> bool:
+        """Tell whether a sequence is drawn; of those that are followed, each in its order."""
+        if not self._places or self._names.index(name) < self._places[0]:
+            return False
+        self._places.pop(0)
+        return True
+
+
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """The frames of a video that are drawn, kept while they pass.
+
+    Attributes
+    ----------
+    video
+        The video.
+    masks
+        Its chosen masks so far, by the number of the frame.
+    """
+
+    video: Video
+    masks: dict[int, Mask] = field(default_factory=dict)
+
+    def keep(self, masks: Iterator[Mask]) -> Iterator[Mask]:
+        """Yield the masks of all frames, and keep those that are drawn."""
+        chosen = set(spread(len(self.video.rows), N_FRAMES))
+        for number, mask in enumerate(masks):
+            if number in chosen:
+                self.masks[number] = mask
+            yield mask
+
+    def row(self, index: Index, root: Path, scores: SequenceScores | None) -> StripRow:
+        """Return what is drawn, with the frames' own pixels.
+
+        Parameters
+        ----------
+        index, root
+            Where the frames are.
+        scores
+            Of the masks, for the caption; None where there are none.
+
+        Raises
+        ------
+        ImageError
+            A frame cannot be read.
+        """
+        video = self.video
+        caption = printable(video.name)
+        if scores is not None:
+            mean = np.mean([one.value for one in scores.records() if one.score == "jf_mean"])
+            caption = f"{caption}: J&F {mean:.3f}"
+        numbers = sorted(self.masks)
+        images = [indexed_image(index, video.rows[number]) for number in numbers]
+        return StripRow(
+            caption=caption,
+            numbers=numbers,
+            frames=[np.asarray(rgb_of(image, root)) for image in images],
+            predicted=[self.masks[number] for number in numbers],
+            truth=[None if video.truth is None else video.truth[number] for number in numbers],
+        )

@@ -1,1 +1,0 @@
-"""Analyses: functions from arrays to arrays, with files read and written at the edge only."""

@@ -1,1 +1,0 @@
-"""Attention: summaries, metrics and maps of them, and of single images."""

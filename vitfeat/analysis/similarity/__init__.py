@@ -1,1 +1,0 @@
-"""Two models compared by several measures, with intervals; trees and maps of models."""

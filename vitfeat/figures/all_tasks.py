@@ -1,0 +1,241 @@
+"""Figures of all tasks together: headlines at the best layers, where these lie, and by layer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from vitfeat.analyses.headlines import (
+    HEADLINES,
+    BestTaskRow,
+    Column,
+    best,
+    headline_columns,
+    headline_rows,
+)
+from vitfeat.analyses.rows import TaskRow
+from vitfeat.errors import AnalysisError
+from vitfeat.figures.columns import Head
+from vitfeat.figures.curves import no_values_of
+from vitfeat.figures.depths import DepthColumn, depths
+from vitfeat.figures.heat_map import Cells, heat_map
+from vitfeat.figures.lines import Section, by_layer
+from vitfeat.figures.measures import DRAWN, named, series
+from vitfeat.figures.models import Model
+from vitfeat.figures.panels import TaskPanel, task_panels
+from vitfeat.figures.scores import below, one_chance
+
+ACROSS = 3
+"""Panels side by side."""
+
+OTHER = "\N{DAGGER}"
+"""Behind values of other features than those of their column."""
+
+
+@dataclass(frozen=True, eq=False)
+class Headlines:
+    """The headlines of some models, at their best layers.
+
+    Attributes
+    ----------
+    columns
+        The headlines.
+    found
+        Of each column, rows by model.
+    models
+        Those that have some.
+    without
+        Labels of those that have none.
+    """
+
+    columns: Sequence[Column]
+    found: Sequence[dict[str, BestTaskRow]]
+    models: Sequence[Model]
+    without: Sequence[str]
+
+    def rows(self) -> Iterator[BestTaskRow]:
+        """Return what is drawn, model by model."""
+        for model in self.models:
+            yield from (column[model.id] for column in self.found if model.id in column)
+
+    def is_other(self, place: int, model: Model) -> bool:
+        """Say whether a model has other features than the column's."""
+        row = self.found[place].get(model.id)
+        return row is not None and row.features != self.columns[place].features
+
+
+def headlines(rows: Iterable[TaskRow], models: Sequence[Model]) -> Headlines:
+    """Find the best layer of every model by the headline of each task and dataset.
+
+    Parameters
+    ----------
+    rows
+        Of all tasks, datasets and models.
+    models
+        Those to draw.
+
+    Raises
+    ------
+    AnalysisError
+        None of the models has a value, or a layer has two.
+    """
+    ids = {model.id for model in models}
+    found = best([row for row in rows if row.model in ids])
+    columns = headline_columns(found)
+    cells = headline_rows(found, columns)
+    held = [model for model in models if any(model.id in column for column in cells)]
+    if not held:
+        raise AnalysisError("no values to draw: the tables of the tasks hold none of these models")
+    without = [model.label for model in models if model not in held]
+    return Headlines(columns, cells, held, without)
+
+
+def heat_map_figure(of: Headlines) -> Figure:
+    """Draw models against tasks at the best layers, whose numbers stand behind the values.
+
+    Parameters
+    ----------
+    of
+        From :func:`headlines`.
+    """
+    values = np.full((len(of.models), len(of.columns)), np.nan)
+    notes = [[""] * len(of.columns) for _ in of.models]
+    for row, model in enumerate(of.models):
+        for place, column in enumerate(of.found):
+            if model.id in column:
+                values[row, place] = column[model.id].value
+                dagger = OTHER if of.is_other(place, model) else ""
+                notes[row][place] = f"{column[model.id].layer}{dagger}"
+    several = (
+        " Every column has its own scale of colours; its greatest value is framed."
+        if len(of.models) > 1
+        else ""
+    )
+    return heat_map(
+        Cells([_head(column) for column in of.columns], values, notes, turned=True),
+        of.models,
+        title="All tasks in the best layer",
+        note="Values times 100; behind them, small, the number of the best layer, counted from 0 "
+        f"and chosen on the same data.{several}",
+        remarks=_remarks(of, dagger=True),
+    )
+
+
+def depths_figure(of: Headlines) -> Figure:
+    """Draw where the best layers lie, a column a task and dataset.
+
+    Parameters
+    ----------
+    of
+        From :func:`headlines`.
+    """
+    columns = [
+        DepthColumn(_head(column), {model: row.depth for model, row in rows.items()})
+        for column, rows in zip(of.columns, of.found, strict=True)
+    ]
+    return depths(
+        columns,
+        of.models,
+        title="Where the best layers lie",
+        note="Depth of the layer that is best by the headline of each task, chosen on the same "
+        "data: 0 is the first layer, 1 the last. Grey bar: median of the trained models.",
+        remarks=_remarks(of, dagger=False),
+    )
+
+
+def layers_panels(rows: Sequence[TaskRow], models: Sequence[Model]) -> list[TaskPanel]:
+    """Return a panel by layer for the headline of every task and dataset.
+
+    Parameters
+    ----------
+    rows
+        Of all tasks, datasets and models.
+    models
+        Those to draw.
+    """
+    ids = {model.id for model in models}
+    here = [row for row in rows if row.model in ids]
+    return [_panel(column, here, models) for column in headline_columns(here)]
+
+
+def layers_figure(given: Sequence[TaskPanel], models: Sequence[Model]) -> Figure:
+    """Draw the headline of every task and dataset by layer, each on its own scale.
+
+    Parameters
+    ----------
+    given
+        From :func:`layers_panels`.
+    models
+        Those to draw.
+
+    Raises
+    ------
+    AnalysisError
+        No model has values.
+    """
+    panels = one_chance([one.panel for one in given], models)
+    return by_layer(
+        [Section("", panels, ACROSS)],
+        models,
+        title="All tasks by layer",
+        note="The headline of each task and dataset, each on its own scale; layers counted from 0.",
+        remarks=_features(given) + below(panels, models),
+    )
+
+
+def _features(given: Sequence[TaskPanel]) -> list[str]:
+    """Say which features are drawn, of the tasks that there are several for."""
+    found: dict[str, dict[str, None]] = {}
+    for one in given:
+        task = DRAWN[one.task]
+        if len(task.kinds) > 1 and not task.by_variant:
+            found.setdefault(task.kinds[one.features], {})[HEADLINES[one.task].title] = None
+    return [f"{kind}: {', '.join(titles)}." for kind, titles in found.items()]
+
+
+def _panel(column: Column, rows: Sequence[TaskRow], models: Sequence[Model]) -> TaskPanel:
+    drawn = DRAWN[column.task]
+    here = [row for row in rows if (row.task, row.dataset) == (column.task, column.dataset)]
+    variant, kind = ("", column.variant) if drawn.by_variant else (column.variant, column.features)
+    wanted = [
+        one
+        for one in series(column.task, here)
+        if (one.score, one.variant) == (column.score, variant)
+    ]
+    (found,) = task_panels(column.task, column.dataset, here, models, wanted[:1], [kind])
+    title = f"{HEADLINES[column.task].title} on {column.dataset} ({_measure(column)})"
+    return replace(found, panel=replace(found.panel, title=title))
+
+
+def _measure(column: Column) -> str:
+    """Name the score with its variant."""
+    name, variant = HEADLINES[column.task].name, column.variant
+    if column.task == "keypoints":
+        return f"{name}@{variant}"
+    return f"{name}, {named(variant)}" if variant else name
+
+
+def _head(column: Column) -> Head:
+    features = DRAWN[column.task].kinds.get(column.features, "")
+    shown = features if len(DRAWN[column.task].kinds) > 1 else ""
+    return Head(HEADLINES[column.task].title, f"{column.dataset}\n{_measure(column)}\n{shown}")
+
+
+def _remarks(of: Headlines, *, dagger: bool) -> list[str]:
+    said = no_values_of(of.without)
+    others: dict[str, dict[str, None]] = {}
+    for place, column in enumerate(of.found):
+        for model in of.models:
+            if of.is_other(place, model):
+                kinds = DRAWN[of.columns[place].task].kinds
+                used = kinds.get(column[model.id].features, column[model.id].features)
+                others.setdefault(used, {})[model.label] = None
+    mark = f"{OTHER} " if dagger else ""
+    said += [
+        f"{mark}{used[:1].upper()}{used[1:]} instead of the column's features: {', '.join(labels)}."
+        for used, labels in others.items()
+    ]
+    return said

@@ -1,0 +1,48 @@
+"""Tables of single layers of a task, put together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from vitfeat.analyses.rows import TaskRow, read_task
+from vitfeat.errors import AnalysisError
+from vitfeat.store.opening import open_store
+from vitfeat.tables import write_table
+
+
+def join_layers(tables: Sequence[Path], store_path: Path, out: Path) -> None:
+    """Put tables of single layers together into the one that a single job would have written.
+
+    Parameters
+    ----------
+    tables
+        Tables of TaskRow of a model; those of layers that it does not have are without rows.
+    store_path
+        The model's store, whose layers must all be there.
+    out
+        The table to write.
+
+    Raises
+    ------
+    AnalysisError
+        A layer of the store is in no table, or in two, or a table cannot be read.
+    """
+    found: dict[int, Path] = {}
+    rows: list[TaskRow] = []
+    for table in tables:
+        some = read_task(table)
+        for layer in {row.layer for row in some}:
+            if layer in found:
+                raise AnalysisError(f"{found[layer]} and {table} both have layer {layer}")
+            found[layer] = table
+        rows += some
+    store = open_store(store_path)
+    if rows and (absent := [layer for layer in store.layers if layer not in found]):
+        raise AnalysisError(
+            f"{out}: no table of layer {', '.join(map(str, absent))} of {store.path}: the depth "
+            f"of {store.model} was guessed wrong from its name; set layer_jobs: false"
+        )
+    # As one job orders them: features by features, and their layers.
+    kinds = list(dict.fromkeys(row.features for row in rows))
+    write_table(out, TaskRow, sorted(rows, key=lambda row: (kinds.index(row.features), row.layer)))

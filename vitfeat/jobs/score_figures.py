@@ -1,0 +1,157 @@
+"""Figures of tasks across the models of a set, from their tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from vitfeat.analyses.headlines import BestTaskRow
+from vitfeat.analyses.rows import TaskRow, read_task
+from vitfeat.errors import AnalysisError
+from vitfeat.figures import all_tasks, groups, scores
+from vitfeat.figures.breakout import HeadRow, head_rows
+from vitfeat.figures.measures import Rank
+from vitfeat.figures.models import Model
+from vitfeat.figures.panels import TaskPanel, TaskPoint, best_points, points
+from vitfeat.jobs.collect import reader
+from vitfeat.jobs.figure_files import save_with_numbers
+from vitfeat.jobs.model_tables import read_models
+from vitfeat.plan_tasks import task_figures
+
+
+def task_set(
+    task: str,
+    folder: Path,
+    dataset: str,
+    models: Sequence[Model],
+    out: Path,
+    names: Sequence[str] | None = None,
+) -> None:
+    """Draw the figures of a task, a dataset and some models.
+
+    Parameters
+    ----------
+    task
+        Its key.
+    folder
+        Where ``{dataset}/{model}.csv`` are.
+    dataset
+        Its name.
+    models
+        Those to draw.
+    out
+        Folder of the figures; a PDF and a CSV of the numbers stand beside each PNG.
+    names
+        Of :func:`vitfeat.plan_tasks.task_figures`; default: all that the task has.
+
+    Raises
+    ------
+    AnalysisError
+        A table is absent, cannot be read, or is of something else; no model has values; the task
+        has no figure of such a name.
+    """
+    wanted = names or task_figures(task)
+    for name in wanted:
+        if name not in task_figures(task):
+            raise AnalysisError(
+                f"{task} has no figure {name}; allowed: {', '.join(task_figures(task))}"
+            )
+    rows = read_models(folder, dataset, models, ".csv", reader(task))
+    for name in wanted:
+        _draw(name, task, dataset, rows, models, out / f"{name}.png")
+
+
+def task_overview(
+    task: str, folder: Path, datasets: Sequence[str], models: Sequence[Model], out: Path
+) -> None:
+    """Draw the main scores of a task on all datasets.
+
+    Parameters
+    ----------
+    task, folder, models
+        As in :func:`task_set`.
+    datasets
+        From the top down.
+    out
+        The PNG; a PDF and a CSV of the numbers stand beside it.
+
+    Raises
+    ------
+    AnalysisError
+        As in :func:`task_set`.
+    """
+    panels = {}
+    for dataset in datasets:
+        rows = read_models(folder, dataset, models, ".csv", reader(task))
+        panels[dataset] = scores.panels(task, dataset, rows, models, Rank.OVERVIEW)
+    drawn = [panel for some in panels.values() for panel in some]
+    save_with_numbers(scores.overview(panels, models), out, TaskPoint, points(drawn))
+
+
+def all_tasks_set(table: Path, models: Sequence[Model], out: Path) -> None:
+    """Draw all tasks together: the heat map, where the best layers lie, and headlines by layer.
+
+    Parameters
+    ----------
+    table
+        The collected one, of TaskRow.
+    models
+        Those to draw.
+    out
+        Folder of ``heat_map``, ``best_depth`` and ``by_layer``; a PDF and a CSV of the numbers
+        stand beside each PNG.
+
+    Raises
+    ------
+    AnalysisError
+        The table is absent, cannot be read, or holds no value of these models.
+    """
+    ids = {model.id for model in models}
+    rows = [row for row in read_task(table) if row.model in ids]
+    found = all_tasks.headlines(rows, models)
+    for name, draw in (
+        ("heat_map", all_tasks.heat_map_figure),
+        ("best_depth", all_tasks.depths_figure),
+    ):
+        save_with_numbers(draw(found), out / f"{name}.png", BestTaskRow, found.rows())
+    panels = all_tasks.layers_panels(rows, models)
+    figure = all_tasks.layers_figure(panels, models)
+    save_with_numbers(figure, out / "by_layer.png", TaskPoint, points(panels))
+
+
+Drawing = Callable[[Sequence[TaskPanel], Sequence[Model]], Figure]
+
+
+def _draw(
+    name: str, task: str, dataset: str, rows: Sequence[TaskRow], models: Sequence[Model], png: Path
+) -> None:
+    if name == "groups":
+        _groups(task, dataset, rows, models, png)
+        return
+    rank = Rank.DETAILS if name == "details" else Rank.SET
+    panels = scores.panels(task, dataset, rows, models, rank)
+    numbers = best_points(panels) if name == "best" else points(panels)
+    save_with_numbers(_DRAWINGS[name](panels, models), png, TaskPoint, numbers)
+
+
+_DRAWINGS: Mapping[str, Drawing] = {
+    "by_layer": scores.layers_figure,
+    "families": scores.families_figure,
+    "best": scores.best_layers_figure,
+    "details": scores.details_figure,
+}
+
+
+def _groups(
+    task: str, dataset: str, rows: Sequence[TaskRow], models: Sequence[Model], png: Path
+) -> None:
+    if task in groups.GROUPS:
+        found = groups.groups_of(task, dataset, rows, models)
+        figure = groups.groups_figure(task, dataset, found, models)
+        save_with_numbers(figure, png, TaskRow, found.rows)
+        return
+    panels = groups.head_panels(task, dataset, rows, models)
+    figure = groups.heads_figure(task, panels, models)
+    save_with_numbers(figure, png, HeadRow, head_rows(panels))

@@ -1,1 +1,0 @@
-"""Jobs of the tasks: stores and annotations in, tables and predictions out."""

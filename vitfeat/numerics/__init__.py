@@ -1,0 +1,1 @@
+"""Arrays to arrays, shared by analyses."""

@@ -1,0 +1,276 @@
+"""Gram matrices on disk: one safetensors file per model, dataset and token kind.
+
+Tensors, stacked over layers: ``centred (layer, image, image)`` float32, ``offset``, ``row_sum``
+and ``diag (layer, image)`` and ``level (layer)`` float64, ``layer`` int64 (the layers' numbers).
+What they are of stands in the metadata. A model that lacks the tokens may have a file of no layers.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+
+from vitfeat.errors import AnalysisError
+from vitfeat.files import replacing
+from vitfeat.numerics.gram import Gram
+
+FORMAT = "vitfeat-gram"
+VERSION = "1"
+NOTHING = "nothing"
+"""What a file of no layers is made from."""
+
+REMEDY = "delete it and run again, so that it is made anew"
+TENSORS: dict[str, tuple[str, str, int]] = {
+    # Name: type in the header, type in numpy, number of image axes. The large one stands last, so
+    # that the others are aligned to eight bytes whatever its size.
+    "diag": ("F64", "<f8", 1),
+    "offset": ("F64", "<f8", 1),
+    "row_sum": ("F64", "<f8", 1),
+    "level": ("F64", "<f8", 0),
+    "layer": ("I64", "<i8", 0),
+    "centred": ("F32", "<f4", 2),
+}
+
+
+@dataclass(frozen=True)
+class GramMeta:
+    """What a file of Gram matrices is of.
+
+    Attributes
+    ----------
+    model, dataset
+        Their names.
+    tokens
+        The token kind that was asked for: ``cls``, ``mean``, ``spatial`` or ``all``.
+    image_fingerprint
+        Same images in the same order, same fingerprint: what two files of a pair must share.
+    features_fingerprint
+        Of the store that the features came from.
+    made_from
+        The token kind that it was really made from: ``tokens`` itself, another one that stands in
+        for tokens which the model lacks, or :data:`NOTHING`. Empty, or absent from a file's
+        metadata, it is ``tokens``.
+    """
+
+    model: str
+    dataset: str
+    tokens: str
+    image_fingerprint: str
+    features_fingerprint: str
+    made_from: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.made_from:
+            object.__setattr__(self, "made_from", self.tokens)
+
+
+class GramFile:
+    """A file of Gram matrices, open for reading; the large tensor is read in blocks only.
+
+    Parameters
+    ----------
+    path
+        Written by :func:`write_gram_file`.
+
+    Attributes
+    ----------
+    layers
+        The layers' numbers, counted from 0 at the model's first block.
+    n_images
+        Number of images n.
+    offset, row_sum, diag
+        Float64 (layer, n), see :class:`~vitfeat.numerics.gram.Gram`.
+    level
+        Float64 (layer,), likewise.
+
+    Raises
+    ------
+    AnalysisError
+        The file is absent, damaged, or of another format or version.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        try:
+            self._file = _open(self.path)
+            found = self._file.metadata() or {}
+            kind = found.get("format"), found.get("version")
+            if kind != (FORMAT, VERSION):
+                raise AnalysisError(
+                    f"{self.path} is no Gram file of version {VERSION}, but {kind[0] or 'unknown'} "
+                    f"version {kind[1] or 'unknown'}: {REMEDY}"
+                )
+            # Files from before stand-ins do not say what they were made from.
+            found = {"made_from": "", **found}
+            self.meta = GramMeta(**{field.name: found[field.name] for field in fields(GramMeta)})
+            self.n_images = int(found["n_images"])
+            self.layers = tuple(int(layer) for layer in self._file.get_tensor("layer"))
+            self.offset = self._vectors("offset", self.n_images)
+            self.row_sum = self._vectors("row_sum", self.n_images)
+            self.diag = self._vectors("diag", self.n_images)
+            self.level = self._vectors("level")
+            self._centred = self._file.get_slice("centred")
+            self._check_shape("centred", self._centred.get_shape(), self.n_images, self.n_images)
+            if self.left_out == bool(self.layers):
+                raise ValueError(f"{len(self.layers)} layers made from {self.meta.made_from}")
+        except FileNotFoundError as error:
+            raise AnalysisError(f"no Gram file at {self.path}: compute it first") from error
+        except (SafetensorError, OSError, KeyError, ValueError) as error:
+            raise AnalysisError(f"Gram file {self.path} is damaged ({error}): {REMEDY}") from error
+
+    @property
+    def where(self) -> str:
+        """The file's path as text."""
+        return str(self.path)
+
+    @property
+    def left_out(self) -> bool:
+        """Whether the model lacks these tokens and nothing stands in, so that there is no layer."""
+        return self.meta.made_from == NOTHING
+
+    def _vectors(self, name: str, *shape: int) -> NDArray[np.float64]:
+        values = np.asarray(self._file.get_tensor(name), dtype=np.float64)
+        self._check_shape(name, values.shape, *shape)
+        return values
+
+    def _check_shape(self, name: str, found: Sequence[int], *shape: int) -> None:
+        if tuple(found) != (len(self.layers), *shape):
+            raise ValueError(f"{name} has shape {tuple(found)}")
+
+    def block(self, start: int, stop: int) -> NDArray[np.float32]:
+        """Rows start:stop of every layer's centred Gram matrix, (layer, stop - start, n)."""
+        return np.asarray(self._centred[:, start:stop], dtype=np.float32)
+
+    def gram(self, index: int) -> Gram:
+        """Gram matrix of the index-th layer of the file, wholly read."""
+        return Gram(
+            centred=np.asarray(self._centred[index : index + 1], dtype=np.float32)[0],
+            offset=self.offset[index],
+            level=float(self.level[index]),
+            row_sum=self.row_sum[index],
+            diag=self.diag[index],
+        )
+
+
+def _open(path: Path) -> Any:
+    return safe_open(path, framework="np")
+
+
+def write_gram_file(
+    path: str | os.PathLike[str], layers: Sequence[int], grams: Iterable[Gram], meta: GramMeta
+) -> None:
+    """Write one Gram matrix per layer, in the order of ``layers``, as they come.
+
+    Only one matrix is held at a time, so the file may be larger than the memory. It appears under
+    its name when it is complete, never before.
+
+    Parameters
+    ----------
+    path
+        The file; its folder is made when absent.
+    layers
+        The layers' numbers.
+    grams
+        As many Gram matrices of the same images, (n, n) each; a generator will do.
+    meta
+        What they are of.
+
+    Raises
+    ------
+    AnalysisError
+        No layers, more or fewer Gram matrices than layers, or of different numbers of images.
+    """
+    source = _Counted(grams, len(layers), f"{meta.model} on {meta.dataset} ({meta.tokens})")
+    first = source.take()
+    n, count = first.n_images, len(layers)
+    small = {
+        name: np.empty((count, *[n] * axes), dtype)
+        for name, (_, dtype, axes) in TENSORS.items()
+        if name != "centred"
+    }
+    small["layer"][:] = layers
+    header, begins = _header(count, n, meta)
+    with replacing(path) as partial, partial.open("wb") as file:
+        file.write(header)
+        file.seek(begins["centred"])
+        for index in range(count):
+            gram = first if index == 0 else source.take(n)
+            file.write(np.ascontiguousarray(gram.centred, dtype=TENSORS["centred"][1]).data)
+            for name in ("diag", "offset", "row_sum", "level"):
+                small[name][index] = getattr(gram, name)
+        source.finish()
+        for name, values in small.items():
+            file.seek(begins[name])
+            file.write(values.data)
+
+
+def write_left_out(path: str | os.PathLike[str], n_images: int, meta: GramMeta) -> None:
+    """Write the file of a model that lacks the tokens: it says so, and has no layers.
+
+    Parameters
+    ----------
+    path
+        The file; its folder is made when absent.
+    n_images
+        Number of images.
+    meta
+        What was asked for; ``made_from`` becomes :data:`NOTHING`.
+    """
+    header, _ = _header(0, n_images, replace(meta, made_from=NOTHING))
+    with replacing(path) as partial:
+        partial.write_bytes(header)
+
+
+class _Counted:
+    """Gram matrices one by one, insisting on their number and size."""
+
+    def __init__(self, grams: Iterable[Gram], count: int, what: str) -> None:
+        self.grams, self.count, self.what, self.taken = iter(grams), count, what, 0
+
+    def take(self, n: int | None = None) -> Gram:
+        gram = next(self.grams, None)
+        if gram is None:
+            raise AnalysisError(
+                f"{self.what}: {self.taken} Gram matrices for {self.count} layers; give one each"
+            )
+        if n is not None and gram.n_images != n:
+            raise AnalysisError(
+                f"{self.what}: Gram matrices of {n} and of {gram.n_images} images cannot share a "
+                "file; compute all layers from the same images"
+            )
+        self.taken += 1
+        return gram
+
+    def finish(self) -> None:
+        if next(self.grams, None) is not None:
+            raise AnalysisError(
+                f"{self.what}: more Gram matrices than the {self.count} layers; give one each"
+            )
+
+
+def _header(count: int, n: int, meta: GramMeta) -> tuple[bytes, dict[str, int]]:
+    """Safetensors header, and where in the file each tensor begins.
+
+    Written by hand because the library wants all tensors in memory at once: eight bytes of
+    length, JSON with types, shapes and offsets, then the data.
+    """
+    info = {"format": FORMAT, "version": VERSION, "n_images": str(n), **asdict(meta)}
+    entries: dict[str, Any] = {"__metadata__": info}
+    begins: dict[str, int] = {}
+    end = 0
+    for name, (kind, dtype, axes) in TENSORS.items():
+        begins[name], end = end, end + count * n**axes * np.dtype(dtype).itemsize
+        shape, offsets = [count, *[n] * axes], [begins[name], end]
+        entries[name] = {"dtype": kind, "shape": shape, "data_offsets": offsets}
+    text = json.dumps(entries).encode()
+    text += b" " * (-len(text) % 8)
+    header = len(text).to_bytes(8, "little") + text
+    return header, {name: len(header) + begin for name, begin in begins.items()}

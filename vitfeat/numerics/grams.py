@@ -1,0 +1,108 @@
+"""Gram matrices of several layers, wherever they are kept: what CKA reads them through."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vitfeat.errors import AnalysisError
+from vitfeat.numerics.gramfile import GramMeta
+
+Floats = NDArray[np.float64]
+
+
+class Grams(Protocol):
+    """Centred Gram matrices of the same n images, one a layer, read in blocks of rows.
+
+    A :class:`~vitfeat.numerics.gramfile.GramFile` is one, and so is a :class:`GramSum`.
+    """
+
+    @property
+    def meta(self) -> GramMeta:
+        """What they are of."""
+
+    @property
+    def where(self) -> str:
+        """Where they are kept, for messages; the same place is read once."""
+
+    @property
+    def left_out(self) -> bool:
+        """Whether the model lacks these tokens, so that there is no layer."""
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """The layers' numbers."""
+
+    @property
+    def n_images(self) -> int:
+        """Number of images n."""
+
+    @property
+    def offset(self) -> Floats:
+        """Float64 (layer, n), see :class:`~vitfeat.numerics.gram.Gram`."""
+
+    @property
+    def row_sum(self) -> Floats:
+        """Float64 (layer, n), likewise."""
+
+    @property
+    def diag(self) -> Floats:
+        """Float64 (layer, n), likewise."""
+
+    def block(self, start: int, stop: int) -> NDArray[np.float32]:
+        """Rows start:stop of every layer's centred Gram matrix, (layer, stop - start, n)."""
+
+
+class GramSum:
+    """Gram matrices of features put side by side, added while they are read.
+
+    As :func:`~vitfeat.numerics.gram.add` says, every field of theirs adds. Nothing is kept but
+    the vectors, so that the sum of files takes no room of its own.
+
+    Parameters
+    ----------
+    parts
+        One or more, of the same images and layers.
+    tokens
+        The token kind that they make up together.
+
+    Raises
+    ------
+    AnalysisError
+        No parts, or parts of different images or layers.
+    """
+
+    def __init__(self, parts: Sequence[Grams], tokens: str) -> None:
+        if not parts:
+            raise AnalysisError(f"a sum of Gram matrices ({tokens}) needs one part or more")
+        first, *others = self._parts = tuple(parts)
+        for other in others:
+            for what, mine, theirs in (
+                ("images", first.meta.image_fingerprint, other.meta.image_fingerprint),
+                ("numbers of images", first.n_images, other.n_images),
+                ("layers", first.layers, other.layers),
+            ):
+                if mine != theirs:
+                    raise AnalysisError(
+                        f"{first.where} and {other.where} are of different {what} ({mine} and "
+                        f"{theirs}) and do not add up: compute both from the same images and layers"
+                    )
+        self.meta = replace(first.meta, tokens=tokens, made_from="")
+        self.where = " + ".join(part.where for part in parts)
+        self.layers, self.n_images = first.layers, first.n_images
+        self.left_out = first.left_out
+        self.offset: Floats = np.sum([part.offset for part in parts], axis=0)
+        self.row_sum: Floats = np.sum([part.row_sum for part in parts], axis=0)
+        self.diag: Floats = np.sum([part.diag for part in parts], axis=0)
+
+    def block(self, start: int, stop: int) -> NDArray[np.float32]:
+        """Rows start:stop of every layer's centred Gram matrix, (layer, stop - start, n)."""
+        first, *others = self._parts
+        rows = first.block(start, stop)
+        for other in others:
+            rows = rows + other.block(start, stop)
+        return rows

@@ -1,1 +1,0 @@
-"""Figures of one model's attention, averaged over images."""

@@ -1,1 +1,0 @@
-"""Attention maps over the images that models saw."""

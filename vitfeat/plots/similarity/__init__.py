@@ -1,1 +1,0 @@
-"""Figures of how alike models are."""

@@ -1,1 +1,0 @@
-"""Figures of the tasks: across models, and pictures of single models."""

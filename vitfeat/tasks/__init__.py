@@ -1,1 +1,0 @@
-"""Tasks: arrays to predictions and scores."""

@@ -1,5 +1,0 @@
-"""The images nearest to others, exactly, of any number of images."""
-
-from vitfeat.tasks.neighbours.search import Neighbours, Read, nearest
-
-__all__ = ["Neighbours", "Read", "nearest"]
