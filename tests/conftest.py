@@ -8,7 +8,7 @@ import os
 # worker; what is proven of several threads asks for them itself. To be set before NumPy and torch.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import pytest
 import yaml
 from PIL import Image
 
+from vitfeat.config.parsing import config_schema
 from vitfeat.numerics.gram import gram
 from vitfeat.numerics.gramfile import GramFile, GramMeta, write_gram_file
 
@@ -51,8 +52,8 @@ def root() -> Path:
 
 
 @pytest.fixture(scope="session")
-def schema() -> dict[str, Any]:
-    return yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text("utf-8"))
+def schema() -> Mapping[str, Any]:
+    return config_schema()
 
 
 @pytest.fixture

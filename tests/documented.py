@@ -18,7 +18,7 @@ _INLINE = re.compile(r"`([^`]+)`")
 #: Where commands are documented.
 DOCUMENTS = (
     *("README.md", "docs/**/*.md", "config.yaml", "configs/*.yaml", "environment.yml"),
-    *("profiles/**/*.yaml", "workflow/profiles/**/*.yaml", "workflow/schemas/*.yaml"),
+    *("profiles/**/*.yaml", "workflow/profiles/**/*.yaml"),
     *("notebooks/*.ipynb", "Makefile"),
 )
 

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
-from vitfeat.config import parse_config
+from vitfeat.analyses.cka.settings import CkaSettings
+from vitfeat.analyses.clustering.settings import ClusteringSettings
+from vitfeat.config.parsing import parse_config
 from vitfeat.errors import ConfigError
 
 Change = Callable[[dict[str, Any]], Any]
@@ -100,11 +102,11 @@ def _set(*path: Any) -> Change:
     ],
 )
 def test_one_line_says_what_is_wrong(
-    default_config: dict[str, Any], schema: dict[str, Any], change: Change, words: list[str]
+    default_config: dict[str, Any], change: Change, words: list[str]
 ) -> None:
     change(default_config)
     with pytest.raises(ConfigError) as caught:
-        parse_config(default_config, schema)
+        parse_config(default_config)
     message = str(caught.value)
     assert "\n" not in message
     assert "^" not in message, "a regular expression is no message"
@@ -120,7 +122,9 @@ def _patterns(schema: Any, path: str = "") -> Iterator[tuple[str, Any]]:
             yield from _patterns(below, f"{path}.{key}")
 
 
-def test_what_every_pattern_of_the_schema_allows_is_said_in_words(schema: dict[str, Any]) -> None:
+def test_what_every_pattern_allows_is_said_in_words(
+    schema: Mapping[str, Any],
+) -> None:
     found = dict(_patterns(schema))
     assert ".properties.extraction.properties.device" in found
     for path, below in found.items():
@@ -128,23 +132,21 @@ def test_what_every_pattern_of_the_schema_allows_is_said_in_words(schema: dict[s
 
 
 @pytest.mark.parametrize("key", ["models", "datasets"])
-def test_a_missing_key_is_named(
-    default_config: dict[str, Any], schema: dict[str, Any], key: str
-) -> None:
+def test_a_missing_key_is_named(default_config: dict[str, Any], key: str) -> None:
     del default_config[key]
     with pytest.raises(ConfigError, match=f"'{key}' is missing"):
-        parse_config(default_config, schema)
+        parse_config(default_config)
 
 
 def test_an_analysis_that_needs_labels_refuses_a_dataset_without(
-    default_config: dict[str, Any], schema: dict[str, Any]
+    default_config: dict[str, Any],
 ) -> None:
     default_config["datasets"]["photos"] = {"layout": "flat", "root": "images"}
     default_config["analyses"]["cka"]["datasets"] = ["digits", "photos"]
-    parse_config(default_config, schema)
+    parse_config(default_config)
     default_config["analyses"]["clustering"]["datasets"] = ["digits", "photos"]
     with pytest.raises(ConfigError, match=r"clustering needs a label.*'flat'.*'photos'.*digits"):
-        parse_config(default_config, schema)
+        parse_config(default_config)
 
 
 DENSE = {"kind": "dense", "short_side": 64}
@@ -161,39 +163,34 @@ DENSE = {"kind": "dense", "short_side": 64}
 )
 def test_views_that_do_not_give_what_analyses_need(
     default_config: dict[str, Any],
-    schema: dict[str, Any],
     dataset: str,
     view: dict[str, Any],
     words: list[str],
 ) -> None:
     default_config["datasets"][dataset]["view"] = view
     if not words:
-        parse_config(default_config, schema)
+        parse_config(default_config)
         return
     with pytest.raises(ConfigError) as raised:
-        parse_config(default_config, schema)
+        parse_config(default_config)
     assert "\n" not in str(raised.value)
     for word in words:
         assert word in str(raised.value)
 
 
 @pytest.mark.parametrize("tokens", ["spatial", "all"])
-def test_flattened_tokens_of_a_dense_view(
-    default_config: dict[str, Any], schema: dict[str, Any], tokens: str
-) -> None:
+def test_flattened_tokens_of_a_dense_view(default_config: dict[str, Any], tokens: str) -> None:
     cka = default_config["analyses"]["cka"]
     cka |= {"datasets": ["digits", "davis"], "tokens": ["cls", "mean"]}
-    parse_config(default_config, schema)
+    parse_config(default_config)
     cka["tokens"] = ["cls", tokens]
     with pytest.raises(ConfigError, match=rf"^analyses\.cka\.tokens: {tokens} of 'davis'"):
-        parse_config(default_config, schema)
+        parse_config(default_config)
 
 
-def test_asked_taps_that_a_dense_view_lacks_are_left_out(
-    default_config: dict[str, Any], schema: dict[str, Any]
-) -> None:
+def test_asked_taps_that_a_dense_view_lacks_are_left_out(default_config: dict[str, Any]) -> None:
     default_config["extraction"]["taps"] = ["registers", "attention"]
-    config = parse_config(default_config, schema)
+    config = parse_config(default_config)
     assert set(config.taps("davis")) == {"registers", "spatial"}
     assert {"registers", "attention"} < set(config.taps("spair"))
 
@@ -203,43 +200,41 @@ def test_asked_taps_that_a_dense_view_lacks_are_left_out(
     [("all", "all"), ("last", "last"), (3, 3), ("3", 3), (["first", "2"], ("first", 2))],
 )
 def test_layers_of_patterns_by_name_or_number(
-    default_config: dict[str, Any], schema: dict[str, Any], given: Any, found: Any
+    default_config: dict[str, Any], given: Any, found: Any
 ) -> None:
     default_config["analyses"]["clustering"]["pattern_layers"] = given
-    settings = parse_config(default_config, schema).analyses.clustering
+    settings = parse_config(default_config).settings(ClusteringSettings)
     assert settings is not None
     assert settings.pattern_layers == found
 
 
-def test_the_config_is_not_changed(default_config: dict[str, Any], schema: dict[str, Any]) -> None:
+def test_the_config_is_not_changed(default_config: dict[str, Any]) -> None:
     before = deepcopy(default_config)
-    parse_config(default_config, schema)
+    parse_config(default_config)
     assert default_config == before
 
 
-def test_defaults_are_filled_in(schema: dict[str, Any]) -> None:
+def test_defaults_are_filled_in() -> None:
     config = parse_config(
         {
             "models": ["demo-dino"],
             "datasets": {"digits": {"layout": "digits", "split": "test"}},
             "analyses": {"cka": {"datasets": ["digits"], "tokens": ["cls"]}},
         },
-        schema,
     )
     assert config.results.as_posix() == "results"
     assert config.extraction["dtype"] == "float16"
-    assert config.cka is not None
-    assert config.cka.estimators == ("debiased",)
-    assert config.cka.without_cls == "leave_out"
+    cka = config.settings(CkaSettings)
+    assert cka is not None
+    assert cka.estimators == ("debiased",)
+    assert cka.without_cls == "leave_out"
     assert config.datasets["digits"].root.as_posix() == "results/demo/digits"
 
 
-def test_one_pass_takes_every_tap_that_anything_needs(
-    default_config: dict[str, Any], schema: dict[str, Any]
-) -> None:
+def test_one_pass_takes_every_tap_that_anything_needs(default_config: dict[str, Any]) -> None:
     default_config["analyses"] = {"cka": {"datasets": ["digits"], "tokens": ["cls"]}}
     default_config["extraction"]["taps"] = ["attention_summary"]
-    config = parse_config(default_config, schema)
+    config = parse_config(default_config)
     assert config.taps("digits") == ["attention_summary", "cls"]
     # Asked for by name, so every dataset gets it.
     assert config.taps("digits-train") == ["attention_summary"]
@@ -257,19 +252,16 @@ def test_one_pass_takes_every_tap_that_anything_needs(
 )
 def test_what_stands_in_for_cls_is_extracted(
     default_config: dict[str, Any],
-    schema: dict[str, Any],
     tokens: list[str],
     without_cls: str,
     taps: list[str],
 ) -> None:
     cka = {"datasets": ["digits"], "tokens": tokens, "without_cls": without_cls}
     default_config["analyses"] = {"cka": cka}
-    assert parse_config(default_config, schema).taps("digits") == taps
+    assert parse_config(default_config).taps("digits") == taps
 
 
-def test_texts_of_overrides_are_read_as_what_is_wanted(
-    default_config: dict[str, Any], schema: dict[str, Any]
-) -> None:
+def test_texts_of_overrides_are_read_as_what_is_wanted(default_config: dict[str, Any]) -> None:
     # Snakemake gives every value inside of an override's mapping as a text.
     default_config["extraction"] = {"batch_size": "16", "replace": "false", "layers": ["0", "last"]}
     default_config["datasets"]["digits"]["limit"] = "3"
@@ -278,7 +270,7 @@ def test_texts_of_overrides_are_read_as_what_is_wanted(
         "tagged": {"source": "open_clip", "name": "ViT-B-32", "pretrained": "openai", "label": "7"},
     }
     default_config["models"] = ["mine", "tagged"]
-    config = parse_config(default_config, schema)
+    config = parse_config(default_config)
     assert config.extraction["batch_size"] == 16
     assert config.extraction["replace"] is False
     assert config.extraction["layers"] == [0, "last"]
@@ -287,13 +279,11 @@ def test_texts_of_overrides_are_read_as_what_is_wanted(
     assert (config.model("tagged").pretrained, config.model("tagged").label) == ("openai", "7")
 
 
-def test_user_entries_come_before_the_catalogue(
-    default_config: dict[str, Any], schema: dict[str, Any]
-) -> None:
+def test_user_entries_come_before_the_catalogue(default_config: dict[str, Any]) -> None:
     default_config["catalog"] = {
         "demo-dino": {"source": "timm", "name": "vit_tiny_patch16_224", "label": "Mine"}
     }
-    model = parse_config(default_config, schema).model("demo-dino")
+    model = parse_config(default_config).model("demo-dino")
     assert (model.source, model.label) == ("timm", "Mine")
 
 
@@ -310,34 +300,32 @@ def test_user_entries_come_before_the_catalogue(
     ],
 )
 def test_models_are_checked_with_the_config(
-    default_config: dict[str, Any], schema: dict[str, Any], entry: dict[str, Any], words: str
+    default_config: dict[str, Any], entry: dict[str, Any], words: str
 ) -> None:
     """Row 30; tests/models/test_entry_checks.py has the rest."""
     default_config["catalog"]["mine"] = entry
-    parse_config(default_config, schema)  # not among the models
+    parse_config(default_config)  # not among the models
     default_config["models"] = ["mine"]
     with pytest.raises(ConfigError, match=words):
-        parse_config(default_config, schema)
+        parse_config(default_config)
 
 
 @pytest.mark.parametrize("value", [None, ""])
 def test_a_weight_file_that_was_left_empty_is_remarked(
-    default_config: dict[str, Any], schema: dict[str, Any], value: str | None
+    default_config: dict[str, Any], value: str | None
 ) -> None:
     entry = {"source": "timm", "name": "vit_small_patch16_224", "checkpoint": value}
     default_config["catalog"]["mine"] = entry
     default_config["models"] = ["mine"]
-    remarks = parse_config(default_config, schema).remarks
+    remarks = parse_config(default_config).remarks
     assert remarks == ("model mine: catalog.mine.checkpoint is empty, so it is untrained",)
 
 
-def test_what_only_a_weight_file_can_tell_is_remarked(
-    default_config: dict[str, Any], schema: dict[str, Any]
-) -> None:
+def test_what_only_a_weight_file_can_tell_is_remarked(default_config: dict[str, Any]) -> None:
     entry = {"source": "timm", "name": "vit_small_patch16_224", "weights": "me/mine"}
     default_config["catalog"]["mine"] = entry
-    assert parse_config(default_config, schema).remarks == ()
+    assert parse_config(default_config).remarks == ()
     default_config["models"] = ["demo-dino", "mine"]
-    (remark,) = parse_config(default_config, schema).remarks
+    (remark,) = parse_config(default_config).remarks
     assert "model mine: " in remark
     assert "catalog.mine.normalisation" in remark

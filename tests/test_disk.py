@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from vitfeat.cli import main
-from vitfeat.config import Config, parse_config
+from vitfeat.config.parsing import Config, parse_config
 from vitfeat.disk import FEATURES, GRAMS, TRANSIENT, Item, on_disk, tabulate
 from vitfeat.plan_disk import (
     CHOSEN,
@@ -28,7 +28,7 @@ from vitfeat.plan_disk import (
 _Usage = namedtuple("_Usage", ["total", "used", "free"])
 
 
-def _config(schema: dict[str, Any], tmp_path: Path, **changes: Any) -> Config:
+def _config(tmp_path: Path, **changes: Any) -> Config:
     raw = {
         "results": str(tmp_path / "results"),
         "models": ["demo-dino"],
@@ -36,16 +36,15 @@ def _config(schema: dict[str, Any], tmp_path: Path, **changes: Any) -> Config:
         "analyses": {"cka": {"datasets": ["digits"], "tokens": ["cls"]}},
         **changes,
     }
-    return parse_config(raw, schema)
+    return parse_config(raw)
 
 
 def _bytes(items: list[Item]) -> dict[tuple[str, str], int]:
     return {(item.kind, item.array): item.n_bytes for item in items}
 
 
-def test_planned_bytes_are_those_of_the_numbers(schema: dict[str, Any], tmp_path: Path) -> None:
+def test_planned_bytes_are_those_of_the_numbers(tmp_path: Path) -> None:
     config = _config(
-        schema,
         tmp_path,
         analyses={
             "cka": {"datasets": ["digits"], "tokens": ["cls", "all"]},
@@ -71,24 +70,22 @@ def test_planned_bytes_are_those_of_the_numbers(schema: dict[str, Any], tmp_path
     }
 
 
-def test_rounding_takes_bits_of_features_off_and_nothing_else(
-    schema: dict[str, Any], tmp_path: Path
-) -> None:
+def test_rounding_takes_bits_of_features_off_and_nothing_else(tmp_path: Path) -> None:
     items = [
         Item(FEATURES, "d", "m", "spatial", 1600),
         Item(FEATURES, "d", "m", "attention_summary", 1600),
         Item(GRAMS, "d", "m", "cls", 1600),
     ]
     for extraction, spatial in (({}, 0.9), ({"keep_bits": 7}, 0.9 - 3 / 16)):
-        config = _config(schema, tmp_path, extraction=extraction)
+        config = _config(tmp_path, extraction=extraction)
         assert compressed(config, items) == pytest.approx(1600 * (spatial + 0.9 + 1))
-    config = _config(schema, tmp_path, extraction={"keep_bits": 7, "dtype": "float32"})
+    config = _config(tmp_path, extraction={"keep_bits": 7, "dtype": "float32"})
     assert compressed(config, items[:1]) == pytest.approx(1600 * (0.9 - 16 / 32))
 
 
-def test_what_goes_after_use_is_told_apart(schema: dict[str, Any], tmp_path: Path) -> None:
+def test_what_goes_after_use_is_told_apart(tmp_path: Path) -> None:
     cka = {"cka": {"datasets": ["digits"], "tokens": ["cls", "mean"]}}
-    config = _config(schema, tmp_path, analyses=cka, extraction={"keep": ["cls"]})
+    config = _config(tmp_path, analyses=cka, extraction={"keep": ["cls"]})
     kinds = {item.array: item.kind for item in planned(config, {"digits": Size(599)})}
     assert (kinds["cls"], kinds["spatial"]) == (GRAMS, TRANSIENT)
     assert ", of which 28.1 MiB go after use, about " in disk_lines(config)[0]
@@ -110,7 +107,6 @@ def test_what_goes_after_use_is_told_apart(schema: dict[str, Any], tmp_path: Pat
     ],
 )
 def test_a_dataset_without_an_index_is_counted_or_as_published(
-    schema: dict[str, Any],
     tmp_path: Path,
     photos: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -122,32 +118,30 @@ def test_a_dataset_without_an_index_is_counted_or_as_published(
     (photos / "list.txt").rename(tmp_path / "list.txt")
     if "list" in spec:
         spec = {**spec, "list": "list.txt"}
-    config = _config(schema, tmp_path, datasets={"d": spec}, analyses={})
+    config = _config(tmp_path, datasets={"d": spec}, analyses={})
     assert dataset_size(config, "d") == size
 
 
-def test_an_index_tells_the_number_of_images_and_regions_and_their_aspect(
-    schema: dict[str, Any], tmp_path: Path
-) -> None:
+def test_an_index_tells_the_number_of_images_and_regions_and_their_aspect(tmp_path: Path) -> None:
     tables = tmp_path / "results/datasets"
     (tables / "regions").mkdir(parents=True)
     (tables / "d.csv").write_text("image_id,width,height\na,200,100\nb,300,300\n")
     (tables / "regions/d.csv").write_text("region\n1\n2\n3\n")
     dense = {"kind": "dense", "short_side": 64}
     spec = {"layout": "coco", "root": "x", "split": "val2017", "view": dense}
-    config = _config(schema, tmp_path, datasets={"d": spec}, analyses={})
+    config = _config(tmp_path, datasets={"d": spec}, analyses={})
     assert dataset_size(config, "d") == Size(2, aspect=1.5, regions=1.5)
 
 
 def test_lines_say_what_is_to_come_and_whether_the_disk_has_it(
-    schema: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     datasets = {
         "digits": {"layout": "digits", "split": "test"},
         "gone": {"layout": "flat", "root": str(tmp_path / "gone")},
     }
     cka = {"datasets": ["digits", "gone"], "tokens": ["cls"]}
-    config = _config(schema, tmp_path, datasets=datasets, analyses={"cka": cka})
+    config = _config(tmp_path, datasets=datasets, analyses={"cka": cka})
     asked: list[Path] = []
 
     def usage(path: Path) -> _Usage:

@@ -9,14 +9,14 @@ import pytest
 
 from vitfeat import plan_checks
 from vitfeat.cli import main
-from vitfeat.config import Config, parse_config
+from vitfeat.config.parsing import Config, parse_config
 from vitfeat.errors import ConfigError
 from vitfeat.gpus import Gpu
 from vitfeat.plan_checks import check_start, foresee
 
 
 @pytest.fixture
-def config(schema: dict[str, Any], tmp_path: Path) -> Any:
+def config(tmp_path: Path) -> Any:
     """Make a config of one dataset."""
 
     def made(dataset: dict[str, Any] | None = None, **more: Any) -> Config:
@@ -28,7 +28,7 @@ def config(schema: dict[str, Any], tmp_path: Path) -> Any:
             "analyses": {n: {"datasets": ["photos"], **a} for n, a in analyses.items()},
             **more,
         }
-        return parse_config(raw, schema)
+        return parse_config(raw)
 
     return made
 

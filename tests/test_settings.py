@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from vitfeat.config import parse_config
+from vitfeat.analyses.settings import Limit
+from vitfeat.config.page import settings_page
+from vitfeat.config.parsing import add_taps, parse_config
 from vitfeat.errors import ConfigError
-from vitfeat.settings import KINDS, Limit, Taps
 
 
-def parsed(schema: dict[str, Any], analyses: dict[str, Any], **more: Any) -> Any:
+def parsed(analyses: dict[str, Any], **more: Any) -> Any:
     digits = {"layout": "digits", "split": "test"}
     config = {
         "models": ["demo-dino", "demo-mae"],
@@ -19,14 +21,7 @@ def parsed(schema: dict[str, Any], analyses: dict[str, Any], **more: Any) -> Any
         "analyses": {n: {"datasets": ["digits"], **a} for n, a in analyses.items()},
         **more,
     }
-    return parse_config(config, schema)
-
-
-def test_schema_and_settings_know_the_same_analyses(schema: dict[str, Any]) -> None:
-    analyses = schema["properties"]["analyses"]["properties"]
-    assert list(analyses) == list(KINDS)
-    for name, kind in KINDS.items():
-        assert set(analyses[name]["properties"]) == set(kind.__dataclass_fields__), name
+    return parse_config(config)
 
 
 @pytest.mark.parametrize(
@@ -46,14 +41,14 @@ def test_schema_and_settings_know_the_same_analyses(schema: dict[str, Any]) -> N
     ],
 )
 def test_each_analysis_takes_what_it_is_made_from(
-    schema: dict[str, Any], analyses: dict[str, Any], taps: list[str]
+    analyses: dict[str, Any], taps: list[str]
 ) -> None:
-    config = parsed(schema, analyses)
+    config = parsed(analyses)
     assert config.taps("digits") == taps
     assert config.taps("other") == []
 
 
-def test_tasks_take_what_they_are_made_from(schema: dict[str, Any]) -> None:
+def test_tasks_take_what_they_are_made_from() -> None:
     root = {"root": "embedded"}
     datasets = {
         "digits": {"layout": "digits", "split": "test"},
@@ -71,7 +66,7 @@ def test_tasks_take_what_they_are_made_from(schema: dict[str, Any]) -> None:
         "video": {"datasets": ["videos"]},
         "keypoints": {"datasets": ["pairs"]},
     }
-    config = parsed(schema, analyses, datasets=datasets)
+    config = parsed(analyses, datasets=datasets)
     assert {name: config.taps(name) for name in datasets} == {
         "digits": ["cls"],
         "train": ["cls"],
@@ -92,7 +87,7 @@ def test_tasks_take_what_they_are_made_from(schema: dict[str, Any]) -> None:
     assert config.companion("digits") is None
     assert config.datasets["masks"].root.as_posix() == "results/demo/coco"
     analyses["saliency"]["queries"] = ["cls", "mean"]
-    assert parsed(schema, analyses, datasets=datasets).taps("masks") == [
+    assert parsed(analyses, datasets=datasets).taps("masks") == [
         "attention_summary",
         "regions",
     ]
@@ -109,54 +104,49 @@ def test_tasks_take_what_they_are_made_from(schema: dict[str, Any]) -> None:
         ({}, r"knn: the key 'train' is missing"),
     ],
 )
-def test_what_a_dataset_is_classified_from(
-    schema: dict[str, Any], settings: dict[str, Any], message: str
-) -> None:
+def test_what_a_dataset_is_classified_from(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        parsed(schema, {"knn": settings})
+        parsed({"knn": settings})
 
 
-def test_tasks_need_annotated_datasets(schema: dict[str, Any]) -> None:
+def test_tasks_need_annotated_datasets() -> None:
     with pytest.raises(ConfigError, match=r"video needs a dataset of the layout davis.*of digits"):
-        parsed(schema, {"video": {}})
+        parsed({"video": {}})
     with pytest.raises(ConfigError, match=r"regions needs .* layout coco or partimagenet"):
-        parsed(schema, {"regions": {}})
+        parsed({"regions": {}})
 
 
-def test_only_some_layouts_are_embedded(schema: dict[str, Any]) -> None:
+def test_only_some_layouts_are_embedded() -> None:
     photos = {"photos": {"layout": "flat", "root": "embedded"}}
     with pytest.raises(ConfigError, match=r"photos.root: no small dataset.*digits, coco"):
-        parsed(schema, {}, datasets=photos)
+        parsed({}, datasets=photos)
 
 
-def test_what_stands_in_for_cls_is_extracted_for_similarity_too(schema: dict[str, Any]) -> None:
+def test_what_stands_in_for_cls_is_extracted_for_similarity_too() -> None:
     cka = {"datasets": ["other"], "tokens": ["mean"]}
     similarity = {"tokens": ["cls"]}
     for without_cls, taps in (("leave_out", ["cls"]), ("mean", ["cls", "spatial"])):
-        config = parsed(
-            schema, {"cka": cka | {"without_cls": without_cls}, "similarity": similarity}
-        )
+        config = parsed({"cka": cka | {"without_cls": without_cls}, "similarity": similarity})
         assert config.taps("digits") == taps
 
 
-def test_taps_are_kept_for_no_more_images_than_asked(schema: dict[str, Any]) -> None:
-    config = parsed(schema, {"residual": {"images": 40}})
+def test_taps_are_kept_for_no_more_images_than_asked() -> None:
+    config = parsed({"residual": {"images": 40}})
     branches = dict.fromkeys(("block_input", "attn_branch", "mlp_branch"), 40)
     assert config.limits("digits") == branches
     assert config.limits("other") == {}
 
 
-def test_images_whose_attention_is_shown_have_a_pass_of_their_own(schema: dict[str, Any]) -> None:
-    config = parsed(schema, {"attention_maps": {"images": ["a.png", "b/c.png"]}, "cka": {}})
+def test_images_whose_attention_is_shown_have_a_pass_of_their_own() -> None:
+    config = parsed({"attention_maps": {"images": ["a.png", "b/c.png"]}, "cka": {}})
     assert config.taps("digits") == ["cls", "registers", "spatial"]
     assert config.limits("digits") == {}
     assert config.reads("digits")
     assert not config.reads("other")
 
 
-def test_a_tap_asked_for_by_name_is_kept_for_all_images(schema: dict[str, Any]) -> None:
+def test_a_tap_asked_for_by_name_is_kept_for_all_images() -> None:
     config = parsed(
-        schema,
         {"attention_maps": {}, "residual": {"images": None}},
         extraction={"taps": ["attention"]},
     )
@@ -165,16 +155,16 @@ def test_a_tap_asked_for_by_name_is_kept_for_all_images(schema: dict[str, Any]) 
     assert config.taps("other") == ["attention"]
 
 
-def test_clustering_refuses_datasets_without_labels(schema: dict[str, Any]) -> None:
+def test_clustering_refuses_datasets_without_labels() -> None:
     with pytest.raises(ConfigError, match=r"clustering needs a label.*'flat'.*digits, other"):
-        parsed(schema, {"clustering": {"datasets": ["photos"]}})
+        parsed({"clustering": {"datasets": ["photos"]}})
 
 
-def test_sets_of_figures_hold_models_of_the_config(schema: dict[str, Any]) -> None:
-    config = parsed(schema, {}, figures={"sets": {"one": ["demo-mae"]}})
+def test_sets_of_figures_hold_models_of_the_config() -> None:
+    config = parsed({}, figures={"sets": {"one": ["demo-mae"]}})
     assert config.sets == {"one": ("demo-mae",)}
     with pytest.raises(ConfigError, match=r"figures\.sets\.one.*'demo-mea'.*'demo-mae'"):
-        parsed(schema, {}, figures={"sets": {"one": ["demo-mea"]}})
+        parsed({}, figures={"sets": {"one": ["demo-mea"]}})
 
 
 @pytest.mark.parametrize(
@@ -187,7 +177,11 @@ def test_sets_of_figures_hold_models_of_the_config(schema: dict[str, Any]) -> No
     ],
 )
 def test_more_images_win_over_fewer(first: Limit, second: Limit, both: Limit) -> None:
-    taps = Taps()
-    taps.need({"attention": first, "cls": None})
-    taps.need({"attention": second})
-    assert taps.limits == {"attention": both, "cls": None}
+    taps: dict[str, Limit] = {}
+    add_taps(taps, {"attention": first, "cls": None})
+    add_taps(taps, {"attention": second})
+    assert taps == {"attention": both, "cls": None}
+
+
+def test_the_page_of_settings_is_that_of_the_code(root: Path) -> None:
+    assert (root / "docs/settings.md").read_text("utf-8") == settings_page()

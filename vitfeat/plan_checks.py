@@ -11,7 +11,10 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from vitfeat.config import NEEDS_LABELS, Config, embedded_root
+from vitfeat.analyses.attention_maps.settings import AttentionMapSettings
+from vitfeat.analyses.clustering.settings import ClusteringSettings
+from vitfeat.analyses.registry import analyses
+from vitfeat.config.parsing import Config, embedded_root
 from vitfeat.data.folders import Tally
 from vitfeat.data.images import printable
 from vitfeat.data.index import Index
@@ -23,7 +26,6 @@ from vitfeat.files import existing
 from vitfeat.gpus import visible_gpus
 from vitfeat.models.layers import select_layers
 from vitfeat.models.shapes import Shape, guess_shape
-from vitfeat.settings import sources
 from vitfeat.text import nearest, plural
 
 #: Where the official layouts are drawn.
@@ -147,8 +149,8 @@ def _of_dataset(config: Config, spec: DatasetSpec) -> Iterator[str]:
 def _check_labels(config: Config, spec: DatasetSpec, listing: Listing) -> None:
     if listing.has_labels:
         return
-    for name, analysis in config.analyses.asked().items():
-        if name in NEEDS_LABELS and spec.name in sources(analysis):
+    for name, analysis in config.analyses.items():
+        if analyses()[name].labels and spec.name in analysis.sources:
             raise ConfigError(
                 f"analyses.{name}: needs a label for every image, and dataset {spec.name!r} has "
                 f"none: {printable(str(spec.list or spec.root))} gives no labels"
@@ -163,7 +165,7 @@ def _index(config: Config, dataset: str) -> Path:
 
 def _of_images(config: Config) -> Iterator[str]:
     """Yield which of the images that are to be shown an index does not have."""
-    for name, analysis in config.analyses.asked().items():
+    for name, analysis in config.analyses.items():
         images = getattr(analysis, "images", None)
         if not isinstance(images, tuple):
             continue
@@ -195,7 +197,8 @@ def _beside(spec: DatasetSpec, image: str) -> list[str]:
 
 def _of_layers(config: Config) -> Iterator[str]:
     """Yield which layers and heads are not there, of models whose sizes their entries tell."""
-    maps, clustering = config.analyses.attention_maps, config.analyses.clustering
+    maps = config.settings(AttentionMapSettings)
+    clustering = config.settings(ClusteringSettings)
     for model in config.models:
         shape = guess_shape(model)
         asked = {"extraction.layers": config.extraction["layers"]}

@@ -15,7 +15,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from vitfeat.config import Config, embedded_root
+from vitfeat.analyses.attention_maps.settings import AttentionMapSettings
+from vitfeat.analyses.cka.settings import CkaSettings
+from vitfeat.analyses.similarity.settings import SimilaritySettings
+from vitfeat.config.parsing import Config, embedded_root
 from vitfeat.data.spec import DatasetSpec
 from vitfeat.disk import CHOSEN, FEATURES, GRAMS, TRANSIENT, Item
 from vitfeat.errors import ConfigError
@@ -200,13 +203,13 @@ def planned(config: Config, sizes: Mapping[str, Size]) -> list[Item]:
 def _made_beside(config: Config, dataset: str, entry: ModelEntry, facts: Size) -> Iterator[Item]:
     """Yield a model's Gram matrices, and the store of images whose attention is drawn."""
     geometry = _geometry(config, guess_shape(entry))
-    compared = [config.analyses.cka, config.analyses.similarity]
+    compared = [config.settings(CkaSettings), config.settings(SimilaritySettings)]
     kinds = {k for a in compared if a is not None and dataset in a.datasets for k in a.tokens}
     # That of all tokens is made from that of the spatial ones.
     for kind in sorted(kinds | ({"spatial"} if "all" in kinds else set())):
         n_bytes = 4 * facts.images**2 * len(geometry.layers)
         yield Item(GRAMS, dataset, entry.id, kind, n_bytes)
-    maps = config.analyses.attention_maps
+    maps = config.settings(AttentionMapSettings)
     if maps is not None and dataset in maps.datasets:
         n = maps.images if isinstance(maps.images, int) else len(maps.images)
         (array,) = arrays_of("attention", geometry, config.extraction["dtype"])

@@ -17,7 +17,9 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from vitfeat.config import Config, read_config
+from vitfeat.analyses.regions.settings import RegionSettings
+from vitfeat.analyses.saliency.settings import SaliencySettings
+from vitfeat.config.parsing import Config, read_config
 from vitfeat.disk import GRAMS, TRANSIENT
 from vitfeat.models.entry import ModelEntry
 from vitfeat.models.shapes import Shape, guess_shape, size_name
@@ -333,9 +335,10 @@ def kmeans(shape: Shape, rows: int, clusters: int, seeds: int) -> float:
 
 def regions(config: Config) -> list[tuple[int, int]]:
     """Return number of regions and clusters of each k-means: COCO's objects, parts and objects."""
-    assert config.analyses.regions is not None
+    settings = config.settings(RegionSettings)
+    assert settings is not None
     found = []
-    for name in config.analyses.regions.datasets:
+    for name in settings.datasets:
         n = SIZES[name].images
         if name.startswith("coco"):
             found.append((int(n * SIZES[name].regions), 80))
@@ -346,7 +349,7 @@ def regions(config: Config) -> list[tuple[int, int]]:
 
 def saliency(config: Config, shape: Shape) -> float:
     """Return core seconds for all layers and queries."""
-    settings = config.analyses.saliency
+    settings = config.settings(SaliencySettings)
     assert settings is not None
     numbers = shape.depth * shape.heads * shape.tokens * len(settings.queries) / READ
     sizes = [SIZES[name] for name in settings.datasets]

@@ -13,6 +13,7 @@ from matplotlib.text import Annotation
 from tests.figures.canvas import assert_readable, axes_named, laid_out, lines, shown_texts, words
 from tests.figures.made_tables import DEMO, PAPER, Made, models
 from tests.figures.made_tasks import task_rows
+from vitfeat.analyses.registry import scored
 from vitfeat.analyses.rows import TaskRow
 from vitfeat.errors import AnalysisError
 from vitfeat.figures import all_tasks, style
@@ -20,7 +21,6 @@ from vitfeat.figures.columns import Columns, Head
 from vitfeat.figures.heat_map import NOTE_SIZE, Cells, colours, greatest, heat_map
 from vitfeat.figures.models import Model
 from vitfeat.figures.panels import points
-from vitfeat.settings import TASKS
 
 NO_CLS = Made(Model("siglip", "SigLIP 2", "siglip2", "6x64/4@32"), has_cls=False)
 
@@ -39,7 +39,7 @@ COLUMNS = 12
 """Each dataset's headline, two of regions: objects and parts."""
 
 
-def all_rows(made: Sequence[Made], tasks: Sequence[str] = TASKS) -> list[TaskRow]:
+def all_rows(made: Sequence[Made], tasks: Sequence[str] = scored()) -> list[TaskRow]:
     return [
         row
         for task in tasks
@@ -58,7 +58,7 @@ def test_nothing_is_cut_and_no_texts_overlap(made: Sequence[Made]) -> None:
     assert_readable(all_tasks.layers_figure(panels, models(made)))
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", scored())
 def test_a_single_task_is_drawn(task: str) -> None:
     rows = all_rows(DEMO, [task])
     found = all_tasks.headlines(rows, models(DEMO))

@@ -11,6 +11,7 @@ from matplotlib.patches import Rectangle
 from tests.figures.canvas import assert_readable, axes_named, lines, shown_texts, words
 from tests.figures.made_tables import DEMO, PAPER, Made, models
 from tests.figures.made_tasks import CATEGORIES, SEQUENCES, task_rows
+from vitfeat.analyses.registry import scored
 from vitfeat.analyses.rows import TaskRow
 from vitfeat.errors import AnalysisError
 from vitfeat.figures import groups, scores
@@ -18,7 +19,6 @@ from vitfeat.figures.measures import DRAWN, Rank
 from vitfeat.figures.models import Model
 from vitfeat.figures.panels import best_points, points
 from vitfeat.plan_tasks import WITH_DETAILS, WITH_GROUPS, task_figures
-from vitfeat.settings import TASKS
 
 NO_CLS = Made(Model("siglip", "SigLIP 2", "siglip2", "6x64/4@32"), has_cls=False)
 
@@ -46,7 +46,7 @@ def drawn(
     return draw[name](panels, models(made))
 
 
-EVERY = [(task, name) for task in TASKS for name in (*task_figures(task), "overview")]
+EVERY = [(task, name) for task in scored() for name in (*task_figures(task), "overview")]
 
 
 @pytest.mark.parametrize(("task", "name"), EVERY)
@@ -70,9 +70,9 @@ def test_a_single_model_is_drawn(task: str, name: str) -> None:
 
 
 def test_tasks_have_the_figures_that_are_planned() -> None:
-    assert {task for task in TASKS if DRAWN[task].details} == set(WITH_DETAILS)
+    assert {task for task in scored() if DRAWN[task].details} == set(WITH_DETAILS)
     assert set(WITH_GROUPS) == {*groups.GROUPS, "saliency"}
-    assert list(DRAWN) == list(TASKS)
+    assert list(DRAWN) == list(scored())
 
 
 def chosen(rows: Sequence[TaskRow], model: str, score: str, variant: str, kind: str) -> list[float]:
@@ -202,7 +202,7 @@ def test_of_unlike_levels_of_chance_the_highest_of_a_size_is_drawn() -> None:
         np.testing.assert_array_equal(line.get_ydata(), np.max(mine, axis=0), err_msg=label)
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", scored())
 def test_figures_say_what_their_scores_are(task: str) -> None:
     def told(text: str) -> str:
         return text.replace(" ", "")

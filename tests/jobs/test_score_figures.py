@@ -15,10 +15,10 @@ import pytest
 from tests.figures.made_tables import DEMO, models
 from tests.figures.made_tasks import task_rows
 from vitfeat.analyses.headlines import HEADLINES
+from vitfeat.analyses.registry import scored
 from vitfeat.analyses.rows import TaskRow, read_task
 from vitfeat.cli import main
 from vitfeat.plan_tasks import task_figures
-from vitfeat.settings import TASKS
 from vitfeat.tables import write_table
 
 MADE = DEMO[:2]
@@ -55,8 +55,8 @@ def said(capsys: pytest.CaptureFixture[str]) -> str:
 
 
 def test_all_tables_are_collected_in_the_order_that_is_asked(tmp_path: Path) -> None:
-    write(tmp_path, TASKS, ("b", "a"))
-    order = [f"{task}/{dataset}" for task in TASKS for dataset in ("b", "a")]
+    write(tmp_path, scored(), ("b", "a"))
+    order = [f"{task}/{dataset}" for task in scored() for dataset in ("b", "a")]
     assert collect(tmp_path, *order) == 0
     expected = [
         row
@@ -149,8 +149,8 @@ def test_the_overview_is_of_all_datasets(tmp_path: Path) -> None:
 
 
 def test_all_tasks_are_drawn_from_the_collected_table(tmp_path: Path) -> None:
-    write(tmp_path, TASKS)
-    assert collect(tmp_path, *(f"{task}/digits" for task in TASKS)) == 0
+    write(tmp_path, scored())
+    assert collect(tmp_path, *(f"{task}/digits" for task in scored())) == 0
     table, out = tmp_path / "tasks/all.csv", tmp_path / "tasks/sets/all"
     assert main(["plot-tasks", str(table), "--models", SHOWN, "--out", str(out)]) == 0
     names = ("heat_map", "best_depth", "by_layer")
@@ -160,7 +160,7 @@ def test_all_tasks_are_drawn_from_the_collected_table(tmp_path: Path) -> None:
     best = {tuple(row.values()) for row in contents(tmp_path / "tasks/best.csv")}
     drawn = contents(out / "heat_map.csv")
     assert contents(out / "best_depth.csv") == drawn
-    assert len(drawn) == (len(TASKS) + 1) * len(MADE)
+    assert len(drawn) == (len(scored()) + 1) * len(MADE)
     assert {tuple(row.values()) for row in drawn} <= best
 
 

@@ -14,7 +14,7 @@ import yaml
 import vitfeat
 from tests.analyses.cka import reference_cka
 from tests.workflow.harness import Workflow, changed
-from vitfeat.config import read_config
+from vitfeat.config.parsing import read_config
 from vitfeat.disk import FEATURES, GRAMS
 from vitfeat.plan_disk import known_sizes, planned
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from vitfeat.analyses.registry import scored
 from vitfeat.cli.arguments import AddCommand, models_json
 from vitfeat.cli.figures import figure_arguments, only_dataset
 from vitfeat.console import Console
-from vitfeat.settings import TASKS
 
 
 def add(command: AddCommand) -> None:
@@ -25,7 +25,7 @@ def add(command: AddCommand) -> None:
     sub.add_argument("--best", type=Path, required=True, help="the table of best layers (CSV)")
 
     sub = command("plot-task", _draw, "draw the tables of a task of several models")
-    sub.add_argument("task", choices=TASKS)
+    sub.add_argument("task", choices=scored())
     figure_arguments(sub, "{dataset}/{model}.csv")
     sub.add_argument(
         "--figures",

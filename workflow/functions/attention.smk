@@ -3,11 +3,11 @@
 
 def attention_tables():
     """Return the table of each dataset and model; its maps stand beside it."""
-    if CONFIG.analyses.attention is None:
+    if CONFIG.analyses.get("attention") is None:
         return []
     return [
         f"{RESULTS}/attention/{dataset}/{model.id}.csv"
-        for dataset in CONFIG.analyses.attention.datasets
+        for dataset in CONFIG.analyses.get("attention").datasets
         for model in CONFIG.models
     ]
 
@@ -22,7 +22,7 @@ TARGETS.append(attention_targets)
 
 def attention_settings():
     """Return the settings of the tables and maps."""
-    settings = CONFIG.analyses.attention
+    settings = CONFIG.analyses.get("attention")
     if settings is None:
         return {}
     keys = ("null_rows", "offset_null_rows", "by_class", "high_norm")
@@ -43,7 +43,7 @@ TARGETS.append(attention_set_targets)
 
 def attention_model_figures():
     """Return the figures of one model, by name."""
-    settings = CONFIG.analyses.attention
+    settings = CONFIG.analyses.get("attention")
     if settings is None:
         return []
     always = ("by_layer", "heads_sorted", "heads", "metrics", "aligned")
@@ -53,7 +53,7 @@ def attention_model_figures():
 
 def draws_classes():
     """Say whether classes are compared: where some dataset may have them."""
-    settings = CONFIG.analyses.attention
+    settings = CONFIG.analyses.get("attention")
     return settings.by_class and any(
         CONFIG.datasets[name].layout not in UNLABELLED for name in settings.datasets
     )
@@ -61,11 +61,11 @@ def draws_classes():
 
 def attention_model_targets():
     """Return the figures of each model."""
-    if CONFIG.analyses.attention is None:
+    if CONFIG.analyses.get("attention") is None:
         return []
     return [
         f"{RESULTS}/attention/{dataset}/{model.id}/{name}.png"
-        for dataset in CONFIG.analyses.attention.datasets
+        for dataset in CONFIG.analyses.get("attention").datasets
         for model in CONFIG.models
         for name in attention_model_figures()
     ]

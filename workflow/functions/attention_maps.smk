@@ -6,7 +6,7 @@ MAP_KINDS = ("position_layer", "head_position", "head_layer")
 
 def attention_map_targets():
     """Return the folders of figures of every model, one of each kind, with a figure an image."""
-    settings = CONFIG.analyses.attention_maps
+    settings = CONFIG.analyses.get("attention_maps")
     if settings is None:
         return []
     return [
@@ -22,7 +22,7 @@ TARGETS.append(attention_map_targets)
 
 def map_settings():
     """Return which maps are drawn and how."""
-    settings = CONFIG.analyses.attention_maps
+    settings = CONFIG.analyses.get("attention_maps")
     if settings is None:
         return {}
     keys = ("positions", "layers", "layer", "head", "renormalised")
@@ -32,7 +32,7 @@ def map_settings():
 
 def map_images():
     """Return the images that are shown: how many, or which."""
-    settings = CONFIG.analyses.attention_maps
+    settings = CONFIG.analyses.get("attention_maps")
     if settings is None:
         return {}
     return {"images" if isinstance(settings.images, int) else "ids": settings.images}
@@ -40,7 +40,7 @@ def map_images():
 
 def map_memory(wildcards):
     """Return MiB for the pass of the images that are shown, and then for their figures."""
-    images = CONFIG.analyses.attention_maps.images
+    images = CONFIG.analyses.get("attention_maps").images
     return extraction_memory_mb(
         guess_shape(CONFIG.model(wildcards.model)),
         CONFIG.extraction["batch_size"],

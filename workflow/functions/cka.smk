@@ -4,16 +4,16 @@ from vitfeat.store.layout import TOKEN_ARRAYS
 
 def all_cka_tables(ids=None):
     """Return the tables of all pairs, of all models if not told which."""
-    if CONFIG.cka is None:
+    if CONFIG.analyses.get("cka") is None:
         return []
     ids = ids or [m.id for m in CONFIG.models]
-    tables = cka_tables(CONFIG.results / "cka", CONFIG.cka.datasets, CONFIG.cka.tokens, ids)
+    tables = cka_tables(CONFIG.results / "cka", CONFIG.analyses.get("cka").datasets, CONFIG.analyses.get("cka").tokens, ids)
     return [table.path.as_posix() for some in tables.values() for table in some]
 
 
 def cka_targets():
     """Return the figures of CKA: of all models, and of each set."""
-    if CONFIG.cka is None:
+    if CONFIG.analyses.get("cka") is None:
         return []
     folders = [f"{RESULTS}/cka", *(f"{RESULTS}/cka/sets/{chosen}" for chosen in CONFIG.sets)]
     return [f"{folder}/{name}.png" for folder in folders for name in ("all", "last_layer")]
@@ -24,7 +24,7 @@ TARGETS.append(cka_targets)
 
 def gram_settings(tokens):
     """Return the settings of a Gram matrix; what stands in for CLS touches that of CLS alone."""
-    return {"without_cls": CONFIG.cka.without_cls} if CONFIG.cka and tokens == "cls" else {}
+    return {"without_cls": CONFIG.analyses.get("cka").without_cls} if CONFIG.analyses.get("cka") and tokens == "cls" else {}
 
 
 def gram_transient(wildcards, tokens, but=None):
@@ -37,25 +37,25 @@ def gram_transient(wildcards, tokens, but=None):
 
 def pair_settings():
     """Return the settings of a pair; a batch's size and order only where an estimator has batches."""
-    if CONFIG.cka is None:
+    if CONFIG.analyses.get("cka") is None:
         return {}
-    batched = {"minibatch", "paper"} & set(CONFIG.cka.estimators)
+    batched = {"minibatch", "paper"} & set(CONFIG.analyses.get("cka").estimators)
     return {
-        "estimators": CONFIG.cka.estimators,
-        "batch_size": CONFIG.cka.batch_size if batched else None,
-        "batch_order": CONFIG.cka.batch_order if batched else None,
-        "seed": CONFIG.cka.seed if batched and CONFIG.cka.batch_order == "shuffled" else None,
+        "estimators": CONFIG.analyses.get("cka").estimators,
+        "batch_size": CONFIG.analyses.get("cka").batch_size if batched else None,
+        "batch_order": CONFIG.analyses.get("cka").batch_order if batched else None,
+        "seed": CONFIG.analyses.get("cka").seed if batched and CONFIG.analyses.get("cka").batch_order == "shuffled" else None,
     }
 
 
 def figure_settings(ids=None):
     """Return the settings of the CKA figures; the tables' content comes from their jobs."""
-    if CONFIG.cka is None:
+    if CONFIG.analyses.get("cka") is None:
         return {}
     return {
-        "datasets": CONFIG.cka.datasets,
-        "tokens": CONFIG.cka.tokens,
-        "estimator": CONFIG.cka.estimators[0],
+        "datasets": CONFIG.analyses.get("cka").datasets,
+        "tokens": CONFIG.analyses.get("cka").tokens,
+        "estimator": CONFIG.analyses.get("cka").estimators[0],
         "models": shown_models(ids),
     }
 

@@ -3,11 +3,11 @@
 
 def clustering_tables():
     """Return the table of each dataset and model."""
-    if CONFIG.analyses.clustering is None:
+    if CONFIG.analyses.get("clustering") is None:
         return []
     return [
         f"{RESULTS}/clustering/{dataset}/{model.id}.csv"
-        for dataset in CONFIG.analyses.clustering.datasets
+        for dataset in CONFIG.analyses.get("clustering").datasets
         for model in CONFIG.models
     ]
 
@@ -17,7 +17,7 @@ TARGETS.append(clustering_tables)
 
 def clustering_settings():
     """Return the settings of the tables; layers of patterns only where patterns are clustered."""
-    settings = CONFIG.analyses.clustering
+    settings = CONFIG.analyses.get("clustering")
     if settings is None:
         return {}
     keys = ("features", "clusters", "n_init", "seeds", "seed", "shuffled")
@@ -32,13 +32,13 @@ def clustering_memory(wildcards, threads):
     return clustering_memory_mb(
         guess_shape(CONFIG.model(wildcards.model)),
         dataset_size(wildcards.dataset),
-        CONFIG.analyses.clustering.features,
+        CONFIG.analyses.get("clustering").features,
         threads,
     )
 
 
 def clustering_runtime(wildcards, threads):
-    settings = CONFIG.analyses.clustering
+    settings = CONFIG.analyses.get("clustering")
     return clustering_minutes(
         guess_shape(CONFIG.model(wildcards.model)),
         dataset_size(wildcards.dataset),

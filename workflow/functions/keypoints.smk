@@ -4,11 +4,11 @@ from vitfeat.plan_tasks import keypoints_memory_mb, keypoints_minutes
 
 def keypoint_tables():
     """Return the table of each dataset and model."""
-    if CONFIG.analyses.keypoints is None:
+    if CONFIG.analyses.get("keypoints") is None:
         return []
     return [
         f"{RESULTS}/keypoints/{dataset}/{model.id}.csv"
-        for dataset in CONFIG.analyses.keypoints.datasets
+        for dataset in CONFIG.analyses.get("keypoints").datasets
         for model in CONFIG.models
     ]
 
@@ -18,7 +18,7 @@ TARGETS.append(keypoint_tables)
 
 def keypoint_settings():
     """Return which pairs are drawn, and what counts as found."""
-    settings = CONFIG.analyses.keypoints
+    settings = CONFIG.analyses.get("keypoints")
     if settings is None:
         return {}
     # Without a draw its seed decides nothing.

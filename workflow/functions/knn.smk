@@ -6,7 +6,7 @@ from vitfeat.plan_tasks import knn_memory_mb, knn_minutes
 
 def classified_tables(task):
     """Return the table of each dataset and model."""
-    settings = getattr(CONFIG.analyses, task)
+    settings = CONFIG.analyses.get(task)
     if settings is None:
         return []
     return [
@@ -18,13 +18,13 @@ def classified_tables(task):
 
 def layer_jobs(task):
     """Return whether every layer is a job of its own."""
-    settings = getattr(CONFIG.analyses, task)
+    settings = CONFIG.analyses.get(task)
     return settings is not None and settings.layer_jobs
 
 
 def train_store(task, wildcards, kind="zarr"):
     """Return the store that a dataset is classified from; `json` is its manifest."""
-    dataset = getattr(CONFIG.analyses, task).train[wildcards.dataset]
+    dataset = CONFIG.analyses.get(task).train[wildcards.dataset]
     return f"{RESULTS}/features/{dataset}/{wildcards.model}.{kind}"
 
 
@@ -49,7 +49,7 @@ TARGETS.append(knn_tables)
 
 
 def knn_settings():
-    settings = CONFIG.analyses.knn
+    settings = CONFIG.analyses.get("knn")
     if settings is None:
         return {}
     return {
@@ -59,7 +59,7 @@ def knn_settings():
 
 
 def knn_memory(wildcards, threads):
-    settings = CONFIG.analyses.knn
+    settings = CONFIG.analyses.get("knn")
     return knn_memory_mb(
         guess_shape(CONFIG.model(wildcards.model)),
         dataset_size(wildcards.dataset),
@@ -69,7 +69,7 @@ def knn_memory(wildcards, threads):
 
 
 def knn_runtime(wildcards, threads):
-    settings = CONFIG.analyses.knn
+    settings = CONFIG.analyses.get("knn")
     return knn_minutes(
         guess_shape(CONFIG.model(wildcards.model)),
         dataset_size(wildcards.dataset),

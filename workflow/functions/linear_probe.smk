@@ -10,7 +10,7 @@ TARGETS.append(linear_probe_tables)
 
 
 def linear_probe_settings():
-    settings = CONFIG.analyses.linear_probe
+    settings = CONFIG.analyses.get("linear_probe")
     if settings is None:
         return {}
     keys = ("features", "final_norm", "regularisation")
@@ -20,7 +20,7 @@ def linear_probe_settings():
 
 
 def linear_probe_memory(wildcards, threads):
-    settings = CONFIG.analyses.linear_probe
+    settings = CONFIG.analyses.get("linear_probe")
     return linear_probe_memory_mb(
         guess_shape(CONFIG.model(wildcards.model)),
         dataset_size(wildcards.dataset),
@@ -30,7 +30,7 @@ def linear_probe_memory(wildcards, threads):
 
 
 def linear_probe_runtime(wildcards, threads):
-    settings = CONFIG.analyses.linear_probe
+    settings = CONFIG.analyses.get("linear_probe")
     return linear_probe_minutes(
         guess_shape(CONFIG.model(wildcards.model)),
         dataset_size(settings.train[wildcards.dataset]),

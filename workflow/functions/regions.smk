@@ -4,11 +4,11 @@ from vitfeat.plan_tasks import regions_memory_mb, regions_minutes
 
 def regions_tables():
     """Return the table of each dataset and model."""
-    if CONFIG.analyses.regions is None:
+    if CONFIG.analyses.get("regions") is None:
         return []
     return [
         f"{RESULTS}/regions/{dataset}/{model.id}.csv"
-        for dataset in CONFIG.analyses.regions.datasets
+        for dataset in CONFIG.analyses.get("regions").datasets
         for model in CONFIG.models
     ]
 
@@ -18,7 +18,7 @@ TARGETS.append(regions_tables)
 
 def regions_settings():
     """Return how regions are clustered; how masks weigh tokens is of the extraction."""
-    settings = CONFIG.analyses.regions
+    settings = CONFIG.analyses.get("regions")
     if settings is None:
         return {}
     return {key: getattr(settings, key) for key in ("clusters", "n_init", "seeds", "seed")}
@@ -35,7 +35,7 @@ def regions_memory(wildcards, threads):
 
 
 def regions_runtime(wildcards, threads):
-    settings = CONFIG.analyses.regions
+    settings = CONFIG.analyses.get("regions")
     return regions_minutes(
         guess_shape(CONFIG.model(wildcards.model)),
         n_regions(wildcards.dataset),

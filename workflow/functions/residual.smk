@@ -3,7 +3,7 @@
 
 def residual_tables():
     """Return the tables of every model: ratios of norms, and CKA where there are token kinds."""
-    settings = CONFIG.analyses.residual
+    settings = CONFIG.analyses.get("residual")
     if settings is None:
         return []
     return [
@@ -16,14 +16,14 @@ def residual_tables():
 
 def residual_outputs():
     """Return the kinds of tables that a model has, and where."""
-    settings = CONFIG.analyses.residual
+    settings = CONFIG.analyses.get("residual")
     kinds = ("norms", "cka") if settings and settings.tokens else ("norms",)
     return {kind: update(f"{RESULTS}/residual/{{dataset}}/{{model}}.{kind}.csv") for kind in kinds}
 
 
 def residual_settings():
     """Return the settings of the CKA, if there is one."""
-    settings = CONFIG.analyses.residual
+    settings = CONFIG.analyses.get("residual")
     return {"tokens": settings.tokens} if settings and settings.tokens else {}
 
 
@@ -36,7 +36,7 @@ TARGETS.append(residual_targets)
 
 
 # Figures across models.
-RESIDUAL_CKA = bool(CONFIG.analyses.residual and CONFIG.analyses.residual.tokens)
+RESIDUAL_CKA = bool(CONFIG.analyses.get("residual") and CONFIG.analyses.get("residual").tokens)
 RESIDUAL_TABLES = [f"{kind}.csv" for kind in residual_outputs()]
 RESIDUAL_SET_FIGURES = ("norms", "families", *(["cka"] if RESIDUAL_CKA else []))
 

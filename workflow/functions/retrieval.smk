@@ -4,11 +4,11 @@ from vitfeat.plan_tasks import retrieval_memory_mb, retrieval_minutes
 
 def retrieval_targets():
     """Return the table and the figure of each dataset and model."""
-    if CONFIG.analyses.retrieval is None:
+    if CONFIG.analyses.get("retrieval") is None:
         return []
     stems = [
         f"{RESULTS}/retrieval/{dataset}/{model.id}"
-        for dataset in CONFIG.analyses.retrieval.datasets
+        for dataset in CONFIG.analyses.get("retrieval").datasets
         for model in CONFIG.models
     ]
     return [path for stem in stems for path in (f"{stem}.csv", f"{stem}/ranking.png")]
@@ -18,7 +18,7 @@ TARGETS.append(retrieval_targets)
 
 
 def retrieval_settings(*keys):
-    settings = CONFIG.analyses.retrieval
+    settings = CONFIG.analyses.get("retrieval")
     return {} if settings is None else {key: getattr(settings, key) for key in keys}
 
 
@@ -37,5 +37,5 @@ def retrieval_runtime(wildcards):
         guess_shape(CONFIG.model(wildcards.model)),
         enlarged(wildcards),
         dataset_size(wildcards.dataset),
-        CONFIG.analyses.retrieval.features,
+        CONFIG.analyses.get("retrieval").features,
     )

@@ -4,11 +4,11 @@ from vitfeat.plan_tasks import saliency_memory_mb, saliency_minutes
 
 def saliency_targets():
     """Return the table and the figure of each dataset and model."""
-    if CONFIG.analyses.saliency is None:
+    if CONFIG.analyses.get("saliency") is None:
         return []
     stems = [
         f"{RESULTS}/saliency/{dataset}/{model.id}"
-        for dataset in CONFIG.analyses.saliency.datasets
+        for dataset in CONFIG.analyses.get("saliency").datasets
         for model in CONFIG.models
     ]
     return [path for stem in stems for path in (f"{stem}.csv", f"{stem}/masks.png")]
@@ -19,7 +19,7 @@ TARGETS.append(saliency_targets)
 
 def saliency_settings():
     """Return what is compared with the masks."""
-    settings = CONFIG.analyses.saliency
+    settings = CONFIG.analyses.get("saliency")
     if settings is None:
         return {}
     return {key: getattr(settings, key) for key in ("queries", "mass", "masks")}
@@ -27,7 +27,7 @@ def saliency_settings():
 
 def saliency_mask_settings():
     """Return what the figure shows."""
-    settings = CONFIG.analyses.saliency
+    settings = CONFIG.analyses.get("saliency")
     if settings is None:
         return {}
     listed = not isinstance(settings.images, int)
@@ -47,5 +47,5 @@ def saliency_runtime(wildcards):
         guess_shape(CONFIG.model(wildcards.model)),
         dataset_size(wildcards.dataset),
         n_regions(wildcards.dataset),
-        len(CONFIG.analyses.saliency.queries),
+        len(CONFIG.analyses.get("saliency").queries),
     )

@@ -3,7 +3,7 @@
 
 def similarity_tables(ids=None):
     """Return the tables of all pairs, of all models if not told which."""
-    settings = CONFIG.analyses.similarity
+    settings = CONFIG.analyses.get("similarity")
     if settings is None:
         return []
     ids = ids or [m.id for m in CONFIG.models]
@@ -14,7 +14,7 @@ def similarity_tables(ids=None):
 
 def similarity_figures():
     """Return the names of figures: those of CKA where it is among the measures."""
-    settings = CONFIG.analyses.similarity
+    settings = CONFIG.analyses.get("similarity")
     if settings is None or "cka" not in settings.measures:
         return ("all",)
     return ("all", "trees", "maps", "intervals")
@@ -22,7 +22,7 @@ def similarity_figures():
 
 def similarity_targets():
     """Return the figures: of all models, and of each set."""
-    if CONFIG.analyses.similarity is None:
+    if CONFIG.analyses.get("similarity") is None:
         return []
     sets = [f"{RESULTS}/similarity/sets/{chosen}" for chosen in CONFIG.sets]
     folders = [f"{RESULTS}/similarity", *sets]
@@ -34,7 +34,7 @@ TARGETS.append(similarity_targets)
 
 def similarity_settings():
     """Return the settings of a pair, as far as the measures that are asked for use them."""
-    settings = CONFIG.analyses.similarity
+    settings = CONFIG.analyses.get("similarity")
     if settings is None:
         return {}
     some = settings.resamples > 0
@@ -52,7 +52,7 @@ def similarity_settings():
 
 def compared_layers(wildcards):
     """Return how many layers of each of two models are compared."""
-    if CONFIG.analyses.similarity.layers == "last":
+    if CONFIG.analyses.get("similarity").layers == "last":
         return 1, 1
     models = (CONFIG.model(wildcards.model_a), CONFIG.model(wildcards.model_b))
     return tuple(guess_shape(model).depth for model in models)
@@ -60,7 +60,7 @@ def compared_layers(wildcards):
 
 def similarity_figure_settings(ids=None):
     """Return the settings of the figures; the tables' content comes from their jobs."""
-    settings = CONFIG.analyses.similarity
+    settings = CONFIG.analyses.get("similarity")
     if settings is None:
         return {}
     return {

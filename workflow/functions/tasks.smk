@@ -1,8 +1,8 @@
 # Settings, targets and needs: all tasks together: one table, and figures.
 from vitfeat.plan_tasks import task_figures
-from vitfeat.settings import TASKS
+from vitfeat.analyses.registry import scored
 
-ASKED_TASKS = [task for task in TASKS if getattr(CONFIG.analyses, task) is not None]
+ASKED_TASKS = [task for task in scored() if CONFIG.analyses.get(task) is not None]
 
 # Figures of a set, by the most that a task has: outputs of a rule cannot depend on its wildcards.
 TASK_FIGURES = {
@@ -15,7 +15,7 @@ ALL_TASKS_FIGURES = ("heat_map", "best_depth", "by_layer")
 
 def tasks_with(most):
     """Return the tasks that have just these figures, as a pattern."""
-    return "|".join(task for task in TASKS if task_figures(task) == TASK_FIGURES[most])
+    return "|".join(task for task in scored() if task_figures(task) == TASK_FIGURES[most])
 
 
 def task_datasets():
@@ -23,7 +23,7 @@ def task_datasets():
     return [
         f"{task}/{dataset}"
         for task in ASKED_TASKS
-        for dataset in getattr(CONFIG.analyses, task).datasets
+        for dataset in CONFIG.analyses.get(task).datasets
     ]
 
 
@@ -36,7 +36,7 @@ def task_overview_tables(wildcards):
     """Return the tables of all datasets and models of a task."""
     return [
         f"{RESULTS}/{wildcards.task}/{dataset}/{model.id}.csv"
-        for dataset in getattr(CONFIG.analyses, wildcards.task).datasets
+        for dataset in CONFIG.analyses.get(wildcards.task).datasets
         for model in CONFIG.models
     ]
 

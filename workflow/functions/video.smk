@@ -4,11 +4,11 @@ from vitfeat.plan_tasks import video_memory_mb, video_minutes
 
 def video_tables():
     """Return the table of each dataset and model."""
-    if CONFIG.analyses.video is None:
+    if CONFIG.analyses.get("video") is None:
         return []
     return [
         f"{RESULTS}/video/{dataset}/{model.id}.csv"
-        for dataset in CONFIG.analyses.video.datasets
+        for dataset in CONFIG.analyses.get("video").datasets
         for model in CONFIG.models
     ]
 
@@ -18,7 +18,7 @@ TARGETS.append(video_tables)
 
 def video_settings():
     """Return how objects are followed, and of which layers masks are written."""
-    settings = CONFIG.analyses.video
+    settings = CONFIG.analyses.get("video")
     if settings is None:
         return {}
     keys = ("context", "neighbourhood", "top", "temperature", "normalise", "objects")
@@ -42,7 +42,7 @@ def video_tokens(wildcards):
 
 def video_memory(wildcards, threads):
     width = guess_shape(CONFIG.model(wildcards.model)).width
-    return video_memory_mb(width, video_tokens(wildcards), CONFIG.analyses.video.context, threads)
+    return video_memory_mb(width, video_tokens(wildcards), CONFIG.analyses.get("video").context, threads)
 
 
 def video_runtime(wildcards, threads):
@@ -50,6 +50,6 @@ def video_runtime(wildcards, threads):
         guess_shape(CONFIG.model(wildcards.model)),
         video_tokens(wildcards),
         dataset_size(wildcards.dataset),
-        CONFIG.analyses.video.context,
+        CONFIG.analyses.get("video").context,
         threads,
     )

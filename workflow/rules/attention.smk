@@ -23,7 +23,7 @@ rule attention:
             lambda wildcards: attention_memory_mb(
                 guess_shape(CONFIG.model(wildcards.model)),
                 dataset_size(wildcards.dataset),
-                CONFIG.analyses.attention.by_class,
+                CONFIG.analyses.get("attention").by_class,
             )
         ),
         runtime=raised(

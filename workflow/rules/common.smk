@@ -11,7 +11,7 @@ from pathlib import Path
 
 import yaml
 
-from vitfeat.config import UNLABELLED, embedded_root, parse_config
+from vitfeat.config.parsing import UNLABELLED, embedded_root, parse_config
 from vitfeat.data.hashes import contents
 from vitfeat.data.unchanged import annotations_token, token
 from vitfeat.demo.datasets import NAMES as EMBEDDED_LAYOUTS
@@ -40,14 +40,13 @@ from vitfeat.plan_disk import disk_lines, rows_of
 
 
 def checked_config():
-    schema = Path(workflow.basedir, "workflow", "schemas", "config.schema.yaml")
     if found := re.search("[{}]", f"{workflow.basedir}{sys.executable}"):
         sys.exit(
             f"vitfeat: error: Snakemake takes {found.group()!r} for a wildcard in the paths of the project "
             f"({workflow.basedir}) and of Python ({sys.executable}); move them"
         )
     try:
-        checked = parse_config(config, yaml.safe_load(schema.read_text("utf-8")))
+        checked = parse_config(config)
     except VitfeatError as error:
         # One line for the user: a traceback through Snakemake says nothing about a config.
         sys.exit(f"vitfeat: error: {error}")
@@ -163,7 +162,7 @@ def set_outputs(analysis, names):
 
 def set_figures(analysis, names):
     """Return the figures across models of an analysis: of each dataset and set, and of all."""
-    settings = getattr(CONFIG.analyses, analysis)
+    settings = CONFIG.analyses.get(analysis)
     if settings is None:
         return []
     folder = f"{RESULTS}/{analysis}"
@@ -185,7 +184,7 @@ def set_tables(analysis, wildcards, kinds=("csv",)):
 
 def overview_settings(analysis):
     """Return the settings of the figure of all datasets."""
-    settings = getattr(CONFIG.analyses, analysis)
+    settings = CONFIG.analyses.get(analysis)
     return {"datasets": settings.datasets, "models": shown_models()} if settings else {}
 
 
@@ -259,7 +258,7 @@ def extraction_view(dataset):
 def extraction_regions(dataset):
     """Return what features are pooled under, and how, where they are."""
     table = region_table(dataset)
-    return {"regions": table[0], "masks": CONFIG.analyses.regions.masks} if table else {}
+    return {"regions": table[0], "masks": CONFIG.analyses.get("regions").masks} if table else {}
 
 
 def extraction_settings(wildcards):
@@ -298,7 +297,7 @@ def goes(taps):
 def transient(analysis, *more):
     """Return what a job of an analysis waits for, beside a store's manifest: the folder of arrays
     that go after use, where it reads any of them. `more` are taps that it reads where they are."""
-    settings = getattr(CONFIG.analyses, analysis)
+    settings = CONFIG.analyses.get(analysis)
     taps = [*(settings.required_taps() if settings else ()), *more]
     return [f"{RESULTS}/features/{{dataset}}/{{model}}.transient"] if goes(taps) else []
 

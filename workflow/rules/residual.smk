@@ -17,7 +17,7 @@ rule residual:
     resources:
         mem_mb=raised(
             lambda wildcards: residual_memory_mb(
-                dataset_size(wildcards.dataset), CONFIG.analyses.residual.images
+                dataset_size(wildcards.dataset), CONFIG.analyses.get("residual").images
             )
         ),
         runtime=raised(120),

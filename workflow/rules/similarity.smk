@@ -20,16 +20,16 @@ rule similarity_pair:
         mem_mb=raised(
             lambda wildcards: similarity_memory_mb(
                 dataset_size(wildcards.dataset),
-                CONFIG.analyses.similarity.images,
+                CONFIG.analyses.get("similarity").images,
                 sum(compared_layers(wildcards)),
             )
         ),
         runtime=raised(
             lambda wildcards: similarity_minutes(
                 dataset_size(wildcards.dataset),
-                CONFIG.analyses.similarity.images,
+                CONFIG.analyses.get("similarity").images,
                 compared_layers(wildcards),
-                CONFIG.analyses.similarity.resamples,
+                CONFIG.analyses.get("similarity").resamples,
             )
         ),
     params:

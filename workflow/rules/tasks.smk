@@ -54,7 +54,7 @@ rule task_overview:
     benchmark:
         f"{RESULTS}/benchmarks/task_overview/{{task}}.tsv"
     wildcard_constraints:
-        task="|".join(TASKS),
+        task="|".join(scored()),
     conda:
         "../../environment.yml"
     resources:

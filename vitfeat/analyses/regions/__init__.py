@@ -1,1 +1,6 @@
 """k-means of features pooled under annotated masks."""
+
+from vitfeat.analyses.base import Analysis
+from vitfeat.analyses.regions.settings import RegionSettings
+
+ANALYSIS = Analysis("regions", RegionSettings, place=120, annotations="regions", scored=True)

@@ -42,7 +42,7 @@ def explain(error: ValidationError) -> str:
         return f"config: {key}: {twice!r} stands there twice; remove one of them"
     if error.validator == "type":
         kinds = [rule] if isinstance(rule, str) else rule
-        allowed_here = _in_words(error) or _kinds(kinds)
+        allowed_here = _in_words(error) or kinds_in_words(kinds)
         return f"config: {key}: found {found!r} ({kind_of(found)}); allowed: {allowed_here}"
     if error.validator == "required":
         missing = next(k for k in rule if k not in found)
@@ -73,7 +73,8 @@ _WORDS = {
 }
 
 
-def _kinds(kinds: Iterable[str]) -> str:
+def kinds_in_words(kinds: Iterable[str]) -> str:
+    """Name the types of a schema as people do."""
     return " or ".join(_WORDS[k] for k in kinds)
 
 

@@ -11,13 +11,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vitfeat.analyses.settings import LearntSettings
 from vitfeat.errors import ConfigError
 from vitfeat.files import existing
-from vitfeat.settings import sources
 from vitfeat.store.layout import RAGGED_TAPS
 
 if TYPE_CHECKING:
-    from vitfeat.config import Config
+    from vitfeat.config.parsing import Config
     from vitfeat.data.spec import DatasetSpec
     from vitfeat.data.views.settings import ViewSettings
 
@@ -107,8 +107,8 @@ def check_views(config: Config) -> None:
         A dense view lacks what an analysis needs, or images are to be classified from those of
         another view.
     """
-    for name, analysis in config.analyses.asked().items():
-        for dataset in sources(analysis):
+    for name, analysis in config.analyses.items():
+        for dataset in analysis.sources:
             view = config.view(dataset)
             remedy = f"leave it out, or set datasets.{dataset}.view"
             if lost := _lacking(view, analysis.required_taps()):
@@ -127,9 +127,9 @@ def check_views(config: Config) -> None:
                     "images of the view dense have different numbers of tokens; take cls and mean "
                     f"alone, or set datasets.{dataset}.view: {{kind: square}}"
                 )
-    for task in (config.analyses.knn, config.analyses.linear_probe):
-        for name, source in task.train.items() if task else ():
-            _check_same_view(config, name, source)
+        if isinstance(analysis, LearntSettings):
+            for dataset, source in analysis.train.items():
+                _check_same_view(config, dataset, source)
 
 
 def _lacking(view: ViewSettings, taps: Iterable[str]) -> list[str]:

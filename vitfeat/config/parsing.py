@@ -8,16 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import best_match
 
-from vitfeat.config_checks import check_apart, check_numbers, check_views, held, written_folder
-from vitfeat.config_errors import explain, kind_of, severity
+from vitfeat.analyses.cka.settings import CkaSettings
+from vitfeat.analyses.registry import analyses
+from vitfeat.analyses.settings import Limit, Settings
+from vitfeat.analyses.similarity.settings import SimilaritySettings
+from vitfeat.config.checks import check_apart, check_numbers, check_views, held, written_folder
+from vitfeat.config.messages import explain, kind_of, severity
+from vitfeat.config.model import ConfigModel
+from vitfeat.config.schema import schema_of
 from vitfeat.data.layouts import LAYOUTS
 from vitfeat.data.spec import DatasetSpec
 from vitfeat.data.views.settings import ViewSettings
@@ -25,9 +32,10 @@ from vitfeat.demo import datasets as demo
 from vitfeat.errors import ConfigError
 from vitfeat.models.entry import ModelEntry, find_entry, read_catalog
 from vitfeat.models.entry_checks import check_entry
-from vitfeat.settings import KINDS, OWN_PASS, Analyses, CkaSettings, Limit, Taps, sources
 from vitfeat.store.rounding import check_keep_bits
 from vitfeat.text import nearest
+
+AnySettings = TypeVar("AnySettings", bound=Settings)
 
 
 @dataclass(frozen=True)
@@ -59,14 +67,13 @@ class Config:
     models: tuple[ModelEntry, ...]
     datasets: dict[str, DatasetSpec]
     extraction: dict[str, Any]
-    analyses: Analyses
+    analyses: Mapping[str, Settings]
     sets: dict[str, tuple[str, ...]]
     remarks: tuple[str, ...] = ()
 
-    @property
-    def cka(self) -> CkaSettings | None:
-        """The CKA's settings, or None where it is not asked for."""
-        return self.analyses.cka
+    def settings(self, kind: type[AnySettings]) -> AnySettings | None:
+        """Return the settings of an analysis, or None where it is not asked for."""
+        return next((s for s in self.analyses.values() if isinstance(s, kind)), None)
 
     def model(self, model_id: str) -> ModelEntry:
         """Return a model of the config by id."""
@@ -78,8 +85,8 @@ class Config:
 
     def reads(self, dataset: str) -> bool:
         """Return whether anything that is asked for is made from a dataset."""
-        asked = self.analyses.asked().values()
-        return bool(self.taps(dataset)) or any(dataset in sources(analysis) for analysis in asked)
+        asked = self.analyses.values()
+        return bool(self.taps(dataset)) or any(dataset in settings.sources for settings in asked)
 
     def view(self, dataset: str) -> ViewSettings:
         """Return how a dataset's images become inputs."""
@@ -96,29 +103,24 @@ class Config:
         return {tap: limit for tap, limit in self._taps(dataset).items() if limit is not None}
 
     def _taps(self, dataset: str) -> dict[str, Limit]:
-        taps = Taps()
-        taps.need(dict.fromkeys(held(self.view(dataset), self.extraction["taps"])))
-        for name, analysis in self.analyses.asked().items():
-            if name not in OWN_PASS and dataset in sources(analysis):
-                taps.need(analysis.required_taps())
-        similarity = self.analyses.similarity
-        if similarity is not None and dataset in similarity.datasets and self.cka is not None:
+        asked = held(self.view(dataset), self.extraction["taps"])
+        taps: dict[str, Limit] = dict.fromkeys(asked)
+        for name, settings in self.analyses.items():
+            if not analyses()[name].own_pass and dataset in settings.sources:
+                add_taps(taps, settings.required_taps())
+        cka, similarity = self.settings(CkaSettings), self.settings(SimilaritySettings)
+        if cka is not None and similarity is not None and dataset in similarity.datasets:
             # What stands in for an absent CLS token is said once, with CKA, and holds for both.
-            taps.need(replace(self.cka, tokens=similarity.tokens).required_taps())
-        return taps.limits
+            add_taps(taps, cka.model_copy(update={"tokens": similarity.tokens}).required_taps())
+        return taps
 
 
-#: Analyses that need a label for every image.
-NEEDS_LABELS: frozenset[str] = frozenset({"clustering", "knn", "linear_probe"})
+def add_taps(taps: dict[str, Limit], more: Mapping[str, Limit]) -> None:
+    """Add what one purpose needs to what a pass keeps: more images win over fewer."""
+    for tap, limit in more.items():
+        before = taps.get(tap, 0)
+        taps[tap] = None if before is None or limit is None else max(before, limit)
 
-#: Analyses that need what a dataset annotates beside its images, and what that is.
-NEEDS_ANNOTATIONS: Mapping[str, str] = {
-    "regions": "regions",
-    "saliency": "regions",
-    "retrieval": "relevance",
-    "video": "frames",
-    "keypoints": "points",
-}
 
 UNLABELLED = frozenset({"flat", "coco", "revisited"})
 """Layouts whose images never have labels; those of a list may or may not."""
@@ -132,33 +134,44 @@ def read_config(path: Path) -> Config:
     ConfigError
         In one line: the file cannot be read, or what is wrong with it.
     """
-    # Beside the package in a clone, which is where the workflow is.
-    schema = Path(__file__).parent.parent / "workflow/schemas/config.schema.yaml"
     try:
         raw = yaml.safe_load(path.read_text("utf-8"))
-        rules = yaml.safe_load(schema.read_text("utf-8"))
     except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read ({str(error).splitlines()[0]})") from error
     if not isinstance(raw, dict):
         raise ConfigError(f"{path}: no config of vitfeat: it is no mapping")
-    return parse_config(raw, rules)
+    return parse_config(raw)
 
 
-def parse_config(raw: Mapping[str, Any], schema: Mapping[str, Any]) -> Config:
+@cache
+def config_schema() -> Mapping[str, Any]:
+    """Return the JSON schema of a config: every key with its description and default."""
+    schema = schema_of(ConfigModel)
+    asked = {name: schema_of(a.settings, a.settings.required) for name, a in analyses().items()}
+    schema["properties"]["analyses"] = {
+        "description": "What is computed from the stores.",
+        "type": "object",
+        "additionalProperties": False,
+        "default": {},
+        "properties": asked,
+    }
+    return schema
+
+
+def parse_config(raw: Mapping[str, Any]) -> Config:
     """Check a config and fill in its defaults.
 
     Parameters
     ----------
     raw
         The config as read from YAML, with overrides merged in; not changed.
-    schema
-        The JSON schema (workflow/schemas/config.schema.yaml).
 
     Raises
     ------
     ConfigError
         In one line: the key, what was found, what is allowed, and the nearest match.
     """
+    schema = config_schema()
     _check_names(raw)
     raw = _typed(raw, schema)
     check_numbers(raw)
@@ -182,12 +195,10 @@ def parse_config(raw: Mapping[str, Any], schema: Mapping[str, Any]) -> Config:
         models=models,
         datasets=datasets,
         extraction=config["extraction"],
-        analyses=Analyses(
-            **{
-                name: KINDS[name](**{k: _frozen(v) for k, v in settings.items()})
-                for name, settings in config["analyses"].items()
-            }
-        ),
+        analyses={
+            name: analyses()[name].settings(**settings)
+            for name, settings in config["analyses"].items()
+        },
         sets=_sets(config["figures"]["sets"], [m.id for m in models]),
         remarks=(
             *_left_empty(models, config["catalog"]),
@@ -275,10 +286,6 @@ def with_defaults(value: Any, schema: Mapping[str, Any]) -> Any:
     return {**{k: deepcopy(v) for k, v in value.items() if k not in properties}, **filled}
 
 
-def _frozen(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
-
-
 def _dataset(name: str, mapping: Mapping[str, Any], results: Path) -> DatasetSpec:
     layout = mapping["layout"]
     if mapping.get("root") == EMBEDDED:
@@ -336,13 +343,13 @@ def _check_datasets(
                 f"`datasets` has: {', '.join(datasets)}"
             )
         layout = datasets[name].layout
-        if analysis in NEEDS_LABELS and layout in UNLABELLED:
+        if analyses()[analysis].labels and layout in UNLABELLED:
             labelled = [n for n, s in datasets.items() if s.layout not in UNLABELLED]
             raise ConfigError(
                 f"{where}: {analysis} needs a label for every image, and the layout {layout!r} of "
                 f"dataset {name!r} has none; datasets with labels: {', '.join(labelled) or 'none'}"
             )
-        needed = NEEDS_ANNOTATIONS.get(analysis)
+        needed = analyses()[analysis].annotations
         found = LAYOUTS[layout].companion
         if needed is not None and (found is None or found.kind != needed):
             layouts = [n for n, x in LAYOUTS.items() if x.companion and x.companion.kind == needed]

@@ -1,4 +1,4 @@
-"""Command: what stands on the disk, or will."""
+"""Commands about a config: its keys, and what it takes of the disk."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from vitfeat.console import Console
 
 
 def add(command: AddCommand) -> None:
-    """Add the command."""
+    """Add the commands."""
+    command("settings", _settings, "print every key of a config, as docs/settings.md has it")
     sub = command("du", _du, "say what takes how much of the disk, or will")
     sub.add_argument(
         "results", nargs="?", type=Path, default=Path("results"), help="the folder of results"
@@ -21,6 +22,12 @@ def add(command: AddCommand) -> None:
     sub.add_argument("--all", action="store_true", help="a line for every dataset, model and array")
 
 
+def _settings(_: argparse.Namespace, console: Console) -> None:
+    from vitfeat.config.page import settings_page
+
+    console.print(settings_page().rstrip("\n"))
+
+
 def _du(options: argparse.Namespace, console: Console) -> None:
     from vitfeat.disk import on_disk, tabulate
 
@@ -28,7 +35,7 @@ def _du(options: argparse.Namespace, console: Console) -> None:
     if options.plan is None:
         items = on_disk(options.results)
     else:
-        from vitfeat.config import read_config
+        from vitfeat.config.parsing import read_config
         from vitfeat.plan_disk import compressed, free_bytes, known_sizes, planned
         from vitfeat.text import size
 

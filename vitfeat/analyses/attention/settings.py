@@ -1,0 +1,39 @@
+"""Settings of the analysis ``attention``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+from pydantic import Field
+
+from vitfeat.analyses.settings import Limit, Settings, SomeOf
+
+
+class AttentionSettings(Settings):
+    """Attention metrics of every layer and head, and maps averaged over images."""
+
+    datasets: SomeOf[str] = Field((), description="Datasets to run on.")
+    null_rows: Literal["zero", "exclude"] = Field(
+        "zero",
+        description=(
+            "Queries that attend to no spatial token, in distances and maps: a row of zeros "
+            "(zero) or left out (exclude)."
+        ),
+    )
+    offset_null_rows: Literal["exclude", "zero"] = Field(
+        "exclude", description="The same in offsets, of which such queries have none."
+    )
+    by_class: bool = Field(True, description="Whether maps are averaged by class too.")
+    high_norm: Literal["absolute", "median", "mad"] | None = Field(
+        "median",
+        description=(
+            "Rule by which spatial tokens count as high-norm: absolute, median or mad; null "
+            "leaves them out."
+        ),
+    )
+
+    def required_taps(self) -> Mapping[str, Limit]:
+        """Return the summaries, and the spatial tokens whose norms are counted."""
+        spatial: dict[str, Limit] = {"spatial": None} if self.high_norm else {}
+        return {"attention_summary": None, **spatial}

@@ -1,0 +1,47 @@
+"""Settings of the analysis ``clustering``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+from pydantic import Field
+
+from vitfeat.analyses.settings import Count, Layers, Limit, Seed, Settings, SomeOf, token_taps
+from vitfeat.store.layout import TOKEN_ARRAYS
+
+
+class ClusteringSettings(Settings):
+    """k-means of every layer's features against the classes."""
+
+    datasets: SomeOf[str] = Field((), description="Datasets with labels.")
+    features: SomeOf[Literal["cls", "mean", "attention_mean"]] = Field(
+        ("cls", "mean"),
+        description=(
+            "What is clustered: CLS tokens, means of the spatial tokens, head-averaged "
+            "attention patterns."
+        ),
+    )
+    pattern_layers: Layers = Field(
+        "all",
+        description=(
+            "Layers whose attention patterns are clustered (attention_mean), by name or number."
+        ),
+    )
+    clusters: int | None = Field(
+        None, ge=2, description="Number of clusters; null takes the number of classes."
+    )
+    n_init: Count = Field(10, description="Initialisations of k-means; the best is kept.")
+    seeds: Count = Field(3, description="Seeds that scores are averaged over.")
+    seed: Seed = Field(0, description="The first seed.")
+    shuffled: bool = Field(
+        True, description="Whether scores against shuffled labels are computed too, as a baseline."
+    )
+
+    def required_taps(self) -> Mapping[str, Limit]:
+        """Return what the asked features are made from."""
+        taps = token_taps(tuple(f for f in self.features if f in TOKEN_ARRAYS))
+        patterns: dict[str, Limit] = (
+            {"attention_mean": None} if "attention_mean" in self.features else {}
+        )
+        return {**taps, **patterns}

@@ -1,0 +1,29 @@
+"""Settings of the analysis ``keypoints``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pydantic import Field
+
+from vitfeat.analyses.settings import Limit, Positive, Seed, Settings, SomeOf
+
+
+class KeypointSettings(Settings):
+    """Keypoints of one image found in another: SPair-71k."""
+
+    datasets: SomeOf[str] = Field((), description="Datasets of the layout spair.")
+    alphas: SomeOf[Positive] = Field(
+        (0.1, 0.05, 0.01),
+        description=(
+            "Distances that count as found, as shares of the larger side of the target's box."
+        ),
+    )
+    pairs: int | None = Field(
+        None, ge=1, description="Pairs of each category, drawn without replacement; null takes all."
+    )
+    seed: Seed = Field(0, description="Seed of the drawing.")
+
+    def required_taps(self) -> Mapping[str, Limit]:
+        """Return the tokens of every image."""
+        return {"spatial": None}

@@ -1,0 +1,44 @@
+"""Settings of the analysis ``linear_probe``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+from pydantic import Field
+
+from vitfeat.analyses.settings import (
+    LearntSettings,
+    Limit,
+    Positive,
+    Seed,
+    Share,
+    SomeOf,
+    token_taps,
+)
+
+
+class LinearProbeSettings(LearntSettings):
+    """Logistic regression on the features of every layer."""
+
+    datasets: SomeOf[str] = Field((), description="Datasets whose images are classified.")
+    features: SomeOf[Literal["cls", "mean"]] = Field(
+        ("cls", "mean"), description="CLS tokens, means of the spatial tokens."
+    )
+    final_norm: bool = Field(False, description="Whether the model's final norm is applied first.")
+    regularisation: SomeOf[Positive] = Field(
+        (0.0001, 0.001, 0.01, 0.1),
+        description=(
+            "Strengths of the penalty that are tried; one is chosen on a part of the training "
+            "images."
+        ),
+    )
+    validation: Share = Field(
+        0.2, description="Share of the training images that the penalty is chosen on."
+    )
+    seed: Seed = Field(0, description="Seed of the choice of these images.")
+    layer_jobs: bool = Field(False, description="Whether every layer is a job of its own.")
+
+    def required_taps(self) -> Mapping[str, Limit]:
+        """Return what the features are made from."""
+        return token_taps(self.features)

@@ -1,0 +1,120 @@
+"""What settings of analyses are made of: models that each say their keys once.
+
+A model gives the config's schema, its defaults and messages, the flags of the command and their
+help, and a table of the docs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias, TypeVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+
+from vitfeat.store.layout import TOKEN_ARRAYS
+
+Limit = int | None
+"""Images that a tap is kept for: all (None), or so many, spread over the dataset."""
+
+Item = TypeVar("Item")
+
+
+def _apart(items: tuple[Item, ...]) -> tuple[Item, ...]:
+    if len(set(items)) < len(items):
+        raise ValueError("an item stands there twice")
+    return items
+
+
+_UNIQUE = Field(json_schema_extra={"uniqueItems": True})
+
+AnyOf: TypeAlias = Annotated[tuple[Item, ...], AfterValidator(_apart), _UNIQUE]
+"""Items, none of them twice."""
+
+SomeOf: TypeAlias = Annotated[
+    tuple[Item, ...], Field(min_length=1), AfterValidator(_apart), _UNIQUE
+]
+"""One item or more, none of them twice."""
+
+_FIVE = "first, q1, middle, q3, last"
+_SIGNED = "a number (from 0, or from the end where negative)"
+
+LAYER_WORDS = "^(first|q1|middle|q3|last)$"
+_LAYER_NAME = Annotated[str, StringConstraints(pattern=LAYER_WORDS)]
+_ALL_NAME = Annotated[str, StringConstraints(pattern="^(all|first|q1|middle|q3|last)$")]
+_SPREAD_NAME = Annotated[str, StringConstraints(pattern="^(all|spread|first|q1|middle|q3|last)$")]
+
+
+def words(allowed: str) -> Any:
+    """Return what says in words which texts and numbers a field takes."""
+    return Field(json_schema_extra={"allowed": allowed})
+
+
+Layer: TypeAlias = Annotated[_LAYER_NAME | int, words(f"{_FIVE}, or {_SIGNED}")]
+"""One layer, by name or number."""
+
+_ALL = words(f"all, {_FIVE}, or numbers from 0")
+Layers: TypeAlias = Annotated[
+    _ALL_NAME | int | Annotated[tuple[Annotated[_ALL_NAME | int, _ALL], ...], Field(min_length=1)],
+    _ALL,
+]
+"""Layers, by name or number."""
+
+ShownLayers: TypeAlias = Annotated[
+    _SPREAD_NAME
+    | int
+    | Annotated[
+        tuple[Annotated[_SPREAD_NAME | int, words(f"spread, all, {_FIVE}, or {_SIGNED}")], ...],
+        Field(min_length=1),
+    ],
+    words(f"spread, all, {_FIVE}, {_SIGNED}, or a list of these"),
+]
+"""Layers that a figure shows, by name or number; ``spread`` is a few over the depth."""
+
+Images: TypeAlias = Annotated[int, Field(ge=1)] | Annotated[tuple[str, ...], Field(min_length=1)]
+"""How many images, spread over the dataset, or their ids."""
+
+Share: TypeAlias = Annotated[float, Field(gt=0, lt=1)]
+Positive: TypeAlias = Annotated[float, Field(gt=0)]
+Count: TypeAlias = Annotated[int, Field(ge=1)]
+Seed: TypeAlias = Annotated[int, Field(ge=0)]
+Masks: TypeAlias = Literal["coverage", "paper"]
+
+
+class Settings(BaseModel):
+    """Settings of an analysis; each field has its type, bounds, default and description."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    required: ClassVar[tuple[str, ...]] = ("datasets",)
+    """Fields that a config must give; elsewhere, stores say what they would."""
+
+    datasets: SomeOf[str] = Field((), description="Datasets to run on.")
+
+    def required_taps(self) -> Mapping[str, Limit]:
+        """Return the taps that it needs of each dataset, and for how many images."""
+        raise NotImplementedError
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """All datasets whose stores it reads: its own, and those that it learns from."""
+        return self.datasets
+
+
+class LearntSettings(Settings):
+    """Settings of an analysis that classifies images from those of another dataset."""
+
+    required: ClassVar[tuple[str, ...]] = ("datasets", "train")
+
+    train: Mapping[str, str] = Field(
+        {}, description="Dataset that each of them is classified from."
+    )
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Both."""
+        return (*self.datasets, *self.train.values())
+
+
+def token_taps(kinds: tuple[str, ...]) -> dict[str, Limit]:
+    """Return the taps that kinds of tokens are made from, of all images."""
+    return {array: None for kind in kinds for array in TOKEN_ARRAYS[kind]}

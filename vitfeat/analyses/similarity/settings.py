@@ -1,0 +1,48 @@
+"""Settings of the analysis ``similarity``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+from pydantic import Field
+
+from vitfeat.analyses.settings import Count, Limit, Seed, Settings, Share, SomeOf, token_taps
+
+
+class SimilaritySettings(Settings):
+    """CKA with confidence intervals, and other measures, of every pair of models."""
+
+    datasets: SomeOf[str] = Field((), description="Datasets to compare on.")
+    tokens: SomeOf[Literal["cls", "mean", "spatial", "all"]] = Field(
+        ("cls", "spatial"), description="Token kinds, as in cka."
+    )
+    measures: SomeOf[Literal["cka", "procrustes", "rsa", "mutual_knn", "svcca"]] = Field(
+        ("cka", "procrustes", "rsa", "mutual_knn", "svcca"),
+        description=(
+            "Measures: debiased CKA, Procrustes, representational similarity analysis, mutual "
+            "nearest neighbours, SVCCA."
+        ),
+    )
+    layers: Literal["last", "all"] = Field(
+        "last",
+        description="Layers that are compared: the last ones of each two models, or all with all.",
+    )
+    neighbours: Count = Field(10, description="Neighbours of an image (mutual_knn).")
+    variance: float = Field(
+        0.99, gt=0, le=1, description="Share of the variance that is kept (svcca)."
+    )
+    images: int | None = Field(
+        1000, ge=8, description="Images that are compared, spread over the dataset; null takes all."
+    )
+    resamples: int = Field(
+        200,
+        ge=0,
+        description="Resamples of the images that intervals come from; 0 gives no intervals.",
+    )
+    confidence: Share = Field(0.95, description="Confidence of the intervals.")
+    seed: Seed = Field(0, description="Seed of the resamples.")
+
+    def required_taps(self) -> Mapping[str, Limit]:
+        """Return what the asked token kinds are made from."""
+        return token_taps(self.tokens)

@@ -1,0 +1,48 @@
+"""Settings of the analysis ``video``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+from pydantic import Field
+
+from vitfeat.analyses.settings import Count, Limit, Positive, Settings, SomeOf
+
+
+class VideoSettings(Settings):
+    """Objects of a video's first frame followed through the others: DAVIS."""
+
+    datasets: SomeOf[str] = Field((), description="Datasets of the layout davis.")
+    context: int = Field(
+        7, ge=0, description="Frames before the current one that labels come from beside the first."
+    )
+    neighbourhood: Count = Field(
+        12,
+        description=(
+            "Tokens around a token, up and down and to each side, that it may be matched to."
+        ),
+    )
+    top: Count = Field(5, description="Matches of a token that count.")
+    temperature: Positive = Field(0.1, description="A match weighs exp(cosine / temperature).")
+    normalise: Literal["none", "paper"] = Field(
+        "none",
+        description=(
+            "What becomes of an object's soft mask before the largest wins: none, or paper, "
+            "scaled to reach from 0 to 1 over the frame."
+        ),
+    )
+    objects: Literal["first_mask", "official"] = Field(
+        "first_mask",
+        description=(
+            "Which objects are scored: those with a pixel in the first mask, or official, as "
+            "the official evaluation: all numbers up to the highest one in it."
+        ),
+    )
+    masks: Literal["none", "first", "q1", "middle", "q3", "last", "all"] = Field(
+        "last", description="Layers whose masks are written as indexed PNG files, by name."
+    )
+
+    def required_taps(self) -> Mapping[str, Limit]:
+        """Return the tokens of every frame."""
+        return {"spatial": None}
