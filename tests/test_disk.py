@@ -14,7 +14,7 @@ import yaml
 from vitfeat.cli import main
 from vitfeat.config.parsing import Config, parse_config
 from vitfeat.disk import FEATURES, GRAMS, TRANSIENT, Item, on_disk, tabulate
-from vitfeat.plan_disk import (
+from vitfeat.plan.disk import (
     CHOSEN,
     PIECES,
     Size,

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from vitfeat import plan_checks
 from vitfeat.cli import main
 from vitfeat.config.parsing import Config, parse_config
 from vitfeat.errors import ConfigError
 from vitfeat.gpus import Gpu
-from vitfeat.plan_checks import check_start, foresee
+from vitfeat.plan.checks import check_start, foresee
+from vitfeat.plan import checks as plan_checks
 
 
 @pytest.fixture

@@ -261,7 +261,7 @@ def test_every_key_of_the_schema_is_described(schema: Mapping[str, Any]) -> None
         "vitfeat",
         "vitfeat.cli",
         "vitfeat.config.parsing",
-        "vitfeat.plan",
+        "vitfeat.plan.needs",
         "vitfeat.analyses.attention.job",
         "vitfeat.analyses.attention_maps.job",
         "vitfeat.analyses.cka.gram_job",

@@ -23,7 +23,7 @@ from vitfeat.config.parsing import Config, read_config
 from vitfeat.disk import GRAMS, TRANSIENT
 from vitfeat.models.entry import ModelEntry
 from vitfeat.models.shapes import Shape, guess_shape, size_name
-from vitfeat.plan_disk import PIECES, Size, compressed, grid, planned, store_items
+from vitfeat.plan.disk import PIECES, Size, compressed, grid, planned, store_items
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PAGE = ROOT / "docs/paper.md"
@@ -42,7 +42,7 @@ SIZES: Mapping[str, Size] = {
     "davis": Size(1_999, aspect=854 / 480),
     "spair": Size(490),
 }
-"""The paper's datasets, as published; plan_disk.py says where the averages come from."""
+"""The paper's datasets, as published; vitfeat/plan/disk.py says where the averages come from."""
 
 SHOWN = ("supervised-s16", "supervised-b16", "supervised-b8", "clip-l14", "mae-h14")
 """Models with a column of their own."""

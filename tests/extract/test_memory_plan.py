@@ -6,7 +6,7 @@ import pytest
 
 from tests.extract.pictures_folder import UNANNOTATED
 from vitfeat.models.shapes import Shape
-from vitfeat.plan import extraction_memory_mb
+from vitfeat.plan.needs import extraction_memory_mb
 from vitfeat.store.arrays import Geometry
 from vitfeat.store.layout import available_taps, plan_layout
 from vitfeat.store.limits import kept_rows

@@ -18,7 +18,7 @@ from vitfeat.figures import groups, scores
 from vitfeat.figures.measures import DRAWN, Rank
 from vitfeat.figures.models import Model
 from vitfeat.figures.panels import best_points, points
-from vitfeat.plan_tasks import WITH_DETAILS, WITH_GROUPS, task_figures
+from vitfeat.plan.task_needs import WITH_DETAILS, WITH_GROUPS, task_figures
 
 NO_CLS = Made(Model("siglip", "SigLIP 2", "siglip2", "6x64/4@32"), has_cls=False)
 

@@ -18,7 +18,7 @@ from vitfeat.analyses.headlines import HEADLINES
 from vitfeat.analyses.registry import scored
 from vitfeat.analyses.rows import TaskRow, read_task
 from vitfeat.cli import main
-from vitfeat.plan_tasks import task_figures
+from vitfeat.plan.task_needs import task_figures
 from vitfeat.tables import write_table
 
 MADE = DEMO[:2]

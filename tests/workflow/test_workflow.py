@@ -16,7 +16,7 @@ from tests.analyses.cka import reference_cka
 from tests.workflow.harness import Workflow, changed
 from vitfeat.config.parsing import read_config
 from vitfeat.disk import FEATURES, GRAMS
-from vitfeat.plan_disk import known_sizes, planned
+from vitfeat.plan.disk import known_sizes, planned
 
 
 def test_each_image_went_through_each_model_once(finished: Workflow) -> None:

@@ -100,7 +100,7 @@ def _cka(options: argparse.Namespace, console: Console) -> None:
 def _plot_cka(options: argparse.Namespace, console: Console) -> None:
     from vitfeat.analyses.cka.figures_job import draw_cka
     from vitfeat.figures.models import models_from
-    from vitfeat.plan import cka_tables
+    from vitfeat.plan.needs import cka_tables
 
     models = models_from(models_json(options.models))
     ids = [model.id for model in models]

@@ -36,7 +36,7 @@ def _du(options: argparse.Namespace, console: Console) -> None:
         items = on_disk(options.results)
     else:
         from vitfeat.config.parsing import read_config
-        from vitfeat.plan_disk import compressed, free_bytes, known_sizes, planned
+        from vitfeat.plan.disk import compressed, free_bytes, known_sizes, planned
         from vitfeat.text import size
 
         config = read_config(options.plan)

@@ -75,7 +75,7 @@ def _similarity(options: argparse.Namespace, console: Console) -> None:
 def _plot_similarity(options: argparse.Namespace, console: Console) -> None:
     from vitfeat.analyses.similarity.figures_job import draw_similarity
     from vitfeat.figures.models import models_from
-    from vitfeat.plan import cka_tables
+    from vitfeat.plan.needs import cka_tables
 
     models = models_from(models_json(options.models))
     ids = [model.id for model in models]

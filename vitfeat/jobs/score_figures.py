@@ -18,7 +18,7 @@ from vitfeat.figures.panels import TaskPanel, TaskPoint, best_points, points
 from vitfeat.jobs.collect import reader
 from vitfeat.jobs.figure_files import save_with_numbers
 from vitfeat.jobs.model_tables import read_models
-from vitfeat.plan_tasks import task_figures
+from vitfeat.plan.task_needs import task_figures
 
 
 def task_set(
@@ -44,7 +44,7 @@ def task_set(
     out
         Folder of the figures; a PDF and a CSV of the numbers stand beside each PNG.
     names
-        Of :func:`vitfeat.plan_tasks.task_figures`; default: all that the task has.
+        Of :func:`vitfeat.plan.task_needs.task_figures`; default: all that the task has.
 
     Raises
     ------

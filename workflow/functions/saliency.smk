@@ -1,5 +1,5 @@
 # Settings, targets and needs: the most attended tokens against annotated masks.
-from vitfeat.plan_tasks import saliency_memory_mb, saliency_minutes
+from vitfeat.plan.task_needs import (saliency_memory_mb, saliency_minutes)
 
 
 def saliency_targets():

@@ -1,5 +1,5 @@
 # Settings, targets and needs: all tasks together: one table, and figures.
-from vitfeat.plan_tasks import task_figures
+from vitfeat.plan.task_needs import task_figures
 from vitfeat.analyses.registry import scored
 
 ASKED_TASKS = [task for task in scored() if CONFIG.analyses.get(task) is not None]

@@ -1,5 +1,5 @@
 # Settings, targets and needs: objects followed through videos.
-from vitfeat.plan_tasks import video_memory_mb, video_minutes
+from vitfeat.plan.task_needs import (video_memory_mb, video_minutes)
 
 
 def video_tables():

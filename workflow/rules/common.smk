@@ -17,9 +17,9 @@ from vitfeat.data.unchanged import annotations_token, token
 from vitfeat.demo.datasets import NAMES as EMBEDDED_LAYOUTS
 from vitfeat.errors import VitfeatError
 from vitfeat.models.shapes import guess_shape, size_name
-from vitfeat.plan_disk import dataset_size as planned_size
-from vitfeat.plan_checks import check_start, foresee
-from vitfeat.plan import (
+from vitfeat.plan.disk import dataset_size as planned_size
+from vitfeat.plan.checks import check_start, foresee
+from vitfeat.plan.needs import (
     attention_memory_mb,
     attention_minutes,
     cka_memory_mb,
@@ -36,7 +36,7 @@ from vitfeat.plan import (
     similarity_memory_mb,
     similarity_minutes,
 )
-from vitfeat.plan_disk import disk_lines, rows_of
+from vitfeat.plan.disk import disk_lines, rows_of
 
 
 def checked_config():

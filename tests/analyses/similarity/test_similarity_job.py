@@ -16,7 +16,7 @@ from vitfeat.analyses.rows import read_similarity
 from vitfeat.cli import main
 from vitfeat.numerics.gram import gram
 from vitfeat.numerics.gramfile import GramMeta, write_gram_file
-from vitfeat.plan import similarity_memory_mb, similarity_minutes
+from vitfeat.plan.needs import similarity_memory_mb, similarity_minutes
 
 IDS = ("a", "b", "c")
 MODELS = json.dumps([{"id": i, "label": f"Model {i}", "family": "dino"} for i in IDS])
