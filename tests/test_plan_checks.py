@@ -11,8 +11,8 @@ from vitfeat.cli import main
 from vitfeat.config.parsing import Config, parse_config
 from vitfeat.errors import ConfigError
 from vitfeat.gpus import Gpu
-from vitfeat.plan.checks import check_start, foresee
 from vitfeat.plan import checks as plan_checks
+from vitfeat.plan.checks import check_start, foresee
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from vitfeat.figures import groups, scores
 from vitfeat.figures.measures import DRAWN, Rank
 from vitfeat.figures.models import Model
 from vitfeat.figures.panels import best_points, points
-from vitfeat.plan.task_needs import WITH_DETAILS, WITH_GROUPS, task_figures
+from vitfeat.jobs.score_figures import figure_names
 
 NO_CLS = Made(Model("siglip", "SigLIP 2", "siglip2", "6x64/4@32"), has_cls=False)
 
@@ -46,7 +46,7 @@ def drawn(
     return draw[name](panels, models(made))
 
 
-EVERY = [(task, name) for task in scored() for name in (*task_figures(task), "overview")]
+EVERY = [(task, name) for task in scored() for name in (*figure_names(task), "overview")]
 
 
 @pytest.mark.parametrize(("task", "name"), EVERY)
@@ -70,8 +70,14 @@ def test_a_single_model_is_drawn(task: str, name: str) -> None:
 
 
 def test_tasks_have_the_figures_that_are_planned() -> None:
-    assert {task for task in scored() if DRAWN[task].details} == set(WITH_DETAILS)
-    assert set(WITH_GROUPS) == {*groups.GROUPS, "saliency"}
+    figures = {task: set(figure_names(task)) for task in scored()}
+    assert {task for task in scored() if DRAWN[task].details} == {
+        task for task, names in figures.items() if "details" in names
+    }
+    assert {task for task, names in figures.items() if "groups" in names} == {
+        *groups.GROUPS,
+        "saliency",
+    }
     assert list(DRAWN) == list(scored())
 
 
@@ -265,7 +271,7 @@ def test_nan_has_a_gap_and_is_not_the_best() -> None:
         else row
         for row in task_rows("linear_probe", made)
     ]
-    for name in (*task_figures("linear_probe"), "overview"):
+    for name in (*figure_names("linear_probe"), "overview"):
         assert_readable(drawn("linear_probe", name, made, rows))
     panels = scores.panels("linear_probe", "digits", rows, models(made), Rank.SET)
     found = {one.model: one.layer for one in best_points(panels)}

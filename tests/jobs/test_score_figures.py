@@ -18,7 +18,7 @@ from vitfeat.analyses.headlines import HEADLINES
 from vitfeat.analyses.registry import scored
 from vitfeat.analyses.rows import TaskRow, read_task
 from vitfeat.cli import main
-from vitfeat.plan.task_needs import task_figures
+from vitfeat.jobs.score_figures import figure_names
 from vitfeat.tables import write_table
 
 MADE = DEMO[:2]
@@ -120,9 +120,9 @@ def test_every_figure_has_a_pdf_and_its_numbers_beside_it(task: str, tmp_path: P
     write(tmp_path, [task])
     out = tmp_path / "out"
     assert plot(tmp_path, task, "--out", str(out)) == 0
-    expected = {f"{name}.{kind}" for name in task_figures(task) for kind in ("png", "pdf", "csv")}
+    expected = {f"{name}.{kind}" for name in figure_names(task) for kind in ("png", "pdf", "csv")}
     assert {path.name for path in out.iterdir()} == expected
-    for name in task_figures(task):
+    for name in figure_names(task):
         rows = contents(out / f"{name}.csv")
         assert {row["model"] for row in rows} == set(IDS)
         assert {row["dataset"] for row in rows} == {"digits"}

@@ -1,10 +1,123 @@
-"""What an analysis says of itself; everything else asks here and lists none."""
+"""What an analysis says of itself; everything else asks here and lists none.
+
+Paths are patterns below the folder of results: ``{dataset}`` and ``{model}`` stand for those that
+a job is of, ``{train}`` for the dataset that is learnt from, ``{annotations}`` for the kind of what
+is annotated, ``{root}`` for the dataset's own folder.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vitfeat.analyses.settings import Settings
+
+if TYPE_CHECKING:
+    from vitfeat.plan.study import Study
+
+STORE = "features/{dataset}/{model}.zarr"
+TRAIN_STORE = "features/{train}/{model}.zarr"
+INDEX = "datasets/{dataset}.csv"
+ANNOTATIONS = "datasets/{annotations}/{dataset}.csv"
+ROOT = "{root}"
+
+
+class Needs(NamedTuple):
+    """What a job of one model needs of a machine, for schedulers, so rather too much."""
+
+    memory_mb: int
+    minutes: int
+
+
+def one_thread(_: Study) -> int:
+    """Return the threads of a job that has no use for more."""
+    return 1
+
+
+@dataclass(frozen=True)
+class Job:
+    """One kind of job: a function that turns files of a model and a dataset into files.
+
+    Attributes
+    ----------
+    name
+        Of its command and its rule.
+    call
+        The function, as ``module:function`` below the analysis' package. It takes the paths of
+        `inputs` and `outputs` one after the other, and as far as it has such parameters
+        ``settings`` (the model), ``label`` (the model's), ``device``, ``threads``, ``max_bytes``
+        and ``log``.
+    inputs, outputs
+        Patterns of paths, by the name of their flag; the first has none.
+    needs
+        What it needs of a machine.
+    settings
+        Those that its results depend on: a change of others runs nothing anew.
+    beside
+        Files that are written beside the outputs.
+    threads
+        How many it can use.
+    gpu
+        Whether it uses one.
+    folders
+        Outputs that are folders.
+    label
+        Whether it is told the model's label.
+    """
+
+    name: str
+    call: str
+    inputs: Mapping[str, str]
+    outputs: Mapping[str, str]
+    needs: Callable[[Study], Needs]
+    settings: tuple[str, ...] = ()
+    beside: tuple[str, ...] = ()
+    threads: Callable[[Study], int] = one_thread
+    gpu: bool = False
+    folders: frozenset[str] = frozenset()
+    label: bool = False
+
+
+@dataclass(frozen=True)
+class Across:
+    """The figures across models, which one job draws.
+
+    Attributes
+    ----------
+    draw_set, draw_overview
+        Functions, as :attr:`Job.call` names them: of one dataset and some models, and of all.
+    names
+        Which figures of a dataset there are.
+    tables
+        Endings of the tables that are read.
+    of_scores
+        Whether these are of TaskRow, so that those of all analyses are collected into one.
+    """
+
+    draw_set: str
+    draw_overview: str
+    names: Callable[[Any], tuple[str, ...]]
+    tables: Callable[[Any], tuple[str, ...]] = lambda _: (".csv",)
+    of_scores: bool = False
+
+
+def scores_across(*more: str) -> Across:
+    """Return the figures of an analysis whose tables are of TaskRow.
+
+    Parameters
+    ----------
+    more
+        ``details`` where it has further scores, ``groups`` where single categories, sequences or
+        heads are drawn.
+    """
+    return Across(
+        "vitfeat.jobs.score_figures:task_set",
+        "vitfeat.jobs.score_figures:task_overview",
+        names=lambda _: ("by_layer", "families", "best", *more),
+        of_scores=True,
+    )
 
 
 @dataclass(frozen=True)
@@ -19,6 +132,10 @@ class Analysis:
         The model of its settings.
     place
         Where it stands among the others: in docs, figures of several, and lists.
+    jobs
+        Those of single models.
+    across
+        The figures across models.
     labels
         Whether it needs the label of every image.
     annotations
@@ -26,14 +143,22 @@ class Analysis:
     own_pass
         Whether it is of so few images that its own job pushes them through the models, beside the
         stores.
-    scored
-        Whether its tables are of TaskRow, so that they are collected into one.
     """
 
     name: str
     settings: type[Settings]
     place: int
+    jobs: tuple[Job, ...] = ()
+    across: Across | None = None
     labels: bool = False
     annotations: str | None = None
     own_pass: bool = False
-    scored: bool = False
+    package: str = field(default="", compare=False)
+
+    def function(self, call: str) -> Callable[..., None]:
+        """Import what :attr:`Job.call` names, also elsewhere in vitfeat."""
+        module, _, name = call.partition(":")
+        package = self.package or f"vitfeat.analyses.{self.name}"
+        path = module if module.startswith("vitfeat.") else f"{package}.{module}"
+        function: Callable[..., None] = getattr(import_module(path), name)
+        return function

@@ -23,4 +23,4 @@ def analyses() -> Mapping[str, Analysis]:
 
 def scored() -> tuple[str, ...]:
     """Return the analyses whose tables are collected into one, in the order of figures."""
-    return tuple(name for name, analysis in analyses().items() if analysis.scored)
+    return tuple(name for name, a in analyses().items() if a.across and a.across.of_scores)

@@ -6,11 +6,19 @@ help, and a table of the docs.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal, TypeAlias, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+)
 
+from vitfeat.errors import ConfigError
 from vitfeat.store.layout import TOKEN_ARRAYS
 
 Limit = int | None
@@ -85,6 +93,12 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise ConfigError(_explained(type(self), values, error)) from error
+
     required: ClassVar[tuple[str, ...]] = ("datasets",)
     """Fields that a config must give; elsewhere, stores say what they would."""
 
@@ -94,10 +108,24 @@ class Settings(BaseModel):
         """Return the taps that it needs of each dataset, and for how many images."""
         raise NotImplementedError
 
+    def used(self, keys: Sequence[str]) -> dict[str, Any]:
+        """Return those of some settings that make a difference, beside one another."""
+        return {key: getattr(self, key) for key in keys}
+
     @property
     def sources(self) -> tuple[str, ...]:
         """All datasets whose stores it reads: its own, and those that it learns from."""
         return self.datasets
+
+
+def _explained(kind: type[Settings], values: Mapping[str, Any], error: ValidationError) -> str:
+    """Say what is wrong as a config's error does; what that needs is loaded where it is needed."""
+    from vitfeat.config.messages import flaw
+    from vitfeat.config.schema import schema_of
+
+    plain = {key: list(v) if isinstance(v, tuple) else v for key, v in values.items()}
+    first = error.errors()[0]
+    return flaw(plain, schema_of(kind)) or f"config: {first['loc'][0]}: {first['msg']}"
 
 
 class LearntSettings(Settings):

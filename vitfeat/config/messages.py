@@ -5,12 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from jsonschema.exceptions import ValidationError
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import ValidationError, best_match
 
 from vitfeat.text import nearest
 
 
-def severity(error: ValidationError) -> tuple[bool, int]:
+def flaw(values: Any, schema: Mapping[str, Any]) -> str | None:
+    """Say in one line what breaks a schema, if anything does."""
+    errors = Draft202012Validator(schema).iter_errors(values)
+    worst = best_match(errors, key=_severity)
+    return None if worst is None else _explain(worst)
+
+
+def _severity(error: ValidationError) -> tuple[bool, int]:
     """Order errors for jsonschema's choice: an unknown key explains the others, so it comes first.
 
     The greatest is chosen.
@@ -18,7 +26,7 @@ def severity(error: ValidationError) -> tuple[bool, int]:
     return error.validator == "additionalProperties", -len(error.path)
 
 
-def explain(error: ValidationError) -> str:
+def _explain(error: ValidationError) -> str:
     """Say in one line what breaks the schema: the key, what was found, what is allowed."""
     where = ".".join(str(p) for p in error.absolute_path)
     found: Any = error.instance

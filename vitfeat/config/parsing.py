@@ -15,14 +15,13 @@ from typing import Any, TypeVar
 
 import yaml
 from jsonschema import Draft202012Validator
-from jsonschema.exceptions import best_match
 
 from vitfeat.analyses.cka.settings import CkaSettings
 from vitfeat.analyses.registry import analyses
 from vitfeat.analyses.settings import Limit, Settings
 from vitfeat.analyses.similarity.settings import SimilaritySettings
 from vitfeat.config.checks import check_apart, check_numbers, check_views, held, written_folder
-from vitfeat.config.messages import explain, kind_of, severity
+from vitfeat.config.messages import flaw, kind_of
 from vitfeat.config.model import ConfigModel
 from vitfeat.config.schema import schema_of
 from vitfeat.data.layouts import LAYOUTS
@@ -175,9 +174,8 @@ def parse_config(raw: Mapping[str, Any]) -> Config:
     _check_names(raw)
     raw = _typed(raw, schema)
     check_numbers(raw)
-    error = best_match(Draft202012Validator(schema).iter_errors(raw), key=severity)
-    if error is not None:
-        raise ConfigError(explain(error))
+    if (wrong := flaw(raw, schema)) is not None:
+        raise ConfigError(wrong)
     config = with_defaults(raw, schema)
     check_keep_bits(config["extraction"]["dtype"], config["extraction"]["keep_bits"])
     results, weights = (written_folder(key, config[key]) for key in ("results", "weights"))

@@ -8,6 +8,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from vitfeat.analyses.headlines import BestTaskRow
+from vitfeat.analyses.registry import analyses
 from vitfeat.analyses.rows import TaskRow, read_task
 from vitfeat.errors import AnalysisError
 from vitfeat.figures import all_tasks, groups, scores
@@ -18,7 +19,12 @@ from vitfeat.figures.panels import TaskPanel, TaskPoint, best_points, points
 from vitfeat.jobs.collect import reader
 from vitfeat.jobs.figure_files import save_with_numbers
 from vitfeat.jobs.model_tables import read_models
-from vitfeat.plan.task_needs import task_figures
+
+
+def figure_names(task: str) -> tuple[str, ...]:
+    """Return the figures across models that a task has of each dataset."""
+    across = analyses()[task].across
+    return across.names(None) if across is not None else ()
 
 
 def task_set(
@@ -44,7 +50,7 @@ def task_set(
     out
         Folder of the figures; a PDF and a CSV of the numbers stand beside each PNG.
     names
-        Of :func:`vitfeat.plan.task_needs.task_figures`; default: all that the task has.
+        Of :func:`figure_names`; default: all that the task has.
 
     Raises
     ------
@@ -52,11 +58,11 @@ def task_set(
         A table is absent, cannot be read, or is of something else; no model has values; the task
         has no figure of such a name.
     """
-    wanted = names or task_figures(task)
+    wanted = names or figure_names(task)
     for name in wanted:
-        if name not in task_figures(task):
+        if name not in figure_names(task):
             raise AnalysisError(
-                f"{task} has no figure {name}; allowed: {', '.join(task_figures(task))}"
+                f"{task} has no figure {name}; allowed: {', '.join(figure_names(task))}"
             )
     rows = read_models(folder, dataset, models, ".csv", reader(task))
     for name in wanted:

@@ -6,18 +6,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from vitfeat.analyses.attention import figures as attention
-from vitfeat.analyses.clustering import figures as clustering
 from vitfeat.analyses.residual import cka_figures as residual_cka
 from vitfeat.analyses.residual import figures as residual
 from vitfeat.analyses.rows import (
     ResidualCkaRow,
     read_attention,
-    read_clustering,
     read_residual_cka,
     read_residual_norms,
 )
 from vitfeat.figures.averages import AverageRow, average_rows
-from vitfeat.figures.best import BestRow, best_layers, best_rows
 from vitfeat.figures.breakout import HeadRow, head_rows
 from vitfeat.figures.curves import CurveRow, Panel, curve_rows
 from vitfeat.figures.models import Model
@@ -90,39 +87,6 @@ def attention_overview(
     save_with_numbers(attention.overview(panels, models), out, CurveRow, _curves(drawn))
 
 
-def clustering_set(folder: Path, dataset: str, models: Sequence[Model], out: Path) -> None:
-    """Draw the clustering scores of a dataset: by layer, by family, best layers.
-
-    Parameters and errors are those of :func:`attention_set`.
-    """
-    rows = read_models(folder, dataset, models, ".csv", read_clustering)
-    panels = clustering.panels(dataset, rows, models)
-    for name, draw in (
-        ("by_layer", clustering.layers_figure),
-        ("families", clustering.families_figure),
-    ):
-        save_with_numbers(
-            draw(panels, models, rows), out / f"{name}.png", CurveRow, _curves(panels)
-        )
-    best = best_rows(best_layers(panels))
-    save_with_numbers(
-        clustering.best_layers_figure(panels, models, rows), out / "best.png", BestRow, best
-    )
-
-
-def clustering_overview(
-    folder: Path, datasets: Sequence[str], models: Sequence[Model], out: Path
-) -> None:
-    """Draw the main clustering scores of all datasets.
-
-    Parameters and errors are those of :func:`attention_overview`.
-    """
-    rows = {d: read_models(folder, d, models, ".csv", read_clustering) for d in datasets}
-    panels = {d: clustering.panels(d, given, models) for d, given in rows.items()}
-    drawn = [panel for some in panels.values() for panel in clustering.overview_drawn(some)]
-    save_with_numbers(clustering.overview(panels, models, rows), out, CurveRow, _curves(drawn))
-
-
 def residual_set(
     folder: Path, dataset: str, models: Sequence[Model], out: Path, *, cka: bool = True
 ) -> None:
@@ -173,14 +137,12 @@ def residual_overview(
 
 SETS: Mapping[str, Callable[..., None]] = {
     "attention": attention_set,
-    "clustering": clustering_set,
     "residual": residual_set,
 }
 """What draws the figures of one dataset and set of models, by analysis."""
 
 OVERVIEWS: Mapping[str, Callable[..., None]] = {
     "attention": attention_overview,
-    "clustering": clustering_overview,
     "residual": residual_overview,
 }
 """What draws the figure of all datasets, by analysis."""

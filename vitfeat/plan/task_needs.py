@@ -144,22 +144,6 @@ def regions_minutes(
     return min(10 + int(3 * seconds / 60), _DAY_MINUTES)
 
 
-def saliency_memory_mb(shape: Shape, n_images: int, n_regions: int) -> int:
-    """Return MiB for masks, the foreground of every image, a layer's scores, and for pieces."""
-    scores = n_images * (2 * shape.tokens + 32 * shape.heads) / 2**20
-    return 1000 + _masks_mb(n_regions) + int(scores)
-
-
-def saliency_minutes(shape: Shape, n_images: int, n_regions: int, queries: int) -> int:
-    """Return minutes to decode masks and read rows of attention, threefold, and ten to start.
-
-    At most a day: before its index is there, the size of a dataset is a guess.
-    """
-    numbers = shape.depth * shape.heads * shape.tokens * queries * n_images
-    seconds = numbers / _READ_NUMBERS + 0.005 * n_regions
-    return min(10 + int(3 * seconds / 60), _DAY_MINUTES)
-
-
 def _masks_mb(n_regions: int) -> int:
     """Return MiB for a table of regions: a mask is a text of some hundred characters."""
     return int(2048 * n_regions / 2**20)
@@ -169,15 +153,3 @@ def _reading(shape: Shape, n_images: int, features: Sequence[str]) -> float:
     """Return seconds to read a layer's features: of means, all their tokens."""
     tokens = sum(shape.tokens if kind == "mean" else 1 for kind in features)
     return n_images * tokens * shape.width / _READ_NUMBERS
-
-
-WITH_DETAILS = ("knn", "retrieval", "video", "keypoints", "saliency")
-WITH_GROUPS = ("video", "keypoints", "saliency")
-"""Tasks with a figure of further scores, and of single categories, sequences or heads."""
-
-
-def task_figures(task: str) -> tuple[str, ...]:
-    """Return the names of the figures across models that a task has of each dataset."""
-    details = ("details",) if task in WITH_DETAILS else ()
-    groups = ("groups",) if task in WITH_GROUPS else ()
-    return ("by_layer", "families", "best", *details, *groups)

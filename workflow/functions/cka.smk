@@ -7,7 +7,12 @@ def all_cka_tables(ids=None):
     if CONFIG.analyses.get("cka") is None:
         return []
     ids = ids or [m.id for m in CONFIG.models]
-    tables = cka_tables(CONFIG.results / "cka", CONFIG.analyses.get("cka").datasets, CONFIG.analyses.get("cka").tokens, ids)
+    tables = cka_tables(
+        CONFIG.results / "cka",
+        CONFIG.analyses.get("cka").datasets,
+        CONFIG.analyses.get("cka").tokens,
+        ids,
+    )
     return [table.path.as_posix() for some in tables.values() for table in some]
 
 
@@ -24,7 +29,11 @@ TARGETS.append(cka_targets)
 
 def gram_settings(tokens):
     """Return the settings of a Gram matrix; what stands in for CLS touches that of CLS alone."""
-    return {"without_cls": CONFIG.analyses.get("cka").without_cls} if CONFIG.analyses.get("cka") and tokens == "cls" else {}
+    return (
+        {"without_cls": CONFIG.analyses.get("cka").without_cls}
+        if CONFIG.analyses.get("cka") and tokens == "cls"
+        else {}
+    )
 
 
 def gram_transient(wildcards, tokens, but=None):
@@ -44,7 +53,11 @@ def pair_settings():
         "estimators": CONFIG.analyses.get("cka").estimators,
         "batch_size": CONFIG.analyses.get("cka").batch_size if batched else None,
         "batch_order": CONFIG.analyses.get("cka").batch_order if batched else None,
-        "seed": CONFIG.analyses.get("cka").seed if batched and CONFIG.analyses.get("cka").batch_order == "shuffled" else None,
+        "seed": (
+            CONFIG.analyses.get("cka").seed
+            if batched and CONFIG.analyses.get("cka").batch_order == "shuffled"
+            else None
+        ),
     }
 
 

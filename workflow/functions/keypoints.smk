@@ -1,5 +1,5 @@
 # Settings, targets and needs: keypoints found in other images.
-from vitfeat.plan.task_needs import (keypoints_memory_mb, keypoints_minutes)
+from vitfeat.plan.task_needs import keypoints_memory_mb, keypoints_minutes
 
 
 def keypoint_tables():

@@ -1,7 +1,7 @@
 # Settings, targets and needs: classes by the votes of nearest training images; and what the linear
 # probe shares with them.
 from vitfeat.models.layers import select_layers
-from vitfeat.plan.task_needs import (knn_memory_mb, knn_minutes)
+from vitfeat.plan.task_needs import knn_memory_mb, knn_minutes
 
 
 def classified_tables(task):

@@ -1,5 +1,5 @@
 # Settings, targets and needs: logistic regression on the features of every layer.
-from vitfeat.plan.task_needs import (linear_probe_memory_mb, linear_probe_minutes)
+from vitfeat.plan.task_needs import linear_probe_memory_mb, linear_probe_minutes
 
 
 def linear_probe_tables():

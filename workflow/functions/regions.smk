@@ -1,5 +1,5 @@
 # Settings, targets and needs: annotated regions: k-means of their features.
-from vitfeat.plan.task_needs import (regions_memory_mb, regions_minutes)
+from vitfeat.plan.task_needs import regions_memory_mb, regions_minutes
 
 
 def regions_tables():

@@ -1,5 +1,5 @@
 # Settings, targets and needs: retrieval of images of the same landmark.
-from vitfeat.plan.task_needs import (retrieval_memory_mb, retrieval_minutes)
+from vitfeat.plan.task_needs import retrieval_memory_mb, retrieval_minutes
 
 
 def retrieval_targets():

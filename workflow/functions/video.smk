@@ -1,5 +1,5 @@
 # Settings, targets and needs: objects followed through videos.
-from vitfeat.plan.task_needs import (video_memory_mb, video_minutes)
+from vitfeat.plan.task_needs import video_memory_mb, video_minutes
 
 
 def video_tables():
@@ -42,7 +42,9 @@ def video_tokens(wildcards):
 
 def video_memory(wildcards, threads):
     width = guess_shape(CONFIG.model(wildcards.model)).width
-    return video_memory_mb(width, video_tokens(wildcards), CONFIG.analyses.get("video").context, threads)
+    return video_memory_mb(
+        width, video_tokens(wildcards), CONFIG.analyses.get("video").context, threads
+    )
 
 
 def video_runtime(wildcards, threads):

@@ -140,7 +140,9 @@ rule cka_pair_figure:
     params:
         out=lambda wildcards, output: output[0],
         models=lambda wildcards: shown_pair(wildcards.model_a, wildcards.model_b),
-        estimator=CONFIG.analyses.get("cka").estimators[0] if CONFIG.analyses.get("cka") else "debiased",
+        estimator=(
+            CONFIG.analyses.get("cka").estimators[0] if CONFIG.analyses.get("cka") else "debiased"
+        ),
     shell:
         "python -m vitfeat plot-cka-pair {input:q} --dataset {wildcards.dataset} "
         "--models {params.models:q} --estimator {params.estimator} --out {params.out:q} --log {log:q}"

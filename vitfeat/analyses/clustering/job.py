@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from math import prod
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vitfeat.analyses.clustering.settings import ClusteringSettings
 from vitfeat.analyses.rows import ClusteringRow
 from vitfeat.errors import AnalysisError
 from vitfeat.jobs.features import ARRAYS, image_features, image_rows
@@ -23,14 +24,8 @@ from vitfeat.text import plural
 def write_clustering(
     store_path: Path,
     out: Path,
+    settings: ClusteringSettings,
     *,
-    features: Sequence[str] = ("cls", "mean"),
-    pattern_layers: str | int | Sequence[str | int] = "all",
-    clusters: int | None = None,
-    n_init: int = 10,
-    seeds: int = 3,
-    seed: int = 0,
-    shuffled_labels: bool = False,
     threads: int = 1,
     max_bytes: int = 2 * 2**30,
     log: Callable[[str], None] = lambda _: None,
@@ -43,20 +38,9 @@ def write_clustering(
         The store.
     out
         The table to write. It has no rows where a model lacks what is clustered.
-    features
-        What is clustered: ``cls``, ``mean`` (of the spatial tokens), ``attention_mean`` (attention
-        averaged over heads, each image's query x key matrix as one vector).
-    pattern_layers
-        Layers of ``attention_mean``, by name or number; the others are clustered in every layer.
-    clusters
-        Number of clusters; None takes the number of classes.
-    n_init
-        Initialisations of a k-means.
-    seeds, seed
-        How many k-means there are of a layer, and the seed of the first; the others follow it.
-    shuffled_labels
-        Whether the clusters are scored against shuffled labels too. The seed of the k-means and
-        the layer decide their order.
+    settings
+        What is clustered, and how; the seed of the k-means and the layer decide the order of
+        shuffled labels.
     threads
         k-means that run side by side.
     max_bytes
@@ -74,18 +58,20 @@ def write_clustering(
     store = open_store(store_path)
     labelled = store.labels != -1
     _check_labels(store, labelled, log)
-    runs = Runs(n_init, seeds, seed, threads, max_bytes)
+    runs = Runs(settings.n_init, settings.seeds, settings.seed, threads, max_bytes)
     rows: list[ClusteringRow] = []
-    for kind in features:
+    for kind in settings.features:
         if not store.model_has(ARRAYS[kind]):
             log(f"{store.model} has no CLS token: {kind} left out")
             continue
         _check_stored(store, kind)
-        positions = store.layer_positions(pattern_layers if kind == "attention_mean" else "all")
+        positions = store.layer_positions(
+            settings.pattern_layers if kind == "attention_mean" else "all"
+        )
         kept = image_rows(store, kind)
         used = np.flatnonzero(labelled[kept])
         labels = store.labels[kept[used]]
-        n_clusters = clusters or len(np.unique(labels))
+        n_clusters = settings.clusters or len(np.unique(labels))
         _check_images(store, kind, labels, n_clusters)
         layers = [store.layers[position] for position in positions]
         found = cluster_layers(
@@ -99,8 +85,8 @@ def write_clustering(
             log=log,
         )
         for layer, assignments in zip(layers, found, strict=True):
-            against = {"true": [labels] * seeds}
-            if shuffled_labels:
+            against = {"true": [labels] * settings.seeds}
+            if settings.shuffled:
                 # Layers are clustered alike: one order for all would give all the same luck.
                 against["shuffled"] = [shuffled(labels, (number, layer)) for number in runs.numbers]
             rows += [

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -37,6 +37,13 @@ class ClusteringSettings(Settings):
     shuffled: bool = Field(
         True, description="Whether scores against shuffled labels are computed too, as a baseline."
     )
+
+    def used(self, keys: Sequence[str]) -> dict[str, Any]:
+        """Return what makes a difference: layers of patterns where patterns are clustered."""
+        asked = super().used(keys)
+        if "attention_mean" not in self.features:
+            asked.pop("pattern_layers", None)
+        return asked
 
     def required_taps(self) -> Mapping[str, Limit]:
         """Return what the asked features are made from."""

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from vitfeat.analyses.rows import TaskRow
 from vitfeat.analyses.saliency.compute import Overlaps, chance_iou, joined, overlaps
 from vitfeat.analyses.saliency.foreground import Foregrounds
+from vitfeat.analyses.saliency.settings import SaliencySettings
 from vitfeat.data.companions import read_regions
 from vitfeat.errors import AnalysisError
 from vitfeat.jobs.reading import index_of, rows_that_fit, slices
@@ -36,10 +37,8 @@ def write_saliency(
     index_path: Path,
     regions_path: Path,
     out: Path,
+    settings: SaliencySettings,
     *,
-    queries: Sequence[str] = tuple(QUERIES),
-    mass: float = 0.6,
-    masks: str = "coverage",
     log: Callable[[str], None] = lambda _: None,
 ) -> None:
     """Compare the most attended tokens of every head with the foreground; a table of TaskRow.
@@ -52,12 +51,9 @@ def write_saliency(
         The index that the store was made from, and the dataset's table of regions.
     out
         The table to write. It has no rows of queries that the model lacks.
-    queries
-        Out of :data:`QUERIES`.
-    mass
-        Share of a row's attention to the grid that the kept tokens have.
-    masks
-        Which tokens are foreground, as :func:`vitfeat.numerics.coverage.foreground` says.
+    settings
+        Which queries, what share of a row's attention the kept tokens have, and which tokens are
+        foreground (:func:`vitfeat.numerics.coverage.foreground`).
     log
         Takes lines for people: what is left out.
 
@@ -69,8 +65,8 @@ def write_saliency(
     """
     store = open_store(store_path)
     index = index_of(store, index_path)
-    kinds = usable_queries(store, queries, log)
-    truth = Foregrounds(read_regions(regions_path), index, store.view, store.grid, masks)
+    kinds = usable_queries(store, settings.queries, log)
+    truth = Foregrounds(read_regions(regions_path), index, store.view, store.grid, settings.masks)
     foreground = truth.of(range(len(index)))
     has_some = np.asarray(foreground.any(-1))
     rows: list[TaskRow] = []
@@ -80,7 +76,7 @@ def write_saliency(
         if not len(entries):
             raise AnalysisError(
                 f"{store.path}: none of {plural(total, 'image')} has a token of foreground under "
-                f"the masks of {regions_path}; check the dataset's annotations"
+                f"the settings.masks of {regions_path}; check the dataset's annotations"
             )
         if len(entries) < total:
             log(
@@ -91,7 +87,7 @@ def write_saliency(
         for position, layer in enumerate(store.layers):
             found = joined(
                 [
-                    overlaps(attention, foreground[images[start:stop]], mass)
+                    overlaps(attention, foreground[images[start:stop]], settings.mass)
                     for start, stop, attention in _pieces(store, query, position, entries)
                 ]
             )

@@ -23,6 +23,7 @@ from vitfeat.analyses.saliency.figures import (
 )
 from vitfeat.analyses.saliency.foreground import Foregrounds
 from vitfeat.analyses.saliency.job import QUERIES, query_rows, usable_queries
+from vitfeat.analyses.saliency.settings import SaliencySettings
 from vitfeat.data.companions import read_regions
 from vitfeat.data.index import Index
 from vitfeat.data.indexed import indexed_image, view_of
@@ -47,15 +48,12 @@ class _Source:
 def write_saliency_masks(
     store_path: Path,
     index_path: Path,
-    root: Path,
     regions_path: Path,
+    root: Path,
     table_path: Path,
     out: Path,
+    settings: SaliencySettings,
     *,
-    queries: Sequence[str] = tuple(QUERIES),
-    mass: float = 0.6,
-    masks: str = "coverage",
-    images: int | Sequence[str] = 4,
     layer: str | int = "last",
     label: str = "",
     log: Callable[[str], None] = lambda _: None,
@@ -66,7 +64,7 @@ def write_saliency_masks(
 
     Parameters
     ----------
-    store_path, index_path, regions_path, queries, mass, masks
+    store_path, index_path, regions_path
         As :func:`vitfeat.analyses.saliency.job.write_saliency` took them.
     root
         The folder of the dataset's images.
@@ -74,8 +72,9 @@ def write_saliency_masks(
         What that wrote: it says which head is the best.
     out
         The PNG; PDF and CSV stand beside it.
-    images
-        How many, spread over those with a foreground, or their ids in the order to show.
+    settings
+        As there, and ``images``: how many, spread over those with a foreground, or their ids in
+        the order to show.
     layer
         By name or number.
     label
@@ -91,7 +90,7 @@ def write_saliency_masks(
     """
     store = open_store(store_path)
     index = index_of(store, index_path)
-    kinds = usable_queries(store, queries, log)
+    kinds = usable_queries(store, settings.queries, log)
     places = store.layer_positions(layer)
     if len(places) != 1:
         raise AnalysisError(f"layer {layer!r}: one layer is needed, by name or number")
@@ -100,10 +99,10 @@ def write_saliency_masks(
     if not kinds:
         save_with_numbers(nothing_figure(title=title, note=note), out, MaskRow, [])
         return
-    truth = Foregrounds(read_regions(regions_path), index, store.view, store.grid, masks)
+    truth = Foregrounds(read_regions(regions_path), index, store.view, store.grid, settings.masks)
     source = _Source(index, root, truth)
     rows, entries = shared_entries(store, [QUERIES[query] for query in kinds])
-    chosen = _chosen(store, truth, rows, images)
+    chosen = _chosen(store, truth, rows, settings.images)
     scored = read_task(table_path)
     heads = {query: _best_head(scored, store, query, number, table_path) for query in kinds}
     shown = []
@@ -112,14 +111,16 @@ def write_saliency_masks(
         for query in kinds:
             own = entries[QUERIES[query]]
             attention = query_rows(store, query, places[0], place, place + 1, own)[0]
-            kept += _kept(query, heads[query], attention, truth.tokens(int(rows[place])), mass)
+            kept += _kept(
+                query, heads[query], attention, truth.tokens(int(rows[place])), settings.mass
+            )
         shown.append(_seen(store, source, int(rows[place]), kept))
     drawn = figure(
         shown,
         title=title,
         note=f"{note}, {len(shown)} of {plural(store.n_images, 'image')}",
-        mass=mass,
-        paper=masks == "paper",
+        mass=settings.mass,
+        paper=settings.masks == "paper",
     )
     save_with_numbers(drawn, out, MaskRow, table(shown, number))
 

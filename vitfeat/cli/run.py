@@ -1,0 +1,116 @@
+"""Commands that the workflow's rules call: one for every kind of job, and for figures.
+
+What they take follows from what analyses say of themselves.
+"""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from vitfeat.analyses.base import Analysis, Job
+from vitfeat.analyses.registry import analyses
+from vitfeat.cli.arguments import AddCommand, from_json, models_json, positive
+from vitfeat.cli.settings_flags import add_settings, given_settings
+from vitfeat.console import Console
+from vitfeat.errors import ConfigError, VitfeatError
+
+_MODEL = "{model}"
+
+
+def add(command: AddCommand) -> None:
+    """Add the commands."""
+    sub = command("run", _run, "turn stores into tables and pictures: what the workflow runs")
+    jobs = sub.add_subparsers(required=True, metavar="JOB")
+    for analysis in analyses().values():
+        for job in analysis.jobs:
+            _add_job(jobs.add_parser, analysis, job)
+
+    sub = command("draw", _draw, "draw the tables of several models")
+    sub.add_argument("analysis", choices=[a.name for a in analyses().values() if a.across])
+    sub.add_argument("folder", type=Path, help="where {dataset}/{model} tables are, and figures go")
+    sub.add_argument("--datasets", nargs="+", required=True)
+    sub.add_argument("--models", required=True, help="[{id, label, family, size}, ...] as JSON")
+    sub.add_argument("--sets", default="{}", help="{name: [id, ...]} as JSON: choices of models")
+
+
+def _add_job(add_parser: Any, analysis: Analysis, job: Job) -> None:
+    text = (analysis.settings.__doc__ or "").partition("\n")[0]
+    sub: argparse.ArgumentParser = add_parser(job.name, help=text, description=text)
+    sub.add_argument("--log", type=Path, help="write the messages to this file")
+    for place, (key, pattern) in enumerate({**job.inputs, **job.outputs}.items()):
+        words: dict[str, Any] = {"required": True} if place else {}
+        name = f"--{key.replace('_', '-')}" if place else key
+        sub.add_argument(name, metavar=key.upper(), help=f"in a workflow {pattern}", **words)
+    sub.add_argument(
+        "--models", nargs="+", default=[], metavar="ID", help=f"what {_MODEL} stands for in paths"
+    )
+    if job.label:
+        sub.add_argument("--labels", nargs="+", default=[""], help="names of models in titles")
+    if job.gpu:
+        sub.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    sub.add_argument("--threads", type=positive, default=1)
+    sub.add_argument("--max-mb", type=positive, help="bound on the features in memory a thread")
+    add_settings(sub, analysis.settings, job.settings)
+    sub.set_defaults(job=(analysis, job))
+
+
+def _run(options: argparse.Namespace, console: Console) -> None:
+    analysis, job = options.job
+    function = analysis.function(job.call)
+    takes = inspect.signature(function).parameters
+    ways: dict[str, Any] = {"log": console.log, "threads": options.threads}
+    ways["settings"] = given_settings(options, analysis.settings)
+    ways["device"] = options.device
+    if options.max_mb is not None:
+        ways["max_bytes"] = options.threads * options.max_mb * 2**20
+    ways = {key: value for key, value in ways.items() if key in takes}
+    paths: list[str] = [getattr(options, key) for key in (*job.inputs, *job.outputs)]
+    several = any(_MODEL in path for path in paths)
+    if several and not options.models:
+        raise ConfigError(f"--models: say which models {_MODEL} stands for")
+    models = options.models if several else [""]
+    labels = getattr(options, "labels", [""])
+    for place, model in enumerate(models):
+        if job.label:
+            ways["label"] = labels[min(place, len(labels) - 1)]
+        function(*(Path(path.replace(_MODEL, model)) for path in paths), **ways)
+
+
+def _draw(options: argparse.Namespace, console: Console) -> None:
+    from vitfeat.figures.models import models_from
+
+    across = analyses()[options.analysis].across
+    assert across is not None
+    analysis = analyses()[options.analysis]
+    draw_set, overview = (_drawing(analysis, c) for c in (across.draw_set, across.draw_overview))
+    models = models_from(models_json(options.models))
+    sets = {"all": [m.id for m in models], **from_json(options.sets, "--sets")}
+    failures: list[VitfeatError] = []
+    for dataset in options.datasets:
+        for chosen, ids in sets.items():
+            some = [model for model in models if model.id in ids]
+            try:
+                draw_set(options.folder, dataset, some, options.folder / dataset / "sets" / chosen)
+            except VitfeatError as error:
+                failures.append(error)
+    try:
+        overview(options.folder, options.datasets, models, options.folder / "all.png")
+    except VitfeatError as error:
+        failures.append(error)
+    for failure in failures[1:]:
+        console.log(str(failure))
+    if failures:
+        raise failures[0]
+
+
+def _drawing(analysis: Analysis, call: str) -> Callable[..., None]:
+    """Return a function that draws, told whose scores where it draws those of many."""
+    function = analysis.function(call)
+    if "task" in inspect.signature(function).parameters:
+        return partial(function, analysis.name)
+    return function

@@ -1,0 +1,87 @@
+"""Flags of a command from a model of settings."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from vitfeat.analyses.settings import Settings
+from vitfeat.config.schema import schema_of
+from vitfeat.errors import ConfigError
+
+_GIVEN = "setting_"
+
+
+def add_settings(
+    parser: argparse.ArgumentParser, settings: type[Settings], keys: Sequence[str]
+) -> None:
+    """Add a flag for some settings; what is not given has its default."""
+    properties = schema_of(settings)["properties"]
+    for key in keys:
+        node = properties[key]
+        flag, kinds = f"--{key.replace('_', '-')}", _kinds(node)
+        default = node.get("default")
+        shown = " ".join(map(str, default)) if isinstance(default, list) else default
+        text = f"{node['description']} (default: {'null' if shown is None else shown})"
+        words: dict[str, Any] = {
+            "dest": f"{_GIVEN}{key}",
+            "metavar": key.upper(),
+            "default": argparse.SUPPRESS,
+            "help": text.replace("%", "%%"),
+        }
+        if kinds == ["boolean"]:
+            del words["metavar"]
+            parser.add_argument(flag, action=argparse.BooleanOptionalAction, **words)
+        elif "array" in kinds:
+            # `extend`: texts that look like flags come one by one, each behind the flag.
+            parser.add_argument(flag, nargs="+", action="extend", type=_read, **words)
+        else:
+            parser.add_argument(flag, type=_read, **words)
+
+
+def given_settings(options: argparse.Namespace, settings: type[Settings]) -> Settings:
+    """Return the settings that flags give.
+
+    Raises
+    ------
+    ConfigError
+        One is not allowed.
+    """
+    given = {
+        name.removeprefix(_GIVEN): value
+        for name, value in vars(options).items()
+        if name.startswith(_GIVEN)
+    }
+    properties = schema_of(settings)["properties"] if given else {}
+    for key, value in given.items():
+        if isinstance(value, list) and len(value) == 1 and _kinds(properties[key]) != ["array"]:
+            # A number or a name in the place of a list.
+            given[key] = value[0]
+    try:
+        return settings(**given)
+    except ConfigError as error:
+        raise ConfigError(_with_flags(str(error), given)) from error
+
+
+def _with_flags(message: str, given: Mapping[str, Any]) -> str:
+    for key in given:
+        message = message.replace(f"config: {key}", f"--{key.replace('_', '-')}", 1)
+    return message
+
+
+def _kinds(node: Mapping[str, Any]) -> list[str]:
+    kind = node.get("type", "string")
+    return [kind] if isinstance(kind, str) else list(kind)
+
+
+def _read(text: str) -> Any:
+    """Read a number, null, or a text."""
+    if text == "null":
+        return None
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text

@@ -1,0 +1,305 @@
+"""The jobs of analyses as the workflow's rules have them: inputs, outputs, commands, needs.
+
+A rule is of one model and one dataset, or of all models of a dataset whose stores are so small that
+starting a process for each would take longer than its work.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Protocol
+
+from vitfeat.analyses.base import ROOT, Analysis, Job
+from vitfeat.analyses.registry import analyses
+from vitfeat.analyses.settings import Settings
+from vitfeat.config.parsing import Config
+from vitfeat.models.shapes import size_name
+from vitfeat.plan.disk import dataset_size, store_items
+from vitfeat.plan.study import Study
+
+SMALL_STORES = 2**30
+"""Bytes of all models' stores of a dataset, below which one job is of all models."""
+
+
+class Wildcards(Protocol):
+    """Which dataset and, where a job is of one, which model it is of."""
+
+    @property
+    def dataset(self) -> str:
+        """The dataset."""
+
+    @property
+    def model(self) -> str:
+        """The model."""
+
+
+def is_small(config: Config, dataset: str) -> bool:
+    """Return whether all models' stores of a dataset are little work."""
+    size = dataset_size(config, dataset)
+    if size is None:
+        return False
+    sizes = {dataset: size}
+    items = (store_items(config, dataset, entry, sizes) for entry in config.models)
+    return sum(item.n_bytes for some in items for item, _ in some) < SMALL_STORES
+
+
+def flags(settings: Mapping[str, Any]) -> list[str]:
+    """Turn settings into words of a command, which reads them back as they are."""
+    words = []
+    for key, value in settings.items():
+        flag = "--" + key.replace("_", "-")
+        if isinstance(value, bool):
+            words.append(flag if value else f"--no-{flag[2:]}")
+            continue
+        values = value if isinstance(value, (list, tuple)) else [value]
+        texts = ["null" if v is None else str(v) for v in values]
+        # A text that looks like a flag goes with its flag in one word.
+        dashed = any(text.startswith("-") for text in texts)
+        words += [f"{flag}={text}" for text in texts] if dashed else [flag, *texts]
+    return words
+
+
+@dataclass(frozen=True)
+class Step:
+    """A kind of job as a rule: for some datasets, of one model or of all.
+
+    Attributes
+    ----------
+    config
+        The whole config.
+    analysis, job
+        What it does.
+    datasets
+        Of which datasets.
+    of_all
+        Whether one job is of all models.
+    name
+        Of the rule.
+    """
+
+    config: Config
+    analysis: Analysis
+    job: Job
+    datasets: tuple[str, ...]
+    of_all: bool
+    name: str
+
+    @cached_property
+    def settings(self) -> Settings:
+        """The analysis' settings."""
+        return self.config.analyses[self.analysis.name]
+
+    @property
+    def constraints(self) -> dict[str, str]:
+        """Patterns of the wildcards."""
+        models = {} if self.of_all else {"model": _any_of(m.id for m in self.config.models)}
+        return {"dataset": _any_of(self.datasets), **models}
+
+    def inputs(self, wildcards: Wildcards) -> list[str]:
+        """Return the files that it waits for."""
+        waits = []
+        for model in self._models(wildcards):
+            for pattern in self.job.inputs.values():
+                if pattern != ROOT:
+                    waits += self._waits_for(self._path(pattern, wildcards.dataset, model))
+        return list(dict.fromkeys(waits))
+
+    @property
+    def outputs(self) -> dict[str, list[str]]:
+        """The files that it writes, with wildcards."""
+        named = {key: [pattern] for key, pattern in self.job.outputs.items()}
+        if self.job.beside:
+            named["beside"] = list(self.job.beside)
+        return {key: self._with_wildcards(patterns) for key, patterns in named.items()}
+
+    @property
+    def log(self) -> str:
+        """The log, with wildcards."""
+        return f"{self._results}/logs/{self._stem}.log"
+
+    @property
+    def benchmark(self) -> str:
+        """What Snakemake measures, with wildcards."""
+        return f"{self._results}/benchmarks/{self._stem}.tsv"
+
+    def command(self, wildcards: Wildcards) -> str:
+        """Return what ``vitfeat run`` is told."""
+        models = self._models(wildcards)
+        model = "{model}" if self.of_all else models[0]
+        first, *others = (
+            (key, self._path(pattern, wildcards.dataset, model))
+            for key, pattern in {**self.job.inputs, **self.job.outputs}.items()
+        )
+        paths = [first[1], *(f"--{key.replace('_', '-')}={path}" for key, path in others)]
+        words = [self.job.name, *paths, *flags(self.settings.used(self.job.settings))]
+        if self.of_all:
+            words += ["--models", *models]
+        if self.job.label:
+            words += flags({"labels": [self.config.model(model).label for model in models]})
+        return shlex.join(words)
+
+    def threads(self, wildcards: Wildcards) -> int:
+        """Return how many threads it can use."""
+        return max(self.job.threads(study) for study in self._studies(wildcards))
+
+    def memory_mb(self, wildcards: Wildcards, threads: int) -> int:
+        """Return MiB that it needs."""
+        return max(self.job.needs(s).memory_mb for s in self._studies(wildcards, threads))
+
+    def minutes(self, wildcards: Wildcards, threads: int) -> int:
+        """Return minutes that it needs; those to start are counted once."""
+        return max(self.job.needs(s).minutes for s in self._studies(wildcards, threads))
+
+    def targets(self) -> Iterator[str]:
+        """Yield the outputs of all datasets and models."""
+        patterns = [*self.job.outputs.values(), *self.job.beside]
+        for dataset in self.datasets:
+            for model in self.config.models:
+                yield from (self._path(pattern, dataset, model.id) for pattern in patterns)
+
+    @property
+    def _results(self) -> str:
+        return self.config.results.as_posix()
+
+    @property
+    def _stem(self) -> str:
+        return f"{self.job.name}/{{dataset}}" + ("" if self.of_all else "/{model}")
+
+    def _models(self, wildcards: Wildcards) -> list[str]:
+        return [m.id for m in self.config.models] if self.of_all else [wildcards.model]
+
+    def _studies(self, wildcards: Wildcards, threads: int = 1) -> Iterator[Study]:
+        for model in self._models(wildcards):
+            yield Study(self.config, self.analysis.name, wildcards.dataset, model, threads)
+
+    def _path(self, pattern: str, dataset: str, model: str) -> str:
+        if pattern == ROOT:
+            return self.config.datasets[dataset].root.as_posix()
+        train = getattr(self.settings, "train", {}).get(dataset, "")
+        path = pattern.format(
+            dataset=dataset, model=model, train=train, annotations=self.analysis.annotations
+        )
+        return f"{self._results}/{path}"
+
+    def _waits_for(self, path: str) -> list[str]:
+        """Return what says that a file is there: of a store its manifest, which is written last."""
+        if not path.endswith(".zarr"):
+            return [path]
+        stem = path.removesuffix(".zarr")
+        keep = self.config.extraction["keep"]
+        goes = keep is not None and not set(self.settings.required_taps()) <= set(keep)
+        return [f"{stem}.json", *([f"{stem}.transient"] if goes else [])]
+
+    def _with_wildcards(self, patterns: Sequence[str]) -> list[str]:
+        models = [m.id for m in self.config.models] if self.of_all else ["{model}"]
+        return [
+            f"{self._results}/{pattern.replace('{model}', model)}"
+            for pattern in patterns
+            for model in models
+        ]
+
+
+def steps(config: Config) -> list[Step]:
+    """Return the rules of all analyses that a config asks for."""
+    small = {name for name in config.datasets if is_small(config, name)}
+    rules = []
+    for name, settings in config.analyses.items():
+        analysis = analyses()[name]
+        for job in analysis.jobs:
+            of_all = tuple(d for d in settings.datasets if d in small)
+            single = tuple(d for d in settings.datasets if d not in small)
+            if single:
+                rules.append(Step(config, analysis, job, single, False, job.name))
+            if of_all:
+                rule = f"{job.name}_of_all" if single else job.name
+                rules.append(Step(config, analysis, job, of_all, True, rule))
+    return rules
+
+
+@dataclass(frozen=True)
+class FigureStep:
+    """The figures across models of an analysis, as a rule.
+
+    Attributes
+    ----------
+    config
+        The whole config.
+    analysis
+        Whose figures they are.
+    """
+
+    config: Config
+    analysis: Analysis
+    suffixes: tuple[str, ...] = field(default=("png", "pdf", "csv"), init=False)
+
+    @property
+    def name(self) -> str:
+        """Of the rule."""
+        return f"{self.analysis.name}_figures"
+
+    @property
+    def folder(self) -> str:
+        """Where tables and figures are."""
+        return f"{self.config.results.as_posix()}/{self.analysis.name}"
+
+    @property
+    def inputs(self) -> list[str]:
+        """The tables of all datasets and models."""
+        across, settings = self.analysis.across, self.config.analyses[self.analysis.name]
+        assert across is not None
+        return [
+            f"{self.folder}/{dataset}/{model.id}{ending}"
+            for dataset in settings.datasets
+            for model in self.config.models
+            for ending in across.tables(settings)
+        ]
+
+    @property
+    def outputs(self) -> list[str]:
+        """Every figure: PNG, PDF, and the numbers that it shows."""
+        across, settings = self.analysis.across, self.config.analyses[self.analysis.name]
+        assert across is not None
+        stems = [
+            f"{self.folder}/{dataset}/sets/{chosen}/{name}"
+            for dataset in settings.datasets
+            for chosen in model_sets(self.config)
+            for name in across.names(settings)
+        ]
+        stems.append(f"{self.folder}/all")
+        return [f"{stem}.{suffix}" for stem in stems for suffix in self.suffixes]
+
+    def command(self, _: Wildcards) -> str:
+        """Return what ``vitfeat draw`` is told."""
+        settings = self.config.analyses[self.analysis.name]
+        words = [self.analysis.name, self.folder, *flags({"datasets": settings.datasets})]
+        words += ["--models", shown_models(self.config)]
+        words += ["--sets", json.dumps(self.config.sets)] if self.config.sets else []
+        return shlex.join(words)
+
+
+def figure_steps(config: Config) -> list[FigureStep]:
+    """Return the rules of figures across models."""
+    asked = (analyses()[name] for name in config.analyses)
+    return [FigureStep(config, analysis) for analysis in asked if analysis.across is not None]
+
+
+def model_sets(config: Config) -> dict[str, tuple[str, ...]]:
+    """Return the choices of models that figures are drawn of: ``all``, and the config's."""
+    return {"all": tuple(m.id for m in config.models), **config.sets}
+
+
+def shown_models(config: Config, ids: Iterable[str] | None = None) -> str:
+    """Return models as JSON, as figures know them, in the order of the config."""
+    chosen = [m for m in config.models if ids is None or m.id in set(ids)]
+    return json.dumps(
+        [{"id": m.id, "label": m.label, "family": m.family, "size": size_name(m)} for m in chosen]
+    )
+
+
+def _any_of(names: Iterable[str]) -> str:
+    return "|".join(re.escape(name) for name in names)
