@@ -98,7 +98,9 @@ def test_a_store_is_extracted_looked_into_verified_and_analysed_there(
     assert main(["verify", url]) == 0
     assert f"{url}: whole, {N_IMAGES} images" in capsys.readouterr().out
     for place, table in ((url, "there.csv"), (str(tmp_path / "m.zarr"), "here.csv")):
-        assert main(["cluster", place, "--seeds", "1", "--n-init", "1", "--out", table]) == 0
+        assert (
+            main(["run", "clustering", place, "--seeds", "1", "--n-init", "1", "--out", table]) == 0
+        )
     assert Path("there.csv").read_bytes() == Path("here.csv").read_bytes()
     assert Path("there.csv").read_text().count("\n") > 2
     # Nothing of the work stays here, and a second run has nothing to do.
@@ -202,7 +204,11 @@ def test_a_place_that_cannot_be_written_or_read_is_one_line(
         else:
             monkeypatch.setenv(name, value)
     place = url.replace(BUCKET, bucket)
-    for line in ([*command, place], ["info", place], ["cluster", place, "--out", "t.csv"]):
+    for line in (
+        [*command, place],
+        ["info", place],
+        ["run", "clustering", place, "--out", "t.csv"],
+    ):
         assert main(line) == 1
         assert said in _error(capsys)
     assert not Path("t.csv").exists()

@@ -39,9 +39,9 @@ def collect(results: Path, *tasks: str) -> int:
     return main(["collect-tasks", str(results), "--tasks", *tasks, "--models", *IDS, *out])
 
 
-def plot(results: Path, task: str, *more: str, datasets: Sequence[str] = ("digits",)) -> int:
-    folder = str(results / task)
-    return main(["plot-task", task, folder, "--datasets", *datasets, "--models", SHOWN, *more])
+def draw(results: Path, task: str, datasets: Sequence[str] = ("digits",)) -> int:
+    command = ["draw", task, str(results / task), "--datasets", *datasets, "--models", SHOWN]
+    return main([*command, "--out", str(results / "out")])
 
 
 def contents(path: Path) -> list[dict[str, str]]:
@@ -88,7 +88,7 @@ def test_an_absent_table_is_an_error_in_one_line(
     assert collect(tmp_path, "knn/digits", "video/digits") == 1
     assert f"video/digits/{IDS[1]}.csv" in said(capsys)
     assert not (tmp_path / "tasks").exists()
-    assert plot(tmp_path, "video", "--out", str(tmp_path / "out")) == 1
+    assert draw(tmp_path, "video") == 1
     assert f"video/digits/{IDS[1]}.csv" in said(capsys)
     assert not (tmp_path / "out").exists()
 
@@ -118,8 +118,8 @@ def test_a_task_that_is_none_is_an_error_in_one_line(
 @pytest.mark.parametrize("task", ["video", "linear_probe"])
 def test_every_figure_has_a_pdf_and_its_numbers_beside_it(task: str, tmp_path: Path) -> None:
     write(tmp_path, [task])
-    out = tmp_path / "out"
-    assert plot(tmp_path, task, "--out", str(out)) == 0
+    out = tmp_path / "out/digits/sets/all"
+    assert draw(tmp_path, task) == 0
     expected = {f"{name}.{kind}" for name in figure_names(task) for kind in ("png", "pdf", "csv")}
     assert {path.name for path in out.iterdir()} == expected
     for name in figure_names(task):
@@ -128,22 +128,11 @@ def test_every_figure_has_a_pdf_and_its_numbers_beside_it(task: str, tmp_path: P
         assert {row["dataset"] for row in rows} == {"digits"}
 
 
-def test_single_figures_can_be_asked_for(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    write(tmp_path, ["knn"])
-    out = tmp_path / "out"
-    assert plot(tmp_path, "knn", "--figures", "best", "--out", str(out)) == 0
-    assert {path.stem for path in out.iterdir()} == {"best"}
-    assert plot(tmp_path, "knn", "--figures", "groups", "--out", str(out)) == 1
-    assert "knn has no figure groups; allowed: by_layer, families, best, details" in said(capsys)
-
-
 def test_the_overview_is_of_all_datasets(tmp_path: Path) -> None:
     both = ("one", "two")
     write(tmp_path, ["keypoints"], both)
-    png = tmp_path / "keypoints/all.png"
-    assert plot(tmp_path, "keypoints", "--overview", str(png), datasets=both) == 0
+    png = tmp_path / "out/all.png"
+    assert draw(tmp_path, "keypoints", both) == 0
     assert {row["dataset"] for row in contents(png.with_suffix(".csv"))} == set(both)
     assert png.with_suffix(".pdf").read_bytes().startswith(b"%PDF")
 
@@ -169,7 +158,7 @@ def test_empty_tables_are_an_error_in_one_line(
 ) -> None:
     for name in IDS:
         write_table(tmp_path / "video/digits" / f"{name}.csv", TaskRow, [])
-    assert plot(tmp_path, "video", "--out", str(tmp_path / "out")) == 1
+    assert draw(tmp_path, "video") == 1
     assert "no values to draw" in said(capsys)
     assert collect(tmp_path, "video/digits") == 0
     assert read_task(tmp_path / "tasks/all.csv") == []

@@ -64,8 +64,12 @@ def tables(tmp_path: Path) -> Path:
 def run(tables: Path, analysis: str, *more: str, datasets: Sequence[str] = ("digits",)) -> int:
     given = json.dumps([asdict(model) for model in models(MADE)])
     flags = ["--with-cka"] if analysis == "residual" else []
-    command = [f"plot-{analysis}", str(tables / analysis), "--datasets", *datasets]
-    return main([*command, "--models", given, *flags, *more])
+    shown = ["--datasets", *datasets, "--models", given]
+    if analysis == "clustering":
+        return main(
+            ["draw", analysis, str(tables / analysis), *shown, "--out", str(tables / "out")]
+        )
+    return main([f"plot-{analysis}", str(tables / analysis), *shown, *flags, *more])
 
 
 def contents(path: Path) -> list[dict[str, str]]:

@@ -38,14 +38,14 @@ EVERY = Positive(taps=ONE_AN_IMAGE, dtype="float32")
 # By array that they read: commands, with their further arguments; OUT is a path.
 COMMANDS = {
     "cls": [
-        ("cluster", "--out", "OUT", "--clusters", "2"),
+        ("run", "clustering", "--out", "OUT", "--clusters", "2"),
         ("gram", "--tokens", "cls", "--out", "OUT"),
         ("knn", "--train", "OTHERS", "--out", "OUT", "--neighbours", "2"),
         ("linear-probe", "--train", "OTHERS", "--out", "OUT"),
         ("verify",),
     ],
     "attention_summary/aligned": [("attention", "--out", "OUT", "--maps", "OUT")],
-    "attention_mean": [("cluster", "--features", "attention_mean", "--out", "OUT")],
+    "attention_mean": [("run", "clustering", "--features", "attention_mean", "--out", "OUT")],
     "block_input/cls": [("residual", "--norms", "NORMS", "--cka", "OUT", "--tokens", "cls")],
     "residual_norms/mlp_skip": [("residual", "--norms", "OUT")],
 }

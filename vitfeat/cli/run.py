@@ -17,7 +17,7 @@ from vitfeat.analyses.registry import analyses
 from vitfeat.cli.arguments import AddCommand, from_json, models_json, positive
 from vitfeat.cli.settings_flags import add_settings, given_settings
 from vitfeat.console import Console
-from vitfeat.errors import ConfigError, VitfeatError
+from vitfeat.errors import AnalysisError, ConfigError, VitfeatError
 
 _MODEL = "{model}"
 
@@ -32,7 +32,8 @@ def add(command: AddCommand) -> None:
 
     sub = command("draw", _draw, "draw the tables of several models")
     sub.add_argument("analysis", choices=[a.name for a in analyses().values() if a.across])
-    sub.add_argument("folder", type=Path, help="where {dataset}/{model} tables are, and figures go")
+    sub.add_argument("folder", type=Path, help="where tables of {dataset}/{model} are")
+    sub.add_argument("--out", type=Path, help="where figures go; default: there, too")
     sub.add_argument("--datasets", nargs="+", required=True)
     sub.add_argument("--models", required=True, help="[{id, label, family, size}, ...] as JSON")
     sub.add_argument("--sets", default="{}", help="{name: [id, ...]} as JSON: choices of models")
@@ -90,22 +91,24 @@ def _draw(options: argparse.Namespace, console: Console) -> None:
     draw_set, overview = (_drawing(analysis, c) for c in (across.draw_set, across.draw_overview))
     models = models_from(models_json(options.models))
     sets = {"all": [m.id for m in models], **from_json(options.sets, "--sets")}
+    out = options.out or options.folder
     failures: list[VitfeatError] = []
     for dataset in options.datasets:
         for chosen, ids in sets.items():
             some = [model for model in models if model.id in ids]
             try:
-                draw_set(options.folder, dataset, some, options.folder / dataset / "sets" / chosen)
+                draw_set(options.folder, dataset, some, out / dataset / "sets" / chosen)
             except VitfeatError as error:
                 failures.append(error)
     try:
-        overview(options.folder, options.datasets, models, options.folder / "all.png")
+        overview(options.folder, options.datasets, models, out / "all.png")
     except VitfeatError as error:
         failures.append(error)
-    for failure in failures[1:]:
-        console.log(str(failure))
-    if failures:
-        raise failures[0]
+    first, *others = dict.fromkeys(map(str, failures)) or [""]
+    for line in others:
+        console.log(line)
+    if first:
+        raise AnalysisError(first)
 
 
 def _drawing(analysis: Analysis, call: str) -> Callable[..., None]:

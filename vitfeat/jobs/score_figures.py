@@ -10,7 +10,6 @@ from matplotlib.figure import Figure
 from vitfeat.analyses.headlines import BestTaskRow
 from vitfeat.analyses.registry import analyses
 from vitfeat.analyses.rows import TaskRow, read_task
-from vitfeat.errors import AnalysisError
 from vitfeat.figures import all_tasks, groups, scores
 from vitfeat.figures.breakout import HeadRow, head_rows
 from vitfeat.figures.measures import Rank
@@ -27,14 +26,7 @@ def figure_names(task: str) -> tuple[str, ...]:
     return across.names(None) if across is not None else ()
 
 
-def task_set(
-    task: str,
-    folder: Path,
-    dataset: str,
-    models: Sequence[Model],
-    out: Path,
-    names: Sequence[str] | None = None,
-) -> None:
+def task_set(task: str, folder: Path, dataset: str, models: Sequence[Model], out: Path) -> None:
     """Draw the figures of a task, a dataset and some models.
 
     Parameters
@@ -49,23 +41,14 @@ def task_set(
         Those to draw.
     out
         Folder of the figures; a PDF and a CSV of the numbers stand beside each PNG.
-    names
-        Of :func:`figure_names`; default: all that the task has.
 
     Raises
     ------
     AnalysisError
-        A table is absent, cannot be read, or is of something else; no model has values; the task
-        has no figure of such a name.
+        A table is absent, cannot be read, or is of something else; no model has values.
     """
-    wanted = names or figure_names(task)
-    for name in wanted:
-        if name not in figure_names(task):
-            raise AnalysisError(
-                f"{task} has no figure {name}; allowed: {', '.join(figure_names(task))}"
-            )
     rows = read_models(folder, dataset, models, ".csv", reader(task))
-    for name in wanted:
+    for name in figure_names(task):
         _draw(name, task, dataset, rows, models, out / f"{name}.png")
 
 

@@ -15,6 +15,7 @@ from threadpoolctl import threadpool_limits
 
 from tests.store.filled import GEOMETRY, Content
 from vitfeat.analyses.clustering.job import write_clustering
+from vitfeat.analyses.clustering.settings import ClusteringSettings
 from vitfeat.analyses.rows import ClusteringRow, read_clustering
 from vitfeat.cli import main
 from vitfeat.errors import AnalysisError, StoreError
@@ -72,7 +73,9 @@ def cluster(tmp_path: Path) -> Cluster:
         number = len(list(tmp_path.iterdir()))
         path = tmp_path / str(number) / "digits" / "m.zarr"
         content.write(path)
-        write_clustering(path, tmp_path / f"{number}.csv", **options)
+        ways = {key: options.pop(key) for key in ("threads", "max_bytes", "log") if key in options}
+        settings = ClusteringSettings(**{"shuffled": False} | options)
+        write_clustering(path, tmp_path / f"{number}.csv", settings, **ways)
         return read_clustering(tmp_path / f"{number}.csv")
 
     return run
@@ -162,7 +165,7 @@ def test_patterns_of_a_chosen_layer(cluster: Cluster) -> None:
 
 
 def test_shuffled_labels_stand_beside_the_true_ones(cluster: Cluster) -> None:
-    rows = cluster(UNLABELLED, features=["cls"], n_init=4, seeds=2, shuffled_labels=True)
+    rows = cluster(UNLABELLED, features=["cls"], n_init=4, seeds=2, shuffled=True)
     entries = np.flatnonzero(np.array(UNLABELLED.labels) != -1)
     labels = np.array(UNLABELLED.labels)[entries]
     assert len(rows) == 2 * len(values(rows))
@@ -179,7 +182,7 @@ def test_shuffled_labels_stand_beside_the_true_ones(cluster: Cluster) -> None:
 def test_shuffled_labels_touch_nothing_else(cluster: Cluster) -> None:
     options: dict[str, Any] = {"features": ["cls", "mean"], "n_init": 1, "seeds": 2}
     without = cluster(CONTENT, **options)
-    rows = cluster(CONTENT, shuffled_labels=True, **options)
+    rows = cluster(CONTENT, shuffled=True, **options)
     assert [r for r in rows if r.labels == "true"] == without
 
 
@@ -282,20 +285,29 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     UNLABELLED.write(store)
     arguments = ["--features", "mean", "attention_mean", "--pattern-layers", "first", "3"]
     numbers = ["--clusters", "4", "--n-init", "2", "--seeds", "2", "--seed", "5", "--threads", "2"]
-    command = ["cluster", store, *arguments, *numbers, "--shuffled", "--out", out, "--log", log]
+    command = [
+        "run",
+        "clustering",
+        store,
+        *arguments,
+        *numbers,
+        "--shuffled",
+        "--out",
+        out,
+        "--log",
+        log,
+    ]
     assert main([str(a) for a in command]) == 0
     direct = tmp_path / "direct.csv"
-    write_clustering(
-        store,
-        direct,
-        features=["mean", "attention_mean"],
-        pattern_layers=["first", 3],
+    settings = ClusteringSettings(
+        features=("mean", "attention_mean"),
+        pattern_layers=("first", 3),
         clusters=4,
         n_init=2,
         seeds=2,
         seed=5,
-        shuffled_labels=True,
     )
+    write_clustering(store, direct, settings)
     assert out.read_bytes() == direct.read_bytes()
     assert len(read_clustering(out)) == (3 + 2) * 2 * 2 * 3
     assert log.read_text("utf-8") == "m: 15 of 60 images without a label: left out\n"
@@ -307,7 +319,7 @@ def test_the_command_says_in_one_line_what_is_wrong(
 ) -> None:
     store, out = tmp_path / "digits" / "m.zarr", tmp_path / "m.csv"
     replace(CONTENT, labels=(-1,) * 60).write(store)
-    assert main(["cluster", str(store), "--out", str(out)]) == 1
+    assert main(["run", "clustering", str(store), "--out", str(out)]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("vitfeat: error: ")
     assert "none of 60 images has a label" in line

@@ -26,6 +26,7 @@ from vitfeat.analyses.rows import TaskRow, read_task
 from vitfeat.analyses.saliency.figures import MaskRow
 from vitfeat.analyses.saliency.job import write_saliency
 from vitfeat.analyses.saliency.masks_job import write_saliency_masks
+from vitfeat.analyses.saliency.settings import SaliencySettings
 from vitfeat.cli import main
 from vitfeat.data.companions import RegionRow
 from vitfeat.data.regions import encode
@@ -51,7 +52,8 @@ def scored(
 ) -> tuple[list[TaskRow], list[str]]:
     notes: list[str] = []
     out = tmp_path / "out.csv"
-    write_saliency(store, dataset.index, dataset.table, out, log=notes.append, **options)
+    settings = SaliencySettings(**options)
+    write_saliency(store, dataset.index, dataset.table, out, settings, log=notes.append)
     return read_task(out), notes
 
 
@@ -244,10 +246,10 @@ def drawn(
 ) -> tuple[list[MaskRow], list[TaskRow]]:
     rows, _ = scored(store, dataset, tmp_path, **options.get("score", {}))
     more = {key: value for key, value in options.items() if key != "score"}
+    ways = {key: more.pop(key) for key in ("layer", "label", "log") if key in more}
     out = tmp_path / "figure" / "masks.png"
-    write_saliency_masks(
-        store, dataset.index, dataset.root, dataset.table, tmp_path / "out.csv", out, **more
-    )
+    paths = (dataset.index, dataset.table, dataset.root, tmp_path / "out.csv", out)
+    write_saliency_masks(store, *paths, SaliencySettings(**more), **ways)
     assert out.with_suffix(".pdf").stat().st_size > 1000
     with Image.open(out) as image:
         assert min(image.size) > 150
@@ -348,7 +350,7 @@ def test_an_index_of_other_images(store: Path, dataset: Dataset, tmp_path: Path)
     index = tmp_path / "other.csv"
     assert main(["index", "o", "--layout", "flat", "--root", str(other), "--out", str(index)]) == 0
     with pytest.raises(AnalysisError, match="lists other images"):
-        write_saliency(store, index, dataset.table, tmp_path / "out.csv")
+        write_saliency(store, index, dataset.table, tmp_path / "out.csv", SaliencySettings())
 
 
 @pytest.mark.parametrize(
@@ -378,7 +380,7 @@ def test_tables_that_do_not_fit(
     table = tmp_path / "regions.csv"
     write_table(table, RegionRow, rows)
     with pytest.raises(error, match=words):
-        write_saliency(store, dataset.index, table, tmp_path / "out.csv")
+        write_saliency(store, dataset.index, table, tmp_path / "out.csv", SaliencySettings())
 
 
 def test_the_commands(
@@ -387,13 +389,24 @@ def test_the_commands(
     table, figure, log = (tmp_path / n for n in ("t.csv", "m/masks.png", "log"))
     given = ["--index", dataset.index, "--regions", dataset.table]
     same = ["--queries", "centre", "--mass", "0.4", "--masks", "paper"]
-    command = ["saliency", store, *given, *same, "--out", table, "--log", log]
+    command = ["run", "saliency", store, *given, *same, "--out", table, "--log", log]
     assert main([str(a) for a in command]) == 0
     rows, notes = scored(store, dataset, tmp_path, queries=["centre"], mass=0.4, masks="paper")
     assert read_task(table) == rows
     assert log.read_text("utf-8").splitlines() == notes
-    options = ["--root", dataset.root, "--table", table, "--ids", "0.png", "--layer", "0"]
-    command = ["saliency-masks", store, *given, *same, *options, "--label", "A", "--out", figure]
+    options = ["--root", dataset.root, "--table", table, "--images", "0.png"]
+    command = [
+        "run",
+        "saliency_masks",
+        store,
+        *given,
+        *same,
+        *options,
+        "--labels",
+        "A",
+        "--out",
+        figure,
+    ]
     assert main([str(a) for a in command]) == 0
     assert figure.exists()
     command[command.index("0.png")] = "9.png"
