@@ -369,12 +369,13 @@ def test_a_damaged_store(photos: Path, fails: Callable[..., str]) -> None:
 @pytest.mark.parametrize(
     "models", ['{"id": "a"}', '["a"]', '[{"id": "a", "label": "A"}]', '[{"id": "a", "label": 1}]']
 )
-@pytest.mark.parametrize("command", ["plot-clustering", "plot-attention-model"])
+@pytest.mark.parametrize("command", ["draw clustering", "plot-attention-model"])
 def test_models_that_figures_cannot_show(
     tmp_path: Path, fails: Callable[..., str], command: str, models: str
 ) -> None:
     more = ["--model", "a"] if command == "plot-attention-model" else ["--datasets", "d"]
-    line = fails(command, tmp_path, *more, "--models", models, "--out", tmp_path / "out")
+    words = [*command.split(), tmp_path, *more, "--models", models, "--out", tmp_path / "out"]
+    line = fails(*words)
     assert f"--models: found {models}; allowed: a list of mappings with id, label" in line
 
 

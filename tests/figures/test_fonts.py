@@ -233,7 +233,7 @@ def test_a_figure_job_writes_the_line_in_its_log(tmp_path: Path) -> None:
 
     write_table(folder / "digits" / "a.csv", ClusteringRow, rows)
     given = json.dumps([{"id": "a", "label": CAT, "family": "dino", "size": "S/16@224"}])
-    command = ["plot-clustering", str(folder), "--datasets", "digits", "--models", given]
+    command = ["draw", "clustering", str(folder), "--datasets", "digits", "--models", given]
     log = tmp_path / "log"
     assert main([*command, "--out", str(tmp_path / "out"), "--log", str(log)]) == 0
     assert log.read_text("utf-8").count("no installed font has") == 1

@@ -77,8 +77,9 @@ def fails(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
 def _arguments(command: tuple[str, ...], store: Path) -> list[str | Path]:
     folder = store.parent
     places = {"OUT": folder / "out", "NORMS": folder / "norms.csv", "OTHERS": folder / "others"}
-    name, *more = command
-    return [name, store, *(places.get(word, word) for word in more)]
+    first = 2 if command[0] == "run" else 1
+    more = [places.get(word, word) for word in command[first:]]
+    return [*command[:first], store, *more]
 
 
 @pytest.mark.parametrize(("array", "command"), CASES, ids=[" ".join(c) for _, c in CASES])

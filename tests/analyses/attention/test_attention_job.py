@@ -243,8 +243,8 @@ def test_pieces_that_are_read_do_not_matter(
     )
     settings: dict[str, Any] = {"by_class": True, "high_norm_rule": "median"}
     table, maps = run(store, **settings)
-    for module in ("attention", "attention_source"):
-        monkeypatch.setattr(f"vitfeat.jobs.{module}._PIECE_BYTES", 1)
+    for module in ("attention.job", "attention_maps.source"):
+        monkeypatch.setattr(f"vitfeat.analyses.{module}._PIECE_BYTES", 1)
     again, maps_again = run(store, **settings)
     assert list(again) == list(table)
     for place, row in table.items():

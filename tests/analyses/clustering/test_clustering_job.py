@@ -164,7 +164,7 @@ def test_patterns_of_a_chosen_layer(cluster: Cluster) -> None:
         cluster(CONTENT, pattern_layers=[4, 0], **both)
 
 
-def test_shuffled_labels_stand_beside_the_true_ones(cluster: Cluster) -> None:
+def test_shuffled_stand_beside_the_true_ones(cluster: Cluster) -> None:
     rows = cluster(UNLABELLED, features=["cls"], n_init=4, seeds=2, shuffled=True)
     entries = np.flatnonzero(np.array(UNLABELLED.labels) != -1)
     labels = np.array(UNLABELLED.labels)[entries]
@@ -179,7 +179,7 @@ def test_shuffled_labels_stand_beside_the_true_ones(cluster: Cluster) -> None:
                 assert found[layer, seed, score] == pytest.approx(truth[layer, seed, score])
 
 
-def test_shuffled_labels_touch_nothing_else(cluster: Cluster) -> None:
+def test_shuffled_touch_nothing_else(cluster: Cluster) -> None:
     options: dict[str, Any] = {"features": ["cls", "mean"], "n_init": 1, "seeds": 2}
     without = cluster(CONTENT, **options)
     rows = cluster(CONTENT, shuffled=True, **options)
@@ -197,7 +197,7 @@ def test_how_it_runs_touches_nothing(cluster: Cluster, changed: dict[str, Any]) 
 
 
 def test_a_seed_gives_the_same_wherever_it_stands(cluster: Cluster) -> None:
-    options: dict[str, Any] = {"features": ["cls"], "n_init": 1, "shuffled_labels": True}
+    options: dict[str, Any] = {"features": ["cls"], "n_init": 1, "shuffled": True}
     four = cluster(CONTENT, seeds=4, **options)
     one = cluster(CONTENT, seeds=1, seed=2, **options)
     assert [r for r in four if r.seed == 2] == one
