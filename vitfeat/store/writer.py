@@ -13,11 +13,11 @@ from __future__ import annotations
 import errno
 import json
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -157,7 +157,9 @@ class StoreWriter:
             write_seal(self._partial, self._layout, attributes, self._shard_bytes())
         except OSError as error:
             raise self._write_error(error, "the seal") from error
-        self._publish(attributes)
+        # Whoever looks now whether there is something to do sees it unfinished or finished.
+        with creating(self._path):
+            self._publish(attributes)
         self.is_sealed = True
         return manifest(self._path, attributes)
 
@@ -295,8 +297,11 @@ def open_writer(
     notes: Sequence[str] = (),
     replace: bool = False,
     part: tuple[int, int] | None = None,
-) -> Iterator[StoreWriter]:
+    is_finished: Callable[[], bool] = lambda: False,
+) -> Iterator[StoreWriter | None]:
     """Claim a store for writing; create it, or resume an interrupted one.
+
+    The writer is None where the store turned out to be finished.
 
     Parameters
     ----------
@@ -323,6 +328,9 @@ def open_writer(
     part
         Only the blocks of one of several jobs: its number, from 1, and how many they are. Such a
         writer does not seal.
+    is_finished
+        Whether nothing is to be written after all; asked while no other job can begin or seal the
+        store.
 
     Raises
     ------
@@ -333,46 +341,59 @@ def open_writer(
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = partial_path(path)
     blocks = layout.part(*part) if part else range(layout.n_blocks)
+    holding: IO[str] | None = None
     with creating(path):
         if isinstance(place, Url):
             from vitfeat.store.uploading import hold
 
             hold(place, path)
-        found = unfinished_request(path)
-        # Other taps may mean other blocks: here more than asked for is not good enough.
-        if found is not None and (other := provenance.differences(found, request, exact=True)):
-            if not replace:
-                raise StoreError(
-                    f"{partial}: an unfinished store from other settings is in the way ({other}); "
-                    "remove it, or pass --replace"
-                )
-            found = None
-        if found is None:
-            refuse_if_claimed(path, partial / PROGRESS)
-            shutil.rmtree(partial, ignore_errors=True)
-            new = path.with_name(path.name + ".creating")
-            shutil.rmtree(new, ignore_errors=True)
-            try:
-                create(
-                    *(new, layout, geometry, rows, request, model),
-                    *(weights or {}, final_norm, normalised_by, notes),
-                )
-                record_files(new)
-                sync_tree(new)
-                new.rename(partial)
-                sync([partial.parent])
-            except BaseException as error:
-                shutil.rmtree(new, ignore_errors=True)
-                if isinstance(error, OSError):
-                    raise StoreError(f"{path}: could not be created: {error}") from error
-                raise
-        holding = claim(path, partial / PROGRESS, blocks)
+        # Behind the lock and the claim: what was seen before may be of another moment.
+        if not is_finished():
+            found = unfinished_request(path)
+            # Other taps may mean other blocks: here more than asked for is not good enough.
+            if found is not None and (other := provenance.differences(found, request, exact=True)):
+                if not replace:
+                    raise StoreError(
+                        f"{partial}: an unfinished store from other settings is in the way "
+                        f"({other}); remove it, or pass --replace"
+                    )
+                found = None
+            if found is None:
+                refuse_if_claimed(path, partial / PROGRESS)
+                with _replacing(path) as new:
+                    create(
+                        *(new, layout, geometry, rows, request, model),
+                        *(weights or {}, final_norm, normalised_by, notes),
+                    )
+            holding = claim(path, partial / PROGRESS, blocks)
+    if holding is None:
+        yield None
+        return
     with holding:
         writer = _writer(place, path, layout, blocks)
         yield writer
     # Behind the move, so that a job killed in between finds its blocks again, and without a claim.
     if writer.is_sealed:
         remove_leftovers(path)
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """Folder of a store to create; once it is on the disk it replaces an unfinished one."""
+    partial, new = partial_path(path), path.with_name(path.name + ".creating")
+    shutil.rmtree(partial, ignore_errors=True)
+    shutil.rmtree(new, ignore_errors=True)
+    try:
+        yield new
+        record_files(new)
+        sync_tree(new)
+        new.rename(partial)
+        sync([partial.parent])
+    except BaseException as error:
+        shutil.rmtree(new, ignore_errors=True)
+        if isinstance(error, OSError):
+            raise StoreError(f"{path}: could not be created: {error}") from error
+        raise
 
 
 def _writer(place: Place, path: Path, layout: Layout, blocks: range) -> StoreWriter:
