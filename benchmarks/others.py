@@ -6,6 +6,7 @@ environment of its own (docs/benchmarks.md says how), of which this takes the Py
 process; they run in turn.
 
 python -m benchmarks.others --python OTHER/bin/python --folder PHOTOS [--images 128] [--rounds 3]
+    [--without WORD]
 """
 
 from __future__ import annotations
@@ -106,9 +107,11 @@ def measured(command: list[str], out: Path) -> Run:
 
     shutil.rmtree(out, ignore_errors=True)
     log = out.with_suffix(".log")
+    # Each takes the threads that it takes by itself.
+    environment = {name: v for name, v in os.environ.items() if not name.endswith("_NUM_THREADS")}
     with log.open("w") as said:
         started = time.perf_counter()
-        process = subprocess.Popen(command, stdout=said, stderr=said)
+        process = subprocess.Popen(command, stdout=said, stderr=said, env=environment)
         peak, ended = 0, 0
         while not ended:
             held = 0
@@ -159,6 +162,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path)
     parser.add_argument("--images", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--without", help="leave out what has this in its name")
     parser.add_argument("--child", nargs=4, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
@@ -175,7 +179,8 @@ def main() -> None:
         for photograph in sorted(options.folder.iterdir())[: options.images]:
             shutil.copy(photograph, folder)
         n = len(list(folder.iterdir()))
-        runs: dict[str, list[Run]] = {how: [] for how in (*OURS, *THEIRS)}
+        theirs = [how for how in THEIRS if not options.without or options.without not in how]
+        runs: dict[str, list[Run]] = {how: [] for how in (*OURS, *theirs)}
         outs = {how: scratch / f"{i}.zarr" for i, how in enumerate(runs)}
         for _ in range(options.rounds):
             for how, done in runs.items():
@@ -201,7 +206,7 @@ def main() -> None:
             )
         print()
         for how in OURS:
-            far = [difference(outs[how], outs[theirs]) for theirs in THEIRS]
+            far = [difference(outs[how], outs[other]) for other in theirs]
             print(f"Largest difference from {how}, beside the largest number: {max(far):.1e}")
 
 

@@ -12,7 +12,9 @@ import timm
 import torch
 from PIL import Image
 
-from benchmarks import gpu, others, scaling
+import vitfeat
+from benchmarks import earlier, gpu, jobs, others, scaling
+from vitfeat.cli import main as run_vitfeat
 
 
 def test_the_measurement_of_a_gpu_runs_on_a_cpu(
@@ -78,3 +80,25 @@ def test_the_side_of_ours_beside_another_tool_writes_what_is_compared(
     assert others.difference(out, theirs) < 1e-5
     np.save(theirs / "blocks.11" / "features_0-1.npy", np.zeros((1, 197, 192), np.float32))
     assert others.difference(out, theirs) > 0.1
+
+
+def test_a_store_to_read_beside_an_earlier_vitfeat_is_written_and_read_in_every_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(earlier, "CHANNELS", 12)
+    store = tmp_path / "store.zarr"
+    earlier.write(store, "cls_and_spatial", 5)
+    assert vitfeat.open(store)["spatial"].shape == (5, 12, 14, 14, 12)
+    for case in earlier.CASES:
+        first, again = earlier.read(store, "spatial", case, dropped=True)
+        assert min(first, again) > 0
+
+
+def test_the_jobs_that_are_measured_make_one_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "NAME", "vit_tiny_patch16_224")
+    index, stores = jobs.images(tmp_path, 1), [tmp_path / f"{n}.zarr" for n in (1, 2)]
+    for store, parts in zip(stores, ((None,), ("1/2", "2/2", None)), strict=True):
+        assert [run_vitfeat(jobs.job(index, store, part)) for part in parts] == [0] * len(parts)
+    assert jobs.content(stores[0]) == jobs.content(stores[1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,12 +20,14 @@ from tests.store.test_layout import S16
 from vitfeat.cli import main
 from vitfeat.data.index import Index
 from vitfeat.errors import StoreError
+from vitfeat.extract import run
+from vitfeat.extract.job import Job
 from vitfeat.extract.run import extract
 from vitfeat.models.backbone import Backbone
 from vitfeat.store.layout import plan_layout
 from vitfeat.store.paths import partial_path
 from vitfeat.store.verify import verify
-from vitfeat.store.writer import open_writer
+from vitfeat.store.writer import StoreWriter, open_writer
 
 
 class _Stop(Exception):  # noqa: N818  (what a test raises is no error of anybody's)
@@ -33,11 +36,11 @@ class _Stop(Exception):  # noqa: N818  (what a test raises is no error of anybod
 
 @pytest.fixture
 def part(backbone: Backbone, index: Index, folder: Path) -> Any:
-    def run(out: Path, number: int | None = None, of: int = 3, **options: Any) -> Any:
+    def job(out: Path, number: int | None = None, of: int = 3, **options: Any) -> Any:
         settings = replace(ALL, part=(number, of) if number else None)
         return extract(backbone, index, folder, out, settings, **options)
 
-    return run
+    return job
 
 
 @pytest.mark.parametrize("order", [(1, 2, 3), (3, 1, 2)])
@@ -103,6 +106,52 @@ def test_a_job_of_a_finished_store_has_nothing_to_do(
     assert watch.rows == []
     assert "nothing to do" in log[-1]
     assert files(whole) == before
+
+
+@pytest.mark.parametrize("number", [1, None])
+def test_a_job_that_looked_just_before_the_sealing_begins_nothing_anew(
+    part: Any,
+    whole: Path,
+    images: Tensor,
+    backbone: Backbone,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    number: int | None,
+) -> None:
+    out, log, probe = tmp_path / "m.zarr", list[str](), run.probe
+    for other in (1, 2, 3):
+        part(out, other)
+
+    def late(job: Job) -> None:
+        """Let another job seal the store behind the look of this one."""
+        probe(job)
+        monkeypatch.setattr(run, "probe", probe)
+        part(out)
+
+    monkeypatch.setattr(run, "probe", late)
+    with Watch(backbone, images) as watch:
+        manifest = part(out, number, log=log.append)
+    assert watch.rows == []
+    assert manifest["forward_images"] == N_IMAGES
+    assert log[-1] == f"{out}: another job has just finished it: nothing to do"
+    assert files(out) == files(whole)
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".m.zarr.lock", "m.zarr"]
+
+
+def test_a_store_moves_into_its_place_while_nobody_can_begin_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, publish, moved = tmp_path / "m.zarr", StoreWriter._publish, list[bool]()
+
+    def watched(writer: StoreWriter, attributes: Any) -> None:
+        with (tmp_path / ".m.zarr.lock").open("a") as other, pytest.raises(BlockingIOError):
+            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        publish(writer, attributes)
+        moved.append(path.exists())
+
+    monkeypatch.setattr(StoreWriter, "_publish", watched)
+    Content().write(path)
+    assert moved == [True]
 
 
 def test_a_job_counts_its_own_images(part: Any, tmp_path: Path) -> None:

@@ -15,10 +15,12 @@ from tests.store.filled import files
 from tests.store.s3 import BUCKET, S3, objects_below, point_to
 from vitfeat.data.index import Index
 from vitfeat.errors import StoreError
+from vitfeat.extract import run
+from vitfeat.extract.job import Job
 from vitfeat.extract.run import extract
 from vitfeat.extract.settings import Settings
 from vitfeat.models.backbone import Backbone
-from vitfeat.store.paths import WORKPLACE, Url, claim_path, work_path
+from vitfeat.store.paths import WORKPLACE, Url, claim_path, partial_path, work_path
 
 ASKED = Settings(taps=("cls", "spatial"), batch_size=5, device="cpu", threads=2, workers=0)
 
@@ -89,6 +91,37 @@ def test_a_store_from_other_settings_is_replaced_only_where_asked(
     extract(backbone, index, folder, url, replace(other, replace=True))
     extract(backbone, index, folder, tmp_path / "m.zarr", other)
     assert objects_below(str(url)) == files(tmp_path / "m.zarr")
+
+
+@pytest.mark.parametrize("elsewhere", [False, True], ids=["from here", "from another folder"])
+def test_a_job_that_looked_just_before_the_sealing_leaves_the_store_as_it_is(
+    backbone: Backbone,
+    index: Index,
+    folder: Path,
+    url: Url,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    elsewhere: bool,
+) -> None:
+    probe, sealed = run.probe, dict[str, bytes]()
+
+    def late(job: Job) -> None:
+        """Let another job seal the store behind the look of this one."""
+        probe(job)
+        monkeypatch.setattr(run, "probe", probe)
+        with monkeypatch.context() as patch:
+            if elsewhere:
+                (tmp_path / "elsewhere").mkdir()
+                patch.chdir(tmp_path / "elsewhere")
+            extract(backbone, index, folder, url, ASKED)
+        sealed.update(objects_below(str(url.parent)))
+
+    monkeypatch.setattr(run, "probe", late)
+    log: list[str] = []
+    extract(backbone, index, folder, url, ASKED, log=log.append)
+    assert log[-1] == f"{url}: another job has just finished it: nothing to do"
+    assert objects_below(str(url.parent)) == sealed
+    assert not partial_path(work_path(url)).exists()
 
 
 def test_a_job_killed_behind_the_seal_leaves_no_claim_for_ever(

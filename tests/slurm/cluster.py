@@ -142,12 +142,12 @@ class Record:
         return f"{self['JobId']} {self.get('Comment')} {self['JobState']} {self['NodeList']}"
 
 
-def until(true: Callable[[], object], what: str, seconds: float = 60) -> None:
+def until(true: Callable[[], object], what: str, seconds: float = 60, pause: float = 0.2) -> None:
     """Wait until something is so."""
     end = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < end, f"not within {seconds} s: {what}"
-        time.sleep(0.2)
+        time.sleep(pause)
 
 
 def left_behind(folder: Path) -> dict[int, str]:

@@ -20,7 +20,7 @@ import pytest
 #: What a name stands for: a number that no other file or folder has had.
 Node = int
 
-_CALLS = ("fsync", "rename", "replace", "unlink", "rmdir", "mkdir")
+CALLS = ("fsync", "rename", "replace", "unlink", "rmdir", "mkdir")
 
 
 @dataclass
@@ -80,7 +80,7 @@ class Recorder:
 
     def watch(self, patch: pytest.MonkeyPatch) -> None:
         """Look at the folder before every such call, and note what is synced behind it."""
-        for name in _CALLS:
+        for name in CALLS:
             patch.setattr(os, name, self._watched(getattr(os, name), name == "fsync"))
 
     def _watched(self, call: Callable[..., Any], syncs: bool) -> Callable[..., Any]:

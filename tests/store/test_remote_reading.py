@@ -151,7 +151,7 @@ def test_a_forked_process_is_told_to_be_started_anew() -> None:
     assert "\n" not in said
 
 
-@pytest.mark.parametrize("name", ["label/c.0", "seal/shard_bytes/c.0"])
+@pytest.mark.parametrize("name", ["label/c.0", "seal/shards/c.0.0"])
 def test_a_coordinate_that_is_another_or_missing_is_told_on_opening(copy: str, name: str) -> None:
     content = bytearray(_get(copy, name))
     content[-1] ^= 1

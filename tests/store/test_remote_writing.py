@@ -27,7 +27,7 @@ from tests.store.s3 import BUCKET, S3, CuttingProxy, SlowProxy, objects_below, p
 from vitfeat.errors import StoreError
 from vitfeat.store import remote, uploading
 from vitfeat.store.layout import _SHARD_BYTES
-from vitfeat.store.paths import WORKPLACE, Url
+from vitfeat.store.paths import WORKPLACE, Url, claim_path, work_path
 from vitfeat.store.remote import RemoteFiles
 from vitfeat.store.uploading import hold, release
 from vitfeat.store.verify import verify
@@ -72,9 +72,13 @@ def expected(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     return files(path)
 
 
-def _writing(place: Url, content: Content = CONTENT) -> AbstractContextManager[StoreWriter]:
+def _writing(
+    place: Url, content: Content = CONTENT, **options: Any
+) -> AbstractContextManager[StoreWriter]:
     layout = content.layout
-    return open_writer(place, layout, content.geometry, content.rows, content.request, "m")
+    return open_writer(
+        place, layout, content.geometry, content.rows, content.request, "m", **options
+    )
 
 
 def _write(writer: StoreWriter, block: int) -> None:
@@ -372,21 +376,35 @@ def test_several_jobs_of_one_folder_fill_one_store(
     assert objects_below(str(url)) == expected
 
 
-def test_a_job_that_comes_during_the_seal_is_refused_and_breaks_nothing(
-    url: Url, expected: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+def test_a_job_that_comes_during_the_seal_waits_and_breaks_nothing(
+    url: Url, monkeypatch: pytest.MonkeyPatch, expected: dict[str, bytes]
 ) -> None:
-    refused: list[str] = []
+    """The claim behind the URL is given up before the work is over."""
+    writers: list[StoreWriter | None] = []
 
-    def come(url: Url, path: Path) -> None:
-        with pytest.raises(StoreError, match="another process is writing") as raised:
-            CONTENT.write(url)
-        refused.append(str(raised.value))
+    def is_finished() -> bool:
+        vitfeat.open(url)
+        release(url, work_path(url))
+        return True
+
+    def come() -> None:
+        with _writing(url, is_finished=is_finished) as writer:
+            writers.append(writer)
+
+    second = threading.Thread(target=come)
+
+    def release_late(url: Url, path: Path) -> None:
+        second.start()
+        # Time to break something, were it not to wait.
+        second.join(0.3)
         release(url, path)
 
-    monkeypatch.setattr(uploading, "release", come)
+    monkeypatch.setattr(uploading, "release", release_late)
     CONTENT.write(url)
-    assert len(refused) == 1
+    second.join()
+    assert writers == [None]
     assert objects_below(str(url)) == expected
+    assert claim_path(url).name not in objects_below(str(url.parent))
 
 
 def test_what_is_no_store_is_refused_and_stays(url: Url) -> None:

@@ -38,7 +38,10 @@ CONFIG: dict[str, Any] = {
 
 def arrays(workflow: Workflow) -> set[str]:
     """Return the arrays below the folder of features that have numbers."""
-    return {p.parent.name for p in workflow.results.glob("features/**/c.0.0*")} - {"grid_shape"}
+    return {p.parent.name for p in workflow.results.glob("features/**/c.0.0*")} - {
+        "grid_shape",
+        "shards",
+    }
 
 
 @pytest.fixture(scope="module")

@@ -91,7 +91,8 @@ def extract(
     started = time.monotonic()
     device = choose_device(settings.device)
     asked = resolve(backbone, index, settings, annotated)
-    if (finished := _finished(out, asked.request, settings.replace, log)) is not None:
+    finished = _finished(out, asked.request, settings.replace, log)
+    if finished is not None:
         return finished
 
     notes = [*backbone.notes, *index.notes, *asked.notes]
@@ -124,9 +125,11 @@ def extract(
         None if asked.regions is None else asked.regions.numbers,
     )
 
-    def add_note(line: str) -> None:
-        log(line)
-        writer.note(line)
+    def is_finished() -> bool:
+        # Another job may have sealed it while this one looked at its model.
+        nonlocal finished
+        finished = _finished(out, asked.request, settings.replace)
+        return finished is not None
 
     with open_writer(
         out,
@@ -141,7 +144,16 @@ def extract(
         notes=notes,
         replace=settings.replace,
         part=settings.part,
+        is_finished=is_finished,
     ) as writer:
+        if writer is None:
+            log(f"{out}: another job has just finished it: nothing to do")
+            return finished
+
+        def add_note(line: str) -> None:
+            log(line)
+            writer.note(line)
+
         missing, blocks = writer.missing_blocks(), len(writer.blocks)
         if settings.part is not None:
             log(_part_in_words(settings.part, writer.blocks, layout.n_blocks))
@@ -190,7 +202,7 @@ def _part_in_words(part: tuple[int, int], blocks: range, n_blocks: int) -> str:
 
 
 def _finished(
-    out: Place, request: Mapping[str, Any], replace: bool, log: Log
+    out: Place, request: Mapping[str, Any], replace: bool, log: Log = lambda _: None
 ) -> dict[str, Any] | None:
     """Return the manifest of a finished store of this request, if that is what stands there."""
     if isinstance(out, Url):

@@ -290,6 +290,8 @@ def _extracted_again(stores: Sequence[str]) -> list[str]:
     """Say which stores are extracted although they are there."""
     if not stores:
         return []
+    # Snakemake has jobs in any order.
+    stores = sorted(stores)
     more = f", and {len(stores) - _FEW_STORES} more" if len(stores) > _FEW_STORES else ""
     return [
         "extracted anew, since what was dropped after use (extraction.keep) is needed again: "

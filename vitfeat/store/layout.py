@@ -24,7 +24,7 @@ FORMAT_VERSION = 4
 
 #: Versions of the format that readers know. Arrays of some images only came with 2, arrays of
 #: several entries an image with 3; with 4 the deviation over heads of attention summaries is of
-#: spatial tokens, and the seal has a hash or the size of every file.
+#: spatial tokens, and the seal has a hash of every file, or size and digest.
 FORMAT_VERSIONS = (1, 2, 3, FORMAT_VERSION)
 
 #: Attribute of the group under which everything of ours stands.

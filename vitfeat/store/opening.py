@@ -67,8 +67,7 @@ def open_store(path: str | PathLike[str], *, check_manifest: bool = True) -> Fea
     if "sealed" not in attributes:
         raise StoreError(f"{path}: the store was never sealed; {remedy(path)}")
     try:
-        sizes = check_seal(files, root)
-        store = FeatureStore(files, root, sizes)
+        store = FeatureStore(files, root, check_seal(files, root))
     except (KeyError, ValueError, TypeError, IndexError, AttributeError) as error:
         # What an earlier version sealed without a hash may hold anything.
         raise StoreError(

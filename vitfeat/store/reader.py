@@ -57,11 +57,11 @@ class FeatureStore(Mapping[str, StoredArray]):
     """
 
     def __init__(
-        self, files: Files, root: Mapping[str, Any], sizes: Mapping[str, NDArray[np.int64]]
+        self, files: Files, root: Mapping[str, Any], facts: Mapping[str, NDArray[np.int64]]
     ) -> None:
         self.path = files.place
         self.files = files
-        self._sizes = sizes
+        self._facts = facts
         self.attributes: Mapping[str, Any] = root["attributes"][ATTRIBUTE]
         self._metadata: Mapping[str, Any] = root["consolidated_metadata"]["metadata"]
         self._arrays: dict[str, StoredArray] = {}
@@ -122,7 +122,8 @@ class FeatureStore(Mapping[str, StoredArray]):
             try:
                 entries_of = self._entries_of if name in self else None
                 self._arrays[name] = StoredArray(
-                    self.files, name, self._metadata[name], entries_of, self._sizes.get(name)
+                    *(self.files, name, self._metadata[name], entries_of),
+                    *(self.fingerprint, self._facts.get(name)),
                 )
             except (KeyError, ValueError, TypeError, IndexError, AttributeError) as error:
                 raise StoreError(

@@ -1,7 +1,7 @@
 """A store's seal: what its files were when it was finished, and whether they still are.
 
 Metadata and coordinates are small: the seal has their SHA-256. Shards are many and large: it has
-their sizes, which a copy that broke off changes; every chunk in them has a checksum of its own.
+their sizes, which a copy that broke off changes, and a digest of the checksums of their chunks.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,9 +16,11 @@ from typing import Any
 import numpy as np
 import zarr
 from numpy.typing import NDArray
+from zarr.core.buffer import Buffer
+from zarr.storage import MemoryStore
 
 from vitfeat.errors import StoreError
-from vitfeat.files import sha256_of, sync_tree, write_files
+from vitfeat.files import sha256_of, write_files
 from vitfeat.store import codec
 from vitfeat.store.create import write_coordinate
 from vitfeat.store.files import Files
@@ -37,15 +38,15 @@ METADATA = "zarr.json"
 #: Subgroup of what the seal alone needs.
 SEAL_GROUP = "seal"
 
-#: Bytes of every shard, array by array in the order of their names.
-SHARD_BYTES = f"{SEAL_GROUP}/shard_bytes"
+#: The facts of every shard, array by array in the order of their names.
+SHARDS = f"{SEAL_GROUP}/shards"
 
 
 def write_seal(
     folder: Path,
     layout: Layout,
     attributes: dict[str, Any],
-    shard_bytes: Mapping[str, NDArray[np.int64]],
+    facts: Mapping[str, NDArray[np.int64]],
 ) -> None:
     """Write down what the files of a store are, and all metadata in one file.
 
@@ -57,19 +58,12 @@ def write_seal(
         Its arrays.
     attributes
         What its attribute of ours becomes; ``sealed`` is added.
-    shard_bytes
-        By array, the size of each shard.
+    facts
+        By array, int64 (shard, 2): what the seal says of each shard.
     """
-    sizes = dict(sorted(shard_bytes.items()))
-    # A sealing that was killed may have left anything there, and a power cut brings back names that
-    # were taken away: those under which Zarr writes its metadata.
-    shutil.rmtree(folder / SEAL_GROUP, ignore_errors=True)
-    for stray in folder.rglob("zarr.*.partial"):
-        stray.unlink()
-    group = zarr.open_group(folder, mode="r+", use_consolidated=False)
-    group.create_group(SEAL_GROUP)
-    write_coordinate(group, SHARD_BYTES, "shard", np.concatenate([*sizes.values()]))
-    sync_tree(folder / SEAL_GROUP)
+    facts = dict(sorted(facts.items()))
+    (folder / SHARDS).mkdir(parents=True, exist_ok=True)
+    write_files(_seal_group(np.concatenate([*facts.values()]), folder), folder / PROGRESS)
     root = json.loads((folder / METADATA).read_text("utf-8"))
     # One file for all metadata, as xarray looks for; Zarr v3 is about to specify it.
     nodes = {
@@ -87,16 +81,31 @@ def write_seal(
                 "shape": [layout.length(a), *a.shape],
                 "dtype": a.dtype,
                 "shards": layout.n_shards(a),
-                "bytes": int(sizes[a.name].sum()),
+                "bytes": int(facts[a.name][:, 0].sum()),
             }
             for a in layout.arrays
         },
-        "files": {name: sha256_of(folder / name) for name in _small_files(root, sizes)},
+        "files": {name: sha256_of(folder / name) for name in _small_files(root, facts)},
     }
     root["attributes"][ATTRIBUTE] = attributes
     attributes["sealed"]["sha256"] = digest(root)
     text = json.dumps(root, indent=2).encode()
     write_files([(folder / METADATA, [text])], folder / PROGRESS)
+
+
+def _seal_group(facts: NDArray[np.int64], folder: Path) -> Iterator[tuple[Path, list[bytes]]]:
+    """Yield the files of the group.
+
+    Zarr makes them in memory: into a folder it writes under names of its own first, and a power cut
+    may bring such a name back.
+    """
+    made: dict[str, Buffer] = {}
+    group = zarr.create_group(MemoryStore(made))
+    group.create_group(SEAL_GROUP)
+    write_coordinate(group, SHARDS, "shard fact", facts)
+    for name, content in sorted(made.items()):
+        if name.startswith(f"{SEAL_GROUP}/"):
+            yield folder / name, [content.to_bytes()]
 
 
 def has_own_seal(root: Mapping[str, Any]) -> bool:
@@ -113,7 +122,7 @@ def _small_files(root: Mapping[str, Any], features: Mapping[str, Any]) -> Iterat
             yield f"{name}/{codec.shard_key(0, len(node['shape']))}"
 
 
-def shard_sizes(
+def _shard_sizes(
     folder: Path, n_shards: int, ndim: int, separator: str = codec.SEPARATOR
 ) -> NDArray[np.int64]:
     """Return the bytes of each shard of an array, -1 of one that is not there.
@@ -161,7 +170,7 @@ def check_seal(files: Files, root: Mapping[str, Any]) -> dict[str, NDArray[np.in
     Returns
     -------
     dict
-        By array, the bytes of each shard; nothing of stores of earlier versions.
+        By array, int64 (shard, 2), the facts of each shard; nothing of stores of earlier versions.
 
     Raises
     ------
@@ -184,19 +193,19 @@ def check_seal(files: Files, root: Mapping[str, Any]) -> dict[str, NDArray[np.in
     if digest(_without_digest(root)) != sealed["sha256"]:
         raise _altered(place)
     check_files(files, sealed, metadata=not files.is_remote)
-    recorded = StoredArray(files, SHARD_BYTES, _metadata(root)[SHARD_BYTES])[:]
-    sizes, start = {}, 0
-    for name, facts in sorted(sealed["arrays"].items()):
-        sizes[name] = recorded[start : start + facts["shards"]]
-        start += facts["shards"]
+    recorded = StoredArray(files, SHARDS, _metadata(root)[SHARDS])[:]
+    facts, start = {}, 0
+    for name, array in sorted(sealed["arrays"].items()):
+        facts[name] = recorded[start : start + array["shards"]]
+        start += array["shards"]
         if isinstance(place, Path):
-            found = shard_sizes(place / name, facts["shards"], len(facts["shape"]))
-            expected = sizes[name]
+            found = _shard_sizes(place / name, array["shards"], len(array["shape"]))
+            expected = facts[name][:, 0]
             if is_transient(place, name):
                 # Dropped, or in this moment: others read what stays.
                 expected = np.where(found < 0, found, expected)
             _compare(place, name, found, expected)
-    return sizes
+    return facts
 
 
 def check_files(files: Files, sealed: Mapping[str, Any], *, metadata: bool) -> None:
@@ -243,7 +252,7 @@ def _check_before_version_4(path: Path, root: Mapping[str, Any]) -> None:
         if node["node_type"] != "array":
             continue
         n_shards = sealed[name]["shards"] if name in sealed else 1
-        sizes = shard_sizes(path / name, n_shards, len(node["shape"]), "/")
+        sizes = _shard_sizes(path / name, n_shards, len(node["shape"]), "/")
         # What is not known is at least not empty.
         _compare(path, name, sizes, np.maximum(sizes, 1))
         if name in sealed:

@@ -76,7 +76,8 @@ class StoredArray:
         name: str,
         metadata: Mapping[str, Any],
         entries_of: Callable[[str, str], int | Picks] | None = None,
-        sizes: NDArray[np.int64] | None = None,
+        fingerprint: str = "",
+        facts: NDArray[np.int64] | None = None,
     ) -> None:
         self.path = files.place
         self.name = name
@@ -94,7 +95,7 @@ class StoredArray:
         self._metadata = metadata
         self._entries_of = entries_of
         sharded = metadata["codecs"][0]["name"] == "sharding_indexed"
-        self._shards = ShardReader(files, name, metadata, sizes) if sharded else None
+        self._shards = ShardReader(files, name, metadata, fingerprint, facts) if sharded else None
 
     def __repr__(self) -> str:
         sizes = ", ".join(f"{d} {n}" for d, n in zip(self.dims, self.shape, strict=True))

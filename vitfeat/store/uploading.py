@@ -1,7 +1,7 @@
 """Stores that are written behind a URL: put together in a folder here, shard by shard uploaded.
 
 The folder of work is an unfinished store as any other, in which markers say what is there. A shard
-goes as soon as it is uploaded, and its place is taken by a record of its size, so that the disk
+goes as soon as it is uploaded, and its place is taken by a record of its facts, so that the disk
 holds little more than a block. The store's own metadata are uploaded last: without them nobody
 takes what is there for a store.
 
@@ -24,7 +24,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from vitfeat.errors import StoreError
 from vitfeat.files import sync, write_files
@@ -35,6 +34,7 @@ from vitfeat.store.paths import Url, claim_path, partial_path
 from vitfeat.store.progress import PROGRESS
 from vitfeat.store.remote import RemoteFiles
 from vitfeat.store.seal import METADATA
+from vitfeat.store.shards import Facts
 from vitfeat.store.writer import StoreWriter
 from vitfeat.text import plural
 
@@ -55,10 +55,7 @@ class RemoteWriter(StoreWriter):
         self._unseal()
         self._records = partial_path(path) / PROGRESS / _UPLOADED
         self._records.mkdir(exist_ok=True)
-        self._sizes = {a.name: np.full(layout.n_shards(a), -1) for a in layout.arrays}
-        for spec in layout.arrays:
-            for shard in range(layout.n_shards(spec)):
-                self._sizes[spec.name][shard] = _recorded(self._record(spec, shard))
+        self._is_uploaded = {a.name: np.zeros(layout.n_shards(a), bool) for a in layout.arrays}
         # Shards with blocks of other jobs are made, and uploaded, by who seals.
         self._is_own = {
             a.name: np.array(
@@ -93,13 +90,10 @@ class RemoteWriter(StoreWriter):
         except OSError as error:
             raise self._failed(error) from error
 
-    def _is_whole(self, spec: ArraySpec, shard: int, *, every_chunk: bool) -> bool:
-        is_uploaded = bool(self._sizes[spec.name][shard] >= 0)
-        return is_uploaded or super()._is_whole(spec, shard, every_chunk=every_chunk)
-
-    def _shard_bytes(self) -> dict[str, NDArray[np.int64]]:
-        self._upload_shards()
-        return self._sizes
+    def _find(self, spec: ArraySpec, shard: int, *, every_chunk: bool) -> Facts | None:
+        facts = _recorded(self._record(spec, shard))
+        self._is_uploaded[spec.name][shard] = facts is not None
+        return facts or super()._find(spec, shard, every_chunk=every_chunk)
 
     def _upload_shards(self) -> None:
         """Upload the shards that stand here, and remove them."""
@@ -107,20 +101,22 @@ class RemoteWriter(StoreWriter):
             (spec, int(shard))
             for spec in self._layout.arrays
             for shard in np.flatnonzero(
-                self._is_there[spec.name] & self._is_own[spec.name] & (self._sizes[spec.name] < 0)
+                self._is_there(spec) & self._is_own[spec.name] & ~self._is_uploaded[spec.name]
             )
         ]
         for start in range(0, len(waiting), _AT_ONCE):
             some = waiting[start : start + _AT_ONCE]
             self._upload(self._shard(spec, shard) for spec, shard in some)
-            sizes = [self._shard(spec, shard).stat().st_size for spec, shard in some]
             # Behind the answer that it is there, and before the shard here goes.
-            records = [self._record(spec, shard) for spec, shard in some]
             write_files(
-                ((r, [b"%d\n" % n]) for r, n in zip(records, sizes, strict=True)), self._records
+                (
+                    (self._record(spec, shard), [b"%d %d\n" % (*self._facts[spec.name][shard],)])
+                    for spec, shard in some
+                ),
+                self._records,
             )
-            for (spec, shard), n_bytes in zip(some, sizes, strict=True):
-                self._sizes[spec.name][shard] = n_bytes
+            for spec, shard in some:
+                self._is_uploaded[spec.name][shard] = True
                 self._shard(spec, shard).unlink()
 
     def _upload(self, paths: Iterable[Path]) -> None:
@@ -142,8 +138,9 @@ class RemoteWriter(StoreWriter):
 
     def _publish(self, attributes: Mapping[str, Any]) -> None:
         """Upload all that is no shard, the store's own metadata last."""
-        self._upload(self._partial / name for name in attributes["sealed"]["files"])
         try:
+            self._upload_shards()
+            self._upload(self._partial / name for name in attributes["sealed"]["files"])
             self._check_shards(attributes["sealed"]["files"])
             content = (self._partial / METADATA).read_bytes()
             try:
@@ -163,7 +160,7 @@ class RemoteWriter(StoreWriter):
         listed = self._files.sizes()
         gone = []
         for spec in self._layout.arrays:
-            for shard, n_bytes in enumerate(self._sizes[spec.name].tolist()):
+            for shard, n_bytes in enumerate(self._facts[spec.name][:, 0].tolist()):
                 name = self._shard(spec, shard).relative_to(self._partial).as_posix()
                 # A listing may lag behind.
                 if listed.pop(name, -1) != n_bytes and self._files.size(name) != n_bytes:
@@ -183,13 +180,14 @@ class RemoteWriter(StoreWriter):
         return self._records / f"{spec.name.replace('/', '.')}.{key}"
 
 
-def _recorded(record: Path) -> int:
-    """Return the size of a shard that was uploaded, -1 of one that was not."""
+def _recorded(record: Path) -> Facts | None:
+    """Return the facts of a shard that was uploaded."""
     try:
         text = record.read_text("ascii")
-        return int(text) if text.endswith("\n") else -1
+        n_bytes, digest = map(int, text.split())
     except (FileNotFoundError, ValueError):
-        return -1
+        return None
+    return Facts(n_bytes, digest) if text.endswith("\n") else None
 
 
 def hold(url: Url, path: Path) -> None:

@@ -13,11 +13,11 @@ from __future__ import annotations
 import errno
 import json
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,8 +33,8 @@ from vitfeat.store.encode import encode_shard
 from vitfeat.store.layout import ATTRIBUTE, FORMAT_VERSION, Layout
 from vitfeat.store.paths import Place, Url, manifest_path, partial_path, work_path
 from vitfeat.store.progress import PROGRESS, Marker, Pieces, Progress, changed_files, record_files
-from vitfeat.store.seal import METADATA, has_own_seal, shard_sizes, write_seal
-from vitfeat.store.shards import is_whole
+from vitfeat.store.seal import METADATA, has_own_seal, write_seal
+from vitfeat.store.shards import Facts, place_of_shard, whole_shard
 from vitfeat.text import size
 
 
@@ -90,7 +90,9 @@ class StoreWriter:
         self._partial = partial_path(path)
         self._progress = Progress(self._partial, layout)
         self._notes: list[str] = []
-        self._is_there = {a.name: np.zeros(layout.n_shards(a), bool) for a in layout.arrays}
+        self._fingerprint = str(self._own_attributes()["fingerprint"])
+        # Of a shard that is not there, -1.
+        self._facts = {a.name: np.full((layout.n_shards(a), 2), -1) for a in layout.arrays}
         self._is_done = np.zeros(layout.n_blocks, bool)
         self._look(every_chunk=False)
         if 0 < len(self.missing_blocks()) < len(blocks):
@@ -154,20 +156,14 @@ class StoreWriter:
         try:
             self._gather(self.blocks)
             attributes = self._attributes()
-            write_seal(self._partial, self._layout, attributes, self._shard_bytes())
+            write_seal(self._partial, self._layout, attributes, self._facts)
         except OSError as error:
             raise self._write_error(error, "the seal") from error
-        self._publish(attributes)
+        # Whoever looks now whether there is something to do sees it unfinished or finished.
+        with creating(self._path):
+            self._publish(attributes)
         self.is_sealed = True
         return manifest(self._path, attributes)
-
-    def _shard_bytes(self) -> dict[str, NDArray[np.int64]]:
-        """Return by array the size of each shard."""
-        layout = self._layout
-        return {
-            a.name: shard_sizes(self._partial / a.name, layout.n_shards(a), 1 + len(a.shape))
-            for a in layout.arrays
-        }
 
     def _publish(self, attributes: Mapping[str, Any]) -> None:
         """Put the store where it is read, whole."""
@@ -177,10 +173,14 @@ class StoreWriter:
         self._partial.rename(self._path)
         sync([self._path.parent])
 
-    def _attributes(self) -> dict[str, Any]:
-        """Return what the store says of itself, with what its blocks have to say."""
+    def _own_attributes(self) -> dict[str, Any]:
         root = json.loads((self._partial / METADATA).read_text("utf-8"))
         attributes: dict[str, Any] = root["attributes"][ATTRIBUTE]
+        return attributes
+
+    def _attributes(self) -> dict[str, Any]:
+        """Return what the store says of itself, with what its blocks have to say."""
+        attributes = self._own_attributes()
         markers = [self._progress.read_marker(b) for b in range(self._layout.n_blocks)]
         there = [marker for marker in markers if marker is not None]
         attributes["forward_images"] = sum(marker.forward_images for marker in there)
@@ -192,9 +192,9 @@ class StoreWriter:
         """Find out which of the writer's blocks are there, and which shards they have some of."""
         layout = self._layout
         for spec in layout.arrays:
-            there = self._is_there[spec.name]
             for shard in sorted({s for b in self.blocks for s in layout.shards_of(spec, b)}):
-                there[shard] = self._is_whole(spec, shard, every_chunk=every_chunk)
+                facts = self._find(spec, shard, every_chunk=every_chunk)
+                self._facts[spec.name][shard] = -1 if facts is None else facts
         for block in self.blocks:
             lacking = [a for a in layout.arrays if not self._has_all(a, block)]
             marker = self._progress.read_marker(block)
@@ -206,19 +206,24 @@ class StoreWriter:
                 )
             )
 
-    def _is_whole(self, spec: ArraySpec, shard: int, *, every_chunk: bool) -> bool:
-        """Return whether a shard is there and right."""
+    def _find(self, spec: ArraySpec, shard: int, *, every_chunk: bool) -> Facts | None:
+        """Return the facts of a shard that is there and right."""
         layout = self._layout
         counts = layout.chunk_counts(spec)
         used = (-(-len(layout.entries_of(spec, shard)) // layout.chunk_rows(spec)),)
-        return is_whole(
-            self._shard(spec, shard), counts, used + counts[1:], every_chunk=every_chunk
+        return whole_shard(
+            *(self._shard(spec, shard), counts, used + counts[1:], self._place(spec, shard)),
+            every_chunk=every_chunk,
         )
+
+    def _is_there(self, spec: ArraySpec) -> NDArray[np.bool_]:
+        """Return whether each shard of an array is there."""
+        return self._facts[spec.name][:, 0] >= 0
 
     def _has_all(self, spec: ArraySpec, block: int) -> bool:
         """Return whether all shards that a block has some of are there."""
         shards = self._layout.shards_of(spec, block)
-        return bool(self._is_there[spec.name][shards.start : shards.stop].all())
+        return bool(self._is_there(spec)[shards.start : shards.stop].all())
 
     def _gather(self, blocks: Iterable[int]) -> None:
         """Put those shards together that blocks have some of and whose blocks are all there."""
@@ -226,7 +231,7 @@ class StoreWriter:
         for spec in filter(layout.is_gathered, layout.arrays):
             for shard in dict.fromkeys(s for b in blocks for s in layout.shards_of(spec, b)):
                 parts = layout.blocks_of(spec, shard)
-                if self._is_there[spec.name][shard] or not all(self._is_done[[*parts]]):
+                if self._is_there(spec)[shard] or not all(self._is_done[[*parts]]):
                     continue
                 try:
                     self._write({(spec, shard): self._pieces_of(spec, shard, parts)})
@@ -253,19 +258,24 @@ class StoreWriter:
         self, shards: Mapping[tuple[ArraySpec, int], NDArray[Any]], pieces: Pieces | None = None
     ) -> None:
         """Write shards, and the pieces of others."""
-        write_files(self._encoded(shards, pieces), self._progress.folder)
-        for spec, shard in shards:
-            self._is_there[spec.name][shard] = True
+        facts: dict[tuple[str, int], Facts] = {}
 
-    def _encoded(
-        self, shards: Mapping[tuple[ArraySpec, int], NDArray[Any]], pieces: Pieces | None
-    ) -> Iterator[tuple[Path, Iterable[bytes]]]:
-        """Yield files and their content, one at a time in memory."""
-        if pieces is not None and pieces.parts:
-            yield pieces
-        for (spec, shard), values in shards.items():
-            shapes = self._layout.chunk_shape(spec), self._layout.shard_shape(spec)
-            yield self._shard(spec, shard), encode_shard(values, *shapes)
+        def encoded() -> Iterator[tuple[Path, Iterable[bytes]]]:
+            """Yield files and their content, one at a time in memory."""
+            if pieces is not None and pieces.parts:
+                yield pieces
+            for (spec, shard), values in shards.items():
+                shapes = self._layout.chunk_shape(spec), self._layout.shard_shape(spec)
+                place = self._place(spec, shard)
+                parts, facts[spec.name, shard] = encode_shard(values, *shapes, place)
+                yield self._shard(spec, shard), parts
+
+        write_files(encoded(), self._progress.folder)
+        for (name, shard), known in facts.items():
+            self._facts[name][shard] = known
+
+    def _place(self, spec: ArraySpec, shard: int) -> str:
+        return place_of_shard(self._fingerprint, spec.name, shard)
 
     def _shard(self, spec: ArraySpec, shard: int) -> Path:
         return self._partial / spec.name / codec.shard_key(shard, 1 + len(spec.shape))
@@ -295,8 +305,11 @@ def open_writer(
     notes: Sequence[str] = (),
     replace: bool = False,
     part: tuple[int, int] | None = None,
-) -> Iterator[StoreWriter]:
+    is_finished: Callable[[], bool] = lambda: False,
+) -> Iterator[StoreWriter | None]:
     """Claim a store for writing; create it, or resume an interrupted one.
+
+    The writer is None where the store turned out to be finished.
 
     Parameters
     ----------
@@ -323,6 +336,9 @@ def open_writer(
     part
         Only the blocks of one of several jobs: its number, from 1, and how many they are. Such a
         writer does not seal.
+    is_finished
+        Whether nothing is to be written after all; asked while no other job can begin or seal the
+        store.
 
     Raises
     ------
@@ -333,46 +349,59 @@ def open_writer(
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = partial_path(path)
     blocks = layout.part(*part) if part else range(layout.n_blocks)
+    holding: IO[str] | None = None
     with creating(path):
         if isinstance(place, Url):
             from vitfeat.store.uploading import hold
 
             hold(place, path)
-        found = unfinished_request(path)
-        # Other taps may mean other blocks: here more than asked for is not good enough.
-        if found is not None and (other := provenance.differences(found, request, exact=True)):
-            if not replace:
-                raise StoreError(
-                    f"{partial}: an unfinished store from other settings is in the way ({other}); "
-                    "remove it, or pass --replace"
-                )
-            found = None
-        if found is None:
-            refuse_if_claimed(path, partial / PROGRESS)
-            shutil.rmtree(partial, ignore_errors=True)
-            new = path.with_name(path.name + ".creating")
-            shutil.rmtree(new, ignore_errors=True)
-            try:
-                create(
-                    *(new, layout, geometry, rows, request, model),
-                    *(weights or {}, final_norm, normalised_by, notes),
-                )
-                record_files(new)
-                sync_tree(new)
-                new.rename(partial)
-                sync([partial.parent])
-            except BaseException as error:
-                shutil.rmtree(new, ignore_errors=True)
-                if isinstance(error, OSError):
-                    raise StoreError(f"{path}: could not be created: {error}") from error
-                raise
-        holding = claim(path, partial / PROGRESS, blocks)
+        # Behind the lock and the claim: what was seen before may be of another moment.
+        if not is_finished():
+            found = unfinished_request(path)
+            # Other taps may mean other blocks: here more than asked for is not good enough.
+            if found is not None and (other := provenance.differences(found, request, exact=True)):
+                if not replace:
+                    raise StoreError(
+                        f"{partial}: an unfinished store from other settings is in the way "
+                        f"({other}); remove it, or pass --replace"
+                    )
+                found = None
+            if found is None:
+                refuse_if_claimed(path, partial / PROGRESS)
+                with _replacing(path) as new:
+                    create(
+                        *(new, layout, geometry, rows, request, model),
+                        *(weights or {}, final_norm, normalised_by, notes),
+                    )
+            holding = claim(path, partial / PROGRESS, blocks)
+    if holding is None:
+        yield None
+        return
     with holding:
         writer = _writer(place, path, layout, blocks)
         yield writer
     # Behind the move, so that a job killed in between finds its blocks again, and without a claim.
     if writer.is_sealed:
         remove_leftovers(path)
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """Folder of a store to create; once it is on the disk it replaces an unfinished one."""
+    partial, new = partial_path(path), path.with_name(path.name + ".creating")
+    shutil.rmtree(partial, ignore_errors=True)
+    shutil.rmtree(new, ignore_errors=True)
+    try:
+        yield new
+        record_files(new)
+        sync_tree(new)
+        new.rename(partial)
+        sync([partial.parent])
+    except BaseException as error:
+        shutil.rmtree(new, ignore_errors=True)
+        if isinstance(error, OSError):
+            raise StoreError(f"{path}: could not be created: {error}") from error
+        raise
 
 
 def _writer(place: Place, path: Path, layout: Layout, blocks: range) -> StoreWriter:
