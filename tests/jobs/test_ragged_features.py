@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from tests.store.filled import GEOMETRY, Content
 from vitfeat.analyses.cka.gram_job import write_grams
 from vitfeat.analyses.clustering.job import write_clustering
+from vitfeat.analyses.clustering.settings import ClusteringSettings
 from vitfeat.analyses.rows import read_clustering
 from vitfeat.errors import AnalysisError
 from vitfeat.jobs.features import image_rows
@@ -73,7 +74,8 @@ def test_flattened_tokens_are_refused(store: Path, tmp_path: Path, tokens: str) 
 
 
 def test_clusters_of_means_are_the_classes(store: Path, tmp_path: Path) -> None:
-    write_clustering(store, tmp_path / "c.csv", features=["mean"], seeds=1, n_init=2)
+    settings = ClusteringSettings(features=("mean",), seeds=1, n_init=2, shuffled=False)
+    write_clustering(store, tmp_path / "c.csv", settings)
     rows = read_clustering(tmp_path / "c.csv")
     labelled = int((CONTENT.rows.label != -1).sum())
     assert {row.n_images for row in rows} == {labelled}

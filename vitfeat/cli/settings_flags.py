@@ -55,9 +55,10 @@ def given_settings(options: argparse.Namespace, settings: type[Settings]) -> Set
     }
     properties = schema_of(settings)["properties"] if given else {}
     for key, value in given.items():
-        if isinstance(value, list) and len(value) == 1 and _kinds(properties[key]) != ["array"]:
-            # A number or a name in the place of a list.
-            given[key] = value[0]
+        if isinstance(value, list) and len(value) == 1:
+            kind = "integer" if isinstance(value[0], int) else "string"
+            # A number or a name may stand in the place of a list.
+            given[key] = value[0] if kind in _kinds(properties[key]) else value
     try:
         return settings(**given)
     except ConfigError as error:
