@@ -8,7 +8,7 @@ rule clustering:
     output:
         update(f"{RESULTS}/clustering/{{dataset}}/{{model}}.csv"),
     log:
-        f"{RESULTS}/logs/clustering/{{dataset}}/{{model}}.log",
+        local(f"{RESULTS}/logs/clustering/{{dataset}}/{{model}}.log"),
     benchmark:
         f"{RESULTS}/benchmarks/clustering/{{dataset}}/{{model}}.tsv"
     wildcard_constraints:
@@ -20,7 +20,7 @@ rule clustering:
         mem_mb=raised(clustering_memory),
         runtime=raised(clustering_runtime),
     params:
-        store=f"{RESULTS}/features/{{dataset}}/{{model}}.zarr",
+        store=STORE,
         flags=flags(clustering_settings()),
     shell:
         "python -m vitfeat cluster {params.store:q} {params.flags} --threads {threads} "
@@ -33,7 +33,7 @@ rule clustering_set:
     output:
         update(set_outputs("clustering", CLUSTERING_SET_FIGURES)),
     log:
-        f"{RESULTS}/logs/clustering_set/{{dataset}}/{{chosen}}.log",
+        local(f"{RESULTS}/logs/clustering_set/{{dataset}}/{{chosen}}.log"),
     benchmark:
         f"{RESULTS}/benchmarks/clustering_set/{{dataset}}/{{chosen}}.tsv"
     conda:
@@ -58,7 +58,7 @@ rule clustering_overview:
         pdf=update(f"{RESULTS}/clustering/all.pdf"),
         numbers=update(f"{RESULTS}/clustering/all.csv"),
     log:
-        f"{RESULTS}/logs/clustering_overview.log",
+        local(f"{RESULTS}/logs/clustering_overview.log"),
     benchmark:
         f"{RESULTS}/benchmarks/clustering_overview.tsv"
     conda:

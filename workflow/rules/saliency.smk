@@ -3,14 +3,14 @@
 
 rule saliency:
     input:
-        index=f"{RESULTS}/datasets/{{dataset}}.csv",
+        index=local(INDEX),
         manifest=f"{RESULTS}/features/{{dataset}}/{{model}}.json",
         transient=transient("saliency"),
-        regions=f"{RESULTS}/datasets/regions/{{dataset}}.csv",
+        regions=local(f"{RESULTS}/datasets/regions/{{dataset}}.csv"),
     output:
         update(f"{RESULTS}/saliency/{{dataset}}/{{model}}.csv"),
     log:
-        f"{RESULTS}/logs/saliency/{{dataset}}/{{model}}.log",
+        local(f"{RESULTS}/logs/saliency/{{dataset}}/{{model}}.log"),
     benchmark:
         f"{RESULTS}/benchmarks/saliency/{{dataset}}/{{model}}.tsv"
     wildcard_constraints:
@@ -21,7 +21,7 @@ rule saliency:
         mem_mb=raised(saliency_memory),
         runtime=raised(saliency_runtime),
     params:
-        store=f"{RESULTS}/features/{{dataset}}/{{model}}.zarr",
+        store=STORE,
         flags=flags(saliency_settings()),
     shell:
         "python -m vitfeat saliency {params.store:q} --index {input.index:q} "
@@ -30,17 +30,17 @@ rule saliency:
 
 rule saliency_masks:
     input:
-        index=f"{RESULTS}/datasets/{{dataset}}.csv",
+        index=local(INDEX),
         manifest=f"{RESULTS}/features/{{dataset}}/{{model}}.json",
         transient=transient("saliency"),
-        regions=f"{RESULTS}/datasets/regions/{{dataset}}.csv",
+        regions=local(f"{RESULTS}/datasets/regions/{{dataset}}.csv"),
         table=f"{RESULTS}/saliency/{{dataset}}/{{model}}.csv",
     output:
         png=update(f"{RESULTS}/saliency/{{dataset}}/{{model}}/masks.png"),
         pdf=update(f"{RESULTS}/saliency/{{dataset}}/{{model}}/masks.pdf"),
         numbers=update(f"{RESULTS}/saliency/{{dataset}}/{{model}}/masks.csv"),
     log:
-        f"{RESULTS}/logs/saliency_masks/{{dataset}}/{{model}}.log",
+        local(f"{RESULTS}/logs/saliency_masks/{{dataset}}/{{model}}.log"),
     benchmark:
         f"{RESULTS}/benchmarks/saliency_masks/{{dataset}}/{{model}}.tsv"
     wildcard_constraints:
@@ -51,7 +51,7 @@ rule saliency_masks:
         mem_mb=raised(saliency_memory),
         runtime=raised(30),
     params:
-        store=f"{RESULTS}/features/{{dataset}}/{{model}}.zarr",
+        store=STORE,
         root=lambda wildcards: CONFIG.datasets[wildcards.dataset].root.as_posix(),
         label=lambda wildcards: CONFIG.model(wildcards.model).label,
         flags=lambda wildcards: flags(saliency_mask_settings()),

@@ -7,7 +7,7 @@ rule task_set:
     output:
         update(set_outputs("{task}", TASK_FIGURES["plain"])),
     log:
-        f"{RESULTS}/logs/task_set/{{task}}/{{dataset}}/{{chosen}}.log",
+        local(f"{RESULTS}/logs/task_set/{{task}}/{{dataset}}/{{chosen}}.log"),
     benchmark:
         f"{RESULTS}/benchmarks/task_set/{{task}}/{{dataset}}/{{chosen}}.tsv"
     wildcard_constraints:
@@ -50,7 +50,7 @@ rule task_overview:
         pdf=update(f"{RESULTS}/{{task}}/all.pdf"),
         numbers=update(f"{RESULTS}/{{task}}/all.csv"),
     log:
-        f"{RESULTS}/logs/task_overview/{{task}}.log",
+        local(f"{RESULTS}/logs/task_overview/{{task}}.log"),
     benchmark:
         f"{RESULTS}/benchmarks/task_overview/{{task}}.tsv"
     wildcard_constraints:
@@ -75,7 +75,7 @@ rule collect_tasks:
         table=update(f"{RESULTS}/tasks/all.csv"),
         best=update(f"{RESULTS}/tasks/best.csv"),
     log:
-        f"{RESULTS}/logs/collect_tasks.log",
+        local(f"{RESULTS}/logs/collect_tasks.log"),
     benchmark:
         f"{RESULTS}/benchmarks/collect_tasks.tsv"
     conda:
@@ -97,7 +97,7 @@ rule all_tasks_set:
     output:
         update(all_tasks_outputs()),
     log:
-        f"{RESULTS}/logs/all_tasks_set/{{chosen}}.log",
+        local(f"{RESULTS}/logs/all_tasks_set/{{chosen}}.log"),
     benchmark:
         f"{RESULTS}/benchmarks/all_tasks_set/{{chosen}}.tsv"
     conda:
