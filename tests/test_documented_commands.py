@@ -95,7 +95,8 @@ def _class_of(command: Documented) -> str:
     """
     program, *words = command.words
     if program == "snakemake":
-        return "planned"
+        # Behind S3: tests/workflow/test_storage.py has a server.
+        return "parsed" if "--default-storage-provider" in words else "planned"
     if program == "vitfeat" and words and words[0] in subcommands():
         if len(words) == 1:
             return "named"
@@ -220,7 +221,9 @@ def test_make_demo_makes_the_figure_and_ends_with_its_path(
     assert len((demo.stdout + demo.stderr).splitlines()) < 40
 
 
-@pytest.mark.parametrize("command", OF["snakemake"], ids=str)
+@pytest.mark.parametrize(
+    "command", [c for c in OF["snakemake"] if _class_of(c) == "planned"], ids=str
+)
 def test_snakemake_plans(
     command: Documented, clone: Path, demo: subprocess.CompletedProcess[str]
 ) -> None:

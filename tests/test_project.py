@@ -56,6 +56,7 @@ def test_constraints_satisfy_the_minimum_versions(root: Path) -> None:
     wanted = [
         *project["dependencies"],
         *extras["remote"],
+        *extras["storage"],
         *extras["slurm"],
         *extras["scheduler"],
     ]

@@ -86,10 +86,11 @@ def test_a_store_is_extracted_looked_into_verified_and_analysed_there(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert main([*command, url]) == 0
+    assert main([*command, url, "--manifest", "copy.json"]) == 0
     there = objects_below(url.rpartition("/")[0])
     assert {k.removeprefix("m.zarr/"): v for k, v in there.items() if k != "m.json"} == expected
     assert there["m.json"] == (tmp_path / "m.json").read_bytes()
+    assert Path("copy.json").read_bytes() == there["m.json"]
     local, store = vitfeat.open(tmp_path / "m.zarr"), vitfeat.open(url)
     np.testing.assert_array_equal(store["spatial"][:], local["spatial"][:])
     capsys.readouterr()

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from vitfeat.analyses.base import Analysis, Job
+from vitfeat.analyses.base import ROOT, Analysis, Job
 from vitfeat.analyses.registry import analyses
 from vitfeat.cli.arguments import AddCommand, from_json, models_json, positive
 from vitfeat.cli.settings_flags import add_settings, given_settings
@@ -20,6 +20,8 @@ from vitfeat.console import Console
 from vitfeat.errors import AnalysisError, ConfigError, VitfeatError
 
 _MODEL = "{model}"
+
+_BELOW = "folder that stands before the paths of tables and figures"
 
 
 def add(command: AddCommand) -> None:
@@ -34,6 +36,7 @@ def add(command: AddCommand) -> None:
     sub.add_argument("analysis", choices=[a.name for a in analyses().values() if a.across])
     sub.add_argument("folder", type=Path, help="where tables of {dataset}/{model} are")
     sub.add_argument("--out", type=Path, help="where figures go; default: there, too")
+    sub.add_argument("--below", type=Path, help=_BELOW)
     sub.add_argument("--datasets", nargs="+", required=True)
     sub.add_argument("--models", required=True, help="[{id, label, family, size}, ...] as JSON")
     sub.add_argument("--sets", default="{}", help="{name: [id, ...]} as JSON: choices of models")
@@ -54,6 +57,7 @@ def _add_job(add_parser: Any, analysis: Analysis, job: Job) -> None:
         sub.add_argument("--labels", nargs="+", default=[""], help="names of models in titles")
     if job.gpu:
         sub.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    sub.add_argument("--below", type=Path, help=_BELOW)
     sub.add_argument("--threads", type=positive, default=1)
     sub.add_argument("--max-mb", type=positive, help="bound on the features in memory a thread")
     add_settings(sub, analysis.settings, job.settings)
@@ -70,7 +74,8 @@ def _run(options: argparse.Namespace, console: Console) -> None:
     if options.max_mb is not None:
         ways["max_bytes"] = options.threads * options.max_mb * 2**20
     ways = {key: value for key, value in ways.items() if key in takes}
-    paths: list[str] = [getattr(options, key) for key in (*job.inputs, *job.outputs)]
+    patterns = {**job.inputs, **job.outputs}
+    paths = [_put(options, getattr(options, key), pattern) for key, pattern in patterns.items()]
     several = any(_MODEL in path for path in paths)
     if several and not options.models:
         raise ConfigError(f"--models: say which models {_MODEL} stands for")
@@ -82,6 +87,13 @@ def _run(options: argparse.Namespace, console: Console) -> None:
         function(*(Path(path.replace(_MODEL, model)) for path in paths), **ways)
 
 
+def _put(options: argparse.Namespace, path: str | Path, pattern: str = "") -> str:
+    """Return where tables and figures stand; stores and what is told of datasets stay in place."""
+    if options.below is None or pattern.startswith(("features/", "datasets/", ROOT)):
+        return str(path)
+    return str(options.below / path)
+
+
 def _draw(options: argparse.Namespace, console: Console) -> None:
     from vitfeat.figures.models import models_from
 
@@ -91,17 +103,18 @@ def _draw(options: argparse.Namespace, console: Console) -> None:
     draw_set, overview = (_drawing(analysis, c) for c in (across.draw_set, across.draw_overview))
     models = models_from(models_json(options.models))
     sets = {"all": [m.id for m in models], **from_json(options.sets, "--sets")}
-    out = options.out or options.folder
+    folder = _put(options, options.folder)
+    out = options.out or Path(folder)
     failures: list[VitfeatError] = []
     for dataset in options.datasets:
         for chosen, ids in sets.items():
             some = [model for model in models if model.id in ids]
             try:
-                draw_set(options.folder, dataset, some, out / dataset / "sets" / chosen)
+                draw_set(Path(folder), dataset, some, out / dataset / "sets" / chosen)
             except VitfeatError as error:
                 failures.append(error)
     try:
-        overview(options.folder, options.datasets, models, out / "all.png")
+        overview(Path(folder), options.datasets, models, out / "all.png")
     except VitfeatError as error:
         failures.append(error)
     first, *others = dict.fromkeys(map(str, failures)) or [""]

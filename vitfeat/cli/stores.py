@@ -43,6 +43,7 @@ def add(command: AddCommand) -> None:
     chosen.add_argument("--images", type=positive, help="only so many, spread over the dataset")
     chosen.add_argument("--ids", nargs="+", action="extend", help="only the images of these ids")
     sub.add_argument("--out", type=Path, required=True, help="the store to write (.zarr)")
+    sub.add_argument("--manifest", type=Path, help="where its manifest goes, too")
     sub.add_argument("--taps", nargs="+", default=["cls", "spatial"], choices=TAPS)
     sub.add_argument(
         "--limits",
@@ -110,9 +111,10 @@ def _extract(options: argparse.Namespace, console: Console) -> None:
     from vitfeat.errors import StoreError
     from vitfeat.extract.run import extract
     from vitfeat.extract.settings import Settings
+    from vitfeat.files import write_json
     from vitfeat.models.loading import load_backbone
     from vitfeat.store.limits import chosen_rows
-    from vitfeat.store.paths import Url, place_of
+    from vitfeat.store.paths import Url, manifest_path, place_of
     from vitfeat.store.transient import set_aside
     from vitfeat.store.writer import write_manifest
 
@@ -160,6 +162,8 @@ def _extract(options: argparse.Namespace, console: Console) -> None:
         set_aside(out, options.keep)
     # Beside the store always: readers hold the two together.
     write_manifest(out, sealed)
+    if options.manifest not in (None, manifest_path(out)):
+        write_json(options.manifest, sealed)
 
 
 def _limits(text: str | None) -> dict[str, int | list[str]]:

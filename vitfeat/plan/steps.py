@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Protocol
@@ -80,6 +80,8 @@ class Step:
         Whether one job is of all models.
     name
         Of the rule.
+    in_storage
+        Where a store stands that jobs know by its path.
     """
 
     config: Config
@@ -88,6 +90,7 @@ class Step:
     datasets: tuple[str, ...]
     of_all: bool
     name: str
+    in_storage: Callable[[str], str]
 
     @cached_property
     def settings(self) -> Settings:
@@ -132,7 +135,7 @@ class Step:
         models = self._models(wildcards)
         model = "{model}" if self.of_all else models[0]
         first, *others = (
-            (key, self._path(pattern, wildcards.dataset, model))
+            (key, self._place(pattern, wildcards.dataset, model))
             for key, pattern in {**self.job.inputs, **self.job.outputs}.items()
         )
         paths = [first[1], *(f"--{key.replace('_', '-')}={path}" for key, path in others)]
@@ -186,6 +189,10 @@ class Step:
         )
         return f"{self._results}/{path}"
 
+    def _place(self, pattern: str, dataset: str, model: str) -> str:
+        path = self._path(pattern, dataset, model)
+        return self.in_storage(path) if path.endswith(".zarr") else path
+
     def _waits_for(self, path: str) -> list[str]:
         """Return what says that a file is there: of a store its manifest, which is written last."""
         if not path.endswith(".zarr"):
@@ -204,7 +211,7 @@ class Step:
         ]
 
 
-def steps(config: Config) -> list[Step]:
+def steps(config: Config, in_storage: Callable[[str], str] = str) -> list[Step]:
     """Return the rules of all analyses that a config asks for."""
     small = {name for name in config.datasets if is_small(config, name)}
     rules = []
@@ -214,10 +221,10 @@ def steps(config: Config) -> list[Step]:
             of_all = tuple(d for d in settings.datasets if d in small)
             single = tuple(d for d in settings.datasets if d not in small)
             if single:
-                rules.append(Step(config, analysis, job, single, False, job.name))
+                rules.append(Step(config, analysis, job, single, False, job.name, in_storage))
             if of_all:
                 rule = f"{job.name}_of_all" if single else job.name
-                rules.append(Step(config, analysis, job, of_all, True, rule))
+                rules.append(Step(config, analysis, job, of_all, True, rule, in_storage))
     return rules
 
 

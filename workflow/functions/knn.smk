@@ -25,7 +25,8 @@ def layer_jobs(task):
 def train_store(task, wildcards, kind="zarr"):
     """Return the store that a dataset is classified from; `json` is its manifest."""
     dataset = CONFIG.analyses.get(task).train[wildcards.dataset]
-    return f"{RESULTS}/features/{dataset}/{wildcards.model}.{kind}"
+    path = f"{RESULTS}/features/{dataset}/{wildcards.model}.{kind}"
+    return in_storage(path) if kind == "zarr" else path
 
 
 def train_transient(task, wildcards):

@@ -2,7 +2,7 @@
 # figures across models of each.
 from vitfeat.plan.steps import figure_steps, steps
 
-STEPS = steps(CONFIG)
+STEPS = steps(CONFIG, in_storage)
 FIGURE_STEPS = figure_steps(CONFIG)
 
 
@@ -15,17 +15,33 @@ def step_targets():
 TARGETS.append(step_targets)
 
 
+def placed(paths):
+    """Return paths as rules take them: indexes and annotations stay on the file system."""
+    return [local(p) if p.startswith(f"{RESULTS}/datasets/") else p for p in paths]
+
+
+def below(first):
+    """Return the function of a param: the folder that Snakemake keeps files of a storage in, if it does."""
+
+    def folder(wildcards, output):
+        path = first.format(**wildcards)
+        here = str(output[0]).removesuffix(path)
+        return shlex.join(["--below", here]) if here != str(output[0]) and here else ""
+
+    return folder
+
+
 for step in STEPS:
 
     rule:
         name:
             step.name
         input:
-            step.inputs,
+            lambda wildcards, step=step: placed(step.inputs(wildcards)),
         output:
             **{name: update(paths) for name, paths in step.outputs.items()},
         log:
-            step.log,
+            local(step.log),
         benchmark:
             step.benchmark
         wildcard_constraints:
@@ -39,9 +55,11 @@ for step in STEPS:
             gpu=own_gpu if step.job.gpu else None,
         params:
             command=step.command,
+            below=below(next(iter(step.outputs.values()))[0]),
             device="--device $VITFEAT_DEVICE" if step.job.gpu else "",
         shell:
-            "python -m vitfeat run {params.command} {params.device} --threads {threads} --log {log:q}"
+            "python -m vitfeat run {params.command} {params.below} {params.device} --threads {threads} "
+            "--log {log:q}"
 
 
 for step in FIGURE_STEPS:
@@ -54,7 +72,7 @@ for step in FIGURE_STEPS:
         output:
             update(step.outputs),
         log:
-            f"{RESULTS}/logs/{step.name}.log",
+            local(f"{RESULTS}/logs/{step.name}.log"),
         benchmark:
             f"{RESULTS}/benchmarks/{step.name}.tsv"
         conda:
@@ -64,5 +82,6 @@ for step in FIGURE_STEPS:
             runtime=raised(60),
         params:
             command=step.command,
+            below=below(step.outputs[0]),
         shell:
-            "python -m vitfeat draw {params.command} --log {log:q}"
+            "python -m vitfeat draw {params.command} {params.below} --log {log:q}"

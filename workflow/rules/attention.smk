@@ -9,7 +9,7 @@ rule attention:
         table=update(f"{RESULTS}/attention/{{dataset}}/{{model}}.csv"),
         maps=update(f"{RESULTS}/attention/{{dataset}}/{{model}}.nc"),
     log:
-        f"{RESULTS}/logs/attention/{{dataset}}/{{model}}.log",
+        local(f"{RESULTS}/logs/attention/{{dataset}}/{{model}}.log"),
     benchmark:
         f"{RESULTS}/benchmarks/attention/{{dataset}}/{{model}}.tsv"
     wildcard_constraints:
@@ -32,7 +32,7 @@ rule attention:
             )
         ),
     params:
-        store=f"{RESULTS}/features/{{dataset}}/{{model}}.zarr",
+        store=STORE,
         flags=flags(attention_settings()),
     shell:
         "python -m vitfeat attention {params.store:q} {params.flags} --out {output.table:q} "
@@ -45,7 +45,7 @@ rule attention_set:
     output:
         update(set_outputs("attention", ATTENTION_SET_FIGURES)),
     log:
-        f"{RESULTS}/logs/attention_set/{{dataset}}/{{chosen}}.log",
+        local(f"{RESULTS}/logs/attention_set/{{dataset}}/{{chosen}}.log"),
     benchmark:
         f"{RESULTS}/benchmarks/attention_set/{{dataset}}/{{chosen}}.tsv"
     conda:
@@ -70,7 +70,7 @@ rule attention_overview:
         pdf=update(f"{RESULTS}/attention/all.pdf"),
         numbers=update(f"{RESULTS}/attention/all.csv"),
     log:
-        f"{RESULTS}/logs/attention_overview.log",
+        local(f"{RESULTS}/logs/attention_overview.log"),
     benchmark:
         f"{RESULTS}/benchmarks/attention_overview.tsv"
     conda:
@@ -103,7 +103,7 @@ rule attention_model:
             ]
         ),
     log:
-        f"{RESULTS}/logs/attention_model/{{dataset}}/{{model}}.log",
+        local(f"{RESULTS}/logs/attention_model/{{dataset}}/{{model}}.log"),
     benchmark:
         f"{RESULTS}/benchmarks/attention_model/{{dataset}}/{{model}}.tsv"
     wildcard_constraints:

@@ -8,7 +8,7 @@ rule gram:
     output:
         update(f"{RESULTS}/cka/gram/{{dataset}}/{{tokens}}/{{model}}.safetensors"),
     log:
-        f"{RESULTS}/logs/gram/{{dataset}}/{{tokens}}/{{model}}.log",
+        local(f"{RESULTS}/logs/gram/{{dataset}}/{{tokens}}/{{model}}.log"),
     benchmark:
         f"{RESULTS}/benchmarks/gram/{{dataset}}/{{tokens}}/{{model}}.tsv"
     wildcard_constraints:
@@ -21,7 +21,7 @@ rule gram:
         runtime=raised(120),
         gpu=own_gpu,
     params:
-        store=f"{RESULTS}/features/{{dataset}}/{{model}}.zarr",
+        store=STORE,
         flags=lambda wildcards: flags(gram_settings(wildcards.tokens)),
     shell:
         "python -m vitfeat gram {params.store:q} --tokens {wildcards.tokens} {params.flags} "
@@ -38,7 +38,7 @@ rule gram_all_tokens:
     output:
         update(f"{RESULTS}/cka/gram/{{dataset}}/all/{{model}}.safetensors"),
     log:
-        f"{RESULTS}/logs/gram/{{dataset}}/all/{{model}}.log",
+        local(f"{RESULTS}/logs/gram/{{dataset}}/all/{{model}}.log"),
     benchmark:
         f"{RESULTS}/benchmarks/gram/{{dataset}}/all/{{model}}.tsv"
     conda:
@@ -47,7 +47,7 @@ rule gram_all_tokens:
         mem_mb=raised(lambda wildcards: gram_memory_mb(dataset_size(wildcards.dataset))),
         runtime=raised(60),
     params:
-        store=f"{RESULTS}/features/{{dataset}}/{{model}}.zarr",
+        store=STORE,
     shell:
         "python -m vitfeat gram {params.store:q} --tokens all --add {input.spatial:q} --device cpu "
         "--out {output:q} --log {log:q}"
@@ -60,7 +60,7 @@ rule cka_pair:
     output:
         update(f"{RESULTS}/cka/{{dataset}}/{{tokens}}/{{model_a}}--{{model_b}}.csv"),
     log:
-        f"{RESULTS}/logs/cka/{{dataset}}/{{tokens}}/{{model_a}}--{{model_b}}.log",
+        local(f"{RESULTS}/logs/cka/{{dataset}}/{{tokens}}/{{model_a}}--{{model_b}}.log"),
     benchmark:
         f"{RESULTS}/benchmarks/cka/{{dataset}}/{{tokens}}/{{model_a}}--{{model_b}}.tsv"
     wildcard_constraints:
@@ -83,7 +83,7 @@ rule cka_figures:
     output:
         update(similarity_files(f"{RESULTS}/cka", ("all", "last_layer"))),
     log:
-        f"{RESULTS}/logs/cka_figures.log",
+        local(f"{RESULTS}/logs/cka_figures.log"),
     benchmark:
         f"{RESULTS}/benchmarks/cka_figures.tsv"
     conda:
@@ -106,7 +106,7 @@ use rule cka_figures as cka_set_figures with:
     output:
         update(similarity_files(f"{RESULTS}/cka/sets/{{chosen}}", ("all", "last_layer"))),
     log:
-        f"{RESULTS}/logs/cka_figures/{{chosen}}.log",
+        local(f"{RESULTS}/logs/cka_figures/{{chosen}}.log"),
     benchmark:
         f"{RESULTS}/benchmarks/cka_figures/{{chosen}}.tsv"
     params:
@@ -126,7 +126,7 @@ rule cka_pair_figure:
             )
         ),
     log:
-        f"{RESULTS}/logs/cka_pair_figure/{{dataset}}/{{tokens}}/{{model_a}}--{{model_b}}.log",
+        local(f"{RESULTS}/logs/cka_pair_figure/{{dataset}}/{{tokens}}/{{model_a}}--{{model_b}}.log"),
     benchmark:
         f"{RESULTS}/benchmarks/cka_pair_figure/{{dataset}}/{{tokens}}/{{model_a}}--{{model_b}}.tsv"
     wildcard_constraints:

@@ -89,6 +89,26 @@ RESULTS = CONFIG.results.as_posix()
 WEIGHTS = CONFIG.weights.as_posix()
 
 
+def in_storage(path):
+    """Return where something stands that Snakemake does not carry: behind the URL of the default
+    storage where there is one (`--default-storage-prefix s3://bucket`)."""
+    prefix = workflow.storage_settings.default_storage_prefix
+    return f"{prefix.rstrip('/')}/{path}" if prefix else path
+
+
+if workflow.storage_settings.default_storage_prefix:
+
+    # Snakemake looks here for what it would keep of a storage, and fails where it is not.
+    def update(path):
+        return path
+
+
+# Stores are read and written where they are. Images, indexes, annotations, weights and logs stay on the
+# file system (`local`): jobs are planned from them, and logs are read while jobs run.
+STORE = in_storage(f"{RESULTS}/features/{{dataset}}/{{model}}.zarr")
+INDEX = f"{RESULTS}/datasets/{{dataset}}.csv"
+
+
 def flags(settings):
     """Turn settings into the flags of a command; what is not set is left to its default.
 
@@ -207,7 +227,7 @@ def made_folder(dataset, look):
         look(dataset)
     spec = CONFIG.datasets[dataset]
     embedded = spec.root == embedded_root(CONFIG.results, spec.layout)
-    return [spec.root.as_posix()] if embedded else []
+    return [local(spec.root.as_posix())] if embedded else []
 
 
 @functools.cache
@@ -241,7 +261,7 @@ def index_settings(spec):
 
 def annotations(dataset):
     """Return the table of what is annotated beside a dataset's images."""
-    return f"{RESULTS}/datasets/{CONFIG.companion(dataset)}/{dataset}.csv"
+    return local(f"{RESULTS}/datasets/{CONFIG.companion(dataset)}/{dataset}.csv")
 
 
 def region_table(dataset):
@@ -358,7 +378,7 @@ def extraction_threads(entry):
 
 def weight_files(entry):
     """Return what an extraction waits for: the record of fetched weights."""
-    return [f"{WEIGHTS}/{entry.id}.json"] if entry.is_fetched else []
+    return [local(f"{WEIGHTS}/{entry.id}.json")] if entry.is_fetched else []
 
 
 def fetch_settings(entry):

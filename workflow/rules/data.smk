@@ -3,9 +3,9 @@
 
 rule demo_digits:
     output:
-        directory(embedded_root(CONFIG.results, "digits").as_posix()),
+        directory(local(embedded_root(CONFIG.results, "digits").as_posix())),
     log:
-        f"{RESULTS}/logs/demo_digits.log",
+        local(f"{RESULTS}/logs/demo_digits.log"),
     benchmark:
         f"{RESULTS}/benchmarks/demo_digits.tsv"
     conda:
@@ -19,9 +19,9 @@ rule demo_digits:
 
 rule demo_data:
     output:
-        directory(embedded_root(CONFIG.results, "{layout}").as_posix()),
+        directory(local(embedded_root(CONFIG.results, "{layout}").as_posix())),
     log:
-        f"{RESULTS}/logs/demo_data/{{layout}}.log",
+        local(f"{RESULTS}/logs/demo_data/{{layout}}.log"),
     benchmark:
         f"{RESULTS}/benchmarks/demo_data/{{layout}}.tsv"
     wildcard_constraints:
@@ -39,12 +39,12 @@ rule index:
     input:
         lambda wildcards: made_folder(wildcards.dataset, index_token),
     output:
-        index=update(f"{RESULTS}/datasets/{{dataset}}.csv"),
-        files=update(f"{RESULTS}/datasets/{{dataset}}.files.npz"),
-        skipped=update(f"{RESULTS}/datasets/{{dataset}}.skipped.csv"),
-        notes=update(f"{RESULTS}/datasets/{{dataset}}.notes.txt"),
+        index=update(local(INDEX)),
+        files=update(local(f"{RESULTS}/datasets/{{dataset}}.files.npz")),
+        skipped=update(local(f"{RESULTS}/datasets/{{dataset}}.skipped.csv")),
+        notes=update(local(f"{RESULTS}/datasets/{{dataset}}.notes.txt")),
     log:
-        f"{RESULTS}/logs/index/{{dataset}}.log",
+        local(f"{RESULTS}/logs/index/{{dataset}}.log"),
     benchmark:
         f"{RESULTS}/benchmarks/index/{{dataset}}.tsv"
     conda:
@@ -64,14 +64,14 @@ rule index:
 
 rule annotations:
     input:
-        index=f"{RESULTS}/datasets/{{dataset}}.csv",
+        index=local(INDEX),
         made=lambda wildcards: made_folder(wildcards.dataset, annotation_token),
     output:
-        table=update(f"{RESULTS}/datasets/{{kind}}/{{dataset}}.csv"),
-        notes=update(f"{RESULTS}/datasets/{{kind}}/{{dataset}}.notes.txt"),
-        files=update(f"{RESULTS}/datasets/{{kind}}/{{dataset}}.files.json"),
+        table=update(local(f"{RESULTS}/datasets/{{kind}}/{{dataset}}.csv")),
+        notes=update(local(f"{RESULTS}/datasets/{{kind}}/{{dataset}}.notes.txt")),
+        files=update(local(f"{RESULTS}/datasets/{{kind}}/{{dataset}}.files.json")),
     log:
-        f"{RESULTS}/logs/annotations/{{kind}}/{{dataset}}.log",
+        local(f"{RESULTS}/logs/annotations/{{kind}}/{{dataset}}.log"),
     benchmark:
         f"{RESULTS}/benchmarks/annotations/{{kind}}/{{dataset}}.tsv"
     wildcard_constraints:

@@ -4,9 +4,9 @@
 rule fetch_weights:
     output:
         # The record says what was fetched and pins it; it outlives a failed job.
-        update(f"{WEIGHTS}/{{model}}.json"),
+        update(local(f"{WEIGHTS}/{{model}}.json")),
     log:
-        f"{RESULTS}/logs/fetch/{{model}}.log",
+        local(f"{RESULTS}/logs/fetch/{{model}}.log"),
     benchmark:
         f"{RESULTS}/benchmarks/fetch/{{model}}.tsv"
     # Runs where Snakemake does: compute nodes need no internet.
@@ -26,14 +26,14 @@ rule fetch_weights:
 
 rule extract:
     input:
-        index=f"{RESULTS}/datasets/{{dataset}}.csv",
+        index=local(INDEX),
         weights=lambda wildcards: weight_files(CONFIG.model(wildcards.model)),
         regions=lambda wildcards: region_table(wildcards.dataset),
         parts=parts_of,
     output:
         **extract_outputs(),
     log:
-        f"{RESULTS}/logs/extract/{{dataset}}/{{model}}.log",
+        local(f"{RESULTS}/logs/extract/{{dataset}}/{{model}}.log"),
     benchmark:
         f"{RESULTS}/benchmarks/extract/{{dataset}}/{{model}}.tsv"
     # What goes after use is used before more of it is made.
@@ -47,33 +47,33 @@ rule extract:
         gpu=extraction_gpu,
     params:
         weights=lambda wildcards: checkpoint_contents(wildcards.model),
-        store=f"{RESULTS}/features/{{dataset}}/{{model}}.zarr",
+        store=STORE,
         flags=lambda wildcards: flags(extraction_settings(wildcards) | stored(wildcards)),
-        blocks="",
+        part=lambda wildcards, output: flags({"manifest": output.manifest}),
     shell:
         "python -m vitfeat extract {wildcards.model} --index {input.index:q} --out {params.store:q} "
         '{params.flags} $VITFEAT_HOW --weights-folder "$VITFEAT_WEIGHTS" --threads {threads} '
-        "{params.blocks} --log {log:q}"
+        "{params.part} --log {log:q}"
 
 
 # Where several jobs share an extraction (`extraction.jobs`) they write blocks of one store, and the
 # rule above seals it.
 use rule extract as extract_part with:
     input:
-        index=f"{RESULTS}/datasets/{{dataset}}.csv",
+        index=local(INDEX),
         weights=lambda wildcards: weight_files(CONFIG.model(wildcards.model)),
         regions=lambda wildcards: region_table(wildcards.dataset),
     output:
         temp(touch(f"{RESULTS}/features/{{dataset}}/{{model}}.parts/{{part}}-of-{{parts}}")),
     log:
-        f"{RESULTS}/logs/extract/{{dataset}}/{{model}}.parts/{{part}}-of-{{parts}}.log",
+        local(f"{RESULTS}/logs/extract/{{dataset}}/{{model}}.parts/{{part}}-of-{{parts}}.log"),
     benchmark:
         f"{RESULTS}/benchmarks/extract/{{dataset}}/{{model}}.parts/{{part}}-of-{{parts}}.tsv"
     wildcard_constraints:
         part="[0-9]+",
         parts="[0-9]+",
     params:
-        blocks="--blocks {part}/{parts}",
+        part="--blocks {part}/{parts}",
 
 
 # One file in the place of N: how many they are may be another number once the index is there.

@@ -5,15 +5,15 @@ rule keypoints:
     input:
         manifest=f"{RESULTS}/features/{{dataset}}/{{model}}.json",
         transient=transient("keypoints"),
-        index=f"{RESULTS}/datasets/{{dataset}}.csv",
-        points=f"{RESULTS}/datasets/points/{{dataset}}.csv",
+        index=local(INDEX),
+        points=local(f"{RESULTS}/datasets/points/{{dataset}}.csv"),
     output:
         table=update(f"{RESULTS}/keypoints/{{dataset}}/{{model}}.csv"),
         png=update(f"{RESULTS}/keypoints/{{dataset}}/{{model}}/matches.png"),
         pdf=update(f"{RESULTS}/keypoints/{{dataset}}/{{model}}/matches.pdf"),
         numbers=update(f"{RESULTS}/keypoints/{{dataset}}/{{model}}/matches.csv"),
     log:
-        f"{RESULTS}/logs/keypoints/{{dataset}}/{{model}}.log",
+        local(f"{RESULTS}/logs/keypoints/{{dataset}}/{{model}}.log"),
     benchmark:
         f"{RESULTS}/benchmarks/keypoints/{{dataset}}/{{model}}.tsv"
     wildcard_constraints:
@@ -25,7 +25,7 @@ rule keypoints:
         mem_mb=raised(keypoints_memory),
         runtime=raised(keypoints_runtime),
     params:
-        store=f"{RESULTS}/features/{{dataset}}/{{model}}.zarr",
+        store=STORE,
         root=lambda wildcards: CONFIG.datasets[wildcards.dataset].root.as_posix(),
         label=lambda wildcards: CONFIG.model(wildcards.model).label,
         flags=flags(keypoint_settings()),

@@ -12,7 +12,7 @@ if layer_jobs("knn"):
         output:
             temp(f"{RESULTS}/knn/{{dataset}}/{{model}}/layer-{{layer}}.csv"),
         log:
-            f"{RESULTS}/logs/knn/{{dataset}}/{{model}}/layer-{{layer}}.log",
+            local(f"{RESULTS}/logs/knn/{{dataset}}/{{model}}/layer-{{layer}}.log"),
         benchmark:
             f"{RESULTS}/benchmarks/knn/{{dataset}}/{{model}}/layer-{{layer}}.tsv"
         wildcard_constraints:
@@ -26,7 +26,7 @@ if layer_jobs("knn"):
             runtime=raised(knn_runtime),
             gpu=own_gpu,
         params:
-            store=f"{RESULTS}/features/{{dataset}}/{{model}}.zarr",
+            store=STORE,
             train=lambda wildcards: train_store("knn", wildcards),
             flags=flags(knn_settings()),
         shell:
@@ -42,7 +42,7 @@ if layer_jobs("knn"):
         output:
             update(f"{RESULTS}/knn/{{dataset}}/{{model}}.csv"),
         log:
-            f"{RESULTS}/logs/knn/{{dataset}}/{{model}}.log",
+            local(f"{RESULTS}/logs/knn/{{dataset}}/{{model}}.log"),
         benchmark:
             f"{RESULTS}/benchmarks/knn/{{dataset}}/{{model}}.tsv"
         wildcard_constraints:
@@ -53,7 +53,7 @@ if layer_jobs("knn"):
             mem_mb=raised(500),
             runtime=raised(10),
         params:
-            store=f"{RESULTS}/features/{{dataset}}/{{model}}.zarr",
+            store=STORE,
             # The layers' tables are gone by the time that a setting changes.
             settings=flags(knn_settings()),
         shell:
@@ -71,7 +71,7 @@ else:
         output:
             update(f"{RESULTS}/knn/{{dataset}}/{{model}}.csv"),
         log:
-            f"{RESULTS}/logs/knn/{{dataset}}/{{model}}.log",
+            local(f"{RESULTS}/logs/knn/{{dataset}}/{{model}}.log"),
         benchmark:
             f"{RESULTS}/benchmarks/knn/{{dataset}}/{{model}}.tsv"
         wildcard_constraints:
@@ -84,7 +84,7 @@ else:
             runtime=raised(knn_runtime),
             gpu=own_gpu,
         params:
-            store=f"{RESULTS}/features/{{dataset}}/{{model}}.zarr",
+            store=STORE,
             train=lambda wildcards: train_store("knn", wildcards),
             flags=flags(knn_settings()),
         shell:

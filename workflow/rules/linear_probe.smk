@@ -12,7 +12,7 @@ if layer_jobs("linear_probe"):
         output:
             temp(f"{RESULTS}/linear_probe/{{dataset}}/{{model}}/layer-{{layer}}.csv"),
         log:
-            f"{RESULTS}/logs/linear_probe/{{dataset}}/{{model}}/layer-{{layer}}.log",
+            local(f"{RESULTS}/logs/linear_probe/{{dataset}}/{{model}}/layer-{{layer}}.log"),
         benchmark:
             f"{RESULTS}/benchmarks/linear_probe/{{dataset}}/{{model}}/layer-{{layer}}.tsv"
         wildcard_constraints:
@@ -26,7 +26,7 @@ if layer_jobs("linear_probe"):
             runtime=raised(linear_probe_runtime),
             gpu=own_gpu,
         params:
-            store=f"{RESULTS}/features/{{dataset}}/{{model}}.zarr",
+            store=STORE,
             train=lambda wildcards: train_store("linear_probe", wildcards),
             flags=flags(linear_probe_settings()),
         shell:
@@ -42,7 +42,7 @@ if layer_jobs("linear_probe"):
         output:
             update(f"{RESULTS}/linear_probe/{{dataset}}/{{model}}.csv"),
         log:
-            f"{RESULTS}/logs/linear_probe/{{dataset}}/{{model}}.log",
+            local(f"{RESULTS}/logs/linear_probe/{{dataset}}/{{model}}.log"),
         benchmark:
             f"{RESULTS}/benchmarks/linear_probe/{{dataset}}/{{model}}.tsv"
         wildcard_constraints:
@@ -53,7 +53,7 @@ if layer_jobs("linear_probe"):
             mem_mb=raised(500),
             runtime=raised(10),
         params:
-            store=f"{RESULTS}/features/{{dataset}}/{{model}}.zarr",
+            store=STORE,
             # The layers' tables are gone by the time that a setting changes.
             settings=flags(linear_probe_settings()),
         shell:
@@ -71,7 +71,7 @@ else:
         output:
             update(f"{RESULTS}/linear_probe/{{dataset}}/{{model}}.csv"),
         log:
-            f"{RESULTS}/logs/linear_probe/{{dataset}}/{{model}}.log",
+            local(f"{RESULTS}/logs/linear_probe/{{dataset}}/{{model}}.log"),
         benchmark:
             f"{RESULTS}/benchmarks/linear_probe/{{dataset}}/{{model}}.tsv"
         wildcard_constraints:
@@ -84,7 +84,7 @@ else:
             runtime=raised(linear_probe_runtime),
             gpu=own_gpu,
         params:
-            store=f"{RESULTS}/features/{{dataset}}/{{model}}.zarr",
+            store=STORE,
             train=lambda wildcards: train_store("linear_probe", wildcards),
             flags=flags(linear_probe_settings()),
         shell:

@@ -5,11 +5,11 @@ rule regions:
     input:
         manifest=f"{RESULTS}/features/{{dataset}}/{{model}}.json",
         transient=transient("regions"),
-        regions=f"{RESULTS}/datasets/regions/{{dataset}}.csv",
+        regions=local(f"{RESULTS}/datasets/regions/{{dataset}}.csv"),
     output:
         update(f"{RESULTS}/regions/{{dataset}}/{{model}}.csv"),
     log:
-        f"{RESULTS}/logs/regions/{{dataset}}/{{model}}.log",
+        local(f"{RESULTS}/logs/regions/{{dataset}}/{{model}}.log"),
     benchmark:
         f"{RESULTS}/benchmarks/regions/{{dataset}}/{{model}}.tsv"
     wildcard_constraints:
@@ -21,7 +21,7 @@ rule regions:
         mem_mb=raised(regions_memory),
         runtime=raised(regions_runtime),
     params:
-        store=f"{RESULTS}/features/{{dataset}}/{{model}}.zarr",
+        store=STORE,
         flags=flags(regions_settings()),
     shell:
         "python -m vitfeat regions {params.store:q} --regions {input.regions:q} {params.flags} "

@@ -8,7 +8,7 @@ rule residual:
     output:
         **residual_outputs(),
     log:
-        f"{RESULTS}/logs/residual/{{dataset}}/{{model}}.log",
+        local(f"{RESULTS}/logs/residual/{{dataset}}/{{model}}.log"),
     benchmark:
         f"{RESULTS}/benchmarks/residual/{{dataset}}/{{model}}.tsv"
     conda:
@@ -23,7 +23,7 @@ rule residual:
         runtime=raised(120),
         gpu=lambda wildcards: own_gpu(wildcards) if RESIDUAL_CKA else None,
     params:
-        store=f"{RESULTS}/features/{{dataset}}/{{model}}.zarr",
+        store=STORE,
         # Apart from the paths: Snakemake does not see changes of params that are made from outputs.
         flags=flags(residual_settings()),
         cka=lambda wildcards, output: flags({"cka": output.get("cka")}),
@@ -38,7 +38,7 @@ rule residual_set:
     output:
         update(set_outputs("residual", RESIDUAL_SET_FIGURES)),
     log:
-        f"{RESULTS}/logs/residual_set/{{dataset}}/{{chosen}}.log",
+        local(f"{RESULTS}/logs/residual_set/{{dataset}}/{{chosen}}.log"),
     benchmark:
         f"{RESULTS}/benchmarks/residual_set/{{dataset}}/{{chosen}}.tsv"
     conda:
@@ -64,7 +64,7 @@ rule residual_overview:
         pdf=update(f"{RESULTS}/residual/all.pdf"),
         numbers=update(f"{RESULTS}/residual/all.csv"),
     log:
-        f"{RESULTS}/logs/residual_overview.log",
+        local(f"{RESULTS}/logs/residual_overview.log"),
     benchmark:
         f"{RESULTS}/benchmarks/residual_overview.tsv"
     conda:

@@ -5,11 +5,11 @@ rule retrieval:
     input:
         manifest=f"{RESULTS}/features/{{dataset}}/{{model}}.json",
         transient=transient("retrieval"),
-        relevance=f"{RESULTS}/datasets/relevance/{{dataset}}.csv",
+        relevance=local(f"{RESULTS}/datasets/relevance/{{dataset}}.csv"),
     output:
         update(f"{RESULTS}/retrieval/{{dataset}}/{{model}}.csv"),
     log:
-        f"{RESULTS}/logs/retrieval/{{dataset}}/{{model}}.log",
+        local(f"{RESULTS}/logs/retrieval/{{dataset}}/{{model}}.log"),
     benchmark:
         f"{RESULTS}/benchmarks/retrieval/{{dataset}}/{{model}}.tsv"
     wildcard_constraints:
@@ -20,7 +20,7 @@ rule retrieval:
         mem_mb=raised(retrieval_memory),
         runtime=raised(retrieval_runtime),
     params:
-        store=f"{RESULTS}/features/{{dataset}}/{{model}}.zarr",
+        store=STORE,
         flags=flags(retrieval_settings("features", "final_norm", "ranks")),
     shell:
         "python -m vitfeat retrieval {params.store:q} {input.relevance:q} {params.flags} "
@@ -29,16 +29,16 @@ rule retrieval:
 
 rule ranking:
     input:
-        index=f"{RESULTS}/datasets/{{dataset}}.csv",
+        index=local(INDEX),
         manifest=f"{RESULTS}/features/{{dataset}}/{{model}}.json",
         transient=transient("retrieval"),
-        relevance=f"{RESULTS}/datasets/relevance/{{dataset}}.csv",
+        relevance=local(f"{RESULTS}/datasets/relevance/{{dataset}}.csv"),
     output:
         png=update(f"{RESULTS}/retrieval/{{dataset}}/{{model}}/ranking.png"),
         pdf=update(f"{RESULTS}/retrieval/{{dataset}}/{{model}}/ranking.pdf"),
         numbers=update(f"{RESULTS}/retrieval/{{dataset}}/{{model}}/ranking.csv"),
     log:
-        f"{RESULTS}/logs/ranking/{{dataset}}/{{model}}.log",
+        local(f"{RESULTS}/logs/ranking/{{dataset}}/{{model}}.log"),
     benchmark:
         f"{RESULTS}/benchmarks/ranking/{{dataset}}/{{model}}.tsv"
     wildcard_constraints:
@@ -49,7 +49,7 @@ rule ranking:
         mem_mb=raised(retrieval_memory),
         runtime=raised(retrieval_runtime),
     params:
-        store=f"{RESULTS}/features/{{dataset}}/{{model}}.zarr",
+        store=STORE,
         root=lambda wildcards: CONFIG.datasets[wildcards.dataset].root.as_posix(),
         label=lambda wildcards: CONFIG.model(wildcards.model).label,
         flags=flags(ranking_settings()),

@@ -8,7 +8,7 @@ rule similarity_pair:
     output:
         update(f"{RESULTS}/similarity/{{dataset}}/{{tokens}}/{{model_a}}--{{model_b}}.csv"),
     log:
-        f"{RESULTS}/logs/similarity/{{dataset}}/{{tokens}}/{{model_a}}--{{model_b}}.log",
+        local(f"{RESULTS}/logs/similarity/{{dataset}}/{{tokens}}/{{model_a}}--{{model_b}}.log"),
     benchmark:
         f"{RESULTS}/benchmarks/similarity/{{dataset}}/{{tokens}}/{{model_a}}--{{model_b}}.tsv"
     wildcard_constraints:
@@ -45,7 +45,7 @@ rule similarity_figures:
     output:
         update(similarity_files(f"{RESULTS}/similarity", similarity_figures())),
     log:
-        f"{RESULTS}/logs/similarity_figures.log",
+        local(f"{RESULTS}/logs/similarity_figures.log"),
     benchmark:
         f"{RESULTS}/benchmarks/similarity_figures.tsv"
     conda:
@@ -68,7 +68,7 @@ use rule similarity_figures as similarity_set_figures with:
     output:
         update(similarity_files(f"{RESULTS}/similarity/sets/{{chosen}}", similarity_figures())),
     log:
-        f"{RESULTS}/logs/similarity_figures/{{chosen}}.log",
+        local(f"{RESULTS}/logs/similarity_figures/{{chosen}}.log"),
     benchmark:
         f"{RESULTS}/benchmarks/similarity_figures/{{chosen}}.tsv"
     params:

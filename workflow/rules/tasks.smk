@@ -8,7 +8,7 @@ rule collect_tasks:
         table=update(f"{RESULTS}/tasks/all.csv"),
         best=update(f"{RESULTS}/tasks/best.csv"),
     log:
-        f"{RESULTS}/logs/collect_tasks.log",
+        local(f"{RESULTS}/logs/collect_tasks.log"),
     benchmark:
         f"{RESULTS}/benchmarks/collect_tasks.tsv"
     conda:
@@ -30,7 +30,7 @@ rule all_tasks_set:
     output:
         update(all_tasks_outputs()),
     log:
-        f"{RESULTS}/logs/all_tasks_set/{{chosen}}.log",
+        local(f"{RESULTS}/logs/all_tasks_set/{{chosen}}.log"),
     benchmark:
         f"{RESULTS}/benchmarks/all_tasks_set/{{chosen}}.tsv"
     conda:

@@ -5,14 +5,14 @@ rule video:
     input:
         manifest=f"{RESULTS}/features/{{dataset}}/{{model}}.json",
         transient=transient("video"),
-        index=f"{RESULTS}/datasets/{{dataset}}.csv",
-        frames=f"{RESULTS}/datasets/frames/{{dataset}}.csv",
+        index=local(INDEX),
+        frames=local(f"{RESULTS}/datasets/frames/{{dataset}}.csv"),
     output:
         table=update(f"{RESULTS}/video/{{dataset}}/{{model}}.csv"),
         png=update(f"{RESULTS}/video/{{dataset}}/{{model}}/frames.png"),
         pdf=update(f"{RESULTS}/video/{{dataset}}/{{model}}/frames.pdf"),
     log:
-        f"{RESULTS}/logs/video/{{dataset}}/{{model}}.log",
+        local(f"{RESULTS}/logs/video/{{dataset}}/{{model}}.log"),
     benchmark:
         f"{RESULTS}/benchmarks/video/{{dataset}}/{{model}}.tsv"
     wildcard_constraints:
@@ -24,7 +24,7 @@ rule video:
         mem_mb=raised(video_memory),
         runtime=raised(video_runtime),
     params:
-        store=f"{RESULTS}/features/{{dataset}}/{{model}}.zarr",
+        store=STORE,
         masks=lambda wildcards, output: Path(output.png).with_name("masks").as_posix(),
         root=lambda wildcards: CONFIG.datasets[wildcards.dataset].root.as_posix(),
         label=lambda wildcards: CONFIG.model(wildcards.model).label,
