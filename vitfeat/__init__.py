@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from vitfeat.analyses.settings import Settings as Settings
     from vitfeat.store.reader import FeatureStore
 
 __version__ = "0.1.0"
 
-__all__ = ["__version__", "open"]
+__all__ = ["Settings", "__version__", "open"]
 
 
 def open(path: str | Path) -> FeatureStore:
@@ -24,3 +25,11 @@ def open(path: str | Path) -> FeatureStore:
     from vitfeat.store.opening import open_store
 
     return open_store(path)
+
+
+def __getattr__(name: str) -> object:
+    if name == "Settings":
+        from vitfeat.analyses.settings import Settings
+
+        return Settings
+    raise AttributeError(f"module 'vitfeat' has no attribute {name!r}")

@@ -8,8 +8,9 @@ is annotated, ``{root}`` for the dataset's own folder.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vitfeat.analyses.settings import Settings
@@ -140,6 +141,8 @@ class Analysis:
         Whether it needs the label of every image.
     annotations
         The kind of what must be annotated beside the images, if anything.
+    module, write
+        The file of an analysis of the user's own, and what writes its table.
     own_pass
         Whether it is of so few images that its own job pushes them through the models, beside the
         stores.
@@ -153,12 +156,15 @@ class Analysis:
     labels: bool = False
     annotations: str | None = None
     own_pass: bool = False
-    package: str = field(default="", compare=False)
+    module: Path | None = None
+    write: Callable[..., None] | None = None
 
     def function(self, call: str) -> Callable[..., None]:
         """Import what :attr:`Job.call` names, also elsewhere in vitfeat."""
         module, _, name = call.partition(":")
-        package = self.package or f"vitfeat.analyses.{self.name}"
-        path = module if module.startswith("vitfeat.") else f"{package}.{module}"
+        if not name:
+            assert self.write is not None
+            return self.write
+        path = module if module.startswith("vitfeat.") else f"vitfeat.analyses.{self.name}.{module}"
         function: Callable[..., None] = getattr(import_module(path), name)
         return function

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import vitfeat
+from vitfeat.analyses.own import OWN, register_own, register_told
 from vitfeat.caches import find_caches
 from vitfeat.cli import (
     attention,
@@ -42,11 +43,17 @@ from vitfeat.gpus import own_gpu
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit status: 0, or 1 behind one line that says what is wrong."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        _find_own(words)
+    except VitfeatError as error:
+        Console(None).error(str(error))
+        return 1
     parser = build_parser()
-    if not (sys.argv[1:] if arguments is None else arguments):
+    if not words:
         parser.print_help()
         return 0
-    options = parser.parse_args(arguments)
+    options = parser.parse_args(words)
     find_caches()
     with _console(options.log) as console, _no_lost_interrupt(console):
         try:
@@ -71,6 +78,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 raise
             return 1
     return 0
+
+
+def _find_own(words: list[str]) -> None:
+    """Make modules of the user's own analyses: those that a workflow tells, or that is named."""
+    named = words[1] if words[:1] in (["run"], ["draw"]) and len(words) > 1 else ""
+    if named.endswith(".py"):
+        words[1] = Path(named).stem
+        register_own({words[1]: named})
+    elif OWN in os.environ:
+        register_told()
 
 
 @contextmanager

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,6 +16,7 @@ import yaml
 from jsonschema import Draft202012Validator
 
 from vitfeat.analyses.cka.settings import CkaSettings
+from vitfeat.analyses.own import register_own
 from vitfeat.analyses.registry import analyses
 from vitfeat.analyses.settings import Limit, Settings
 from vitfeat.analyses.similarity.settings import SimilaritySettings
@@ -142,7 +142,22 @@ def read_config(path: Path) -> Config:
     return parse_config(raw)
 
 
-@cache
+def _with_own(raw: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Make the modules that a config names analyses, and return it without their paths."""
+    asked = raw.get("analyses")
+    if not isinstance(asked, Mapping):
+        return raw
+    own = {n: s["module"] for n, s in asked.items() if isinstance(s, Mapping) and "module" in s}
+    if not own:
+        return raw
+    for name, path in own.items():
+        if not isinstance(path, str):
+            raise ConfigError(f"analyses.{name}.module: found {path!r}; allowed: a path")
+    register_own(own)
+    plain = {n: {k: v for k, v in s.items() if k != "module"} for n, s in asked.items() if n in own}
+    return {**raw, "analyses": {**asked, **plain}}
+
+
 def config_schema() -> Mapping[str, Any]:
     """Return the JSON schema of a config: every key with its description and default."""
     schema = schema_of(ConfigModel)
@@ -170,8 +185,9 @@ def parse_config(raw: Mapping[str, Any]) -> Config:
     ConfigError
         In one line: the key, what was found, what is allowed, and the nearest match.
     """
-    schema = config_schema()
     _check_names(raw)
+    raw = _with_own(raw)
+    schema = config_schema()
     raw = _typed(raw, schema)
     check_numbers(raw)
     if (wrong := flaw(raw, schema)) is not None:

@@ -105,7 +105,7 @@ class Step:
 
     def inputs(self, wildcards: Wildcards) -> list[str]:
         """Return the files that it waits for."""
-        waits = []
+        waits = [self.analysis.module.as_posix()] if self.analysis.module else []
         for model in self._models(wildcards):
             for pattern in self.job.inputs.values():
                 if pattern != ROOT:

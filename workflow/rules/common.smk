@@ -11,6 +11,8 @@ from pathlib import Path
 
 import yaml
 
+from vitfeat.analyses.own import OWN
+from vitfeat.analyses.registry import analyses
 from vitfeat.config.parsing import UNLABELLED, embedded_root, parse_config
 from vitfeat.data.hashes import contents
 from vitfeat.data.unchanged import annotations_token, token
@@ -134,6 +136,11 @@ HOW_TO_EXTRACT = shlex.quote(
     flags({k: CONFIG.extraction[k] for k in ("batch_size", "device", "workers", "replace")})
 )
 
+# Analyses of the user's own, which the processes of jobs must know.
+OWN_MODULES = shlex.quote(
+    json.dumps({n: str(analyses()[n].module) for n in CONFIG.analyses if analyses()[n].module})
+)
+
 # `python` in every shell command is the interpreter that runs Snakemake, so that no environment need
 # be activated; --software-deployment-method conda puts the one of environment.yml before it.
 shell.prefix(
@@ -141,7 +148,8 @@ shell.prefix(
     f"export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH "
     f"PYTHONPATH={shlex.quote(workflow.basedir)}:${{{{PYTHONPATH:-}}}} "
     f"VITFEAT_HOW={HOW_TO_EXTRACT} VITFEAT_DEVICE={shlex.quote(CONFIG.extraction['device'])} "
-    f"VITFEAT_WEIGHTS={shlex.quote(WEIGHTS)}; "
+    f"VITFEAT_WEIGHTS={shlex.quote(WEIGHTS)} "
+    f"{OWN}={OWN_MODULES.replace('{', '{{{{').replace('}', '}}}}')}; "
 )
 
 
