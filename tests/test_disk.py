@@ -24,6 +24,8 @@ from vitfeat.plan.disk import (
     is_there,
     planned,
 )
+from vitfeat.store.arrays import Geometry
+from vitfeat.store.layout import plan_layout
 
 _Usage = namedtuple("_Usage", ["total", "used", "free"])
 
@@ -65,9 +67,39 @@ def test_planned_bytes_are_those_of_the_numbers(tmp_path: Path) -> None:
         # Nobody asks for it, but that of all tokens is made from it.
         (GRAMS, "spatial"): grams,
         (CHOSEN, "attention"): 3 * 6 * 4 * 65**2 * 2,
-        # Of some images: they stand beside their blocks until the store is sealed.
-        (PIECES, ""): 3 * 10 * tokens,
+        # Two blocks share every shard: until both are there, all of it stands beside them.
+        (PIECES, ""): 599 * (tokens + 6 * 65 * 4 * 4) + 3 * 10 * tokens,
     }
+
+
+def test_pieces_are_those_that_an_extraction_keeps_room_for(tmp_path: Path) -> None:
+    taps = {"residual": {"datasets": ["digits"], "images": 10}}
+    config = _config(tmp_path, analyses=taps, extraction={"taps": ["cls", "spatial"]})
+    geometry = Geometry((0, 1, 2, 3, 4, 5), 64, 4, (8, 8), has_cls=True, n_registers=0)
+    for n_images in (50, 599, 100_000):
+        kept = dict.fromkeys(config.limits("digits"), tuple(range(10)))
+        layout = plan_layout(geometry, config.taps("digits"), n_images, "float16", kept)
+        items = _bytes(planned(config, {"digits": Size(n_images)}))
+        assert items[PIECES, ""] == layout.pieces_bytes
+    # All of a few images, of many those of two shards at most.
+    assert items[PIECES, ""] < items[FEATURES, "spatial"] / 5
+
+
+def test_pieces_are_counted_of_one_store_that_is_not_there(tmp_path: Path) -> None:
+    datasets = {n: {"layout": "digits", "split": n} for n in ("test", "train")}
+    cka = {"cka": {"datasets": list(datasets), "tokens": ["cls"]}}
+    config = _config(tmp_path, datasets=datasets, analyses=cka)
+    sizes = {"test": Size(599), "train": Size(1_198)}
+    pieces = []
+    for made in (None, "train", "test"):
+        if made:
+            manifest = tmp_path / f"results/features/{made}/demo-dino.json"
+            manifest.parent.mkdir(parents=True)
+            manifest.write_text("{}")
+        items = planned(config, sizes)
+        pieces.append([(item.dataset, item.n_bytes) for item in items if item.kind == PIECES])
+    row = 6 * 64 * 2
+    assert pieces == [[("train", 1_198 * row)], [("test", 599 * row)], []]
 
 
 def test_rounding_takes_bits_of_features_off_and_nothing_else(tmp_path: Path) -> None:
@@ -150,8 +182,8 @@ def test_lines_say_what_is_to_come_and_whether_the_disk_has_it(
 
     monkeypatch.setattr(shutil, "disk_usage", usage)
     free = 2**30
-    # 599 x 6 x 64 float16, and 6 matrices of 599 x 599 float32.
-    total = "disk: at most 8.7 MiB to write, without gone (not there to be counted), about 8.6 MiB"
+    # 599 x 6 x 64 float16, all of it in pieces once more, and 6 matrices of 599 x 599 float32.
+    total = "disk: at most 9.1 MiB to write, without gone (not there to be counted), about 9.0 MiB"
     assert disk_lines(config) == [f"{total} compressed; 1.0 GiB free"]
     assert asked == [tmp_path]
     free = 2**20

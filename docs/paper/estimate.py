@@ -112,7 +112,7 @@ def replaced(page: str, name: str, table: str) -> str:
 
 def store_bytes(config: Config, dataset: str, entry: ModelEntry) -> int:
     """Return the uncompressed bytes of a store."""
-    return sum(item.n_bytes for item, _ in store_items(config, dataset, entry, SIZES))
+    return sum(item.n_bytes for item in store_items(config, dataset, entry, SIZES))
 
 
 def bytes_table(config: Config) -> str:

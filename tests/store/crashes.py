@@ -20,7 +20,7 @@ import pytest
 #: What a name stands for: a number that no other file or folder has had.
 Node = int
 
-CALLS = ("fsync", "rename", "replace", "unlink", "rmdir", "mkdir")
+CALLS = ("fsync", "rename", "replace", "unlink", "rmdir", "mkdir", "symlink")
 
 
 @dataclass
@@ -33,12 +33,15 @@ class Moment:
         By folder, the nodes by their names.
     content, synced_content
         By file, its bytes; of files that were never synced there are none that are safe.
+    links
+        By symbolic link, where it leads, which it does from its first moment on.
     """
 
     names: dict[Node, dict[str, Node]]
     content: dict[Node, bytes]
     synced_names: dict[Node, dict[str, Node]]
     synced_content: dict[Node, bytes]
+    links: dict[Node, str]
 
     def after_power_cut(self, to: Path, choose: random.Random) -> None:
         """Make a folder as a disk may have it afterwards."""
@@ -55,6 +58,8 @@ class Moment:
                 continue
             if node in self.names or node in self.synced_names:
                 self._restore(node, to / name, choose)
+            elif node in self.links:
+                (to / name).symlink_to(self.links[node])
             else:
                 (to / name).write_bytes(self._bytes(node, choose))
 
@@ -75,6 +80,7 @@ class Recorder:
     _nodes: dict[int, Node] = field(default_factory=dict)
     _next: int = 1
     _lock: threading.Lock = field(default_factory=threading.Lock)
+    _links: dict[Node, str] = field(default_factory=dict)
     _synced_names: dict[Node, dict[str, Node]] = field(default_factory=dict)
     _synced_content: dict[Node, bytes] = field(default_factory=dict)
 
@@ -112,13 +118,16 @@ class Recorder:
                 seen[status.st_ino] = names[node][entry.name] = child
                 if stat.S_ISDIR(status.st_mode):
                     walk(entry, child)
+                elif stat.S_ISLNK(status.st_mode):
+                    self._links[child] = os.readlink(entry)  # noqa: PTH115
                 else:
                     content[child] = entry.read_bytes()
 
         walk(self.folder, 0)
         # A number of a file that is gone may come again, for another file.
         self._nodes = seen
-        moment = Moment(names, content, dict(self._synced_names), dict(self._synced_content))
+        safe = dict(self._synced_names), dict(self._synced_content)
+        moment = Moment(names, content, *safe, dict(self._links))
         self.moments.append(moment)
         return moment
 

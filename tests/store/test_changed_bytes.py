@@ -1,14 +1,22 @@
-"""A bit turned anywhere in an unfinished store: done again or told, never taken for whole."""
+"""A bit turned anywhere in an unfinished store, or any attribute of a sealed one changed.
+
+It is done again or told, never taken for whole.
+"""
 
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from tests.store.filled import Content, files, flip
+from tests.store.filled import Content, copied, files, flip
+from vitfeat.errors import StoreError
+from vitfeat.store.opening import open_store
 from vitfeat.store.paths import partial_path
 from vitfeat.store.verify import verify
 
@@ -63,3 +71,40 @@ def test_of_a_store_that_only_lacks_its_seal_it_is_told(
     if files(path) != files(whole):
         assert changed.name.startswith("c.")
         assert len(verify(path)[1]) == 1
+
+
+def _leaves(value: Any) -> Iterator[tuple[Any, Any]]:
+    """Yield every place of nested JSON: what it is in, and its key there."""
+    for key in value if isinstance(value, dict) else range(len(value)):
+        yield value, key
+        if isinstance(value[key], dict | list):
+            yield from _leaves(value[key])
+
+
+def _other(value: Any) -> Any:
+    """Return another value of the same kind, as small a change as can be."""
+    if isinstance(value, bool) or value is None:
+        return not value
+    if isinstance(value, int | float):
+        return value + 1
+    if isinstance(value, str):
+        return f"{value}x"
+    return [*value, 0] if isinstance(value, list) else value | {"more": 0}
+
+
+@pytest.mark.parametrize("seed", range(CHANGES))
+def test_metadata_changed_in_a_sealed_store_are_refused(
+    whole: Path, tmp_path: Path, seed: int
+) -> None:
+    path = copied(whole, tmp_path / "m.zarr")
+    choose = np.random.default_rng(seed)
+    # Half of them in the store's own, which have everything once more.
+    some = [path / "zarr.json"] if seed % 2 else sorted(path.rglob("zarr.json"))
+    file = some[choose.integers(len(some))]
+    root = json.loads(file.read_text("utf-8"))
+    places = [*_leaves(root)]
+    holder, key = places[choose.integers(len(places))]
+    holder[key] = _other(holder[key])
+    file.write_text(json.dumps(root, indent=2), "utf-8")
+    with pytest.raises(StoreError):
+        open_store(path)

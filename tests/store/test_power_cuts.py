@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.store.crashes import Recorder
+from tests.store.crashes import Moment, Recorder
 from tests.store.filled import Content, files
 from vitfeat import files as vitfeat_files
 from vitfeat.errors import StoreError
+from vitfeat.store import transient
 from vitfeat.store.opening import open_store
+from vitfeat.store.transient import set_aside
 from vitfeat.store.verify import verify
 
 # A shard of two blocks and one of a short one; and a tap of some images.
@@ -111,4 +113,78 @@ def test_without_syncing_stores_would_be_lost(
         recorder.moments[-1].after_power_cut(folder, random.Random(seed))
         path = folder / "m.zarr"
         lost += not path.exists() or files(path) != files(whole)
+    assert lost > 0
+
+
+# --- Arrays that are set aside ---
+
+KEPT = ("cls",)
+
+
+@pytest.fixture(scope="module")
+def set_aside_moments(tmp_path_factory: pytest.TempPathFactory) -> list[Moment]:
+    return _set_aside(tmp_path_factory.mktemp("recorded") / "features")
+
+
+def _set_aside(folder: Path) -> list[Moment]:
+    """Record how the arrays of a finished store are set aside."""
+    recorder = _recorded(folder, replacing=False)
+    begun = len(recorder.moments) - 1
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(vitfeat_files, "_SYNCED_AT_ONCE", 1)
+        recorder.watch(patch)
+        set_aside(folder / "m.zarr", KEPT)
+        recorder._look()
+    return recorder.moments[begun:]
+
+
+def _has_all(path: Path) -> bool:
+    """Return whether a store opens with all its arrays, and nothing is said to be used."""
+    try:
+        found, damages = verify(path)
+    except StoreError:
+        return False
+    assert damages == []
+    return not found.dropped
+
+
+def test_what_was_set_aside_is_there_after_a_power_cut(
+    set_aside_moments: list[Moment], tmp_path: Path
+) -> None:
+    for seed in range(CUTS):
+        folder = tmp_path / str(seed)
+        set_aside_moments[-1].after_power_cut(folder, random.Random(seed))
+        assert _has_all(folder / "m.zarr")
+        assert sorted(p.name for p in (folder / "m.zarr").iterdir() if p.is_symlink()) == [
+            "attention",
+            "spatial",
+        ]
+
+
+def test_a_power_cut_while_arrays_are_set_aside_makes_none_that_was_used(
+    set_aside_moments: list[Moment], tmp_path: Path
+) -> None:
+    choose = random.Random(0)
+    for number, moment in enumerate(set_aside_moments):
+        path = tmp_path / str(number) / "m.zarr"
+        moment.after_power_cut(path.parent, choose)
+        if not _has_all(path):
+            with pytest.raises(StoreError, match="is missing"):
+                open_store(path)
+            # As the workflow does it.
+            CONTENT.write(path, replacing=True)
+        set_aside(path, KEPT)
+        assert _has_all(path)
+
+
+def test_without_syncing_arrays_that_are_set_aside_would_be_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That the tests would see it."""
+    monkeypatch.setattr(transient, "sync", lambda _: None)
+    last = _set_aside(tmp_path / "recorded")[-1]
+    lost = 0
+    for seed in range(20):
+        last.after_power_cut(tmp_path / str(seed), random.Random(seed))
+        lost += not _has_all(tmp_path / str(seed) / "m.zarr")
     assert lost > 0

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from vitfeat.analyses.attention_maps.settings import AttentionMapSettings
 from vitfeat.analyses.cka.settings import CkaSettings
@@ -25,11 +26,11 @@ from vitfeat.errors import ConfigError
 from vitfeat.models.entry import ModelEntry
 from vitfeat.models.layers import select_layers
 from vitfeat.models.shapes import Shape, guess_shape
-from vitfeat.store.arrays import Geometry, arrays_of
-from vitfeat.store.layout import EXACT_TAPS, available_taps
+from vitfeat.store.arrays import ArraySpec, Geometry, arrays_of
+from vitfeat.store.layout import EXACT_TAPS, Layout, available_taps, block_for
 from vitfeat.text import size
 
-PIECES = "pieces of arrays, while a store is sealed"
+PIECES = "pieces of shards, until their blocks are all there"
 
 COMPRESSED = 0.9
 """What the codec leaves of a store's bytes: 0.80 to 0.94 were measured (docs/paper.md)."""
@@ -140,24 +141,56 @@ def grid(config: Config, dataset: str, entry: ModelEntry, aspect: float) -> tupl
     return int(short) // shape.patch, int(long) // shape.patch
 
 
-def store_items(
+class StoredTap(NamedTuple):
+    """A tap of a store that is not there yet: its arrays, and how many entries they have."""
+
+    name: str
+    arrays: Sequence[ArraySpec]
+    n_entries: int
+
+
+def _stored(
     config: Config, dataset: str, entry: ModelEntry, sizes: Mapping[str, Size]
-) -> Iterator[tuple[Item, bool]]:
-    """Yield the bytes of each tap of a store, and whether it is gathered when that is sealed."""
+) -> list[StoredTap]:
     shape, facts = guess_shape(entry), sizes[dataset]
     ragged = config.view(dataset).kind == "dense"
     geometry = _geometry(config, shape, ragged=ragged)
-    keep = config.extraction["keep"]
     entries = {tap: min(n, facts.images) for tap, n in config.limits(dataset).items()}
     entries["regions"] = round(facts.images * facts.regions)
     if ragged:
         entries["spatial"] = facts.images * math.prod(grid(config, dataset, entry, facts.aspect))
-    for tap in available_taps(geometry, config.taps(dataset)):
-        n = entries.get(tap, facts.images)
-        arrays = arrays_of(tap, geometry, config.extraction["dtype"])
-        n_bytes = n * sum(array.bytes_per_entry for array in arrays)
-        kind = FEATURES if keep is None or tap in keep else TRANSIENT
-        yield Item(kind, dataset, entry.id, tap, n_bytes), n != facts.images
+    return [
+        StoredTap(
+            tap,
+            arrays_of(tap, geometry, config.extraction["dtype"]),
+            entries.get(tap, facts.images),
+        )
+        for tap in available_taps(geometry, config.taps(dataset))
+    ]
+
+
+def store_items(
+    config: Config, dataset: str, entry: ModelEntry, sizes: Mapping[str, Size]
+) -> Iterator[Item]:
+    """Yield the bytes of each tap of a store."""
+    keep = config.extraction["keep"]
+    for tap in _stored(config, dataset, entry, sizes):
+        n_bytes = tap.n_entries * sum(array.bytes_per_entry for array in tap.arrays)
+        kind = FEATURES if keep is None or tap.name in keep else TRANSIENT
+        yield Item(kind, dataset, entry.id, tap.name, n_bytes)
+
+
+def pieces_bytes(config: Config, dataset: str, entry: ModelEntry, sizes: Mapping[str, Size]) -> int:
+    """Return what stands beside the shards of a store at most, while it is written by one job."""
+    n_images, taps = sizes[dataset].images, _stored(config, dataset, entry, sizes)
+    arrays = [(array, tap.n_entries) for tap in taps for array in tap.arrays]
+    if not n_images or not arrays:
+        return 0
+    whole = [array for array, n_entries in arrays if n_entries == n_images]
+    block = block_for(((array.bytes_per_entry, n) for array, n in arrays), n_images)
+    # Of some images, or with several entries an image: where their shards end is not known yet.
+    some = sum(array.bytes_per_entry * n for array, n in arrays if n != n_images)
+    return some + Layout(tuple(whole), n_images, block).pieces_bytes
 
 
 def _geometry(config: Config, shape: Shape, *, ragged: bool = False) -> Geometry:
@@ -187,16 +220,17 @@ def planned(config: Config, sizes: Mapping[str, Size]) -> list[Item]:
     sizes
         Of its datasets; those that are not among them are left out.
     """
-    items, pieces = [], Counter[tuple[str, str]]()
+    items: list[Item] = []
+    pieces: list[Item] = []
     for dataset in (name for name in config.datasets if name in sizes):
         for entry in config.models:
-            for item, gathered in store_items(config, dataset, entry, sizes):
-                items.append(item)
-                pieces[dataset, entry.id] += item.n_bytes if gathered else 0
+            items += store_items(config, dataset, entry, sizes)
             items += _made_beside(config, dataset, entry, sizes[dataset])
-    for (dataset, model), n_bytes in pieces.most_common(1):
-        # Of one store at a time: they are gone when it is sealed.
-        items.append(Item(PIECES, dataset, model, "", n_bytes))
+            n_bytes = pieces_bytes(config, dataset, entry, sizes)
+            pieces.append(Item(PIECES, dataset, entry.id, "", n_bytes))
+    # Of one store at a time: they are gone when it is sealed.
+    to_come = [item for item in pieces if not is_there(config, item)]
+    items += sorted(to_come, key=lambda item: item.n_bytes)[-1:]
     return [item for item in items if item.n_bytes]
 
 
@@ -234,7 +268,9 @@ def compressed(config: Config, items: Sequence[Item]) -> float:
 def is_there(config: Config, item: Item) -> bool:
     """Return whether what is planned was made already."""
     path = {
-        **dict.fromkeys((FEATURES, TRANSIENT), f"features/{item.dataset}/{item.model}.json"),
+        **dict.fromkeys(
+            (FEATURES, TRANSIENT, PIECES), f"features/{item.dataset}/{item.model}.json"
+        ),
         CHOSEN: f"attention_maps/stores/{item.dataset}/{item.model}.json",
         GRAMS: f"cka/gram/{item.dataset}/{item.array}/{item.model}.safetensors",
     }.get(item.kind)

@@ -45,7 +45,7 @@ def is_small(config: Config, dataset: str) -> bool:
         return False
     sizes = {dataset: size}
     items = (store_items(config, dataset, entry, sizes) for entry in config.models)
-    return sum(item.n_bytes for some in items for item, _ in some) < SMALL_STORES
+    return sum(item.n_bytes for some in items for item in some) < SMALL_STORES
 
 
 def flags(settings: Mapping[str, Any]) -> list[str]:

@@ -276,11 +276,26 @@ def plan_layout(
             elif tap in kept:
                 array = _limited(array, starts_of(kept[tap], n_images))
             arrays.append(array)
-    # What a row of the dataset takes on average: of arrays of a few images hardly anything.
-    largest = max(
-        a.bytes_per_entry * (1 if a.starts is None else a.starts[-1] / n_images) for a in arrays
+    block = block_for(
+        ((a.bytes_per_entry, n_images if a.starts is None else a.starts[-1]) for a in arrays),
+        n_images,
     )
-    return Layout(tuple(arrays), n_images, _power_of_two(largest, n_images, _MAX_BLOCK))
+    return Layout(tuple(arrays), n_images, block)
+
+
+def block_for(arrays: Iterable[tuple[int, int]], n_images: int) -> int:
+    """Return how many images a block has.
+
+    Parameters
+    ----------
+    arrays
+        Of each, the bytes of an entry and how many entries there are.
+    n_images
+        Images of the dataset.
+    """
+    # What a row of the dataset takes on average: of arrays of a few images hardly anything.
+    largest = max(n_bytes * n_entries / n_images for n_bytes, n_entries in arrays)
+    return _power_of_two(largest, n_images, _MAX_BLOCK)
 
 
 def _limited(array: ArraySpec, starts: tuple[int, ...]) -> ArraySpec:

@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Collection
 from pathlib import Path
 
+from vitfeat.files import sync
 from vitfeat.store.layout import TAPS
 from vitfeat.store.paths import Place
 
@@ -23,6 +24,8 @@ def transient_path(store: Path) -> Path:
 def set_aside(store: Path, keep: Collection[str]) -> None:
     """Move the arrays of all taps but some into a folder of their own, and leave links.
 
+    They are on the disk where they went, and so are the links, when it returns.
+
     Parameters
     ----------
     store
@@ -32,12 +35,16 @@ def set_aside(store: Path, keep: Collection[str]) -> None:
     """
     aside = transient_path(store)
     aside.mkdir(exist_ok=True)
+    sync([store.parent])
     for tap in TAPS:
         folder = store / tap
         if tap not in keep and folder.is_dir() and not folder.is_symlink():
             shutil.rmtree(aside / tap, ignore_errors=True)
             folder.rename(aside / tap)
+            # Before the link: one that leads nowhere would say that the array was used and dropped.
+            sync([aside, store])
             folder.symlink_to(Path("..", aside.name, tap))
+    sync([aside, store])
 
 
 def is_transient(store: Place, name: str) -> bool:

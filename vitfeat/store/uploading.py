@@ -69,19 +69,10 @@ class RemoteWriter(StoreWriter):
         }
         super().__init__(path, layout, blocks)
 
-    def write_block(self, block: int, arrays: Any, *, forward_images: int) -> None:
-        """Write one block, and upload the shards that are complete with it.
-
-        Raises
-        ------
-        StoreError
-            When the disk is full or refuses, or the host does.
-        """
-        super().write_block(block, arrays, forward_images=forward_images)
-        try:
-            self._upload_shards()
-        except OSError as error:
-            raise self._write_error(error, f"block {block}") from error
+    def _gather(self, blocks: Iterable[int]) -> None:
+        """Put shards together, and upload all that are complete."""
+        super()._gather(blocks)
+        self._upload_shards()
 
     def _unseal(self) -> None:
         """Take from a store that is replaced what makes it one."""
@@ -139,7 +130,6 @@ class RemoteWriter(StoreWriter):
     def _publish(self, attributes: Mapping[str, Any]) -> None:
         """Upload all that is no shard, the store's own metadata last."""
         try:
-            self._upload_shards()
             self._upload(self._partial / name for name in attributes["sealed"]["files"])
             self._check_shards(attributes["sealed"]["files"])
             content = (self._partial / METADATA).read_bytes()
