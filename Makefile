@@ -1,6 +1,7 @@
 # make demo    installs into .venv and makes the main figure of the embedded default
 # make all     everything of the embedded default
 # make test    the whole test suite
+# make quick   the arithmetic and the settings, under a minute
 # make test-slurm  the workflow on a SLURM of two nodes, on this machine; as root, with Debian's packages
 # make lint    style, types, workflow
 PYTHON ?= python3
@@ -8,7 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 CORES ?= $(shell $(PYTHON) -c "import os; print(os.cpu_count())")
 
-.PHONY: demo all test test-slurm lint bench clean
+.PHONY: demo all quick test test-slurm lint bench clean
 
 demo: $(VENV)/installed
 	@$(BIN)/snakemake --cores $(CORES) results/cka/all.png
@@ -18,6 +19,11 @@ all: $(VENV)/installed
 	@$(BIN)/snakemake --cores $(CORES)
 	@echo "The figures, which docs/gallery.md explains, with further ones beside them:"
 	@ls results/*/all.png
+
+quick: $(VENV)/installed
+	$(BIN)/python -m pytest -q -n $(CORES) --dist loadfile --no-loadscope-reorder -m "not slow" \
+		tests/numerics tests/test_config.py tests/test_settings.py tests/test_tables.py tests/test_text.py \
+		$(filter-out %_job.py %figures.py %figure.py,$(wildcard tests/analyses/*/test_*.py))
 
 # The tests of a file run in one process, which makes their models and stores once.
 test: $(VENV)/installed
