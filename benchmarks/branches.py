@@ -24,8 +24,8 @@ from tests.models import focus_weights
 from vitfeat.data.index import Index, build_index
 from vitfeat.data.spec import DatasetSpec
 from vitfeat.demo import digits
-from vitfeat.extract.run import extract
-from vitfeat.extract.settings import Settings
+from vitfeat.extraction.run import extract
+from vitfeat.extraction.settings import Settings
 from vitfeat.models.backbone import Backbone
 from vitfeat.models.entry import ModelEntry
 from vitfeat.models.loading import load_backbone

@@ -23,10 +23,10 @@ from vitfeat.data.loader import load_batches
 from vitfeat.data.spec import DatasetSpec
 from vitfeat.data.tensors import normalise
 from vitfeat.data.views import SquareView
-from vitfeat.extract.pipeline import Schedule
-from vitfeat.extract.precision import autocast, matmul_precision
-from vitfeat.extract.run import extract
-from vitfeat.extract.settings import Settings, choose_device
+from vitfeat.extraction.pipeline import Schedule
+from vitfeat.extraction.precision import autocast, matmul_precision
+from vitfeat.extraction.run import extract
+from vitfeat.extraction.settings import Settings, choose_device
 from vitfeat.models.entry import ModelEntry
 from vitfeat.models.loading import load_backbone
 

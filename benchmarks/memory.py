@@ -22,8 +22,8 @@ def child(folder: Path, count: int, out: Path) -> None:
     """Extract and print the peak of this process and of its largest worker, in MiB."""
     from vitfeat.data.index import build_index
     from vitfeat.data.spec import DatasetSpec
-    from vitfeat.extract.run import extract
-    from vitfeat.extract.settings import Settings
+    from vitfeat.extraction.run import extract
+    from vitfeat.extraction.settings import Settings
     from vitfeat.models.entry import ModelEntry
     from vitfeat.models.loading import load_backbone
 

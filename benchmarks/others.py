@@ -62,8 +62,8 @@ def vitfeat_run(folder: Path, weights: Path, out: Path, how: dict[str, Any]) -> 
     from vitfeat.data.index import build_index
     from vitfeat.data.spec import DatasetSpec
     from vitfeat.data.views import ViewSettings
-    from vitfeat.extract.run import extract
-    from vitfeat.extract.settings import Settings
+    from vitfeat.extraction.run import extract
+    from vitfeat.extraction.settings import Settings
     from vitfeat.models.entry import ModelEntry
     from vitfeat.models.loading import load_backbone
 

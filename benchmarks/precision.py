@@ -29,8 +29,8 @@ from vitfeat.analyses.cka.compute import cka
 from vitfeat.data.index import Index, build_index
 from vitfeat.data.spec import DatasetSpec
 from vitfeat.errors import ModelError
-from vitfeat.extract.run import extract
-from vitfeat.extract.settings import Settings, choose_device
+from vitfeat.extraction.run import extract
+from vitfeat.extraction.settings import Settings, choose_device
 from vitfeat.models.backbone import Backbone
 from vitfeat.models.entry import ModelEntry, builtin_catalog
 from vitfeat.models.loading import load_backbone

@@ -33,8 +33,8 @@ from vitfeat.data.layouts import LAYOUTS
 from vitfeat.data.masks import write_mask
 from vitfeat.data.spec import DatasetSpec
 from vitfeat.data.views import ViewSettings
-from vitfeat.extract.run import extract
-from vitfeat.extract.settings import Settings
+from vitfeat.extraction.run import extract
+from vitfeat.extraction.settings import Settings
 from vitfeat.files import write_json
 from vitfeat.models.entry import ModelEntry
 from vitfeat.models.loading import load_backbone

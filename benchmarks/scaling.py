@@ -34,9 +34,9 @@ from benchmarks.knn import features
 from benchmarks.timing import machine
 from vitfeat.analyses.cka.compute import cka
 from vitfeat.data.index import Index
-from vitfeat.extract.pipeline import Schedule
-from vitfeat.extract.run import extract
-from vitfeat.extract.settings import Settings
+from vitfeat.extraction.pipeline import Schedule
+from vitfeat.extraction.run import extract
+from vitfeat.extraction.settings import Settings
 from vitfeat.models.entry import ModelEntry
 from vitfeat.models.loading import load_backbone
 from vitfeat.models.shapes import Shape

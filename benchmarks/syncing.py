@@ -18,8 +18,8 @@ from benchmarks.timing import in_turn, machine
 from vitfeat import files
 from vitfeat.data.index import build_index
 from vitfeat.data.spec import DatasetSpec
-from vitfeat.extract.run import extract
-from vitfeat.extract.settings import Settings
+from vitfeat.extraction.run import extract
+from vitfeat.extraction.settings import Settings
 from vitfeat.models.entry import ModelEntry
 from vitfeat.models.loading import load_backbone
 

@@ -18,7 +18,7 @@ from vitfeat.analyses.registry import analyses
 from vitfeat.config.parsing import parse_config, with_defaults
 from vitfeat.data.layouts import LAYOUTS
 from vitfeat.data.spec import DatasetSpec
-from vitfeat.extract.precision import PRECISIONS
+from vitfeat.extraction.precision import PRECISIONS
 from vitfeat.models.entry import SOURCES, ModelEntry
 from vitfeat.store.layout import DTYPES, TAPS
 

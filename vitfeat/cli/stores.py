@@ -109,8 +109,8 @@ def _extract(options: argparse.Namespace, console: Console) -> None:
     from vitfeat.data.companions import read_regions
     from vitfeat.data.index import Index
     from vitfeat.errors import StoreError
-    from vitfeat.extract.run import extract
-    from vitfeat.extract.settings import Settings
+    from vitfeat.extraction.run import extract
+    from vitfeat.extraction.settings import Settings
     from vitfeat.files import write_json
     from vitfeat.models.loading import load_backbone
     from vitfeat.store.limits import chosen_rows

@@ -26,7 +26,7 @@ from vitfeat.analyses.attention.metrics import (
 from vitfeat.analyses.attention.summary import NULLS, AttentionSummary, Tokens
 from vitfeat.analyses.attention.tokens import aligned_by_coverage, aligned_map, coverage, token_maps
 from vitfeat.errors import AnalysisError
-from vitfeat.extract.summary import summarise
+from vitfeat.extraction.summary import summarise
 from vitfeat.numerics.accumulate import StreamingMeans
 
 GRIDS = [(3, 3), (2, 4), (4, 2), (1, 3), (3, 1), (1, 1)]

@@ -65,7 +65,7 @@ def test_attention_and_its_summaries_agree(tokens: Tokens, heads: int, null: str
     """For every metric and map: summaries of PyTorch's, as stores keep them, and the kernel's."""
     import torch
 
-    from vitfeat.extract import summary as stored
+    from vitfeat.extraction import summary as stored
 
     attention = draw(tokens, heads)
     flat = torch.from_numpy(attention.reshape(-1, *attention.shape[2:]))

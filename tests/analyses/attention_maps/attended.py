@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from tests.store.filled import Content
 from vitfeat.analyses.attention.summary import Tokens
-from vitfeat.extract.summary import summarise
+from vitfeat.extraction.summary import summarise
 from vitfeat.store.arrays import SUMMARY_GROUP, Geometry
 from vitfeat.store.writer import Rows
 

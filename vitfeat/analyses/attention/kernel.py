@@ -1,6 +1,6 @@
 """The attention summaries on a CPU, in one walk through the matrices of an image.
 
-The same numbers as ``vitfeat.extract.summary.summarise``, which defines them, from arrays: an
+The same numbers as ``vitfeat.extraction.summary.summarise``, which defines them, from arrays: an
 extraction on a CPU makes them here, and so does an analysis that is given the attention itself.
 PyTorch would read the attention anew for each of some fifty operations; here each head's matrix is
 walked while it is in the core's cache. The kernel releases the GIL and uses one thread.

@@ -1,6 +1,6 @@
 r"""Attention metrics of every image, layer and head, from the summaries that stores keep.
 
-The attention itself is not needed: ``vitfeat.extract.summary`` names what was kept of it, and
+The attention itself is not needed: ``vitfeat.extraction.summary`` names what was kept of it, and
 docs/methods.md has the definitions side by side. Metrics come for any leading dimensions, written
 ... below: those of the summaries, usually image and layer.
 

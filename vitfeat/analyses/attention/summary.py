@@ -64,7 +64,7 @@ class AttentionSummary:
     ----------
     arrays
         By name, as the array group ``attention_summary`` of a store and
-        ``vitfeat.extract.summary.summarise`` give them: ``spatial_query`` (..., head, key),
+        ``vitfeat.extraction.summary.summarise`` give them: ``spatial_query`` (..., head, key),
         ``spatial_query_renormalised`` (..., head, y, x), ``aligned`` (..., head, dy, dx),
         ``n_null`` and ``entropy`` (..., head); ``prefix_query`` (..., head, prefix, key) where
         there are prefix tokens, ``deviation_positions`` (..., head) of more than one position,

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from vitfeat.extract.job import Job
-from vitfeat.extract.summary import summarise
-from vitfeat.extract.tiling import Tiling
+from vitfeat.extraction.job import Job
+from vitfeat.extraction.summary import summarise
+from vitfeat.extraction.tiling import Tiling
 from vitfeat.store.arrays import NORMS_GROUP, RESIDUAL_TAPS, SUMMARY_GROUP
 from vitfeat.store.layout import Layout
 
@@ -170,7 +170,7 @@ class BatchSink:
                 out[name].copy_(value)
         else:
             # Here and not above: Numba takes half a second to import.
-            from vitfeat.extract.kernel import summarise_images
+            from vitfeat.extraction.kernel import summarise_images
 
             summarise_images(chosen.float(), g.n_prefix, g.grid, out)
 

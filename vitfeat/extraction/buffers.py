@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vitfeat.errors import ModelError
-from vitfeat.extract.job import Job
+from vitfeat.extraction.job import Job
 from vitfeat.store.layout import EXACT_TAPS, Layout
 from vitfeat.store.rounding import largest, round_mantissa
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 
 from vitfeat.data.views import DenseView, View
-from vitfeat.extract.regions import Regions
-from vitfeat.extract.tiling import Tiling
+from vitfeat.extraction.regions import Regions
+from vitfeat.extraction.tiling import Tiling
 from vitfeat.models.backbone import Backbone
 from vitfeat.store.arrays import Geometry
 from vitfeat.store.layout import Layout

@@ -23,7 +23,7 @@ def summarise_images(
     grid
         Rows and columns of the token grid.
     out
-        float32 tensors by name, (image, ...) each, as :func:`vitfeat.extract.summary.summarise`
+        float32 tensors by name, (image, ...) each, as :func:`vitfeat.extraction.summary.summarise`
         gives them.
     """
     views = {name: tensor.numpy() for name, tensor in out.items()}

@@ -22,9 +22,9 @@ from vitfeat.data.spec import DatasetSpec
 from vitfeat.data.tensors import normalise
 from vitfeat.data.views import DenseView, PaddedView, SquareView, ViewSettings, in_words
 from vitfeat.errors import ConfigError, DataError, ModelError
-from vitfeat.extract.run import extract
-from vitfeat.extract.settings import Settings
-from vitfeat.extract.tiling import Tiling
+from vitfeat.extraction.run import extract
+from vitfeat.extraction.settings import Settings
+from vitfeat.extraction.tiling import Tiling
 from vitfeat.models.backbone import Backbone
 from vitfeat.models.loading import load_backbone
 from vitfeat.models.taps import collect

@@ -12,15 +12,15 @@ import numpy as np
 import pytest
 from torch import Tensor
 
-from tests.extract.pictures_folder import N_IMAGES, UNANNOTATED, Watch
+from tests.extraction.pictures_folder import N_IMAGES, UNANNOTATED, Watch
 from tests.store.filled import files
 from vitfeat.cli import main
 from vitfeat.data.index import Index
 from vitfeat.errors import ConfigError, StoreError
-from vitfeat.extract.buffers import Unit
-from vitfeat.extract.pipeline import schedule
-from vitfeat.extract.run import extract
-from vitfeat.extract.settings import Settings
+from vitfeat.extraction.buffers import Unit
+from vitfeat.extraction.pipeline import schedule
+from vitfeat.extraction.run import extract
+from vitfeat.extraction.settings import Settings
 from vitfeat.models.backbone import Backbone
 from vitfeat.store.limits import Limit, spread
 from vitfeat.store.opening import open_store
@@ -225,7 +225,7 @@ def test_a_large_batch_pushes_no_more_than_it_must(
 ) -> None:
     """As on a GPU, whose units are several blocks: what lies in a unit is found in any case."""
     monkeypatch.setattr(
-        "vitfeat.extract.run.schedule", lambda *args, on_gpu: schedule(*args, on_gpu=True)
+        "vitfeat.extraction.run.schedule", lambda *args, on_gpu: schedule(*args, on_gpu=True)
     )
     extracting(tmp_path / "m.zarr", replace(SOME, batch_size=16))
     found, expected = open_store(tmp_path / "m.zarr"), open_store(some)
@@ -316,7 +316,7 @@ def test_the_disk_must_hold_what_is_kept_twice(
     settings = replace(EVERY, taps=("cls", "spatial"), limits={"spatial": 21})
     sizes = {"cls": N_IMAGES * 2 * 48 * 2, "spatial": 21 * 2 * 16 * 48 * 2}
     usage = type("usage", (), {"free": 2 * sum(sizes.values()) - 1})
-    monkeypatch.setattr("vitfeat.extract.run.shutil.disk_usage", lambda _: usage)
+    monkeypatch.setattr("vitfeat.extraction.run.shutil.disk_usage", lambda _: usage)
     with pytest.raises(StoreError, match="make room"):
         extracting(tmp_path / "m.zarr", settings)
     usage.free += 1  # type: ignore[attr-defined]

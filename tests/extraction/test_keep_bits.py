@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from numcodecs.bitround import BitRound
 
-from tests.extract.pictures_folder import ALL, BLACK, spoil_black_images
+from tests.extraction.pictures_folder import ALL, BLACK, spoil_black_images
 from vitfeat.data.index import Index
 from vitfeat.errors import ConfigError, ModelError, StoreError
-from vitfeat.extract.run import extract
+from vitfeat.extraction.run import extract
 from vitfeat.models.backbone import Backbone
 from vitfeat.store.info import describe
 from vitfeat.store.opening import open_store

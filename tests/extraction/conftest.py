@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from torch import Tensor
 
-from tests.extract.pictures_folder import (
+from tests.extraction.pictures_folder import (
     ALL,
     make_backbone,
     make_index,
@@ -14,7 +14,7 @@ from tests.extract.pictures_folder import (
     write_images,
 )
 from vitfeat.data.index import Index
-from vitfeat.extract.run import extract
+from vitfeat.extraction.run import extract
 from vitfeat.models.backbone import Backbone
 
 

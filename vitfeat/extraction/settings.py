@@ -51,7 +51,7 @@ class Settings:
         How images become inputs.
     masks
         How masks weigh tokens, for the tap ``regions``
-        (:func:`vitfeat.extract.regions.load_regions`).
+        (:func:`vitfeat.extraction.regions.load_regions`).
     """
 
     taps: Sequence[str] = ("cls", "spatial")

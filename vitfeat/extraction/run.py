@@ -18,11 +18,11 @@ from vitfeat.data.loader import load_batches
 from vitfeat.data.views import in_words
 from vitfeat.disk import files_below
 from vitfeat.errors import StoreError
-from vitfeat.extract.job import Job
-from vitfeat.extract.pipeline import Schedule, run_pipeline, schedule
-from vitfeat.extract.probe import probe
-from vitfeat.extract.request import resolve
-from vitfeat.extract.settings import Settings, choose_device
+from vitfeat.extraction.job import Job
+from vitfeat.extraction.pipeline import Schedule, run_pipeline, schedule
+from vitfeat.extraction.probe import probe
+from vitfeat.extraction.request import resolve
+from vitfeat.extraction.settings import Settings, choose_device
 from vitfeat.models.backbone import Backbone
 from vitfeat.store import provenance
 from vitfeat.store.opening import is_store, open_store

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from vitfeat.errors import ModelError
-from vitfeat.extract.job import Job
-from vitfeat.extract.precision import autocast, matmul_precision
-from vitfeat.extract.sink import required_taps
+from vitfeat.extraction.job import Job
+from vitfeat.extraction.precision import autocast, matmul_precision
+from vitfeat.extraction.sink import required_taps
 from vitfeat.models.residual import RESIDUAL_TAPS
 from vitfeat.models.taps import LEAVE_OUT_ATTENTION, LEAVE_OUT_RESIDUAL, Taps
 

@@ -20,11 +20,11 @@ from torch import Tensor
 
 from vitfeat.data.tensors import normalise
 from vitfeat.errors import ModelError
-from vitfeat.extract.buffers import Unit, check_finite, round_features
-from vitfeat.extract.job import Job
-from vitfeat.extract.precision import autocast, matmul_precision
-from vitfeat.extract.sink import BatchSink, required_taps
-from vitfeat.extract.tiling import Tiling
+from vitfeat.extraction.buffers import Unit, check_finite, round_features
+from vitfeat.extraction.job import Job
+from vitfeat.extraction.precision import autocast, matmul_precision
+from vitfeat.extraction.sink import BatchSink, required_taps
+from vitfeat.extraction.tiling import Tiling
 from vitfeat.models.taps import Taps
 from vitfeat.store.layout import Layout
 from vitfeat.store.writer import StoreWriter

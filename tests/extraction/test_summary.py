@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.extract.reference_summary import reference_summary
-from vitfeat.extract.kernel import summarise_images
-from vitfeat.extract.summary import summarise
+from tests.extraction.reference_summary import reference_summary
+from vitfeat.extraction.kernel import summarise_images
+from vitfeat.extraction.summary import summarise
 from vitfeat.store.arrays import SUMMARY_GROUP, Geometry
 from vitfeat.store.layout import plan_layout
 

@@ -11,13 +11,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.extract.pictures_folder import UNANNOTATED
+from tests.extraction.pictures_folder import UNANNOTATED
 from vitfeat.data.index import Index
 from vitfeat.errors import ModelError
-from vitfeat.extract.buffers import Unit
-from vitfeat.extract.job import Job
-from vitfeat.extract.run import extract
-from vitfeat.extract.settings import Settings
+from vitfeat.extraction.buffers import Unit
+from vitfeat.extraction.job import Job
+from vitfeat.extraction.run import extract
+from vitfeat.extraction.settings import Settings
 from vitfeat.models.backbone import Backbone
 from vitfeat.store.info import describe
 from vitfeat.store.opening import open_store

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from tests.extract.pictures_folder import (
+from tests.extraction.pictures_folder import (
     ALL,
     BLACK,
     N_IMAGES,
@@ -25,16 +25,16 @@ from tests.extract.pictures_folder import (
     seen_images,
     spoil_black_images,
 )
-from tests.extract.reference_summary import reference_summary
+from tests.extraction.reference_summary import reference_summary
 from tests.models.shrunk import FakeAttention, FakeBlock, fake_backbone, timm_entry
 from tests.store.filled import files
 from vitfeat.data.index import Index
 from vitfeat.errors import ConfigError, DataError, ModelError, StoreError
-from vitfeat.extract import run
-from vitfeat.extract.buffers import Unit
-from vitfeat.extract.pipeline import Schedule, schedule
-from vitfeat.extract.run import extract
-from vitfeat.extract.settings import Settings, choose_device
+from vitfeat.extraction import run
+from vitfeat.extraction.buffers import Unit
+from vitfeat.extraction.pipeline import Schedule, schedule
+from vitfeat.extraction.run import extract
+from vitfeat.extraction.settings import Settings, choose_device
 from vitfeat.models.backbone import Backbone
 from vitfeat.models.entry import ModelEntry
 from vitfeat.models.loading import load_backbone

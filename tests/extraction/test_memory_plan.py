@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.extract.pictures_folder import UNANNOTATED
+from tests.extraction.pictures_folder import UNANNOTATED
 from vitfeat.models.shapes import Shape
 from vitfeat.plan.needs import extraction_memory_mb
 from vitfeat.store.arrays import Geometry

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import vitfeat
-from tests.extract.pictures_folder import N_IMAGES
+from tests.extraction.pictures_folder import N_IMAGES
 from tests.store.filled import files
 from tests.store.s3 import BUCKET, S3, CuttingProxy, objects_below, point_to
 from vitfeat.cli import main

@@ -14,15 +14,15 @@ from typing import Any
 import pytest
 from torch import Tensor
 
-from tests.extract.pictures_folder import ALL, N_IMAGES, Watch
+from tests.extraction.pictures_folder import ALL, N_IMAGES, Watch
 from tests.store.filled import Content, files
 from tests.store.test_layout import S16
 from vitfeat.cli import main
 from vitfeat.data.index import Index
 from vitfeat.errors import StoreError
-from vitfeat.extract import run
-from vitfeat.extract.job import Job
-from vitfeat.extract.run import extract
+from vitfeat.extraction import run
+from vitfeat.extraction.job import Job
+from vitfeat.extraction.run import extract
 from vitfeat.models.backbone import Backbone
 from vitfeat.store.layout import plan_layout
 from vitfeat.store.paths import partial_path

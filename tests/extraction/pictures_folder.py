@@ -15,7 +15,7 @@ from torchvision import transforms
 from tests.models.shrunk import stir, timm_entry
 from vitfeat.data.index import Index, build_index
 from vitfeat.data.spec import DatasetSpec
-from vitfeat.extract.settings import Settings
+from vitfeat.extraction.settings import Settings
 from vitfeat.models.backbone import Backbone
 from vitfeat.models.loading import load_backbone
 from vitfeat.store.layout import TAPS

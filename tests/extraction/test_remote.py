@@ -10,15 +10,15 @@ from pathlib import Path
 import boto3
 import pytest
 
-from tests.extract.pictures_folder import N_IMAGES
+from tests.extraction.pictures_folder import N_IMAGES
 from tests.store.filled import files
 from tests.store.s3 import BUCKET, S3, objects_below, point_to
 from vitfeat.data.index import Index
 from vitfeat.errors import StoreError
-from vitfeat.extract import run
-from vitfeat.extract.job import Job
-from vitfeat.extract.run import extract
-from vitfeat.extract.settings import Settings
+from vitfeat.extraction import run
+from vitfeat.extraction.job import Job
+from vitfeat.extraction.run import extract
+from vitfeat.extraction.settings import Settings
 from vitfeat.models.backbone import Backbone
 from vitfeat.store.paths import WORKPLACE, Url, claim_path, partial_path, work_path
 

@@ -14,9 +14,9 @@ from vitfeat.data.companions import RegionRow
 from vitfeat.data.index import Index
 from vitfeat.data.views import DenseView, View
 from vitfeat.errors import ConfigError, ModelError
-from vitfeat.extract.inputs import grid_shapes, view_for
-from vitfeat.extract.regions import Regions, load_regions
-from vitfeat.extract.settings import Settings
+from vitfeat.extraction.inputs import grid_shapes, view_for
+from vitfeat.extraction.regions import Regions, load_regions
+from vitfeat.extraction.settings import Settings
 from vitfeat.models.backbone import Backbone
 from vitfeat.models.layers import select_layers
 from vitfeat.store.arrays import NORMS_GROUP, RESIDUAL_TAPS, SUMMARY_GROUP, Geometry

@@ -14,14 +14,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.extract.pictures_folder import BLACK, make_backbone, spoil_black_images
+from tests.extraction.pictures_folder import BLACK, make_backbone, spoil_black_images
 from tests.models.architectures import ACCEPTED
 from tests.models.residual_block import ResidualBlock
 from tests.models.shrunk import build, fake_backbone
 from vitfeat.data.index import Index
 from vitfeat.errors import ModelError
-from vitfeat.extract.run import extract
-from vitfeat.extract.settings import Settings
+from vitfeat.extraction.run import extract
+from vitfeat.extraction.settings import Settings
 from vitfeat.models.backbone import Backbone
 from vitfeat.store.arrays import NORMS_GROUP, RESIDUAL_TAPS
 from vitfeat.store.opening import open_store

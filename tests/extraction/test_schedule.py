@@ -4,8 +4,8 @@ from itertools import pairwise
 
 import pytest
 
-from vitfeat.extract.pipeline import schedule
-from vitfeat.extract.sink import required_taps
+from vitfeat.extraction.pipeline import schedule
+from vitfeat.extraction.sink import required_taps
 from vitfeat.store.arrays import Geometry
 from vitfeat.store.layout import Layout, plan_layout
 
