@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from vitfeat.models.shapes import Shape
+
 NUMPY_MB = 400
 """MiB of a Python process with NumPy."""
 
@@ -17,6 +23,9 @@ READ_NUMBERS = 5e7
 CLASS_IMAGES = 50
 """Images a class, as in ImageNet's validation set, where nobody knows the number of classes."""
 
+ITERATIONS = 100
+"""Of a k-means; few need more."""
+
 _DAY_MINUTES = 24 * 60
 
 
@@ -31,3 +40,16 @@ def minutes(seconds: float) -> int:
 def masks_mb(n_regions: int) -> int:
     """Return MiB for a table of regions: a mask is a text of some hundred characters."""
     return int(2048 * n_regions / 2**20)
+
+
+def clustered_mb(n_items: int, width: int, threads: int) -> int:
+    """Return MiB for layers that are clustered side by side, and their copies."""
+    layer = 4 * n_items * width / 2**20
+    # One k-means needs three layers; of several, 2 GiB a thread are the job's bound.
+    return int(max(3 * layer, min((2 * threads + 1) * layer, 2048 * threads)))
+
+
+def reading_seconds(shape: Shape, n_images: int, features: Sequence[str]) -> float:
+    """Return seconds to read a layer's features: of means, all their tokens."""
+    tokens = sum(shape.tokens if kind == "mean" else 1 for kind in features)
+    return n_images * tokens * shape.width / READ_NUMBERS

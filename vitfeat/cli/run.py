@@ -59,7 +59,7 @@ def _add_job(add_parser: Any, analysis: Analysis, job: Job) -> None:
         sub.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     sub.add_argument("--below", type=Path, help=_BELOW)
     sub.add_argument("--threads", type=positive, default=1)
-    sub.add_argument("--max-mb", type=positive, help="bound on the features in memory a thread")
+    sub.add_argument("--max-mb", type=positive, help="bound on the features in memory")
     add_settings(sub, analysis.settings, job.settings)
     sub.set_defaults(job=(analysis, job))
 
@@ -72,7 +72,7 @@ def _run(options: argparse.Namespace, console: Console) -> None:
     ways["settings"] = given_settings(options, analysis.settings)
     ways["device"] = options.device
     if options.max_mb is not None:
-        ways["max_bytes"] = options.threads * options.max_mb * 2**20
+        ways["max_bytes"] = options.max_mb * 2**20
     ways = {key: value for key, value in ways.items() if key in takes}
     patterns = {**job.inputs, **job.outputs}
     paths = [_put(options, getattr(options, key), pattern) for key, pattern in patterns.items()]

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from vitfeat.numerics.kmeans import Assignment, k_means
 
+_THREAD_BYTES = 2 * 2**30
+
 
 @dataclass(frozen=True)
 class Runs:
@@ -25,14 +27,14 @@ class Runs:
         k-means that run side by side.
     max_bytes
         Bound on the features in memory, as far as a single k-means keeps to it: beyond, fewer
-        run side by side.
+        run side by side. By default 2 GiB a thread.
     """
 
-    n_init: int = 10
-    seeds: int = 3
-    seed: int = 0
+    n_init: int
+    seeds: int
+    seed: int
     threads: int = 1
-    max_bytes: int = 2 * 2**30
+    max_bytes: int | None = None
 
     @property
     def numbers(self) -> range:
@@ -41,7 +43,8 @@ class Runs:
 
     def side_by_side(self, layer_bytes: int) -> int:
         """Return how many keep to the bound: each has a layer and a copy, one more is read."""
-        return max(1, min(self.threads, (self.max_bytes // layer_bytes - 1) // 2))
+        bound = self.max_bytes or self.threads * _THREAD_BYTES
+        return max(1, min(self.threads, (bound // layer_bytes - 1) // 2))
 
 
 def cluster_layers(

@@ -223,7 +223,7 @@ def steps(config: Config, in_storage: Callable[[str], str] = str) -> list[Step]:
             if single:
                 rules.append(Step(config, analysis, job, single, False, job.name, in_storage))
             if of_all:
-                rule = f"{job.name}_of_all" if single else job.name
+                rule = f"{job.name}_of_all"
                 rules.append(Step(config, analysis, job, of_all, True, rule, in_storage))
     return rules
 

@@ -104,51 +104,6 @@ def keypoints_minutes(shape: Shape, n_points: int, threads: int) -> int:
     return min(10 + int(3 * seconds / 60), _DAY_MINUTES)
 
 
-def retrieval_memory_mb(n_images: int) -> int:
-    """Return MiB for similarities (1 GiB at most), a query's ranking, and blocks of descriptors."""
-    # As many queries as revisited Oxford and Paris have; blocks are bound by 256 MiB and copied.
-    similarities = min(70 * 4 * n_images / 2**20, 1024)
-    return _PROCESS_MB + int(similarities + 64 * n_images / 2**20) + 1024
-
-
-def retrieval_minutes(shape: Shape, tokens: float, n_images: int, features: Sequence[str]) -> int:
-    """Return minutes to rank a database in every layer, threefold for safety, and ten to start.
-
-    ``tokens`` is how many tokens images have over those of the model's own size. At most a day.
-    """
-    # A query's products with an image, and its place in the ranking of a database this large.
-    arithmetic = 70 * n_images * (2 * shape.width / _CORE_FLOPS + 5e-7) * len(features)
-    seconds = arithmetic + tokens * _reading(shape, n_images, features)
-    return min(10 + int(3 * shape.depth * seconds / 60), _DAY_MINUTES)
-
-
-def regions_memory_mb(shape: Shape, n_regions: int, threads: int) -> int:
-    """Return MiB for the features of layers and their copies, and for the table of masks."""
-    layer = 4 * n_regions * shape.width / 2**20
-    # One k-means needs three layers; of several, 2 GiB a thread are the command's bound.
-    side_by_side = min((2 * threads + 1) * layer, 2048 * threads)
-    return 800 + _masks_mb(n_regions) + int(max(3 * layer, side_by_side))
-
-
-def regions_minutes(
-    shape: Shape, n_regions: int, clusters: int | None, runs: int, threads: int
-) -> int:
-    """Return minutes for k-means of every layer, threefold for safety, and ten to start.
-
-    ``runs`` is the number of seeds times that of initialisations. At most a day: before their
-    table is there, the number of regions is a guess.
-    """
-    # More categories than COCO has; few runs need 100 iterations.
-    work = 2 * n_regions * (clusters or 100) * shape.width
-    seconds = shape.depth * runs * 100 * work / (_CORE_FLOPS * threads)
-    return min(10 + int(3 * seconds / 60), _DAY_MINUTES)
-
-
-def _masks_mb(n_regions: int) -> int:
-    """Return MiB for a table of regions: a mask is a text of some hundred characters."""
-    return int(2048 * n_regions / 2**20)
-
-
 def _reading(shape: Shape, n_images: int, features: Sequence[str]) -> float:
     """Return seconds to read a layer's features: of means, all their tokens."""
     tokens = sum(shape.tokens if kind == "mean" else 1 for kind in features)

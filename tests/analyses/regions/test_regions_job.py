@@ -16,12 +16,12 @@ from threadpoolctl import threadpool_limits
 
 from tests.store.filled import Content
 from vitfeat.analyses.regions.job import write_regions
+from vitfeat.analyses.regions.settings import RegionSettings
 from vitfeat.analyses.rows import TaskRow, read_task
 from vitfeat.cli import main
 from vitfeat.data.companions import RegionRow
 from vitfeat.data.regions import encode
 from vitfeat.errors import AnalysisError
-from vitfeat.jobs.layer_clusters import Runs
 from vitfeat.store.arrays import starts_of
 from vitfeat.tables import write_table
 
@@ -87,7 +87,8 @@ def scored(content: Pooled, folder: Path, **options: Any) -> tuple[list[TaskRow]
         content.write(store)
         write_table(table, RegionRow, content.table)
     notes: list[str] = []
-    write_regions(store, table, out, log=notes.append, **options)
+    ways = {key: options.pop(key) for key in ("threads", "max_bytes") if key in options}
+    write_regions(store, table, out, RegionSettings(**options), log=notes.append, **ways)
     return read_task(out), notes
 
 
@@ -132,7 +133,7 @@ def count(level: str, content: Pooled = CONTENT) -> int:
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
 def test_scores_are_those_of_scikit_learn(tmp_path: Path, dtype: str) -> None:
     content = replace(CONTENT, dtype=dtype)
-    rows, notes = scored(content, tmp_path, runs=Runs(n_init=2, seeds=2, seed=5, threads=2))
+    rows, notes = scored(content, tmp_path, n_init=2, seeds=2, seed=5, threads=2)
     for level, k in (("object", 4), ("part", 3)):
         truth = expected(content, level, k, range(5, 7), 2)
         assert values(rows, level) == pytest.approx(truth, abs=1e-12)
@@ -155,7 +156,7 @@ def test_scores_are_those_of_scikit_learn(tmp_path: Path, dtype: str) -> None:
 def test_categories_without_a_kept_region_do_not_count(tmp_path: Path) -> None:
     kept = [number for number in KEPT if TABLE[number].category not in (90, 40)]
     content = Pooled.of(TABLE, kept)
-    rows, _ = scored(content, tmp_path, runs=Runs(n_init=1, seeds=1))
+    rows, _ = scored(content, tmp_path, n_init=1, seeds=1)
     for level, k in (("object", 3), ("part", 2)):
         assert values(rows, level) == pytest.approx(expected(content, level, k, range(1), 1))
 
@@ -163,7 +164,7 @@ def test_categories_without_a_kept_region_do_not_count(tmp_path: Path) -> None:
 def test_crowds_are_objects_of_the_paper(tmp_path: Path) -> None:
     kept = sorted([*KEPT, *CROWDS[:3]])
     content = Pooled.of(TABLE, kept, masks="paper")
-    rows, notes = scored(content, tmp_path, runs=Runs(n_init=1, seeds=1))
+    rows, notes = scored(content, tmp_path, n_init=1, seeds=1)
     assert values(rows, "object") == pytest.approx(expected(content, "object", 4, range(1), 1))
     assert {r.n for r in rows if r.variant == "object"} == {count("object") + 3}
     # The fourth crowd has no token.
@@ -172,21 +173,21 @@ def test_crowds_are_objects_of_the_paper(tmp_path: Path) -> None:
 
 
 def test_another_number_of_clusters(tmp_path: Path) -> None:
-    rows, notes = scored(CONTENT, tmp_path, clusters=6, runs=Runs(n_init=1, seeds=1))
+    rows, notes = scored(CONTENT, tmp_path, clusters=6, n_init=1, seeds=1)
     assert values(rows, "part") == pytest.approx(expected(CONTENT, "part", 6, range(1), 1))
     assert notes[-1] == "m, part: 3 categories, 6 clusters"
 
 
 def test_pieces_and_threads_do_not_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = scored(CONTENT, tmp_path, runs=Runs(n_init=1, seeds=2))[0]
+    whole = scored(CONTENT, tmp_path, n_init=1, seeds=2)[0]
     monkeypatch.setattr("vitfeat.analyses.regions.job._PIECE_BYTES", 100)
-    assert scored(CONTENT, tmp_path, runs=Runs(1, 2, 0, threads=3, max_bytes=1))[0] == whole
+    assert scored(CONTENT, tmp_path, n_init=1, seeds=2, threads=3, max_bytes=1)[0] == whole
 
 
 def test_a_level_of_one_category_is_left_out(tmp_path: Path) -> None:
     kept = [n for n in KEPT if TABLE[n].level == "part" or TABLE[n].category == 3]
     content = Pooled.of(TABLE, kept)
-    rows, notes = scored(content, tmp_path, runs=Runs(n_init=1, seeds=1))
+    rows, notes = scored(content, tmp_path, n_init=1, seeds=1)
     assert {row.variant for row in rows} == {"part"}
     of = count("object", content)
     assert notes[2].startswith(f"m: {of} regions of the level object, of 'object 3': not clustered")
@@ -218,7 +219,7 @@ def test_another_table_is_refused(tmp_path: Path) -> None:
     CONTENT.write(store)
     write_table(table, RegionRow, [TABLE[1], TABLE[0], *TABLE[2:]])
     with pytest.raises(AnalysisError, match=r"table.csv holds other regions than .*m.zarr was"):
-        write_regions(store, table, tmp_path / "out.csv")
+        write_regions(store, table, tmp_path / "out.csv", RegionSettings())
 
 
 def test_features_that_tell_categories_apart(tmp_path: Path) -> None:
@@ -231,16 +232,16 @@ def test_features_that_tell_categories_apart(tmp_path: Path) -> None:
             return found
 
     content = Told(**vars(CONTENT))
-    rows, _ = scored(content, tmp_path, runs=Runs(n_init=3, seeds=1))
+    rows, _ = scored(content, tmp_path, n_init=3, seeds=1)
     assert {row.value for row in rows} == {1.0}
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    rows, notes = scored(CONTENT, tmp_path, clusters=3, runs=Runs(n_init=2, seeds=2, seed=1))
+    rows, notes = scored(CONTENT, tmp_path, clusters=3, n_init=2, seeds=2, seed=1)
     out, log = tmp_path / "again.csv", tmp_path / "log"
     given = [tmp_path / "coco" / "m.zarr", "--regions", tmp_path / "table.csv"]
     numbers = ["--clusters", "3", "--n-init", "2", "--seeds", "2", "--seed", "1", "--threads", "2"]
-    command = ["regions", *given, *numbers, "--out", out, "--log", log]
+    command = ["run", "regions", *given, *numbers, "--out", out, "--log", log]
     assert main([str(a) for a in command]) == 0
     assert read_task(out) == rows
     assert log.read_text("utf-8").splitlines() == notes

@@ -16,6 +16,7 @@ from tests.store.filled import GEOMETRY, Content
 from vitfeat.analyses.retrieval import job
 from vitfeat.analyses.retrieval.job import write_retrieval
 from vitfeat.analyses.retrieval.ranking_job import RankingRow, write_ranking
+from vitfeat.analyses.retrieval.settings import RetrievalSettings
 from vitfeat.analyses.rows import TaskRow, read_task
 from vitfeat.cli import main
 from vitfeat.data.companions import RelevanceRow
@@ -77,7 +78,8 @@ def written(tmp_path: Path) -> Callable[..., tuple[Path, Path]]:
 
 def score(inputs: tuple[Path, Path], **options: Any) -> list[TaskRow]:
     out = inputs[1].with_name("out.csv")
-    write_retrieval(*inputs, out, **options)
+    ways = {key: options.pop(key) for key in ("max_bytes", "log") if key in options}
+    write_retrieval(*inputs, out, RetrievalSettings(**options), **ways)
     return read_task(out)
 
 
@@ -297,10 +299,10 @@ def test_values_that_are_not_finite(written: Any) -> None:
 def test_the_command(written: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     store, table = written()
     out = tmp_path / "o.csv"
-    command = ["retrieval", str(store), str(table), "--features", "cls", "--ranks", "2"]
-    assert main([*command, "--out", str(out)]) == 0
+    command = ["run", "retrieval", str(store), "--features", "cls", "--ranks", "2"]
+    assert main([*command, "--relevance", str(table), "--out", str(out)]) == 0
     assert {r.score for r in read_task(out)} == {"map", "mp@2", "ap"}
-    assert main([*command[:2], "absent.csv", "--out", str(out)]) == 1
+    assert main([*command, "--relevance", "absent.csv", "--out", str(out)]) == 1
     assert "cannot read table of relevance absent.csv" in capsys.readouterr().err
 
 
@@ -348,7 +350,8 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Drawn:
 
 
 def rank(drawn: Drawn, out: Path, **options: Any) -> list[RankingRow]:
-    write_ranking(drawn.store, drawn.relevance, drawn.index, drawn.root, out, **options)
+    settings = RetrievalSettings(features=options.pop("features", ("cls", "mean")))
+    write_ranking(drawn.store, drawn.relevance, drawn.index, drawn.root, out, settings, **options)
     return read_table(out.with_suffix(".csv"), RankingRow, "ranking", "")
 
 
@@ -383,7 +386,7 @@ def test_the_figure_shows_the_first_results(drawn: Drawn, tmp_path: Path) -> Non
 
 
 def test_the_figure_takes_no_more_than_there_is(drawn: Drawn, tmp_path: Path) -> None:
-    rows = rank(drawn, tmp_path / "a.png", queries=99, results=2, features="mean")
+    rows = rank(drawn, tmp_path / "a.png", queries=99, results=2, features=["mean"])
     assert len(rows) == 20
     assert {(r.layer, r.features) for r in rows} == {(4, "mean")}
 
@@ -403,9 +406,9 @@ def replace_index(drawn: Drawn, index: Path) -> Drawn:
 
 def test_the_command_of_the_figure(drawn: Drawn, tmp_path: Path) -> None:
     command = [
-        *("ranking", str(drawn.store), str(drawn.relevance), "--index", str(drawn.index)),
-        *("--root", str(drawn.root), "--queries", "1", "--results", "1", "--label", "A model"),
+        *("run", "ranking", str(drawn.store), "--relevance", str(drawn.relevance)),
+        *("--index", str(drawn.index), "--root", str(drawn.root), "--labels", "A model"),
     ]
     assert main([*command, "--out", str(tmp_path / "r.png")]) == 0
     assert (tmp_path / "r.png").exists()
-    assert main([*command, "--layer", "9", "--out", str(tmp_path / "r.png")]) == 1
+    assert main([*command, "--features", "nothing", "--out", str(tmp_path / "r.png")]) == 1

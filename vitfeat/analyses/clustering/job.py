@@ -27,7 +27,7 @@ def write_clustering(
     settings: ClusteringSettings,
     *,
     threads: int = 1,
-    max_bytes: int = 2 * 2**30,
+    max_bytes: int | None = None,
     log: Callable[[str], None] = lambda _: None,
 ) -> None:
     """Cluster every layer of a store and write the scores as a table of ClusteringRow.
@@ -41,11 +41,8 @@ def write_clustering(
     settings
         What is clustered, and how; the seed of the k-means and the layer decide the order of
         shuffled labels.
-    threads
-        k-means that run side by side.
-    max_bytes
-        Bound on the features in memory, as far as a single k-means keeps to it: beyond, fewer
-        run side by side.
+    threads, max_bytes
+        See :class:`vitfeat.jobs.layer_clusters.Runs`.
     log
         Called with a line for what is left out, and for equal images.
 

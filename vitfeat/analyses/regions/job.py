@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from vitfeat.analyses.regions.settings import RegionSettings
 from vitfeat.analyses.rows import TaskRow
 from vitfeat.data.companions import RegionRow, fingerprint, read_regions
 from vitfeat.errors import AnalysisError
@@ -31,9 +32,10 @@ def write_regions(
     store_path: Path,
     regions_path: Path,
     out: Path,
+    settings: RegionSettings,
     *,
-    clusters: int | None = None,
-    runs: Runs | None = None,
+    threads: int = 1,
+    max_bytes: int | None = None,
     log: Callable[[str], None] = lambda _: None,
 ) -> None:
     """Cluster the regions of every layer of a store and write the scores as a table of TaskRow.
@@ -49,10 +51,11 @@ def write_regions(
         The table of regions that it was extracted with.
     out
         The table to write.
-    clusters
-        Number of clusters; None takes the number of categories that are present.
-    runs
-        How layers are clustered.
+    settings
+        How they are clustered; without a number of clusters there are as many as categories that
+        are present.
+    threads, max_bytes
+        See :class:`vitfeat.jobs.layer_clusters.Runs`.
     log
         Takes lines for people: how many regions there are of each level, and how many were left
         out.
@@ -71,13 +74,13 @@ def write_regions(
         )
     annotated = read_regions(regions_path)
     _check_table(store, annotated, regions_path)
-    runs = runs or Runs()
+    runs = Runs(settings.n_init, settings.seeds, settings.seed, threads, max_bytes)
     kept = [annotated[number] for number in store.region_numbers]
     rows: list[TaskRow] = []
     for level in _scorable(store, annotated, kept, log):
         used = np.array([i for i, row in enumerate(kept) if row.level == level], dtype=np.intp)
         labels = np.array([kept[i].category for i in used], dtype=np.int64)
-        n_clusters = clusters or len(np.unique(labels))
+        n_clusters = settings.clusters or len(np.unique(labels))
         if len(used) < n_clusters:
             raise AnalysisError(
                 f"{store.path}: {plural(len(used), 'region')} of the level {level}, fewer than the "

@@ -18,6 +18,7 @@ from vitfeat.analyses.retrieval.compute import (
     named,
     similarities,
 )
+from vitfeat.analyses.retrieval.settings import RetrievalSettings
 from vitfeat.analyses.rows import TaskRow
 from vitfeat.data.companions import RelevanceRow, read_relevance
 from vitfeat.data.images import printable
@@ -30,6 +31,9 @@ from vitfeat.tables import write_table
 from vitfeat.text import plural
 
 Log = Callable[[str], None]
+
+SIMILARITY_BYTES = 2**30
+"""Usual bound on the similarities in memory."""
 
 # Of a block of descriptors and of their products with the queries, in float64.
 _BLOCK_BYTES = 256 * 2**20
@@ -58,11 +62,9 @@ def write_retrieval(
     store_path: Path,
     relevance_path: Path,
     out: Path,
+    settings: RetrievalSettings,
     *,
-    features: Sequence[str] = ("cls", "mean"),
-    final_norm: bool = False,
-    ranks: Sequence[int] = (1, 5, 10),
-    max_bytes: int = 2**30,
+    max_bytes: int = SIMILARITY_BYTES,
     log: Log = lambda _: None,
 ) -> None:
     """Score the ranking of the database in every layer of a store.
@@ -79,12 +81,8 @@ def write_retrieval(
         What is relevant to which query. Images of the store that are no queries are the database.
     out
         The table to write.
-    features
-        Descriptors: ``cls``, ``mean`` (of the spatial tokens).
-    final_norm
-        Whether the model's final norm is applied first.
-    ranks
-        Ranks of mean precision.
+    settings
+        The descriptors, and the ranks of mean precision.
     max_bytes
         Bound on the similarities in memory: beyond, the database is read once for every group of
         queries.
@@ -101,19 +99,19 @@ def write_retrieval(
     task = read_task(store, relevance_path)
     _report(store, task, log)
     rows: list[TaskRow] = []
-    for kind in features:
+    final_norm = settings.final_norm
+    for kind in settings.features:
         if not usable(store, kind, log):
             continue
         for position in store.layer_positions("all"):
             found = evaluate(
                 ranked(store, task, kind, position, final_norm=final_norm, max_bytes=max_bytes),
                 task.graded,
-                ranks,
+                settings.ranks,
             )
             for variant, scores in found.items():
-                rows += _rows(
-                    store, task, named(kind, final_norm), position, variant, scores, ranks
-                )
+                name = named(kind, final_norm)
+                rows += _rows(store, task, name, position, variant, scores, settings.ranks)
     write_table(out, TaskRow, rows)
 
 
@@ -196,7 +194,7 @@ def ranked(
     position: int,
     *,
     final_norm: bool = False,
-    max_bytes: int = 2**30,
+    max_bytes: int = SIMILARITY_BYTES,
     queries: NDArray[np.intp] | None = None,
 ) -> Iterator[NDArray[np.float32]]:
     """Yield every query's similarities to the database, float32 (image,), in one layer.

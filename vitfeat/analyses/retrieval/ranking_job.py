@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from vitfeat.analyses.retrieval import compute as retrieval
 from vitfeat.analyses.retrieval.figures import Result, Search, ranking
 from vitfeat.analyses.retrieval.job import Task, ranked, read_task, usable
+from vitfeat.analyses.retrieval.settings import RetrievalSettings
 from vitfeat.data.images import printable
 from vitfeat.data.index import Index
 from vitfeat.data.indexed import indexed_image, view_of
@@ -53,9 +54,8 @@ def write_ranking(
     index_path: Path,
     root: Path,
     out: Path,
+    settings: RetrievalSettings,
     *,
-    features: str = "cls",
-    final_norm: bool = False,
     layer: str | int = "last",
     queries: int = 6,
     results: int = 8,
@@ -74,9 +74,9 @@ def write_ranking(
         The index that the store was made from, and the folder of its images.
     out
         The PNG.
-    features, final_norm
-        Descriptor, as in :func:`vitfeat.analyses.retrieval.job.write_retrieval`; the mean of the
-        spatial tokens where the model has no CLS token.
+    settings
+        The first of its descriptors is shown; the mean of the spatial tokens where the model has no
+        CLS token.
     layer
         By name or number.
     queries, results
@@ -94,16 +94,17 @@ def write_ranking(
     store = open_store(store_path)
     index = index_of(store, index_path)
     task = read_task(store, relevance_path)
-    if not store.model_has(ARRAYS[features]):
+    kind, final_norm = settings.features[0], settings.final_norm
+    if not store.model_has(ARRAYS[kind]):
         log(f"{store.model} has no CLS token: the mean of the spatial tokens instead")
-        features = "mean"
-    usable(store, features, log)
+        kind = "mean"
+    usable(store, kind, log)
     places = store.layer_positions(layer)
     if len(places) != 1:
         raise AnalysisError(f"layer {layer!r}: one layer is needed, by name or number")
     chosen = np.array(spread(min(queries, len(task.queries)), len(task.queries)), dtype=np.intp)
-    similar = ranked(store, task, features, places[0], final_norm=final_norm, queries=chosen)
-    named = retrieval.named(features, final_norm)
+    similar = ranked(store, task, kind, places[0], final_norm=final_norm, queries=chosen)
+    named = retrieval.named(kind, final_norm)
     searches, rows = [], []
     for query, row in zip(chosen, similar, strict=True):
         best = retrieval.ranking(row)[:results]

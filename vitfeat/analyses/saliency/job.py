@@ -76,7 +76,7 @@ def write_saliency(
         if not len(entries):
             raise AnalysisError(
                 f"{store.path}: none of {plural(total, 'image')} has a token of foreground under "
-                f"the settings.masks of {regions_path}; check the dataset's annotations"
+                f"the masks of {regions_path}; check the dataset's annotations"
             )
         if len(entries) < total:
             log(
