@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -39,7 +39,7 @@ COLUMNS = 12
 """Each dataset's headline, two of regions: objects and parts."""
 
 
-def all_rows(made: Sequence[Made], tasks: Sequence[str] = scored()) -> list[TaskRow]:
+def all_rows(made: Sequence[Made], tasks: Iterable[str] = scored()) -> list[TaskRow]:
     return [
         row
         for task in tasks

@@ -13,12 +13,11 @@ from tests.figures.made_tables import DEMO, PAPER, Made, models
 from tests.figures.made_tasks import CATEGORIES, SEQUENCES, task_rows
 from vitfeat.analyses.registry import scored
 from vitfeat.analyses.rows import TaskRow
+from vitfeat.analyses.scoring import HEADS, Rank
 from vitfeat.errors import AnalysisError
 from vitfeat.figures import groups, scores
-from vitfeat.figures.measures import DRAWN, Rank
 from vitfeat.figures.models import Model
 from vitfeat.figures.panels import best_points, points
-from vitfeat.jobs.score_figures import figure_names
 
 NO_CLS = Made(Model("siglip", "SigLIP 2", "siglip2", "6x64/4@32"), has_cls=False)
 
@@ -28,7 +27,7 @@ def drawn(
 ) -> Figure:
     given = task_rows(task, made) if rows is None else rows
     if name == "groups":
-        if task in groups.GROUPS:
+        if scored()[task].groups != HEADS:
             found = groups.groups_of(task, "digits", given, models(made))
             return groups.groups_figure(task, "digits", found, models(made))
         heads = groups.head_panels(task, "digits", given, models(made))
@@ -46,7 +45,7 @@ def drawn(
     return draw[name](panels, models(made))
 
 
-EVERY = [(task, name) for task in scored() for name in (*figure_names(task), "overview")]
+EVERY = [(task, name) for task in scored() for name in (*scored()[task].figures, "overview")]
 
 
 @pytest.mark.parametrize(("task", "name"), EVERY)
@@ -70,15 +69,18 @@ def test_a_single_model_is_drawn(task: str, name: str) -> None:
 
 
 def test_tasks_have_the_figures_that_are_planned() -> None:
-    figures = {task: set(figure_names(task)) for task in scored()}
-    assert {task for task in scored() if DRAWN[task].details} == {
-        task for task, names in figures.items() if "details" in names
+    more = {
+        task: set(one.figures) - {"by_layer", "families", "best"} for task, one in scored().items()
     }
-    assert {task for task, names in figures.items() if "groups" in names} == {
-        *groups.GROUPS,
-        "saliency",
+    assert more == {
+        "knn": {"details"},
+        "linear_probe": set(),
+        "retrieval": {"details"},
+        "video": {"details", "groups"},
+        "keypoints": {"details", "groups"},
+        "regions": set(),
+        "saliency": {"details", "groups"},
     }
-    assert list(DRAWN) == list(scored())
 
 
 def chosen(rows: Sequence[TaskRow], model: str, score: str, variant: str, kind: str) -> list[float]:
@@ -214,9 +216,9 @@ def test_figures_say_what_their_scores_are(task: str) -> None:
         return text.replace(" ", "")
 
     for name in ("by_layer", "families", "best", "overview"):
-        assert told(DRAWN[task].meaning) in told(words(drawn(task, name, DEMO[:2])))
-    if DRAWN[task].details:
-        assert told(DRAWN[task].details_meaning) in told(words(drawn(task, "details", DEMO[:2])))
+        assert told(scored()[task].meaning) in told(words(drawn(task, name, DEMO[:2])))
+    if scored()[task].details:
+        assert told(scored()[task].details_meaning) in told(words(drawn(task, "details", DEMO[:2])))
 
 
 def test_nothing_is_called_worse_than_untrained_where_less_is_better() -> None:
@@ -271,7 +273,7 @@ def test_nan_has_a_gap_and_is_not_the_best() -> None:
         else row
         for row in task_rows("linear_probe", made)
     ]
-    for name in (*figure_names("linear_probe"), "overview"):
+    for name in (*scored()["linear_probe"].figures, "overview"):
         assert_readable(drawn("linear_probe", name, made, rows))
     panels = scores.panels("linear_probe", "digits", rows, models(made), Rank.SET)
     found = {one.model: one.layer for one in best_points(panels)}

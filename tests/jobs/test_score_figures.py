@@ -14,11 +14,9 @@ import pytest
 
 from tests.figures.made_tables import DEMO, models
 from tests.figures.made_tasks import task_rows
-from vitfeat.analyses.headlines import HEADLINES
 from vitfeat.analyses.registry import scored
 from vitfeat.analyses.rows import TaskRow, read_task
 from vitfeat.cli import main
-from vitfeat.jobs.score_figures import figure_names
 from vitfeat.tables import write_table
 
 MADE = DEMO[:2]
@@ -74,10 +72,10 @@ def test_all_tables_are_collected_in_the_order_that_is_asked(tmp_path: Path) -> 
     assert {(row["task"], row["dataset"], row["model"]) for row in best} == {
         (row.task, row.dataset, row.model) for row in expected
     }
-    for task, headline in HEADLINES.items():
+    for task, scoring in scored().items():
         for dataset in ("a", "b"):
             mine = [row for row in best if (row["task"], row["dataset"]) == (task, dataset)]
-            assert headline.score in {row["score"] for row in mine}
+            assert scoring.headline.score in {row["score"] for row in mine}
 
 
 def test_an_absent_table_is_an_error_in_one_line(
@@ -120,9 +118,11 @@ def test_every_figure_has_a_pdf_and_its_numbers_beside_it(task: str, tmp_path: P
     write(tmp_path, [task])
     out = tmp_path / "out/digits/sets/all"
     assert draw(tmp_path, task) == 0
-    expected = {f"{name}.{kind}" for name in figure_names(task) for kind in ("png", "pdf", "csv")}
+    expected = {
+        f"{name}.{kind}" for name in scored()[task].figures for kind in ("png", "pdf", "csv")
+    }
     assert {path.name for path in out.iterdir()} == expected
-    for name in figure_names(task):
+    for name in scored()[task].figures:
         rows = contents(out / f"{name}.csv")
         assert {row["model"] for row in rows} == set(IDS)
         assert {row["dataset"] for row in rows} == {"digits"}

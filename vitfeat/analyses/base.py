@@ -13,6 +13,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from vitfeat.analyses.scoring import Scoring
 from vitfeat.analyses.settings import Settings
 
 if TYPE_CHECKING:
@@ -93,31 +94,24 @@ class Across:
         Which figures of a dataset there are.
     tables
         Endings of the tables that are read.
-    of_scores
-        Whether these are of TaskRow, so that those of all analyses are collected into one.
+    scoring
+        How scored, where these are of TaskRow: those of all analyses are collected into one.
     """
 
     draw_set: str
     draw_overview: str
     names: Callable[[Any], tuple[str, ...]]
     tables: Callable[[Any], tuple[str, ...]] = lambda _: (".csv",)
-    of_scores: bool = False
+    scoring: Scoring | None = None
 
 
-def scores_across(*more: str) -> Across:
-    """Return the figures of an analysis whose tables are of TaskRow.
-
-    Parameters
-    ----------
-    more
-        ``details`` where it has further scores, ``groups`` where single categories, sequences or
-        heads are drawn.
-    """
+def scores_across(scoring: Scoring) -> Across:
+    """Return the figures of an analysis whose tables are of TaskRow."""
     return Across(
         "vitfeat.jobs.score_figures:task_set",
         "vitfeat.jobs.score_figures:task_overview",
-        names=lambda _: ("by_layer", "families", "best", *more),
-        of_scores=True,
+        names=lambda _: scoring.figures,
+        scoring=scoring,
     )
 
 

@@ -25,6 +25,7 @@ from vitfeat.analyses.base import STORE, Analysis, Job, Needs, scores_across
 from vitfeat.analyses.needs import NUMPY_MB
 from vitfeat.analyses.registry import built_in, register
 from vitfeat.analyses.rows import TaskRow
+from vitfeat.analyses.scoring import Headline, Measure, Rank, Scoring
 from vitfeat.analyses.settings import Settings
 from vitfeat.errors import AnalysisError, ConfigError
 from vitfeat.text import nearest
@@ -83,9 +84,23 @@ def _analysis(name: str, path: Path) -> Analysis:
         settings,
         place=1000,
         jobs=(job,),
-        across=scores_across(),
+        across=scores_across(_scoring(name, scores)),
         module=path,
         write=partial(_write, rows, tuple(scores), name, path),
+    )
+
+
+def _scoring(name: str, titles: Mapping[str, str]) -> Scoring:
+    """Return how it is scored: every score by layer, the first of them the headline."""
+    first = next(iter(titles))
+    return Scoring(
+        title=name,
+        short=name,
+        headline=Headline(first, titles[first], features=()),
+        ranked=tuple(titles),
+        counted="image",
+        measures=tuple(Measure(score, title, Rank.OVERVIEW) for score, title in titles.items()),
+        kinds={},
     )
 
 

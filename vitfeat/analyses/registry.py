@@ -9,6 +9,7 @@ from pkgutil import iter_modules
 
 import vitfeat.analyses
 from vitfeat.analyses.base import Analysis
+from vitfeat.analyses.scoring import Scoring
 
 
 @cache
@@ -27,6 +28,7 @@ _own: dict[str, Analysis] = {}
 def register(analysis: Analysis) -> None:
     """Add an analysis of the user's own to this process."""
     _own[analysis.name] = analysis
+    scored.cache_clear()
 
 
 def analyses() -> Mapping[str, Analysis]:
@@ -34,6 +36,8 @@ def analyses() -> Mapping[str, Analysis]:
     return {**built_in(), **_own}
 
 
-def scored() -> tuple[str, ...]:
-    """Return the analyses whose tables are collected into one, in the order of figures."""
-    return tuple(name for name, a in analyses().items() if a.across and a.across.of_scores)
+@cache
+def scored() -> Mapping[str, Scoring]:
+    """Return how analyses are scored whose tables are collected into one, in their order."""
+    across = {name: analysis.across for name, analysis in analyses().items()}
+    return {name: a.scoring for name, a in across.items() if a is not None and a.scoring}

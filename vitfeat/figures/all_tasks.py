@@ -9,13 +9,13 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from vitfeat.analyses.headlines import (
-    HEADLINES,
     BestTaskRow,
     Column,
     best,
     headline_columns,
     headline_rows,
 )
+from vitfeat.analyses.registry import scored
 from vitfeat.analyses.rows import TaskRow
 from vitfeat.errors import AnalysisError
 from vitfeat.figures.columns import Head
@@ -23,7 +23,7 @@ from vitfeat.figures.curves import no_values_of
 from vitfeat.figures.depths import DepthColumn, depths
 from vitfeat.figures.heat_map import Cells, heat_map
 from vitfeat.figures.lines import Section, by_layer
-from vitfeat.figures.measures import DRAWN, named, series
+from vitfeat.figures.measures import series
 from vitfeat.figures.models import Model
 from vitfeat.figures.panels import TaskPanel, task_panels
 from vitfeat.figures.scores import below, one_chance
@@ -190,14 +190,14 @@ def _features(given: Sequence[TaskPanel]) -> list[str]:
     """Say which features are drawn, of the tasks that there are several for."""
     found: dict[str, dict[str, None]] = {}
     for one in given:
-        task = DRAWN[one.task]
+        task = scored()[one.task]
         if len(task.kinds) > 1 and not task.by_variant:
-            found.setdefault(task.kinds[one.features], {})[HEADLINES[one.task].title] = None
+            found.setdefault(task.kinds[one.features], {})[task.short] = None
     return [f"{kind}: {', '.join(titles)}." for kind, titles in found.items()]
 
 
 def _panel(column: Column, rows: Sequence[TaskRow], models: Sequence[Model]) -> TaskPanel:
-    drawn = DRAWN[column.task]
+    drawn = scored()[column.task]
     here = [row for row in rows if (row.task, row.dataset) == (column.task, column.dataset)]
     variant, kind = ("", column.variant) if drawn.by_variant else (column.variant, column.features)
     wanted = [
@@ -206,22 +206,15 @@ def _panel(column: Column, rows: Sequence[TaskRow], models: Sequence[Model]) -> 
         if (one.score, one.variant) == (column.score, variant)
     ]
     (found,) = task_panels(column.task, column.dataset, here, models, wanted[:1], [kind])
-    title = f"{HEADLINES[column.task].title} on {column.dataset} ({_measure(column)})"
+    title = f"{drawn.short} on {column.dataset} ({drawn.headline_of(column.variant)})"
     return replace(found, panel=replace(found.panel, title=title))
 
 
-def _measure(column: Column) -> str:
-    """Name the score with its variant."""
-    name, variant = HEADLINES[column.task].name, column.variant
-    if column.task == "keypoints":
-        return f"{name}@{variant}"
-    return f"{name}, {named(variant)}" if variant else name
-
-
 def _head(column: Column) -> Head:
-    features = DRAWN[column.task].kinds.get(column.features, "")
-    shown = features if len(DRAWN[column.task].kinds) > 1 else ""
-    return Head(HEADLINES[column.task].title, f"{column.dataset}\n{_measure(column)}\n{shown}")
+    scoring = scored()[column.task]
+    shown = scoring.kinds.get(column.features, "") if len(scoring.kinds) > 1 else ""
+    measure = scoring.headline_of(column.variant)
+    return Head(scoring.short, f"{column.dataset}\n{measure}\n{shown}")
 
 
 def _remarks(of: Headlines, *, dagger: bool) -> list[str]:
@@ -230,8 +223,8 @@ def _remarks(of: Headlines, *, dagger: bool) -> list[str]:
     for place, column in enumerate(of.found):
         for model in of.models:
             if of.is_other(place, model):
-                kinds = DRAWN[of.columns[place].task].kinds
-                used = kinds.get(column[model.id].features, column[model.id].features)
+                scoring = scored()[of.columns[place].task]
+                used = scoring.kind_named(column[model.id].features)
                 others.setdefault(used, {})[model.label] = None
     mark = f"{OTHER} " if dagger else ""
     said += [

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.figure import Figure
 
-from vitfeat.analyses.headlines import HEADLINES, Column, best, fixed_variant, headline_columns
+from vitfeat.analyses.headlines import Column, best, headline_columns
+from vitfeat.analyses.registry import scored
 from vitfeat.analyses.rows import TaskRow
 from vitfeat.errors import AnalysisError
 from vitfeat.figures import style
@@ -19,11 +20,7 @@ from vitfeat.figures.curves import images_text, least, no_values_of
 from vitfeat.figures.fonts import text_width
 from vitfeat.figures.heat_map import NARROW, Cells, heat_map
 from vitfeat.figures.labels import HINTING
-from vitfeat.figures.measures import DRAWN
 from vitfeat.figures.models import Model
-
-GROUPS = {"keypoints": "categories", "video": "sequences"}
-"""What the groups of a task are called, where there is a figure of them."""
 
 WIDTH, WIDEST, HALF = 3.6, 0.7, 0.5
 """Inches of all columns of a heat map that are few, and of one of them at most: with an upright
@@ -101,17 +98,16 @@ def groups_figure(task: str, dataset: str, of: Groups, models: Sequence[Model]) 
     drawn = [model for model in models if any(model.id == row.model for row in of.rows)]
     values = np.array([[held.get((m.id, name), np.nan) for name in of.names] for m in drawn])
     without = [model.label for model in models if model not in drawn]
-    headline = HEADLINES[task]
-    variant = of.rows[0].variant
-    score = f"{headline.name}@{variant}" if task == "keypoints" else headline.name
-    whole = images_text((row.n for row in of.rows if not row.group), DRAWN[task].counted)
+    scoring = scored()[task]
+    score = scoring.headline.name.format(variant=of.rows[0].variant)
+    whole = images_text((row.n for row in of.rows if not row.group), scoring.counted)
     # Few columns are wide, so that their names stand upright.
     wide = min(WIDEST, WIDTH / len(of.names))
     turned = max(text_width(name, style.SMALL_SIZE) for name in of.names) * HINTING > wide
     framed = " The greatest value of a column is framed." if len(drawn) > 1 else ""
     return heat_map(
         Cells(
-            [Head(GROUPS[task] if name else "", name or "all") for name in of.names],
+            [Head(scoring.groups if name else "", name or "all") for name in of.names],
             values,
             [[""] * len(of.names) for _ in drawn],
             turned=turned,
@@ -119,7 +115,7 @@ def groups_figure(task: str, dataset: str, of: Groups, models: Sequence[Model]) 
             width=max(NARROW, min(wide, HALF)) if turned else wide,
         ),
         drawn,
-        title=f"{DRAWN[task].title}: single {GROUPS[task]}",
+        title=f"{scoring.title}: single {scoring.groups}",
         note=f"{dataset}, {whole}. {score} times 100, of each model in the layer that is best "
         f"for all together.{framed}",
         scale=f"{score} × 100",
@@ -146,9 +142,10 @@ def head_panels(
     AnalysisError
         No head has a value.
     """
+    scoring = scored()[task]
     found: defaultdict[tuple[str, str], dict[tuple[int, int], TaskRow]] = defaultdict(dict)
     for row in rows:
-        if row.variant == HEAD and row.score == HEADLINES[task].score:
+        if row.variant == HEAD and row.score == scoring.headline.score:
             found[row.features, row.model][row.layer, int(row.group)] = row
     if not found:
         raise AnalysisError(
@@ -158,11 +155,11 @@ def head_panels(
         HeadPanel(
             dataset,
             kind,
-            f"{HEADLINES[task].name}, {name}",
+            f"{scoring.headline.name}, {name}",
             "",
             [_heads(m, found[kind, m.id]) for m in models if (kind, m.id) in found],
         )
-        for kind, name in DRAWN[task].kinds.items()
+        for kind, name in scoring.kinds.items()
         if any(features == kind for features, _ in found)
     ]
 
@@ -185,7 +182,7 @@ def heads_figure(task: str, panels: Sequence[HeadPanel], models: Sequence[Model]
     return breakout(
         panels,
         models,
-        title=f"{DRAWN[task].title}, head by head",
+        title=f"{scored()[task].title}, head by head",
         note=f"{panels[0].dataset}, {images_text(counts)}. A dot for each head, a bar for the mean "
         "of a layer; layers from left to right.",
         remarks=no_values_of(without),
@@ -193,7 +190,7 @@ def heads_figure(task: str, panels: Sequence[HeadPanel], models: Sequence[Model]
 
 
 def _is_of(column: Column, row: TaskRow) -> bool:
-    of_row = row.score, fixed_variant(row.variant), row.features
+    of_row = row.score, scored()[row.task].fixed(row.variant), row.features
     return of_row == (column.score, column.variant, column.features)
 
 

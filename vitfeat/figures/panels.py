@@ -9,11 +9,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vitfeat.analyses.headlines import CHANCE, fixed_variant, is_ranked, last_layers
+from vitfeat.analyses.headlines import last_layers
+from vitfeat.analyses.registry import scored
 from vitfeat.analyses.rows import TaskRow
 from vitfeat.figures.best import best_layers
 from vitfeat.figures.curves import Curve, Panel, least
-from vitfeat.figures.measures import DRAWN, Series, kind
+from vitfeat.figures.measures import Series, kind
 from vitfeat.figures.models import Model
 
 SEED = "seed="
@@ -88,13 +89,13 @@ def task_panels(
     wanted, kinds
         From :func:`vitfeat.figures.measures.series` and ``kinds``: those to draw.
     """
-    drawn = DRAWN[task]
+    drawn = scored()[task]
     rows = list(rows)
     last = last_layers(rows)
     whole: defaultdict[tuple[str, ...], dict[int, TaskRow]] = defaultdict(dict)
     seeds: defaultdict[tuple[str, ...], dict[int, list[float]]] = defaultdict(dict)
     for row in rows:
-        variant = "" if drawn.by_variant else fixed_variant(row.variant)
+        variant = "" if drawn.by_variant else drawn.fixed(row.variant)
         key = row.score, variant, kind(task, row), row.model
         if not row.group:
             whole[key][row.layer] = row
@@ -114,7 +115,7 @@ def task_panels(
                 )
                 for model in held
             ]
-            chance = CHANCE.get(one.score, "")
+            chance = drawn.chance.get(one.score, "")
             by_chance = {m.id: (chance, one.variant, place, m.id) for m in models}
             baselines = [
                 _curve(m, whole[by_chance[m.id]], {}, last[task, dataset, m.id])
@@ -131,12 +132,12 @@ def task_panels(
                     Panel(
                         dataset,
                         f"{one.key}/{place}",
-                        one.title if len(kinds) == 1 else f"{one.title}, {drawn.kinds[place]}",
+                        one.title if len(kinds) == 1 else f"{one.title}, {drawn.kind_named(place)}",
                         "",
                         curves,
                         baselines,
                         BY_CHANCE if baselines else "",
-                        floor=is_ranked(one.score),
+                        floor=drawn.is_ranked(one.score),
                         counted=one.counted,
                     ),
                 )

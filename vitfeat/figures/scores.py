@@ -9,14 +9,16 @@ from dataclasses import replace
 import numpy as np
 from matplotlib.figure import Figure
 
+from vitfeat.analyses.registry import scored
 from vitfeat.analyses.rows import TaskRow
+from vitfeat.analyses.scoring import Rank
 from vitfeat.errors import AnalysisError
 from vitfeat.figures.best import best_figure, best_layers
 from vitfeat.figures.curves import Panel, floors, missing, shown, source
 from vitfeat.figures.families import by_family
 from vitfeat.figures.lines import Section, by_layer
 from vitfeat.figures.looks import size_groups
-from vitfeat.figures.measures import DRAWN, Rank, kinds, series
+from vitfeat.figures.measures import kinds, series
 from vitfeat.figures.models import Model
 from vitfeat.figures.panels import BY_CHANCE, TaskPanel, task_panels
 
@@ -103,7 +105,7 @@ def details_figure(given: Sequence[TaskPanel], models: Sequence[Model]) -> Figur
     Parameters and errors are those of :func:`layers_figure`.
     """
     drawn = [one.panel for one in given]
-    task = DRAWN[given[0].task]
+    task = scored()[given[0].task]
     drawn = one_chance(drawn, models)
     return by_layer(
         [Section("", drawn, 2 if len(drawn) == 4 else ACROSS)],
@@ -135,9 +137,9 @@ def best_layers_figure(given: Sequence[TaskPanel], models: Sequence[Model]) -> F
     Parameters and errors are those of :func:`layers_figure`.
     """
     drawn = [one.panel for one in given]
-    task = DRAWN[given[0].task]
+    task = scored()[given[0].task]
     held = {panel.name.partition("/")[2] for panel in drawn}
-    names = {key: name for key, name in task.kinds.items() if key in held}
+    names = {key: task.kind_named(key) for key in task.ordered_kinds(sorted(held))}
     behind = {key: f", {name}" if len(names) > 1 else "" for key, name in names.items()}
     columns: dict[str, str] = {}
     for panel in drawn:
@@ -241,7 +243,7 @@ def _with_highest(panel: Panel, groups: Sequence[Sequence[Model]]) -> Panel:
 
 def _source(given: Sequence[TaskPanel]) -> str:
     """Name the dataset and what is counted, and the kind where there is one of several."""
-    task = DRAWN[given[0].task]
+    task = scored()[given[0].task]
     held = {one.panel.name.partition("/")[2] for one in given}
     # Of several kinds the panels say which.
     only = f"; {task.kinds[held.pop()]}" if len(held) == 1 < len(task.kinds) else ""
@@ -249,18 +251,19 @@ def _source(given: Sequence[TaskPanel]) -> str:
 
 
 def _meaning(given: Sequence[TaskPanel]) -> list[str]:
-    return [DRAWN[given[0].task].meaning]
+    meaning = scored()[given[0].task].meaning
+    return [meaning] if meaning else []
 
 
 def _title(given: Sequence[TaskPanel]) -> str:
-    return DRAWN[given[0].task].title
+    return scored()[given[0].task].title
 
 
 def _section(heading: str, given: Sequence[TaskPanel], models: Sequence[Model]) -> Section:
     drawn = one_chance([one.panel for one in given], models)
     kinds = len({panel.name.partition("/")[2] for panel in drawn})
     columns = kinds if kinds > 1 else min(ACROSS, len(drawn))
-    return Section(heading, drawn, columns, common=DRAWN[given[0].task].common)
+    return Section(heading, drawn, columns, common=scored()[given[0].task].common)
 
 
 def _if_banded(panels: Sequence[Panel], text: str) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from vitfeat.analyses.headlines import HEADLINES, BestTaskRow, best, collect
+from vitfeat.analyses.headlines import BestTaskRow, best, collect
+from vitfeat.analyses.registry import scored
 from vitfeat.analyses.rows import TaskRow, read_task
 from vitfeat.errors import AnalysisError
 from vitfeat.jobs.model_tables import read_model
@@ -61,10 +62,10 @@ def collect_tasks(
     rows: list[TaskRow] = []
     for one in chosen:
         task, _, dataset = one.partition("/")
-        if task not in HEADLINES or not dataset:
+        if task not in scored() or not dataset:
             raise AnalysisError(
-                f"{one} names no task with a dataset{nearest(task, HEADLINES)}; allowed: "
-                f"TASK/DATASET with a task of {', '.join(HEADLINES)}"
+                f"{one} names no task with a dataset{nearest(task, scored())}; allowed: "
+                f"TASK/DATASET with a task of {', '.join(scored())}"
             )
         for model in models:
             rows += collect(read_model(results / task, dataset, model, ".csv", reader(task)))

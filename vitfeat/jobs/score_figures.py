@@ -8,22 +8,16 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from vitfeat.analyses.headlines import BestTaskRow
-from vitfeat.analyses.registry import analyses
+from vitfeat.analyses.registry import scored
 from vitfeat.analyses.rows import TaskRow, read_task
+from vitfeat.analyses.scoring import HEADS, Rank
 from vitfeat.figures import all_tasks, groups, scores
 from vitfeat.figures.breakout import HeadRow, head_rows
-from vitfeat.figures.measures import Rank
 from vitfeat.figures.models import Model
 from vitfeat.figures.panels import TaskPanel, TaskPoint, best_points, points
 from vitfeat.jobs.collect import reader
 from vitfeat.jobs.figure_files import save_with_numbers
 from vitfeat.jobs.model_tables import read_models
-
-
-def figure_names(task: str) -> tuple[str, ...]:
-    """Return the figures across models that a task has of each dataset."""
-    across = analyses()[task].across
-    return across.names(None) if across is not None else ()
 
 
 def task_set(task: str, folder: Path, dataset: str, models: Sequence[Model], out: Path) -> None:
@@ -48,7 +42,7 @@ def task_set(task: str, folder: Path, dataset: str, models: Sequence[Model], out
         A table is absent, cannot be read, or is of something else; no model has values.
     """
     rows = read_models(folder, dataset, models, ".csv", reader(task))
-    for name in figure_names(task):
+    for name in scored()[task].figures:
         _draw(name, task, dataset, rows, models, out / f"{name}.png")
 
 
@@ -136,7 +130,7 @@ _DRAWINGS: Mapping[str, Drawing] = {
 def _groups(
     task: str, dataset: str, rows: Sequence[TaskRow], models: Sequence[Model], png: Path
 ) -> None:
-    if task in groups.GROUPS:
+    if scored()[task].groups != HEADS:
         found = groups.groups_of(task, dataset, rows, models)
         figure = groups.groups_figure(task, dataset, found, models)
         save_with_numbers(figure, png, TaskRow, found.rows)

@@ -1,6 +1,7 @@
 """Points of one image found in another."""
 
 from vitfeat.analyses.base import Analysis, scores_across
+from vitfeat.analyses.keypoints.scoring import SCORING
 from vitfeat.analyses.keypoints.settings import KeypointSettings
 
 ANALYSIS = Analysis(
@@ -8,5 +9,5 @@ ANALYSIS = Analysis(
     KeypointSettings,
     place=110,
     annotations="points",
-    across=scores_across("details", "groups"),
+    across=scores_across(SCORING),
 )

@@ -15,10 +15,10 @@ from matplotlib.patches import ConnectionPatch
 from matplotlib.patheffects import Normal, Stroke
 from numpy.typing import NDArray
 
+from vitfeat.analyses.keypoints.scoring import SCORING
 from vitfeat.errors import AnalysisError
 from vitfeat.figures import style
 from vitfeat.figures.fonts import text_width
-from vitfeat.figures.measures import DRAWN
 from vitfeat.figures.sheet import Sheet, Space
 
 Pixels = NDArray[np.uint8]
@@ -141,7 +141,7 @@ def _figure(
     sheet = Sheet(
         [Space(COUNT + (0 if i else LAYER), height, BELOW) for i, height in enumerate(heights)],
         [Space(0.0, source, BETWEEN), Space(0.0, target, APART + rest)] * len(layers),
-        title=f"{DRAWN['keypoints'].title}: {title}",
+        title=f"{SCORING.title}: {title}",
         note=note,
         legend=_legend(alpha, missed),
     )

@@ -2,6 +2,7 @@
 
 from vitfeat.analyses.base import ANNOTATIONS, STORE, Analysis, Job, scores_across
 from vitfeat.analyses.regions.needs import needs
+from vitfeat.analyses.regions.scoring import SCORING
 from vitfeat.analyses.regions.settings import RegionSettings
 
 ANALYSIS = Analysis(
@@ -21,5 +22,5 @@ ANALYSIS = Analysis(
             threads=lambda study: study.node_threads,
         ),
     ),
-    across=scores_across(),
+    across=scores_across(SCORING),
 )

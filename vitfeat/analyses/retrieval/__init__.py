@@ -2,6 +2,7 @@
 
 from vitfeat.analyses.base import ANNOTATIONS, INDEX, ROOT, STORE, Analysis, Job, scores_across
 from vitfeat.analyses.retrieval.needs import needs
+from vitfeat.analyses.retrieval.scoring import SCORING
 from vitfeat.analyses.retrieval.settings import RetrievalSettings
 
 _INPUTS = {"store": STORE, "relevance": ANNOTATIONS}
@@ -33,5 +34,5 @@ ANALYSIS = Analysis(
             label=True,
         ),
     ),
-    across=scores_across("details"),
+    across=scores_across(SCORING),
 )

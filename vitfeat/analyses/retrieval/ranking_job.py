@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from vitfeat.analyses.retrieval import compute as retrieval
 from vitfeat.analyses.retrieval.figures import Result, Search, ranking
 from vitfeat.analyses.retrieval.job import Task, ranked, read_task, usable
+from vitfeat.analyses.retrieval.scoring import SCORING
 from vitfeat.analyses.retrieval.settings import RetrievalSettings
 from vitfeat.data.images import printable
 from vitfeat.data.index import Index
 from vitfeat.data.indexed import indexed_image, view_of
 from vitfeat.data.views import DenseView
 from vitfeat.errors import AnalysisError
-from vitfeat.figures.measures import DRAWN
 from vitfeat.jobs.features import ARRAYS
 from vitfeat.jobs.figure_files import save_with_numbers
 from vitfeat.jobs.reading import index_of
@@ -126,9 +126,9 @@ def write_ranking(
         ]
     figure = ranking(
         searches,
-        title=f"{DRAWN['retrieval'].title}: {label or store.model}",
+        title=f"{SCORING.title}: {label or store.model}",
         note=f"{store_path.parent.name}, layer {store.layers[places[0]]}, "
-        f"{DRAWN['retrieval'].kinds[named]}, {len(chosen)} of "
+        f"{SCORING.kinds[named]}, {len(chosen)} of "
         f"{plural(len(task.queries), 'query image')}, "
         f"{plural(len(task.database), 'database image')}",
     )

@@ -2,6 +2,7 @@
 
 from vitfeat.analyses.base import ANNOTATIONS, INDEX, ROOT, STORE, Analysis, Job, scores_across
 from vitfeat.analyses.saliency.needs import drawing_needs, needs
+from vitfeat.analyses.saliency.scoring import SCORING
 from vitfeat.analyses.saliency.settings import SaliencySettings
 
 _INPUTS = {"store": STORE, "index": INDEX, "regions": ANNOTATIONS}
@@ -32,5 +33,5 @@ ANALYSIS = Analysis(
             label=True,
         ),
     ),
-    across=scores_across("details", "groups"),
+    across=scores_across(SCORING),
 )

@@ -14,18 +14,16 @@ from matplotlib.patches import Patch
 from numpy.typing import NDArray
 from scipy.ndimage import binary_dilation, binary_erosion
 
+from vitfeat.analyses.saliency.scoring import SCORING
 from vitfeat.errors import AnalysisError
 from vitfeat.figures import overlay, style
 from vitfeat.figures.fonts import text_width
-from vitfeat.figures.measures import DRAWN
 from vitfeat.figures.sheet import Sheet, Space, empty_figure
 
 Bool = NDArray[np.bool_]
 Pixels = NDArray[np.uint8]
 
-QUERY_NAMES = {
-    query: DRAWN["saliency"].kinds[f"attn_{query}"] for query in ("cls", "mean", "centre")
-}
+QUERY_NAMES = {query: SCORING.kinds[f"attn_{query}"] for query in ("cls", "mean", "centre")}
 
 CELL = 0.92
 """Side of a picture in inches."""
@@ -155,7 +153,7 @@ def nothing_figure(*, title: str, note: str) -> Figure:
 
 
 def _title(model: str) -> str:
-    return f"{DRAWN['saliency'].title}: {model}"
+    return f"{SCORING.title}: {model}"
 
 
 def _figure(

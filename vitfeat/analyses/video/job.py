@@ -14,6 +14,7 @@ from threadpoolctl import threadpool_limits
 from vitfeat.analyses.rows import TaskRow
 from vitfeat.analyses.video.figures import StripRow, frames_figure
 from vitfeat.analyses.video.propagation import Propagation, propagate
+from vitfeat.analyses.video.scoring import SCORING
 from vitfeat.analyses.video.segmentation_scores import SequenceScores, score_sequence, summary
 from vitfeat.analyses.video.soft_masks import Mask, to_mask
 from vitfeat.analyses.video.strip_job import Choice, Shown
@@ -23,7 +24,6 @@ from vitfeat.data.images import printable
 from vitfeat.data.masks import write_mask
 from vitfeat.errors import AnalysisError
 from vitfeat.figures import style
-from vitfeat.figures.measures import DRAWN
 from vitfeat.jobs.reading import index_of
 from vitfeat.store.opening import open_store
 from vitfeat.store.pieces import image_tokens
@@ -161,7 +161,7 @@ def write_video(
     ]
     write_table(out, TaskRow, rows)
     if figure is not None:
-        title = f"{DRAWN['video'].title}: {label or store.model}"
+        title = f"{SCORING.title}: {label or store.model}"
         count = plural(len({frame.sequence for frame in frames}), "sequence")
         note = (
             f"{store_path.parent.name}, layer {store.layers[-1]}, {len(strip)} of {count}. Areas "

@@ -1,0 +1,190 @@
+"""How an analysis is scored: what its tables of TaskRow hold, what it is judged by, what is drawn.
+
+Each such analysis says this in its package; tables and figures of all of them follow from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+from fnmatch import fnmatchcase
+
+TOKENS: Mapping[str, str] = {
+    "cls": "CLS token",
+    "cls_norm": "CLS token, final norm",
+    "mean": "mean of spatial tokens",
+    "mean_norm": "mean of spatial tokens, final norm",
+}
+"""Features of whole images, and what they are called."""
+
+SPATIAL: Mapping[str, str] = {"spatial": "spatial tokens"}
+
+HEADS = "heads"
+"""What groups are called that are heads: they are drawn in every layer."""
+
+
+class Rank(IntEnum):
+    """The figures that a measure is in: of all datasets, of one, or of its details."""
+
+    OVERVIEW = 0
+    SET = 1
+    DETAILS = 2
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A score of some variants, as it is drawn.
+
+    Attributes
+    ----------
+    score
+        In tables; with ``*`` at its end, all scores that begin so.
+    title
+        On figures; ``{variant}`` and ``{rest}`` (what stands for ``*``) are filled in.
+    rank
+        Where it is drawn.
+    variants
+        Which of them: ``headline``, ``all``, or these.
+    counted
+        What its values are averages over, where that is not what those of the analysis are.
+    """
+
+    score: str
+    title: str
+    rank: Rank
+    variants: str | tuple[str, ...] = "all"
+    counted: str = ""
+
+
+@dataclass(frozen=True)
+class Headline:
+    """The one score that an analysis is judged by; more is better, and 1 is the most.
+
+    Where its table holds a level of chance, :attr:`Scoring.chance` names it; for the others an
+    untrained model shows what no training gives.
+
+    Attributes
+    ----------
+    score, name
+        In tables, and on figures; ``{variant}`` in a name is filled in.
+    features
+        In the order of preference; the first one that a table holds counts, else the table's first.
+    variants
+        The same of variants.
+    levels
+        Whether every variant is a headline of its own, in the order of `variants`.
+    """
+
+    score: str
+    name: str
+    features: tuple[str, ...]
+    variants: tuple[str, ...] = ()
+    levels: bool = False
+
+    def chosen_variants(self, held: Iterable[str]) -> tuple[str, ...]:
+        """Return which of the variants that a table holds are headlines."""
+        ordered = _preferred(self.variants, held)
+        return tuple(ordered if self.levels else ordered[:1])
+
+    def preferred_features(self, held: Iterable[str]) -> tuple[str, ...]:
+        """Return the features that a table holds, those first that count where there are some."""
+        return tuple(_preferred(self.features, held))
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """How an analysis is scored.
+
+    Attributes
+    ----------
+    title, short
+        Of its own figures, and beside those of others.
+    headline
+        What it is judged by.
+    ranked
+        Scores that layers are ranked by, all of which are better the greater they are; ``*`` and
+        ``[ab]`` stand for what they do in names of files. The others say something of the data, of
+        ties or of chance; of a decay less is better.
+    counted
+        What its values are averages over.
+    measures
+        What is drawn, in the order of the figures.
+    kinds
+        Features, or variants, that a measure has a panel each of; what they are called, where that
+        is not what they are in tables.
+    by_variant
+        Whether `kinds` are variants.
+    chosen
+        Beginning of variants that every layer chooses for itself: no two layers need have the same.
+    variants
+        What variants are called that have a name in tables only.
+    chance
+        Of scores, which other score of the same table says what is expected by chance.
+    groups
+        What groups are called, where there is a figure of them: categories or sequences, each in
+        the best layer of a model, or :data:`HEADS`.
+    common
+        Whether panels side by side have one scale.
+    meaning
+        What its scores are, in a sentence below its figures.
+    details
+        Title of the figure of details; empty where there is none.
+    details_meaning
+        As `meaning`, of the scores there.
+    """
+
+    title: str
+    short: str
+    headline: Headline
+    ranked: tuple[str, ...]
+    counted: str
+    measures: tuple[Measure, ...]
+    kinds: Mapping[str, str]
+    by_variant: bool = False
+    chosen: str = ""
+    variants: Mapping[str, str] = field(default_factory=dict)
+    chance: Mapping[str, str] = field(default_factory=dict)
+    groups: str = ""
+    common: bool = True
+    meaning: str = ""
+    details: str = ""
+    details_meaning: str = ""
+
+    @property
+    def figures(self) -> tuple[str, ...]:
+        """The figures across models of each dataset."""
+        more = {"details": self.details, "groups": self.groups}
+        return ("by_layer", "families", "best", *(name for name, given in more.items() if given))
+
+    def is_ranked(self, score: str) -> bool:
+        """Return whether layers are ranked by a score: whether more of it is better."""
+        return any(fnmatchcase(score, pattern) for pattern in self.ranked)
+
+    def fixed(self, variant: str) -> str:
+        """Return a variant, empty where every layer chooses its own."""
+        return "" if self.chosen and variant.startswith(self.chosen) else variant
+
+    def kind_named(self, kind: str) -> str:
+        """Return what a kind is called on figures."""
+        return self.kinds.get(kind, kind)
+
+    def ordered_kinds(self, held: Iterable[str]) -> list[str]:
+        """Return the kinds that tables hold, in the order of the figures."""
+        return _preferred(tuple(self.kinds), held)
+
+    def named(self, variant: str) -> str:
+        """Return what a variant is called on figures."""
+        return self.variants.get(variant, variant.replace("=", " = "))
+
+    def headline_of(self, variant: str) -> str:
+        """Return what the headline of a variant is called on figures."""
+        name = self.headline.name
+        if "{variant}" in name or not variant:
+            return name.format(variant=variant)
+        return f"{name}, {self.named(variant)}"
+
+
+def _preferred(order: Sequence[str], held: Iterable[str]) -> list[str]:
+    given = list(dict.fromkeys(held))
+    return [one for one in order if one in given] + [one for one in given if one not in order]
