@@ -26,7 +26,8 @@ from torch import Tensor
 
 from benchmarks.timing import in_turn, machine
 from vitfeat.analyses.video.job import write_video
-from vitfeat.analyses.video.propagation import Propagation, spread, unit_tokens
+from vitfeat.analyses.video.propagation import spread, unit_tokens
+from vitfeat.analyses.video.settings import VideoSettings
 from vitfeat.data.companions import FrameRow
 from vitfeat.data.index import Index, build_index
 from vitfeat.data.layouts import LAYOUTS
@@ -40,7 +41,7 @@ from vitfeat.models.entry import ModelEntry
 from vitfeat.models.loading import load_backbone
 from vitfeat.tables import write_table
 
-SETTINGS = Propagation()
+SETTINGS = VideoSettings()
 OBJECTS = 3
 
 
@@ -148,7 +149,9 @@ def sweep(n_frames: int, threads: int) -> None:
                     scratch / "index.csv",
                     scratch,
                     scratch / f"{layers}.csv",
-                    settings=SETTINGS,
+                    None,
+                    None,
+                    SETTINGS,
                     threads=threads,
                 )
 

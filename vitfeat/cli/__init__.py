@@ -24,14 +24,12 @@ from vitfeat.cli import (
     config,
     datasets,
     demo,
-    keypoints,
     models,
     residual,
     run,
     similarity,
     stores,
     tasks,
-    video,
 )
 from vitfeat.cli.arguments import Handler
 from vitfeat.console import Console
@@ -140,8 +138,6 @@ def build_parser() -> argparse.ArgumentParser:
         run,
         residual,
         classification,
-        video,
-        keypoints,
         tasks,
         demo,
     )

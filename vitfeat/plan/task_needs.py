@@ -68,42 +68,6 @@ def linear_probe_minutes(
     return min(10 + int(3 * layers * seconds / 60), _DAY_MINUTES)
 
 
-def video_memory_mb(width: int, tokens: int, context: int, threads: int) -> int:
-    """Return MiB for the context of a layer a thread, and for a video's masks.
-
-    ``tokens`` is about how many a frame has.
-    """
-    frames = 4 * (context + 2) * tokens * width / 2**20
-    # A hundred masks of 854 x 480 pixels; of products there are at most 96 MiB at once.
-    return 700 + 200 + int(threads * (frames + 96 + 100))
-
-
-def video_minutes(shape: Shape, tokens: int, n_frames: int, context: int, threads: int) -> int:
-    """Return minutes to follow videos with every layer, threefold for safety, and ten to start.
-
-    At most a day: before its index is there, the size of a dataset is a guess.
-    """
-    work = 2 * (context + 1) * tokens**2 * shape.width / _CORE_FLOPS
-    # Beside the products, a second for a frame's masks and their scores.
-    seconds = n_frames * shape.depth * (work + 1) / threads
-    return min(10 + int(3 * seconds / 60), _DAY_MINUTES)
-
-
-def keypoints_memory_mb(threads: int) -> int:
-    """Return MiB for tokens (1 GiB), the table of points, and blocks of cosines a thread."""
-    return 700 + 1024 + 300 + 200 * threads
-
-
-def keypoints_minutes(shape: Shape, n_points: int, threads: int) -> int:
-    """Return minutes to find points with every layer, threefold for safety, and ten to start.
-
-    At most a day: before their table is there, the number of points is a guess.
-    """
-    # A millisecond for the cosines with the pixels of an image of half a megapixel.
-    seconds = n_points * shape.depth * (1e-3 + 1e-9 * shape.tokens * shape.width) / threads
-    return min(10 + int(3 * seconds / 60), _DAY_MINUTES)
-
-
 def _reading(shape: Shape, n_images: int, features: Sequence[str]) -> float:
     """Return seconds to read a layer's features: of means, all their tokens."""
     tokens = sum(shape.tokens if kind == "mean" else 1 for kind in features)

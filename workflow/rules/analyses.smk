@@ -39,7 +39,10 @@ for step in STEPS:
         input:
             lambda wildcards, step=step: placed(step.inputs(wildcards)),
         output:
-            **{name: update(paths) for name, paths in step.outputs.items()},
+            **{
+                name: update(directory(paths) if name in step.job.folders else paths)
+                for name, paths in step.outputs.items()
+            },
         log:
             local(step.log),
         benchmark:

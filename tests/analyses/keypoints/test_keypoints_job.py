@@ -17,9 +17,11 @@ from tests.numerics.reference_upsampled import cosines, feature
 from tests.store.filled import Content
 from vitfeat.analyses.keypoints.compute import drawn_pairs
 from vitfeat.analyses.keypoints.figures import MatchRow
-from vitfeat.analyses.keypoints.job import find_points, write_keypoints
+from vitfeat.analyses.keypoints.job import write_keypoints
 from vitfeat.analyses.keypoints.matches_job import write_matches
 from vitfeat.analyses.keypoints.pairs import open_task
+from vitfeat.analyses.keypoints.search import find_points
+from vitfeat.analyses.keypoints.settings import KeypointSettings
 from vitfeat.analyses.rows import TaskRow, read_task
 from vitfeat.cli import main
 from vitfeat.data.companions import PointRow
@@ -122,18 +124,24 @@ def run(tmp_path: Path, dataset: Dataset) -> Run:
         content: Features,
         rows: Sequence[PointRow] | None = None,
         *,
-        pairs: int | None = None,
         log: list[str] | None = None,
-        **more: Any,
+        threads: int = 1,
+        max_bytes: int = 2**30,
+        **options: Any,
     ) -> list[TaskRow]:
         number = len(list(tmp_path.iterdir()))
         store, table = tmp_path / str(number) / "pairs" / "m.zarr", tmp_path / f"{number}.csv"
         content.write(store)
         write_table(table, PointRow, dataset.rows if rows is None else rows)
         lines: list[str] = [] if log is None else log
-        opened, task = open_task(store, dataset.index_path, table, pairs=pairs, log=lines.append)
         out = tmp_path / f"{number}-scores.csv"
-        write_keypoints(opened, task, out, **more)
+        write_keypoints(
+            *(store, dataset.index_path, table, dataset.root, out, None),
+            KeypointSettings(**options),
+            threads=threads,
+            max_bytes=max_bytes,
+            log=lines.append,
+        )
         return read_task(out)
 
     return job
@@ -268,7 +276,9 @@ def test_points_may_stand_in_any_order(tmp_path: Path, dataset: Dataset) -> None
     order = generator.permutation(len(rows))
     for name, some in (("one", rows), ("two", [rows[i] for i in order])):
         write_table(tmp_path / f"{name}.csv", PointRow, some)
-        store, task = open_task(tmp_path / "m.zarr", dataset.index_path, tmp_path / f"{name}.csv")
+        store, task = open_task(
+            tmp_path / "m.zarr", dataset.index_path, tmp_path / f"{name}.csv", KeypointSettings()
+        )
         places[name] = find_points(store, task, 1).places
         assert task.rows == some
     np.testing.assert_array_equal(places["one"][order], places["two"])
@@ -323,13 +333,10 @@ def inputs(tmp_path: Path, dataset: Dataset) -> list[str]:
     content_of(dataset).write(tmp_path / "pairs" / "m.zarr")
     write_table(tmp_path / "points.csv", PointRow, dataset.rows)
     return [
-        "keypoints",
-        str(tmp_path / "pairs" / "m.zarr"),
-        str(tmp_path / "points.csv"),
-        "--index",
-        str(dataset.index_path),
-        "--out",
-        str(tmp_path / "out.csv"),
+        *("run", "keypoints", str(tmp_path / "pairs" / "m.zarr")),
+        *("--points", str(tmp_path / "points.csv"), "--index", str(dataset.index_path)),
+        *("--root", str(dataset.root), "--out", str(tmp_path / "out.csv")),
+        *("--figure", str(tmp_path / "m" / "matches.png")),
     ]
 
 
@@ -337,8 +344,8 @@ def test_the_command_writes_the_table_and_a_figure(
     tmp_path: Path, dataset: Dataset, inputs: list[str]
 ) -> None:
     figure = tmp_path / "m" / "matches.png"
-    drawn = ["--figure", str(figure), "--root", str(dataset.root), "--label", "A model"]
-    assert main([*inputs, *drawn, "--alphas", "0.3", "0.1", "--pairs", "2", "--seed", "5"]) == 0
+    options = ["--labels", "A model", "--alphas", "0.3", "0.1", "--pairs", "2", "--seed", "5"]
+    assert main([*inputs, *options]) == 0
     rows = read_task(tmp_path / "out.csv")
     assert {r.layer for r in rows} == set(LAYERS)
     assert {r.variant for r in rows} == {"0.3", "0.1", ""}
@@ -349,7 +356,9 @@ def test_the_command_writes_the_table_and_a_figure(
     categories = sorted({r.category for r in rows for r in dataset.rows})
     assert sorted({r.category for r in shown}) == categories
     # Hits are those of 0.1, and places those of the layer.
-    store, task = open_task(Path(inputs[1]), dataset.index_path, Path(inputs[2]), pairs=2, seed=5)
+    store, task = open_task(
+        Path(inputs[2]), dataset.index_path, Path(inputs[4]), KeypointSettings(pairs=2, seed=5)
+    )
     assert task.rows == drawn_pairs(dataset.rows, 2, 5)
     for position, layer in enumerate(LAYERS):
         found = find_points(store, task, position)
@@ -372,7 +381,9 @@ def test_pairs_of_a_figure_are_of_different_categories(
     names = [f"category {i}" for i in range(9)]
     rows = [dataset.rows[0]._replace(pair=i, category=n) for i, n in enumerate(reversed(names))]
     write_table(tmp_path / "points.csv", PointRow, rows)
-    store, task = open_task(Path(inputs[1]), dataset.index_path, tmp_path / "points.csv")
+    store, task = open_task(
+        Path(inputs[2]), dataset.index_path, tmp_path / "points.csv", KeypointSettings()
+    )
     layers = [find_points(store, task, position) for position in range(2)]
     out = tmp_path / "matches.png"
     write_matches(store, task, layers, dataset.index_path, dataset.root, out, alphas=(0.2, 0.05))
@@ -384,7 +395,9 @@ def test_pairs_of_a_figure_are_of_different_categories(
 def test_an_image_that_changed_is_not_drawn(
     tmp_path: Path, dataset: Dataset, inputs: list[str]
 ) -> None:
-    store, task = open_task(Path(inputs[1]), dataset.index_path, Path(inputs[2]))
+    store, task = open_task(
+        Path(inputs[2]), dataset.index_path, Path(inputs[4]), KeypointSettings()
+    )
     layers = [find_points(store, task, position) for position in range(2)]
     with pytest.raises(ImageError, match="does not exist"):
         write_matches(
@@ -393,9 +406,8 @@ def test_an_image_that_changed_is_not_drawn(
     assert not (tmp_path / "a.png").exists()
 
 
-def test_bad_arguments(inputs: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([*inputs, "--figure", "x.png"]) == 1
-    assert "--figure: needs --root" in capsys.readouterr().err
-    for alpha in ("0", "-1", "nan", "inf", "x"):
-        with pytest.raises(SystemExit):
-            main([*inputs, f"--alphas={alpha}"])
+@pytest.mark.parametrize("alpha", ["0", "-1", "nan", "inf", "x"])
+def test_bad_arguments(inputs: list[str], capsys: pytest.CaptureFixture[str], alpha: str) -> None:
+    assert main([*inputs, f"--alphas={alpha}"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("vitfeat: error: --alphas")

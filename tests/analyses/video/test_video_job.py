@@ -13,17 +13,20 @@ from PIL import Image
 from tests.analyses.video.filmed import LAYERS, Films, indexed, view_named, write_films, write_store
 from vitfeat.analyses.rows import TaskRow, read_task
 from vitfeat.analyses.video.job import write_video
-from vitfeat.analyses.video.propagation import Propagation, propagate
+from vitfeat.analyses.video.propagation import propagate
 from vitfeat.analyses.video.segmentation_scores import SCORES, score_sequence
+from vitfeat.analyses.video.settings import VideoSettings
 from vitfeat.analyses.video.soft_masks import first_labels, to_mask
-from vitfeat.analyses.video.strip_job import Choice
+from vitfeat.analyses.video.strip_job import Choice, DrawnFrame
 from vitfeat.cli import main
 from vitfeat.data.companions import FrameRow
 from vitfeat.data.masks import read_mask, write_mask
 from vitfeat.data.views import SquareView
 from vitfeat.errors import AnalysisError, DataError
+from vitfeat.tables import read_table
 
-SETTINGS = Propagation(context=3, neighbourhood=2, top=3, temperature=0.05)
+GIVEN = {"context": 3, "neighbourhood": 2, "top": 3, "temperature": 0.05}
+SETTINGS = VideoSettings(**GIVEN)
 
 
 def quarters(height: int, width: int) -> np.ndarray:
@@ -68,13 +71,24 @@ Follow = Callable[..., list[TaskRow]]
 def follow(films: Films, tmp_path: Path) -> Follow:
     """The rows of the table of a store of some features."""
 
-    def run(features: Any = drawn, view: str = "dense", **options: Any) -> list[TaskRow]:
+    def run(
+        features: Any = drawn,
+        view: str = "dense",
+        *,
+        films: Films = films,
+        figure: Path | None = None,
+        folder: Path | None = None,
+        threads: int = 1,
+        log: Callable[[str], None] = lambda _: None,
+        **options: Any,
+    ) -> list[TaskRow]:
         number = len(list(tmp_path.iterdir()))
-        chosen = options.pop("films", films)
         path = tmp_path / str(number) / "davis" / "m.zarr"
-        store = write_store(chosen, features, view_named(view), path)
+        store = write_store(films, features, view_named(view), path)
         out = tmp_path / f"{number}.csv"
-        write_video(store, *chosen.arguments(), out, **({"settings": SETTINGS} | options))
+        settings = VideoSettings(**(GIVEN | options))
+        paths = (store, *films.arguments(), out, figure, folder)
+        write_video(*paths, settings, threads=threads, log=log)
         return read_task(out)
 
     return run
@@ -151,9 +165,8 @@ def test_scores_are_those_of_the_masks_of_every_layer(
 
 def test_random_and_constant_features_are_near_chance_and_no_nan(follow: Follow) -> None:
     """Of a still video's quarters a guess hits a quarter: J of 1 in 7."""
-    wide = Propagation(neighbourhood=12)
     for features, most in ((drawn, 0.4), (constant, 0.2)):
-        rows = follow(features, settings=wide)
+        rows = follow(features, context=7, neighbourhood=12, top=5, temperature=0.1)
         assert all(np.isfinite(r.value) for r in rows)
         assert value(rows, 0, "j_mean", "still/1") < most
 
@@ -166,22 +179,23 @@ def test_masks_are_indexed_pngs_of_the_asked_layers(films: Films, tmp_path: Path
     for path in (stale, kept):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("x")
-    arguments = (store, *films.arguments(), tmp_path / "t.csv")
-    write_video(*arguments, settings=SETTINGS, masks=["first", "last"], folder=folder)
-    found = sorted(str(path.relative_to(folder)) for path in folder.rglob("*.png"))
-    assert found == sorted(
-        f"{layer}/{name}/{number:05d}.png"
-        for layer in ("00", "05")
-        for name, n in (("moving", 5), ("still", 6))
-        for number in range(n)
-    )
-    assert kept.exists()
-    assert not stale.parent.exists()
+    arguments = (store, *films.arguments(), tmp_path / "t.csv", None, folder)
+    for masks, layers in (("all", ("00", "02", "05")), ("last", ("05",)), ("first", ("00",))):
+        write_video(*arguments, VideoSettings(**GIVEN, masks=masks))
+        found = sorted(str(path.relative_to(folder)) for path in folder.rglob("*.png"))
+        assert found == sorted(
+            f"{layer}/{name}/{number:05d}.png"
+            for layer in layers
+            for name, n in (("moving", 5), ("still", 6))
+            for number in range(n)
+        )
+        assert kept.exists()
+        assert not stale.parent.exists()
     with Image.open(folder / found[0]) as image:
         assert image.mode == "P"
         assert image.size == (32, 24)
         assert image.getpalette()[3:9] == [128, 0, 0, 0, 128, 0]
-    write_video(*arguments, settings=SETTINGS, folder=folder)
+    write_video(*arguments, VideoSettings(**GIVEN, masks="none"))
     assert [path for path in folder.rglob("*") if path.is_file()] == [kept]
 
 
@@ -326,7 +340,7 @@ def test_objects_that_the_view_cuts_off_are_said(tmp_path: Path) -> None:
     store = write_store(films, own_place, SquareView((32, 32), 1.0), tmp_path / "s" / "m.zarr")
     notes: list[str] = []
     out = tmp_path / "t.csv"
-    write_video(store, *films.arguments(), out, settings=SETTINGS, log=notes.append)
+    write_video(store, *films.arguments(), out, None, None, SETTINGS, log=notes.append)
     assert notes == ["sequence a: object 1 cannot be followed: the view does not show it"]
     rows = read_task(out)
     assert value(rows, 0, "j_mean", "a/1") == 0
@@ -369,36 +383,45 @@ def test_threads_change_no_byte(follow: Follow) -> None:
 
 
 def test_the_command(films: Films, tmp_path: Path) -> None:
-    store = write_store(films, drawn, view_named("dense"), tmp_path / "davis" / "m.zarr")
-    out, figure, masks = tmp_path / "m.csv", tmp_path / "m" / "frames.png", tmp_path / "masks"
+    write_store(films, drawn, view_named("dense"), tmp_path / "davis" / "a.zarr")
+    write_store(films, own_place, view_named("dense"), tmp_path / "davis" / "b.zarr")
     frames, index, root = map(str, films.arguments())
     command = [
-        *("video", str(store), "--frames", frames, "--index", index, "--root", root),
+        *("run", "video", str(tmp_path / "davis" / "{model}.zarr"), "--models", "a", "b"),
+        *("--frames", frames, "--index", index, "--root", root, "--labels", "Model A", "Model B"),
         *("--context", "3", "--neighbourhood", "2", "--top", "3", "--temperature", "0.05"),
-        *("--normalise", "paper", "--out", str(out)),
+        *("--normalise", "paper", "--masks", "middle", "--threads", "2"),
+        *("--out", str(tmp_path / "{model}.csv"), "--figure", str(tmp_path / "{model}.png")),
+        *("--mask-folder", str(tmp_path / "{model}" / "masks")),
     ]
-    files = ["--masks", "2", "last", "--mask-folder", str(masks), "--figure", str(figure)]
-    assert main([*command, *files, "--threads", "2"]) == 0
-    expected = tmp_path / "expected.csv"
-    write_video(store, *films.arguments(), expected, settings=SETTINGS, normalise="paper")
-    assert out.read_bytes() == expected.read_bytes()
-    assert sorted(p.name for p in masks.iterdir()) == ["02", "05"]
-    assert figure.exists()
-    assert figure.with_suffix(".pdf").exists()
+    assert main(command) == 0
+    settings = VideoSettings(**GIVEN, normalise="paper")
+    for model in "ab":
+        store, expected = tmp_path / "davis" / f"{model}.zarr", tmp_path / "expected.csv"
+        write_video(store, *films.arguments(), expected, None, None, settings)
+        assert (tmp_path / f"{model}.csv").read_bytes() == expected.read_bytes()
+        assert [path.name for path in (tmp_path / model / "masks").iterdir()] == ["02"]
+        assert (tmp_path / f"{model}.pdf").exists()
 
 
-def test_the_command_wants_a_folder_for_masks(
-    films: Films, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_numbers_beside_the_figure_are_its_frames_and_scores(
+    films: Films, tmp_path: Path, follow: Follow
 ) -> None:
-    frames, index, root = map(str, films.arguments())
-    code = main(
-        [
-            *("video", str(tmp_path / "m.zarr"), "--frames", frames, "--index", index),
-            *("--root", root, "--masks", "last", "--out", str(tmp_path / "m.csv")),
+    figure = tmp_path / "frames.png"
+    rows = follow(figure=figure)
+    drawn_frames = read_table(figure.with_suffix(".csv"), DrawnFrame, "table", "")
+    assert [(one.sequence, one.frame, one.image_id) for one in drawn_frames] == [
+        (name, number, f"JPEGImages/480p/{name}/{number:05d}.jpg")
+        for name, n in (("moving", 5), ("still", 6))
+        for number in range(n)
+    ]
+    for one in drawn_frames:
+        objects = [
+            r.value
+            for r in rows
+            if r.layer == LAYERS[-1] and r.score == "jf_mean" and r.group.startswith(one.sequence)
         ]
-    )
-    assert code != 0
-    assert "--masks: say with --mask-folder where masks" in capsys.readouterr().err
+        assert one.jf_mean == pytest.approx(np.mean(objects))
 
 
 def test_errors_name_the_file_or_the_sequence(films: Films, tmp_path: Path, follow: Follow) -> None:
@@ -440,11 +463,11 @@ def test_the_store_must_be_of_the_index_and_hold_all_spatial_tokens(
     other = write_films(tmp_path / "other", {"a": [quarters(24, 32)] * 3})
     store = write_store(films, drawn, view_named("dense"), tmp_path / "s" / "m.zarr")
     with pytest.raises(AnalysisError, match=r"index.csv lists other images than .*m.zarr was made"):
-        write_video(store, *other.arguments(), tmp_path / "t.csv", settings=SETTINGS)
+        write_video(store, *other.arguments(), tmp_path / "t.csv", None, None, SETTINGS)
     square = tmp_path / "q" / "m.zarr"
     write_store(films, drawn, view_named("square"), square, taps=("attention_mean",))
     some = tmp_path / "l" / "m.zarr"
     write_store(films, drawn, view_named("square"), some, kept={"spatial": (0, 1, 2)})
     for path in (square, some):
         with pytest.raises(AnalysisError, match="not the spatial tokens of all frames in this"):
-            write_video(path, *films.arguments(), tmp_path / "t.csv", settings=SETTINGS)
+            write_video(path, *films.arguments(), tmp_path / "t.csv", None, None, SETTINGS)

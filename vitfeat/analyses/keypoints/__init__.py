@@ -1,6 +1,7 @@
 """Points of one image found in another."""
 
-from vitfeat.analyses.base import Analysis, scores_across
+from vitfeat.analyses.base import ANNOTATIONS, INDEX, ROOT, STORE, Analysis, Job, scores_across
+from vitfeat.analyses.keypoints.needs import needs
 from vitfeat.analyses.keypoints.scoring import SCORING
 from vitfeat.analyses.keypoints.settings import KeypointSettings
 
@@ -9,5 +10,23 @@ ANALYSIS = Analysis(
     KeypointSettings,
     place=110,
     annotations="points",
+    jobs=(
+        Job(
+            "keypoints",
+            "job:write_keypoints",
+            inputs={"store": STORE, "index": INDEX, "points": ANNOTATIONS, "root": ROOT},
+            outputs={
+                "out": "keypoints/{dataset}/{model}.csv",
+                "figure": "keypoints/{dataset}/{model}/matches.png",
+            },
+            beside=tuple(
+                f"keypoints/{{dataset}}/{{model}}/matches.{kind}" for kind in ("pdf", "csv")
+            ),
+            settings=("alphas", "pairs", "seed"),
+            needs=needs,
+            threads=lambda study: study.node_threads,
+            label=True,
+        ),
+    ),
     across=scores_across(SCORING),
 )

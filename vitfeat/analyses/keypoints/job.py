@@ -1,83 +1,68 @@
-"""Keypoints found in other images by a store's spatial tokens, in every layer."""
+"""From a store and a table of keypoints to PCK in every layer, and a figure of some pairs."""
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from vitfeat.analyses.keypoints.compute import Score, chance_scores, scores
-from vitfeat.analyses.keypoints.pairs import Placed, Task
+from vitfeat.analyses.keypoints.matches_job import write_matches
+from vitfeat.analyses.keypoints.pairs import Task, open_task
+from vitfeat.analyses.keypoints.search import Found, find_points
+from vitfeat.analyses.keypoints.settings import KeypointSettings
 from vitfeat.analyses.rows import TaskRow
-from vitfeat.data.images import printable
-from vitfeat.errors import AnalysisError
-from vitfeat.numerics.upsampled import features_at, nearest
-from vitfeat.store.pieces import image_tokens
 from vitfeat.store.reader import FeatureStore
 from vitfeat.tables import write_table
 
-Floats = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Found:
-    """Where a layer finds the points.
-
-    Attributes
-    ----------
-    layer
-        Its number.
-    places
-        (point, 2): x and y in pixels of the targets.
-    tied
-        (point,): whether other places are as near.
-    """
-
-    layer: int
-    places: Floats
-    tied: NDArray[np.bool_]
-
 
 def write_keypoints(
-    store: FeatureStore,
-    task: Task,
+    store_path: Path,
+    index_path: Path,
+    points_path: Path,
+    root: Path,
     out: Path,
+    figure: Path | None,
+    settings: KeypointSettings,
     *,
-    alphas: Sequence[float] = (0.1, 0.05, 0.01),
+    label: str = "",
     threads: int = 1,
     max_bytes: int = 2**30,
-) -> list[Found]:
-    """Find the points in every layer of a store, and write PCK as a table of TaskRow.
+    log: Callable[[str], None] = lambda _: None,
+) -> None:
+    """Find the points in every layer of a store; write PCK as a table of TaskRow, and a figure.
 
     Parameters
     ----------
-    store, task
-        The store, and its points.
+    store_path
+        A store with the tap ``spatial`` of all images.
+    index_path, points_path, root
+        The index that it was made from, the dataset's table of keypoints, and the folder of its
+        images.
     out
         The table to write.
-    alphas
-        Distances that count as found, as shares of the larger side of the target's box.
+    figure
+        The PNG of some pairs; PDF and CSV stand beside it. None for no figure.
+    settings
+        Which pairs, and what counts as found.
+    label
+        The model's name in the figure; its id if not given.
     threads
         Layers that are worked on side by side.
     max_bytes
         Bound on the tokens of images in memory.
-
-    Returns
-    -------
-    list of Found
-        Of every layer.
+    log
+        Takes lines about what is looked for, and about points that the view does not show.
 
     Raises
     ------
-    AnalysisError, StoreError
-        Features are not finite, or damaged.
+    AnalysisError, DataError, StoreError
+        The store has no spatial tokens of all images, features are not finite; the index or the
+        table is of other images; no point is left; an image of the figure is gone or has changed.
     """
+    store, task = open_task(store_path, index_path, points_path, settings, log)
     with threadpool_limits(1), ThreadPoolExecutor(threads) as pool:
         layers = list(
             pool.map(
@@ -85,6 +70,16 @@ def write_keypoints(
                 store.layer_positions("all"),
             )
         )
+    write_table(out, TaskRow, _table(store, task, layers, settings.alphas))
+    if figure is not None:
+        write_matches(
+            store, task, layers, index_path, root, figure, alphas=settings.alphas, label=label
+        )
+
+
+def _table(
+    store: FeatureStore, task: Task, layers: Sequence[Found], alphas: Sequence[float]
+) -> list[TaskRow]:
     targets = task.targets
     boxes, sizes = [one.box for one in targets], [one.size for one in targets]
     by_chance = list(chance_scores(task.points, boxes, sizes, alphas))
@@ -111,91 +106,4 @@ def write_keypoints(
             )
             for one in of_layer
         ]
-    write_table(out, TaskRow, rows)
-    return layers
-
-
-def find_points(store: FeatureStore, task: Task, position: int, max_bytes: int = 2**30) -> Found:
-    """Find the points of a task in one layer.
-
-    Parameters
-    ----------
-    store, task
-        The store, and its points.
-    position
-        Where the layer stands in the arrays.
-    max_bytes
-        Bound on the tokens of images in memory.
-
-    Raises
-    ------
-    AnalysisError, StoreError
-        Features are not finite, or damaged.
-    """
-    tokens = _Tokens(store, position, max_bytes)
-    places = np.empty((len(task.rows), 2))
-    tied = np.empty(len(task.rows), dtype=bool)
-    sources = task.sources
-    for target, of_target in _groups(task):
-        image = task.images[target]
-        queries: list[Floats] = []
-        order: list[int] = []
-        for source, members in of_target.items():
-            queries.append(
-                features_at(
-                    tokens.of(task.images[source]), task.images[source].box, sources[members]
-                )
-            )
-            order += members
-        found = nearest(np.concatenate(queries), tokens.of(image), image.box, image.size)
-        places[order], tied[order] = found.places, found.tied
-    return Found(store.layers[position], places, tied)
-
-
-def _groups(task: Task) -> list[tuple[str, dict[str, list[int]]]]:
-    """Group the points by target and source, images of a category together.
-
-    Each target is upsampled once for all its sources, and images that are used together are still
-    in memory.
-    """
-    groups: dict[tuple[str, str], dict[str, list[int]]] = {}
-    for number, row in enumerate(task.rows):
-        of_target = groups.setdefault((row.category, row.target), {})
-        of_target.setdefault(row.source, []).append(number)
-    return [(target, groups[category, target]) for category, target in sorted(groups)]
-
-
-class _Tokens:
-    """The tokens of a layer, read image by image; those used last are kept.
-
-    Parameters
-    ----------
-    store, position
-        The store, and where the layer stands in it.
-    max_bytes
-        Bound on what is kept.
-    """
-
-    def __init__(self, store: FeatureStore, position: int, max_bytes: int) -> None:
-        self._store, self._position, self._max_bytes = store, position, max_bytes
-        self._kept: OrderedDict[int, Floats] = OrderedDict()
-        self._bytes = 0
-
-    def of(self, image: Placed) -> Floats:
-        """Return the tokens of an image: float64 (Y, X, channel)."""
-        if image.row in self._kept:
-            self._kept.move_to_end(image.row)
-            return self._kept[image.row]
-        read = image_tokens(self._store, image.row, self._position).astype(np.float64)
-        if not np.isfinite(read).all():
-            raise AnalysisError(
-                f"{self._store.path}: layer {self._store.layers[self._position]} of "
-                f"{printable(self._store.image_ids[image.row])} holds features that are not "
-                "finite; extract it in float32"
-            )
-        self._kept[image.row] = read
-        self._bytes += read.nbytes
-        while self._bytes > self._max_bytes and len(self._kept) > 1:
-            _, dropped = self._kept.popitem(last=False)
-            self._bytes -= dropped.nbytes
-        return read
+    return rows

@@ -9,8 +9,8 @@ import numpy as np
 
 from vitfeat.analyses.keypoints.compute import hits
 from vitfeat.analyses.keypoints.figures import MatchRow, Pair, figure, table
-from vitfeat.analyses.keypoints.job import Found
 from vitfeat.analyses.keypoints.pairs import Task
+from vitfeat.analyses.keypoints.search import Found
 from vitfeat.data.index import Index
 from vitfeat.data.indexed import indexed_image, view_of
 from vitfeat.data.views import DenseView

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitfeat.analyses.keypoints.compute import Points, drawn_pairs, held_within, is_shown
+from vitfeat.analyses.keypoints.settings import KeypointSettings
 from vitfeat.data.companions import PointRow, read_points
 from vitfeat.data.images import printable
 from vitfeat.data.index import Index
@@ -84,9 +85,7 @@ def open_task(
     store_path: Path,
     index_path: Path,
     points_path: Path,
-    *,
-    pairs: int | None = None,
-    seed: int = 0,
+    settings: KeypointSettings,
     log: Log = lambda _: None,
 ) -> tuple[FeatureStore, Task]:
     """Open a store, and read the points that are looked for.
@@ -95,9 +94,8 @@ def open_task(
     ----------
     store_path, index_path, points_path
         The store, the index that it was made from, and the dataset's table of keypoints.
-    pairs, seed
-        Pairs of each category, drawn without replacement, and the seed of the drawing; None takes
-        all.
+    settings
+        How many pairs of each category are drawn, and the seed of the drawing.
     log
         Takes a line about what is looked for, and about points that the view does not show.
 
@@ -116,8 +114,8 @@ def open_task(
         )
     index = index_of(store, index_path)
     rows = read_points(points_path)
-    if pairs is not None:
-        rows = drawn_pairs(rows, pairs, seed)
+    if settings.pairs is not None:
+        rows = drawn_pairs(rows, settings.pairs, settings.seed)
     images = _placed(store, index, rows, points_path)
     shown = [row for row in rows if _is_shown(row, images)]
     if not shown:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from pydantic import Field
 
@@ -23,6 +24,13 @@ class KeypointSettings(Settings):
         None, ge=1, description="Pairs of each category, drawn without replacement; null takes all."
     )
     seed: Seed = Field(0, description="Seed of the drawing.")
+
+    def used(self, keys: Sequence[str]) -> dict[str, Any]:
+        """Return what makes a difference: the seed where pairs are drawn."""
+        asked = super().used(keys)
+        if self.pairs is None:
+            asked.pop("seed", None)
+        return asked
 
     def required_taps(self) -> Mapping[str, Limit]:
         """Return the tokens of every image."""

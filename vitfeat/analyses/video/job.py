@@ -13,17 +13,18 @@ from threadpoolctl import threadpool_limits
 
 from vitfeat.analyses.rows import TaskRow
 from vitfeat.analyses.video.figures import StripRow, frames_figure
-from vitfeat.analyses.video.propagation import Propagation, propagate
+from vitfeat.analyses.video.propagation import propagate
 from vitfeat.analyses.video.scoring import SCORING
 from vitfeat.analyses.video.segmentation_scores import SequenceScores, score_sequence, summary
+from vitfeat.analyses.video.settings import VideoSettings
 from vitfeat.analyses.video.soft_masks import Mask, to_mask
-from vitfeat.analyses.video.strip_job import Choice, Shown
+from vitfeat.analyses.video.strip_job import Choice, DrawnFrame, Shown
 from vitfeat.analyses.video.videos import Log, Video, videos
 from vitfeat.data.companions import read_frames
 from vitfeat.data.images import printable
 from vitfeat.data.masks import write_mask
 from vitfeat.errors import AnalysisError
-from vitfeat.figures import style
+from vitfeat.jobs.figure_files import save_with_numbers
 from vitfeat.jobs.reading import index_of
 from vitfeat.store.opening import open_store
 from vitfeat.store.pieces import image_tokens
@@ -56,13 +57,10 @@ def write_video(
     index_path: Path,
     root: Path,
     out: Path,
+    figure: Path | None,
+    mask_folder: Path | None,
+    settings: VideoSettings,
     *,
-    settings: Propagation,
-    normalise: str = "none",
-    objects: str = "first_mask",
-    masks: str | int | Sequence[str | int] | None = None,
-    folder: Path | None = None,
-    figure: Path | None = None,
     label: str = "",
     threads: int = 1,
     log: Log = lambda _: None,
@@ -77,21 +75,16 @@ def write_video(
         The dataset's table of frames, its index, and its folder, which masks are read from.
     out
         The table to write, of TaskRow. It has no rows where no sequence has masks of all frames.
-    settings, normalise
-        How labels are propagated, and made masks of; see
-        :func:`vitfeat.analyses.video.soft_masks.to_mask`.
-    objects
-        Which objects are scored; see :func:`vitfeat.analyses.video.videos.videos`.
-    masks
-        Layers whose masks are written, by name or number; None for none.
-    folder
-        Where to: ``{folder}/{layer}/{sequence}/{frame}.png``. Masks that an earlier run left there
-        are removed.
     figure
-        The PNG to draw some frames of some sequences to, with the masks of the last layer; the PDF
-        stands beside it. None for no figure.
+        The PNG to draw some frames of some sequences to, with the masks of the last layer; PDF and
+        CSV stand beside it. None for no figure.
+    mask_folder
+        Where masks are written: ``{mask_folder}/{layer}/{sequence}/{frame}.png``. Those that an
+        earlier run left there are removed. None for no masks.
+    settings
+        How objects are followed, which are scored, and of which layers masks are written.
     label
-        The model's name in its title; its id if not given.
+        The model's name in the figure; its id if not given.
     threads
         Layers that are worked on side by side. Each has the features of the context in memory.
     log
@@ -108,25 +101,28 @@ def write_video(
     _check(store)
     frames = read_frames(frames_path)
     positions = store.layer_positions("all")
-    written = [] if masks is None or folder is None else store.layer_positions(masks)
+    some = mask_folder is not None and settings.masks != "none"
+    written = store.layer_positions(settings.masks) if some else []
     drawn = Choice(frames) if figure is not None else None
     strip: list[StripRow] = []
-    if folder is not None:
-        remove_masks(folder)
+    frames_drawn: list[DrawnFrame] = []
+    if mask_folder is not None:
+        remove_masks(mask_folder)
+        mask_folder.mkdir(parents=True, exist_ok=True)
     scores: list[list[tuple[str, SequenceScores]]] = [[] for _ in positions]
     followed = unscored = 0
     # Products are small: BLAS' own threads would wait for each other more than they work.
     with threadpool_limits(1), ThreadPoolExecutor(threads) as pool:
-        for video in videos(store, index, frames, root, log, objects):
+        for video in videos(store, index, frames, root, log, settings.objects):
             shown = Shown(video) if drawn is not None and drawn.takes(video.name) else None
             followed += 1
 
             def follow(
                 position: int, video: Video = video, shown: Shown | None = shown
             ) -> Followed:
-                found = masks_of(store, video, position, settings, normalise)
-                if folder is not None and position in written:
-                    layer = folder / f"{store.layers[position]:02d}" / video.name
+                found = masks_of(store, video, position, settings)
+                if mask_folder is not None and position in written:
+                    layer = mask_folder / f"{store.layers[position]:02d}" / video.name
                     found = _written(found, [layer / f"{stem}.png" for stem in video.stems])
                 if shown is not None and position == positions[-1]:
                     found = shown.keep(found)
@@ -141,7 +137,9 @@ def write_video(
                 if result.scores is not None:
                     scores[position].append((video.name, result.scores))
             if shown is not None:
-                strip.append(shown.row(index, root, results[positions[-1]].scores))
+                last = results[positions[-1]].scores
+                strip.append(shown.row(index, root, last))
+                frames_drawn += shown.frames(index, last)
             layers = {store.layers[position]: result for position, result in results.items()}
             _note_vanished(video, layers, log)
     if not followed:
@@ -167,11 +165,12 @@ def write_video(
             f"{store_path.parent.name}, layer {store.layers[-1]}, {len(strip)} of {count}. Areas "
             "and their numbers: predicted from the objects of the first frame"
         )
-        style.save(frames_figure(strip, title=title, note=note), figure)
+        drawing = frames_figure(strip, title=title, note=note)
+        save_with_numbers(drawing, figure, DrawnFrame, frames_drawn)
 
 
 def masks_of(
-    store: FeatureStore, video: Video, position: int, settings: Propagation, normalise: str
+    store: FeatureStore, video: Video, position: int, settings: VideoSettings
 ) -> Iterator[Mask]:
     """Yield the mask of every frame of a video, the given first one too.
 
@@ -179,8 +178,8 @@ def masks_of(
     ----------
     store, video, position
         The features of one layer, by where it stands in the store.
-    settings, normalise
-        As :func:`write_video` takes them.
+    settings
+        How objects are followed.
 
     Raises
     ------
@@ -191,7 +190,7 @@ def masks_of(
     frames = (image_tokens(store, row, position)[video.tokens] for row in video.rows)
     try:
         for labels in propagate(frames, video.first.labels, settings):
-            yield to_mask(labels, video.box, video.size, normalise)
+            yield to_mask(labels, video.box, video.size, settings.normalise)
     except AnalysisError as error:
         raise AnalysisError(
             f"{store.path}: sequence {printable(video.name)}, layer {store.layers[position]}: "

@@ -21,13 +21,13 @@ evaluation on DAVIS-2017 has the values that are the defaults here.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vitfeat.analyses.video.settings import VideoSettings
 from vitfeat.caches import compiled
 from vitfeat.errors import AnalysisError
 
@@ -41,42 +41,8 @@ _KEY_COST = 64
 _TILE_BYTES = 96 * 2**20
 
 
-@dataclass(frozen=True)
-class Propagation:
-    """What labels are taken from.
-
-    Attributes
-    ----------
-    context
-        Frames before the current one that count beside the first.
-    neighbourhood
-        A token is matched to tokens at most so many rows and so many columns away.
-    top
-        Matches that count, over all context frames together.
-    temperature
-        A match weighs ``exp(cosine / temperature)``.
-
-    Raises
-    ------
-    AnalysisError
-        A setting is outside its range.
-    """
-
-    context: int = 7
-    neighbourhood: int = 12
-    top: int = 5
-    temperature: float = 0.1
-
-    def __post_init__(self) -> None:
-        if self.context < 0 or self.neighbourhood < 0 or self.top < 1 or not self.temperature > 0:
-            raise AnalysisError(
-                f"propagation with {self}: context and neighbourhood count from 0, top from 1, and "
-                "temperature is above 0"
-            )
-
-
 def propagate(
-    frames: Iterable[NDArray[Any]], first: NDArray[Any], settings: Propagation
+    frames: Iterable[NDArray[Any]], first: NDArray[Any], settings: VideoSettings
 ) -> Iterator[Labels]:
     """Carry the labels of the first frame through a video.
 
@@ -158,7 +124,7 @@ def unit_tokens(features: NDArray[Any]) -> Features:
     return tokens
 
 
-def spread(query: Features, keys: Features, labels: Labels, settings: Propagation) -> Labels:
+def spread(query: Features, keys: Features, labels: Labels, settings: VideoSettings) -> Labels:
     """Take the labels of one frame from its context.
 
     Only pairs of tokens within a neighbourhood are multiplied, up to the rest of a tile: the grid

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -20,6 +21,15 @@ from vitfeat.data.indexed import indexed_image, rgb_of
 N_SEQUENCES = 5
 N_FRAMES = 6
 """At most so many sequences, and frames of each, are drawn."""
+
+
+class DrawnFrame(NamedTuple):
+    """A frame of the figure; ``jf_mean`` is of its sequence's objects, None if it is not scored."""
+
+    sequence: str
+    frame: int
+    image_id: str
+    jf_mean: float | None
 
 
 class Choice:
@@ -81,8 +91,7 @@ class Shown:
         video = self.video
         caption = printable(video.name)
         if scores is not None:
-            mean = np.mean([one.value for one in scores.records() if one.score == "jf_mean"])
-            caption = f"{caption}: J&F {mean:.3f}"
+            caption = f"{caption}: J&F {_jf_mean(scores):.3f}"
         numbers = sorted(self.masks)
         images = [indexed_image(index, video.rows[number]) for number in numbers]
         return StripRow(
@@ -92,3 +101,22 @@ class Shown:
             predicted=[self.masks[number] for number in numbers],
             truth=[None if video.truth is None else video.truth[number] for number in numbers],
         )
+
+    def frames(self, index: Index, scores: SequenceScores | None) -> Iterator[DrawnFrame]:
+        """Yield which frames are drawn.
+
+        Parameters
+        ----------
+        index
+            Where the frames are.
+        scores
+            Of the masks; None where there are none.
+        """
+        mean = None if scores is None else _jf_mean(scores)
+        for number in sorted(self.masks):
+            image_id = index.image_id[self.video.rows[number]]
+            yield DrawnFrame(self.video.name, number, image_id, mean)
+
+
+def _jf_mean(scores: SequenceScores) -> float:
+    return float(np.mean([one.value for one in scores.records() if one.score == "jf_mean"]))
