@@ -19,7 +19,6 @@ include: "workflow/functions/attention_maps.smk"
 include: "workflow/functions/residual.smk"
 include: "workflow/functions/knn.smk"
 include: "workflow/functions/linear_probe.smk"
-include: "workflow/functions/tasks.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/extract.smk"
 include: "workflow/rules/cka.smk"
@@ -30,7 +29,6 @@ include: "workflow/rules/analyses.smk"
 include: "workflow/rules/residual.smk"
 include: "workflow/rules/knn.smk"
 include: "workflow/rules/linear_probe.smk"
-include: "workflow/rules/tasks.smk"
 
 
 onstart:

@@ -138,7 +138,7 @@ def test_a_command_of_no_class_is_found(words: str) -> None:
     [
         (".md", "    vitfeat info STORE   # it holds\n", ["vitfeat info STORE   # it holds"]),
         (".md", "```bash\n$ snakemake -n\n```\n", ["snakemake -n"]),
-        (".md", "see `vitfeat\nplot-tasks` and `vitfeat/cli/`", ["vitfeat plot-tasks"]),
+        (".md", "see `vitfeat\ncollect` and `vitfeat/cli/`", ["vitfeat collect"]),
         (".md", "make sure that it is so; `source: timm`, `vitfeat`\n", []),
         (".yaml", "a: 1  # as `vitfeat models`\n#  make demo\n", ["vitfeat models", "make demo"]),
         (".yaml", "# so: snakemake ... --config a=1", ["snakemake ... --config a=1"]),

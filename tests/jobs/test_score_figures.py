@@ -16,6 +16,7 @@ from tests.figures.made_tables import DEMO, models
 from tests.figures.made_tasks import task_rows
 from vitfeat.analyses.registry import scored
 from vitfeat.analyses.rows import TaskRow, read_task
+from vitfeat.analyses.scoring import TOGETHER
 from vitfeat.cli import main
 from vitfeat.tables import write_table
 
@@ -32,9 +33,9 @@ def write(results: Path, tasks: Sequence[str], datasets: Sequence[str] = ("digit
                 write_table(path, TaskRow, task_rows(task, [one], dataset))
 
 
-def collect(results: Path, *tasks: str) -> int:
-    out = ["--out", str(results / "tasks/all.csv"), "--best", str(results / "tasks/best.csv")]
-    return main(["collect-tasks", str(results), "--tasks", *tasks, "--models", *IDS, *out])
+def collect(results: Path, *tables: str, sets: str = "{}") -> int:
+    words = ["collect", str(results), "--tables", *tables, "--models", SHOWN, "--sets", sets]
+    return main(words)
 
 
 def draw(results: Path, task: str, datasets: Sequence[str] = ("digits",)) -> int:
@@ -108,9 +109,11 @@ def test_a_task_that_is_none_is_an_error_in_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert collect(tmp_path, "knm/digits") == 1
-    assert "knm/digits names no task with a dataset" in said(capsys)
+    assert "--tables knm/digits: no scored analysis with a dataset (did you mean 'knn'?)" in said(
+        capsys
+    )
     assert collect(tmp_path, "knn") == 1
-    assert "allowed: TASK/DATASET" in said(capsys)
+    assert "allowed: ANALYSIS/DATASET" in said(capsys)
 
 
 @pytest.mark.parametrize("task", ["video", "linear_probe"])
@@ -137,15 +140,17 @@ def test_the_overview_is_of_all_datasets(tmp_path: Path) -> None:
     assert png.with_suffix(".pdf").read_bytes().startswith(b"%PDF")
 
 
-def test_all_tasks_are_drawn_from_the_collected_table(tmp_path: Path) -> None:
+def test_all_tasks_are_drawn_of_every_choice_of_models(tmp_path: Path) -> None:
     write(tmp_path, scored())
-    assert collect(tmp_path, *(f"{task}/digits" for task in scored())) == 0
-    table, out = tmp_path / "tasks/all.csv", tmp_path / "tasks/sets/all"
-    assert main(["plot-tasks", str(table), "--models", SHOWN, "--out", str(out)]) == 0
-    names = ("heat_map", "best_depth", "by_layer")
-    assert {path.name for path in out.iterdir()} == {
-        f"{name}.{kind}" for name in names for kind in ("png", "pdf", "csv")
-    }
+    sets = json.dumps({"one": IDS[1:]})
+    assert collect(tmp_path, *(f"{task}/digits" for task in scored()), sets=sets) == 0
+    out = tmp_path / "tasks/sets/all"
+    for folder, ids in ((out, IDS), (tmp_path / "tasks/sets/one", IDS[1:])):
+        assert {path.name for path in folder.iterdir()} == {
+            f"{name}.{kind}" for name in TOGETHER for kind in ("png", "pdf", "csv")
+        }
+        for name in TOGETHER:
+            assert {row["model"] for row in contents(folder / f"{name}.csv")} == set(ids)
     best = {tuple(row.values()) for row in contents(tmp_path / "tasks/best.csv")}
     drawn = contents(out / "heat_map.csv")
     assert contents(out / "best_depth.csv") == drawn
@@ -160,12 +165,21 @@ def test_empty_tables_are_an_error_in_one_line(
         write_table(tmp_path / "video/digits" / f"{name}.csv", TaskRow, [])
     assert draw(tmp_path, "video") == 1
     assert "no values to draw" in said(capsys)
-    assert collect(tmp_path, "video/digits") == 0
+    assert collect(tmp_path, "video/digits") == 1
     assert read_task(tmp_path / "tasks/all.csv") == []
-    capsys.readouterr()
-    table = str(tmp_path / "tasks/all.csv")
-    assert main(["plot-tasks", table, "--models", SHOWN, "--out", str(tmp_path / "out")]) == 1
-    assert "no values to draw" in said(capsys)
+    assert "no values to draw" in capsys.readouterr().err.splitlines()[-1]
+    assert not (tmp_path / "tasks/sets").exists()
+
+
+def test_other_choices_of_models_are_drawn_where_one_has_no_values(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(tmp_path, ["video"])
+    write_table(tmp_path / "video/digits" / f"{IDS[0]}.csv", TaskRow, [])
+    sets = json.dumps({"none": IDS[:1], "one": IDS[1:]})
+    assert collect(tmp_path, "video/digits", sets=sets) == 1
+    assert "no values to draw" in capsys.readouterr().err.splitlines()[-1]
+    assert sorted(path.name for path in (tmp_path / "tasks/sets").iterdir()) == ["all", "one"]
 
 
 def test_pyplot_and_torch_are_left_alone() -> None:

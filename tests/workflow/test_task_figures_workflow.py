@@ -32,18 +32,14 @@ def workflow(root: Path, tmp_path: Path) -> Workflow:
 
 def test_every_task_has_its_figures_and_all_are_collected(workflow: Workflow) -> None:
     planned = workflow.planned()
-    # Each for all models and for the set of one.
-    assert planned["task_set"] == 2
-    assert planned["task_set_details"] == 2
-    assert planned["task_set_groups"] == 2
-    assert planned["task_overview"] == 3
-    assert planned["collect_tasks"] == 1
-    assert planned["all_tasks_set"] == 2
+    for name in CONFIG["analyses"]:
+        assert planned[f"{name}_figures"] == 1
+    assert planned["collect"] == 1
 
 
 def test_a_figure_can_be_named(workflow: Workflow) -> None:
     folder = f"{workflow.results}/keypoints/pairs/sets/one"
     planned = workflow.planned(f"{folder}/groups.png", f"{folder}/details.csv")
-    assert planned["task_set_groups"] == 1
-    assert planned["keypoints"] == 1
-    assert "task_overview" not in planned
+    assert planned["keypoints_figures"] == 1
+    assert planned["keypoints"] == 2
+    assert "collect" not in planned

@@ -23,6 +23,9 @@ SPATIAL: Mapping[str, str] = {"spatial": "spatial tokens"}
 HEADS = "heads"
 """What groups are called that are heads: they are drawn in every layer."""
 
+TOGETHER = ("heat_map", "best_depth", "by_layer")
+"""The figures of all scored analyses together, of each choice of models."""
+
 
 class Rank(IntEnum):
     """The figures that a measure is in: of all datasets, of one, or of its details."""

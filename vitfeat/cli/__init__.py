@@ -21,6 +21,7 @@ from vitfeat.cli import (
     attention_maps,
     cka,
     classification,
+    collect,
     config,
     datasets,
     demo,
@@ -29,7 +30,6 @@ from vitfeat.cli import (
     run,
     similarity,
     stores,
-    tasks,
 )
 from vitfeat.cli.arguments import Handler
 from vitfeat.console import Console
@@ -136,9 +136,9 @@ def build_parser() -> argparse.ArgumentParser:
         attention,
         attention_maps,
         run,
+        collect,
         residual,
         classification,
-        tasks,
         demo,
     )
     for group in groups:

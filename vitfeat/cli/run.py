@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,11 @@ from vitfeat.analyses.registry import analyses
 from vitfeat.cli.arguments import AddCommand, from_json, models_json, positive
 from vitfeat.cli.settings_flags import add_settings, given_settings
 from vitfeat.console import Console
-from vitfeat.errors import AnalysisError, ConfigError, VitfeatError
+from vitfeat.errors import ConfigError, VitfeatError
 
 _MODEL = "{model}"
 
-_BELOW = "folder that stands before the paths of tables and figures"
+BELOW = "folder that stands before the paths of tables and figures"
 
 
 def add(command: AddCommand) -> None:
@@ -36,7 +36,7 @@ def add(command: AddCommand) -> None:
     sub.add_argument("analysis", choices=[a.name for a in analyses().values() if a.across])
     sub.add_argument("folder", type=Path, help="where tables of {dataset}/{model} are")
     sub.add_argument("--out", type=Path, help="where figures go; default: there, too")
-    sub.add_argument("--below", type=Path, help=_BELOW)
+    sub.add_argument("--below", type=Path, help=BELOW)
     sub.add_argument("--datasets", nargs="+", required=True)
     sub.add_argument("--models", required=True, help="[{id, label, family, size}, ...] as JSON")
     sub.add_argument("--sets", default="{}", help="{name: [id, ...]} as JSON: choices of models")
@@ -57,7 +57,7 @@ def _add_job(add_parser: Any, analysis: Analysis, job: Job) -> None:
         sub.add_argument("--labels", nargs="+", default=[""], help="names of models in titles")
     if job.gpu:
         sub.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
-    sub.add_argument("--below", type=Path, help=_BELOW)
+    sub.add_argument("--below", type=Path, help=BELOW)
     sub.add_argument("--threads", type=positive, default=1)
     sub.add_argument("--max-mb", type=positive, help="bound on the features in memory")
     add_settings(sub, analysis.settings, job.settings)
@@ -105,23 +105,28 @@ def _draw(options: argparse.Namespace, console: Console) -> None:
     sets = {"all": [m.id for m in models], **from_json(options.sets, "--sets")}
     folder = _put(options, options.folder)
     out = options.out or Path(folder)
-    failures: list[VitfeatError] = []
+    calls = []
     for dataset in options.datasets:
         for chosen, ids in sets.items():
             some = [model for model in models if model.id in ids]
-            try:
-                draw_set(Path(folder), dataset, some, out / dataset / "sets" / chosen)
-            except VitfeatError as error:
-                failures.append(error)
-    try:
-        overview(Path(folder), options.datasets, models, out / "all.png")
-    except VitfeatError as error:
-        failures.append(error)
-    first, *others = dict.fromkeys(map(str, failures)) or [""]
-    for line in others:
+            place = out / dataset / "sets" / chosen
+            calls.append(partial(draw_set, Path(folder), dataset, some, place))
+    calls.append(partial(overview, Path(folder), options.datasets, models, out / "all.png"))
+    call_all(calls, console)
+
+
+def call_all(calls: Iterable[Callable[[], None]], console: Console) -> None:
+    """Call all, also behind one that fails; the first failure is raised, others are told."""
+    failures = []
+    for call in calls:
+        try:
+            call()
+        except VitfeatError as error:
+            failures.append(error)
+    for line in list(dict.fromkeys(map(str, failures)))[1:]:
         console.log(line)
-    if first:
-        raise AnalysisError(first)
+    if failures:
+        raise failures[0]
 
 
 def _drawing(analysis: Analysis, call: str) -> Callable[..., None]:

@@ -1,4 +1,4 @@
-"""The tables of all tasks in one, and the best layers: files in, files out."""
+"""The tables of all scored analyses as one, their best layers, and figures of all together."""
 
 from __future__ import annotations
 
@@ -9,13 +9,17 @@ from vitfeat.analyses.headlines import BestTaskRow, best, collect
 from vitfeat.analyses.registry import scored
 from vitfeat.analyses.rows import TaskRow, read_task
 from vitfeat.errors import AnalysisError
+from vitfeat.figures import all_tasks
+from vitfeat.figures.models import Model
+from vitfeat.figures.panels import TaskPoint, points
+from vitfeat.jobs.figure_files import save_with_numbers
 from vitfeat.jobs.model_tables import read_model
 from vitfeat.tables import write_table
 from vitfeat.text import nearest, plural
 
 
 def reader(task: str) -> Callable[[Path], list[TaskRow]]:
-    """Return what reads a table of a task, and refuses tables of other tasks."""
+    """Return what reads a table of an analysis, and refuses those of others."""
 
     def read(path: Path) -> list[TaskRow]:
         rows = read_task(path)
@@ -29,50 +33,90 @@ def reader(task: str) -> Callable[[Path], list[TaskRow]]:
     return read
 
 
-def collect_tasks(
+def collect_tables(
     results: Path,
-    chosen: Sequence[str],
-    models: Sequence[str],
+    tables: Sequence[str],
+    models: Sequence[Model],
     out: Path,
-    out_best: Path,
     *,
     log: Callable[[str], None],
-) -> None:
-    """Write all tasks' values of whole datasets into one table, and the best layers into another.
+) -> list[TaskRow]:
+    """Write the values of whole datasets into one table, and the best layers into another.
 
     Parameters
     ----------
     results
-        The folder below which tables are: ``{task}/{dataset}/{model}.csv``.
-    chosen
-        Tasks with datasets: ``{task}/{dataset}``. Rows stand in this order.
+        The folder below which tables are: ``{analysis}/{dataset}/{model}.csv``.
+    tables
+        Which: ``{analysis}/{dataset}``. Rows stand in this order.
     models
-        Ids, in the order of the tables.
-    out, out_best
-        Tables of TaskRow and BestTaskRow.
+        Whose, in the order of the tables.
+    out
+        Folder of ``all.csv``, of TaskRow, and ``best.csv``, of BestTaskRow.
     log
         Called with a line that says how much there is.
+
+    Returns
+    -------
+    list of TaskRow
+        All values.
 
     Raises
     ------
     AnalysisError
-        A task is unknown; a table is absent, cannot be read, is of something else, or has a value
-        twice.
+        An analysis is unknown or not scored; a table is absent, cannot be read, is of something
+        else, or has a value twice.
     """
     rows: list[TaskRow] = []
-    for one in chosen:
-        task, _, dataset = one.partition("/")
-        if task not in scored() or not dataset:
+    for table in tables:
+        analysis, _, dataset = table.partition("/")
+        if analysis not in scored() or not dataset:
             raise AnalysisError(
-                f"{one} names no task with a dataset{nearest(task, scored())}; allowed: "
-                f"TASK/DATASET with a task of {', '.join(scored())}"
+                f"--tables {table}: no scored analysis with a dataset"
+                f"{nearest(analysis, scored())}; allowed: ANALYSIS/DATASET with an analysis of "
+                f"{', '.join(scored())}"
             )
         for model in models:
-            rows += collect(read_model(results / task, dataset, model, ".csv", reader(task)))
-    found = best(rows)
-    write_table(out, TaskRow, rows)
-    write_table(out_best, BestTaskRow, found)
+            rows += collect(
+                read_model(results / analysis, dataset, model.id, ".csv", reader(analysis))
+            )
+    best_rows = best(rows)
+    write_table(out / "all.csv", TaskRow, rows)
+    write_table(out / "best.csv", BestTaskRow, best_rows)
     log(
         f"{plural(len(rows), 'value')} of {plural(len(models), 'model')}, "
-        f"{plural(len(chosen), 'table')} each; {plural(len(found), 'best layer')}"
+        f"{plural(len(tables), 'table')} each; {plural(len(best_rows), 'best layer')}"
     )
+    return rows
+
+
+def draw_together(rows: Sequence[TaskRow], models: Sequence[Model], out: Path) -> None:
+    """Draw all scored analyses together: the heat map, where best layers lie, headlines by layer.
+
+    Parameters
+    ----------
+    rows
+        What :func:`collect_tables` returned.
+    models
+        Those to draw.
+    out
+        Folder of :data:`~vitfeat.analyses.scoring.TOGETHER`; a PDF and a CSV of the numbers stand
+        beside each PNG.
+
+    Raises
+    ------
+    AnalysisError
+        None of these models has a value.
+    """
+    ids = {model.id for model in models}
+    mine = [row for row in rows if row.model in ids]
+    headlines = all_tasks.headlines(mine, models)
+    for name, draw in (
+        ("heat_map", all_tasks.heat_map_figure),
+        ("best_depth", all_tasks.depths_figure),
+    ):
+        figure = draw(headlines)
+        save_with_numbers(figure, out / f"{name}.png", BestTaskRow, headlines.rows())
+    panels = all_tasks.layers_panels(mine, models)
+    figure = all_tasks.layers_figure(panels, models)
+    save_with_numbers(figure, out / "by_layer.png", TaskPoint, points(panels))

@@ -7,11 +7,10 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from vitfeat.analyses.headlines import BestTaskRow
 from vitfeat.analyses.registry import scored
-from vitfeat.analyses.rows import TaskRow, read_task
+from vitfeat.analyses.rows import TaskRow
 from vitfeat.analyses.scoring import HEADS, Rank
-from vitfeat.figures import all_tasks, groups, scores
+from vitfeat.figures import groups, scores
 from vitfeat.figures.breakout import HeadRow, head_rows
 from vitfeat.figures.models import Model
 from vitfeat.figures.panels import TaskPanel, TaskPoint, best_points, points
@@ -71,37 +70,6 @@ def task_overview(
         panels[dataset] = scores.panels(task, dataset, rows, models, Rank.OVERVIEW)
     drawn = [panel for some in panels.values() for panel in some]
     save_with_numbers(scores.overview(panels, models), out, TaskPoint, points(drawn))
-
-
-def all_tasks_set(table: Path, models: Sequence[Model], out: Path) -> None:
-    """Draw all tasks together: the heat map, where the best layers lie, and headlines by layer.
-
-    Parameters
-    ----------
-    table
-        The collected one, of TaskRow.
-    models
-        Those to draw.
-    out
-        Folder of ``heat_map``, ``best_depth`` and ``by_layer``; a PDF and a CSV of the numbers
-        stand beside each PNG.
-
-    Raises
-    ------
-    AnalysisError
-        The table is absent, cannot be read, or holds no value of these models.
-    """
-    ids = {model.id for model in models}
-    rows = [row for row in read_task(table) if row.model in ids]
-    found = all_tasks.headlines(rows, models)
-    for name, draw in (
-        ("heat_map", all_tasks.heat_map_figure),
-        ("best_depth", all_tasks.depths_figure),
-    ):
-        save_with_numbers(draw(found), out / f"{name}.png", BestTaskRow, found.rows())
-    panels = all_tasks.layers_panels(rows, models)
-    figure = all_tasks.layers_figure(panels, models)
-    save_with_numbers(figure, out / "by_layer.png", TaskPoint, points(panels))
 
 
 Drawing = Callable[[Sequence[TaskPanel], Sequence[Model]], Figure]

@@ -15,7 +15,8 @@ from functools import cached_property
 from typing import Any, Protocol
 
 from vitfeat.analyses.base import ROOT, Analysis, Job
-from vitfeat.analyses.registry import analyses
+from vitfeat.analyses.registry import analyses, scored
+from vitfeat.analyses.scoring import TOGETHER
 from vitfeat.analyses.settings import Settings
 from vitfeat.config.parsing import Config
 from vitfeat.models.shapes import size_name
@@ -281,18 +282,69 @@ class FigureStep:
         return [f"{stem}.{suffix}" for stem in stems for suffix in self.suffixes]
 
     def command(self, _: Wildcards) -> str:
-        """Return what ``vitfeat draw`` is told."""
+        """Return what ``vitfeat`` is told."""
         settings = self.config.analyses[self.analysis.name]
-        words = [self.analysis.name, self.folder, *flags({"datasets": settings.datasets})]
-        words += ["--models", shown_models(self.config)]
-        words += ["--sets", json.dumps(self.config.sets)] if self.config.sets else []
+        words = ["draw", self.analysis.name, self.folder]
+        words += [*flags({"datasets": settings.datasets}), *_shown(self.config)]
         return shlex.join(words)
 
 
-def figure_steps(config: Config) -> list[FigureStep]:
-    """Return the rules of figures across models."""
-    asked = (analyses()[name] for name in config.analyses)
-    return [FigureStep(config, analysis) for analysis in asked if analysis.across is not None]
+@dataclass(frozen=True)
+class CollectStep:
+    """The tables of all scored analyses together, and their figures, as a rule.
+
+    Attributes
+    ----------
+    config
+        The whole config.
+    """
+
+    config: Config
+    name = "collect"
+
+    @property
+    def tables(self) -> list[str]:
+        """Scored analyses with their datasets, in the order of figures."""
+        asked = self.config.analyses
+        names = [name for name in scored() if name in asked]
+        return [f"{name}/{dataset}" for name in names for dataset in asked[name].datasets]
+
+    @property
+    def inputs(self) -> list[str]:
+        """The tables of all analyses, datasets and models."""
+        return [
+            f"{self._results}/{table}/{model.id}.csv"
+            for table in self.tables
+            for model in self.config.models
+        ]
+
+    @property
+    def outputs(self) -> list[str]:
+        """Both tables, and every figure: PNG, PDF, and the numbers that it shows."""
+        figures = [
+            f"sets/{chosen}/{name}.{kind}"
+            for chosen in model_sets(self.config)
+            for name in TOGETHER
+            for kind in ("png", "pdf", "csv")
+        ]
+        return [f"{self._results}/tasks/{path}" for path in ("all.csv", "best.csv", *figures)]
+
+    def command(self, _: Wildcards) -> str:
+        """Return what ``vitfeat`` is told."""
+        tables = flags({"tables": self.tables})
+        return shlex.join(["collect", self._results, *tables, *_shown(self.config)])
+
+    @property
+    def _results(self) -> str:
+        return self.config.results.as_posix()
+
+
+def figure_steps(config: Config) -> list[FigureStep | CollectStep]:
+    """Return the rules of figures across models: of each analysis, and of all scored ones."""
+    asked = [analyses()[name] for name in config.analyses]
+    figures = [FigureStep(config, analysis) for analysis in asked if analysis.across is not None]
+    collect = CollectStep(config)
+    return [*figures, collect] if collect.tables else [*figures]
 
 
 def model_sets(config: Config) -> dict[str, tuple[str, ...]]:
@@ -306,6 +358,12 @@ def shown_models(config: Config, ids: Iterable[str] | None = None) -> str:
     return json.dumps(
         [{"id": m.id, "label": m.label, "family": m.family, "size": size_name(m)} for m in chosen]
     )
+
+
+def _shown(config: Config) -> list[str]:
+    """Return the flags that say which models are shown, and which choices of them."""
+    sets = ["--sets", json.dumps(config.sets)] if config.sets else []
+    return ["--models", shown_models(config), *sets]
 
 
 def _any_of(names: Iterable[str]) -> str:

@@ -1,5 +1,5 @@
-# What analyses make of stores: a rule for every kind of job that they say they have, and one for the
-# figures across models of each.
+# What analyses make of stores: a rule for every kind of job that they say they have, one for the
+# figures across models of each, and one for the tables of all that are scored.
 from vitfeat.plan.steps import figure_steps, steps
 
 STEPS = steps(CONFIG, in_storage)
@@ -81,10 +81,10 @@ for step in FIGURE_STEPS:
         conda:
             "../../environment.yml"
         resources:
-            mem_mb=raised(2000),
+            mem_mb=raised(4000),
             runtime=raised(60),
         params:
             command=step.command,
             below=below(step.outputs[0]),
         shell:
-            "python -m vitfeat draw {params.command} {params.below} --log {log:q}"
+            "python -m vitfeat {params.command} {params.below} --log {log:q}"

@@ -1,0 +1,43 @@
+"""The command that puts the tables of all scored analyses together, and draws them."""
+
+from __future__ import annotations
+
+import argparse
+from functools import partial
+from pathlib import Path
+
+from vitfeat.cli.arguments import AddCommand, from_json, models_json
+from vitfeat.cli.run import BELOW, call_all
+from vitfeat.console import Console
+
+
+def add(command: AddCommand) -> None:
+    """Add the command."""
+    text = "put the tables of all scored analyses into one, find the best layers and draw them"
+    sub = command("collect", _collect, text)
+    sub.add_argument("results", type=Path, help="where {analysis}/{dataset}/{model}.csv are")
+    sub.add_argument("--out", type=Path, help="where to write; default: tasks below the results")
+    sub.add_argument("--below", type=Path, help=BELOW)
+    sub.add_argument(
+        "--tables", nargs="+", required=True, metavar="ANALYSIS/DATASET", help="which, in order"
+    )
+    sub.add_argument("--models", required=True, help="[{id, label, family, size}, ...] as JSON")
+    sub.add_argument("--sets", default="{}", help="{name: [id, ...]} as JSON: choices of models")
+
+
+def _collect(options: argparse.Namespace, console: Console) -> None:
+    from vitfeat.figures.models import models_from
+    from vitfeat.jobs.collect import collect_tables, draw_together
+
+    models = models_from(models_json(options.models))
+    sets = {"all": [m.id for m in models], **from_json(options.sets, "--sets")}
+    results = options.results if options.below is None else options.below / options.results
+    out = options.out or results / "tasks"
+    rows = collect_tables(results, options.tables, models, out, log=console.log)
+    call_all(
+        [
+            partial(draw_together, rows, [m for m in models if m.id in ids], out / "sets" / chosen)
+            for chosen, ids in sets.items()
+        ],
+        console,
+    )
