@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
+from vitfeat.analyses.registry import analyses
 from vitfeat.analyses.settings import Limit
 from vitfeat.config.page import settings_page
 from vitfeat.config.parsing import add_taps, parse_config
+from vitfeat.config.schema import schema_of
 from vitfeat.errors import ConfigError
 
 
@@ -185,3 +187,17 @@ def test_more_images_win_over_fewer(first: Limit, second: Limit, both: Limit) ->
 
 def test_the_page_of_settings_is_that_of_the_code(root: Path) -> None:
     assert (root / "docs/settings.md").read_text("utf-8") == settings_page()
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("-inf"), float("nan")])
+def test_no_setting_takes_a_number_that_is_not_finite(value: float) -> None:
+    tried = 0
+    for analysis in analyses().values():
+        for key, node in schema_of(analysis.settings)["properties"].items():
+            items = node.get("items", {})
+            for given, kind in ((value, node.get("type")), ((value,), items.get("type"))):
+                if kind == "number":
+                    tried += 1
+                    with pytest.raises(ConfigError, match=key):
+                        analysis.settings(**{key: given})
+    assert tried > 8

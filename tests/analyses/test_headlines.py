@@ -112,7 +112,8 @@ def test_variants_that_layers_choose_are_one() -> None:
 def test_a_value_given_twice_is_an_error() -> None:
     with pytest.raises(AnalysisError, match=r"knn of a on photos has two values of top1 \(cls, k="):
         best([row(0, 0.1), row(1, 0.2), row(1, 0.2)])
-    twice = [row(0, 0.1, variant="penalty=1"), row(0, 0.1, variant="penalty=2")]
+    probe = {"task": "linear_probe"}
+    twice = [row(0, 0.1, variant=f"penalty={penalty}", **probe) for penalty in (1, 2)]
     with pytest.raises(AnalysisError, match="in layer 0: compute its table again"):
         best(twice)
 

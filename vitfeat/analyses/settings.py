@@ -91,7 +91,7 @@ Masks: TypeAlias = Literal["coverage", "paper"]
 class Settings(BaseModel):
     """Settings of an analysis; each field has its type, bounds, default and description."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     def __init__(self, **values: Any) -> None:
         try:

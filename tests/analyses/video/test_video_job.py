@@ -391,7 +391,7 @@ def test_the_command(films: Films, tmp_path: Path) -> None:
         *("--frames", frames, "--index", index, "--root", root, "--labels", "Model A", "Model B"),
         *("--context", "3", "--neighbourhood", "2", "--top", "3", "--temperature", "0.05"),
         *("--normalise", "paper", "--masks", "middle", "--threads", "2"),
-        *("--out", str(tmp_path / "{model}.csv"), "--figure", str(tmp_path / "{model}.png")),
+        *("--out", str(tmp_path / "{model}.csv"), "--figure", str(tmp_path / "{model}" / "f.png")),
         *("--mask-folder", str(tmp_path / "{model}" / "masks")),
     ]
     assert main(command) == 0
@@ -401,7 +401,7 @@ def test_the_command(films: Films, tmp_path: Path) -> None:
         write_video(store, *films.arguments(), expected, None, None, settings)
         assert (tmp_path / f"{model}.csv").read_bytes() == expected.read_bytes()
         assert [path.name for path in (tmp_path / model / "masks").iterdir()] == ["02"]
-        assert (tmp_path / f"{model}.pdf").exists()
+        assert (tmp_path / model / "f.pdf").exists()
 
 
 def test_numbers_beside_the_figure_are_its_frames_and_scores(

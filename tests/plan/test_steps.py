@@ -1,0 +1,286 @@
+"""Rules as they follow from what analyses say of themselves: commands, files, what runs anew."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import shlex
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
+from itertools import chain
+from typing import Any, NamedTuple
+
+import pytest
+
+from vitfeat.analyses.base import ROOT, Analysis, Job
+from vitfeat.analyses.registry import analyses, scored
+from vitfeat.analyses.scoring import TOGETHER
+from vitfeat.analyses.settings import Settings
+from vitfeat.cli import build_parser
+from vitfeat.cli.settings_flags import given_settings
+from vitfeat.config.parsing import Config, parse_config
+from vitfeat.config.schema import schema_of
+from vitfeat.plan import steps as plan_steps
+from vitfeat.plan.disk import Size
+from vitfeat.plan.steps import figure_steps, model_sets, steps
+
+JOBS = [
+    pytest.param(analysis, job, id=job.name)
+    for analysis in analyses().values()
+    for job in analysis.jobs
+]
+WAYS = {"settings", "label", "labels", "device", "threads", "max_bytes", "log", "models"}
+"""What functions of jobs are told beside paths, as base.py has it."""
+
+SIZES = {"few": Size(20), "many": Size(10_000_000), "train": Size(10_000_000)}
+MODELS = ("demo-dino", "demo-mae")
+EMBEDDED = {"root": "embedded"}
+DATASETS: dict[str, dict[str, Any]] = {
+    "digits": {"layout": "digits", "split": "test"},
+    "regions": {"layout": "coco", "split": "val2017", **EMBEDDED},
+    "relevance": {"layout": "revisited", **EMBEDDED},
+    "frames": {"layout": "davis", "split": "val", **EMBEDDED},
+    "points": {"layout": "spair", "split": "test", **EMBEDDED},
+}
+
+
+class At(NamedTuple):
+    """The wildcards of a job."""
+
+    dataset: str
+    model: str
+
+
+@pytest.fixture
+def config(monkeypatch: pytest.MonkeyPatch) -> Config:
+    """A config of every analysis, each on few images and on many."""
+    sizes = {f"{name}-{size}": SIZES[size] for name in DATASETS for size in SIZES}
+    monkeypatch.setattr(plan_steps, "dataset_size", lambda _, dataset: sizes[dataset])
+    asked: dict[str, Any] = {}
+    for name, analysis in analyses().items():
+        kind = analysis.annotations or "digits"
+        datasets = [f"{kind}-few", f"{kind}-many"]
+        asked[name] = {"datasets": datasets}
+        if "train" in analysis.settings.model_fields:
+            asked[name]["train"] = dict.fromkeys(datasets, f"{kind}-train")
+    return parse_config(
+        {
+            "results": "results",
+            "models": list(MODELS),
+            "datasets": {name: DATASETS[name.partition("-")[0]] for name in sizes},
+            "analyses": asked,
+            "figures": {"sets": {"one": [MODELS[1]]}},
+        }
+    )
+
+
+def commands(config: Config) -> dict[tuple[str, ...], str]:
+    """All commands, by rule, dataset and model."""
+    of_jobs = {
+        (step.job.name, dataset, model): step.command(At(dataset, model))
+        for step in steps(config)
+        for dataset in step.datasets
+        for model in (("",) if step.of_all else [m.id for m in config.models])
+    }
+    of_figures = {(step.name,): step.command(At("", "")) for step in figure_steps(config)}
+    return {**of_jobs, **of_figures}
+
+
+def changed(config: Config, other: Config) -> set[str]:
+    """Rules of which some command is another."""
+    before, after = commands(config), commands(other)
+    assert before.keys() == after.keys()
+    return {key[0] for key in before if before[key] != after[key]}
+
+
+def with_setting(config: Config, analysis: str, **values: Any) -> Config:
+    given = config.analyses[analysis].model_dump() | values
+    return replace(
+        config, analyses={**config.analyses, analysis: analyses()[analysis].settings(**given)}
+    )
+
+
+def another(node: Mapping[str, Any], value: Any) -> Any:
+    """Another value that a setting may have, by its schema."""
+    kinds = node.get("type", "string")
+    if "enum" in node:
+        return next(item for item in node["enum"] if item != value)
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, tuple):
+        return value[1:] if len(value) > 1 else (another(node["items"], value[0]),)
+    if isinstance(value, str):
+        return "middle" if "(" in node.get("pattern", "") and "middle" in node["pattern"] else 0
+    if isinstance(value, float):
+        return value / 2
+    if "integer" in kinds:
+        return 20 if value is None else value + 1
+    return value / 2
+
+
+def fields(analysis: Analysis) -> list[str]:
+    """Settings beside the choice of datasets."""
+    return [key for key in analysis.settings.model_fields if key not in ("datasets", "train")]
+
+
+@pytest.mark.parametrize(("analysis", "job"), JOBS)
+def test_the_function_of_a_job_takes_what_the_job_says(analysis: Analysis, job: Job) -> None:
+    parameters = inspect.signature(analysis.function(job.call)).parameters
+    n = len(job.inputs) + len(job.outputs)
+    paths = list(parameters.values())[:n]
+    assert all(one.kind is one.POSITIONAL_OR_KEYWORD for one in paths)
+    assert not WAYS & {one.name for one in paths}
+    needed = [one for one in list(parameters.values())[n:] if one.default is one.empty]
+    assert {one.name for one in needed} <= WAYS
+    assert ("settings" in parameters) == bool(job.settings)
+    assert ("device" in parameters) == job.gpu
+    assert not job.label or "label" in parameters or "labels" in parameters
+
+
+@pytest.mark.parametrize(("analysis", "job"), JOBS)
+def test_a_job_names_settings_and_outputs_that_there_are(analysis: Analysis, job: Job) -> None:
+    assert set(job.settings) <= set(fields(analysis))
+    assert job.folders <= set(job.outputs)
+    assert not set(job.inputs) & set(job.outputs)
+    for pattern in (*job.outputs.values(), *job.beside):
+        assert set(re.findall("{(.*?)}", pattern)) <= {"dataset", "model"}
+    for pattern in job.inputs.values():
+        known = {"dataset", "model", "train", "annotations"}
+        assert pattern == ROOT or set(re.findall("{(.*?)}", pattern)) <= known
+
+
+def test_names_of_jobs_rules_and_files_are_unique(config: Config) -> None:
+    assert max(Counter(job.name for a in analyses().values() for job in a.jobs).values()) == 1
+    rules = [*(step.name for step in steps(config)), *(s.name for s in figure_steps(config))]
+    assert max(Counter(rules).values()) == 1
+    files = chain(
+        chain.from_iterable(step.targets() for step in steps(config)),
+        chain.from_iterable(step.outputs for step in figure_steps(config)),
+    )
+    assert max(Counter(files).values()) == 1
+
+
+def test_few_images_are_one_job_of_all_models_and_many_a_job_each(config: Config) -> None:
+    for analysis in analyses().values():
+        for job in analysis.jobs:
+            mine = {s.of_all: s for s in steps(config) if s.job == job}
+            kind = analysis.annotations or "digits"
+            assert {of_all: step.datasets for of_all, step in mine.items()} == {
+                True: (f"{kind}-few",),
+                False: (f"{kind}-many",),
+            }
+            together, single = (mine[of_all] for of_all in (True, False))
+            assert "model" not in together.constraints
+            assert re.fullmatch(single.constraints["model"], MODELS[0])
+            assert all("{model}" not in path for path in chain(*together.outputs.values()))
+            assert all("{model}" in path for path in chain(*single.outputs.values()))
+
+
+def test_a_dataset_that_nobody_has_listed_is_one_job_a_model(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan_steps, "dataset_size", lambda _, __: None)
+    assert not any(step.of_all for step in steps(config))
+
+
+def test_targets_are_what_rules_write(config: Config) -> None:
+    for step in steps(config):
+        patterns = list(chain(*step.outputs.values()))
+        models = ("",) if step.of_all else MODELS
+        assert sorted(step.targets()) == sorted(
+            pattern.format(dataset=dataset, model=model)
+            for pattern in patterns
+            for dataset in step.datasets
+            for model in models
+        )
+
+
+@pytest.mark.parametrize("name", [name for name, a in analyses().items() if a.jobs])
+def test_a_change_of_a_setting_changes_the_commands_of_its_jobs_alone(
+    config: Config, name: str
+) -> None:
+    analysis, settings = analyses()[name], config.analyses[name]
+    nodes = schema_of(analysis.settings)["properties"]
+    for key in fields(analysis):
+        value = another(nodes[key], getattr(settings, key))
+        other = with_setting(config, name, **{key: value})
+        used = other.analyses[name].used
+        mine = {job.name for job in analysis.jobs if key in used(job.settings)}
+        assert changed(config, other) == mine, key
+
+
+@pytest.mark.parametrize(
+    ("analysis", "values", "jobs"),
+    [
+        ("saliency", {"images": 2}, {"saliency_masks"}),
+        ("saliency", {"mass": 0.5}, {"saliency", "saliency_masks"}),
+        ("clustering", {"pattern_layers": "last"}, set()),
+        ("video", {"masks": "none"}, {"video"}),
+        ("keypoints", {"seed": 1}, set()),
+        ("keypoints", {"pairs": 9}, {"keypoints"}),
+    ],
+)
+def test_settings_that_change_no_number_run_nothing(
+    config: Config, analysis: str, values: dict[str, Any], jobs: set[str]
+) -> None:
+    assert changed(config, with_setting(config, analysis, **values)) == jobs
+
+
+def test_a_label_changes_what_shows_it(config: Config) -> None:
+    models = (replace(config.models[0], label="Another"), *config.models[1:])
+    shows = {job.name for a in analyses().values() for job in a.jobs if job.label}
+    figures = {step.name for step in figure_steps(config)}
+    assert changed(config, replace(config, models=models)) == shows | figures
+
+
+def test_another_model_changes_no_job_of_a_single_one(config: Config) -> None:
+    fewer = commands(replace(config, models=config.models[:1], sets={}))
+    every = commands(config)
+    single = {key for key in every if key[-1] == MODELS[0]}
+    assert single
+    assert {key: every[key] for key in single} == {key: fewer[key] for key in single}
+
+
+def test_commands_give_the_settings_of_the_config_back(config: Config) -> None:
+    """Of the defaults, and of others, by the parser of the command line itself."""
+    parser = build_parser()
+    others = config
+    for analysis in analyses().values():
+        nodes = schema_of(analysis.settings)["properties"]
+        for key in fields(analysis):
+            value = getattr(config.analyses[analysis.name], key)
+            others = with_setting(others, analysis.name, **{key: another(nodes[key], value)})
+    for given in (config, others):
+        for step in steps(given):
+            at = At(step.datasets[0], MODELS[0])
+            options = parser.parse_args(["run", *shlex.split(step.command(at))])
+            told: Settings = given_settings(options, step.analysis.settings)
+            for key in step.settings.used(step.job.settings):
+                assert getattr(told, key) == getattr(step.settings, key), (step.name, key)
+
+
+def test_all_scored_analyses_are_collected_in_the_order_of_figures(config: Config) -> None:
+    (collect,) = [step for step in figure_steps(config) if step.name == "collect"]
+    words = shlex.split(collect.command(At("", "")))
+    tables = words[words.index("--tables") + 1 : words.index("--models")]
+    kinds = {name: analyses()[name].annotations or "digits" for name in scored()}
+    assert tables == [f"{n}/{k}-{size}" for n, k in kinds.items() for size in ("few", "many")]
+    assert list(collect.inputs) == [
+        f"results/{table}/{model}.csv" for table in tables for model in MODELS
+    ]
+    assert set(collect.outputs) == {
+        *("results/tasks/all.csv", "results/tasks/best.csv"),
+        *(
+            f"results/tasks/sets/{chosen}/{name}.{kind}"
+            for chosen in model_sets(config)
+            for name in TOGETHER
+            for kind in ("png", "pdf", "csv")
+        ),
+    }
+
+
+def test_without_a_scored_analysis_nothing_is_collected(config: Config) -> None:
+    some = {name: config.analyses[name] for name in ("clustering", "cka")}
+    names = [step.name for step in figure_steps(replace(config, analyses=some))]
+    assert "collect" not in names
