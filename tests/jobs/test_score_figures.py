@@ -6,7 +6,7 @@ import csv
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -14,6 +14,8 @@ import pytest
 
 from tests.figures.made_tables import DEMO, models
 from tests.figures.made_tasks import task_rows
+from vitfeat.analyses import registry
+from vitfeat.analyses.own import register_own
 from vitfeat.analyses.registry import scored
 from vitfeat.analyses.rows import TaskRow, read_task
 from vitfeat.analyses.scoring import TOGETHER
@@ -180,6 +182,42 @@ def test_other_choices_of_models_are_drawn_where_one_has_no_values(
     assert collect(tmp_path, "video/digits", sets=sets) == 1
     assert "no values to draw" in capsys.readouterr().err.splitlines()[-1]
     assert sorted(path.name for path in (tmp_path / "tasks/sets").iterdir()) == ["all", "one"]
+
+
+@pytest.fixture
+def texture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """An analysis of the user's own, of two scores; only the first ranks layers."""
+    monkeypatch.setattr(registry, "_own", {})
+    module = tmp_path / "texture.py"
+    module.write_text(
+        "SCORES = {'within': 'Variance within', 'decay': 'Decay'}\ndef rows(store, settings): ...\n"
+    )
+    register_own({"texture": str(module)})
+    yield
+    registry.scored.cache_clear()
+
+
+@pytest.mark.usefixtures("texture")
+@pytest.mark.parametrize("features", ["", "spatial"])
+def test_scores_of_the_users_own_are_drawn_and_collected(tmp_path: Path, features: str) -> None:
+    write(tmp_path, ["knn"])
+    for at, name in enumerate(IDS):
+        rows = [
+            TaskRow("texture", name, "digits", layer, features, "", score, "", 5, at + value)
+            for score in ("within", "decay")
+            for layer, value in enumerate((0.2, 0.7, 0.1))
+        ]
+        write_table(tmp_path / "texture/digits" / f"{name}.csv", TaskRow, rows)
+    assert draw(tmp_path, "texture") == 0
+    names = {path.stem for path in (tmp_path / "out/digits/sets/all").iterdir()}
+    assert names == {"by_layer", "families", "best"}
+    assert {row["score"] for row in contents(tmp_path / "out/all.csv")} == {"within", "decay"}
+    assert collect(tmp_path, "knn/digits", "texture/digits") == 0
+    best = contents(tmp_path / "tasks/best.csv")
+    own = [(row["score"], row["layer"]) for row in best if row["task"] == "texture"]
+    assert own == [("within", "1")] * len(IDS)
+    shown = contents(tmp_path / "tasks/sets/all/heat_map.csv")
+    assert {row["task"] for row in shown} == {"knn", "texture"}
 
 
 def test_pyplot_and_torch_are_left_alone() -> None:

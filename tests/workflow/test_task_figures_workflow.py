@@ -41,5 +41,5 @@ def test_a_figure_can_be_named(workflow: Workflow) -> None:
     folder = f"{workflow.results}/keypoints/pairs/sets/one"
     planned = workflow.planned(f"{folder}/groups.png", f"{folder}/details.csv")
     assert planned["keypoints_figures"] == 1
-    assert planned["keypoints"] == 2
+    assert planned["keypoints_of_all"] == 1
     assert "collect" not in planned

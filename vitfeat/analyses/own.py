@@ -91,13 +91,13 @@ def _analysis(name: str, path: Path) -> Analysis:
 
 
 def _scoring(name: str, titles: Mapping[str, str]) -> Scoring:
-    """Return how it is scored: every score by layer, the first of them the headline."""
+    """Return how it is scored: every score by layer; layers are ranked by the first."""
     first = next(iter(titles))
     return Scoring(
         title=name,
         short=name,
         headline=Headline(first, titles[first], features=()),
-        ranked=tuple(titles),
+        ranked=(first,),
         counted="image",
         measures=tuple(Measure(score, title, Rank.OVERVIEW) for score, title in titles.items()),
         kinds={},
