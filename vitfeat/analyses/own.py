@@ -165,6 +165,8 @@ def _write(
 def _checked(
     row: Mapping[str, Any], where: str, layers: Iterable[int], scores: tuple[str, ...]
 ) -> dict[str, Any]:
+    if not isinstance(row, Mapping):
+        raise AnalysisError(f"{where}: found {row!r}; a row is a mapping")
     if unknown := next((key for key in row if key not in _KEYS), None):
         raise AnalysisError(
             f"{where}: unknown key {unknown!r}{nearest(unknown, _KEYS)}; allowed: "

@@ -106,7 +106,7 @@ class Settings(BaseModel):
 
     def required_taps(self) -> Mapping[str, Limit]:
         """Return the taps that it needs of each dataset, and for how many images."""
-        raise NotImplementedError
+        return {}
 
     def used(self, keys: Sequence[str]) -> dict[str, Any]:
         """Return those of some settings that make a difference, beside one another."""

@@ -220,7 +220,19 @@ def parse_config(raw: Mapping[str, Any]) -> Config:
         ),
     )
     check_views(checked)
+    _check_stored(checked)
     return checked
+
+
+def _check_stored(config: Config) -> None:
+    """Refuse analyses of the user's own that read stores which would hold nothing."""
+    for name, settings in config.analyses.items():
+        for dataset in settings.datasets if analyses()[name].module else ():
+            if not config.taps(dataset):
+                raise ConfigError(
+                    f"analyses.{name}: nothing is stored of {dataset!r}: give its Settings a "
+                    "method required_taps, or name what it reads in extraction.taps"
+                )
 
 
 def _left_empty(
