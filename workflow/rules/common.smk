@@ -149,7 +149,7 @@ shell.prefix(
     f"PYTHONPATH={shlex.quote(workflow.basedir)}:${{{{PYTHONPATH:-}}}} "
     f"VITFEAT_HOW={HOW_TO_EXTRACT} VITFEAT_DEVICE={shlex.quote(CONFIG.extraction['device'])} "
     f"VITFEAT_WEIGHTS={shlex.quote(WEIGHTS)} "
-    f"{OWN}={OWN_MODULES.replace('{', '{{{{').replace('}', '}}}}')}; "
+    f"{OWN}={OWN_MODULES.replace('{', '{{').replace('}', '}}')}; "
 )
 
 
