@@ -84,7 +84,15 @@ def _run(options: argparse.Namespace, console: Console) -> None:
     for place, model in enumerate(models):
         if job.label:
             ways["label"] = labels[min(place, len(labels) - 1)]
+        if several and "log" in ways:
+            ways["log"] = _named(console.log, model)
         function(*(Path(path.replace(_MODEL, model)) for path in paths), **ways)
+
+
+def _named(log: Callable[[str], None], model: str) -> Callable[[str], None]:
+    """Return a log of one of several models, whose lines all say which."""
+    begun = tuple(f"{model}{mark}" for mark in (":", ",", " "))
+    return lambda line: log(line if line.startswith(begun) else f"{model}: {line}")
 
 
 def _put(options: argparse.Namespace, path: str | Path, pattern: str = "") -> str:

@@ -404,6 +404,25 @@ def test_the_command(films: Films, tmp_path: Path) -> None:
         assert (tmp_path / model / "f.pdf").exists()
 
 
+def test_every_line_of_a_log_of_several_models_says_which(tmp_path: Path) -> None:
+    void = quarters(24, 32)
+    void[:2] = 255
+    films = write_films(tmp_path / "void", {"film": [void] * 2})
+    for model in "ab":
+        write_store(films, drawn, view_named("dense"), tmp_path / "davis" / f"{model}.zarr")
+    frames, index, root = map(str, films.arguments())
+    command = [
+        *("run", "video", str(tmp_path / "davis" / "{model}.zarr"), "--models", "a", "b"),
+        *("--frames", frames, "--index", index, "--root", root, "--log", str(tmp_path / "log")),
+        *("--out", str(tmp_path / "{model}.csv"), "--figure", str(tmp_path / "{model}/f.png")),
+        *("--mask-folder", str(tmp_path / "{model}" / "masks")),
+    ]
+    assert main(command) == 0
+    said = "sequence film: masks with pixels of 255 (void), which count as background"
+    lines = (tmp_path / "log").read_text("utf-8").splitlines()
+    assert [line for line in lines if "void" in line] == [f"a: {said}", f"b: {said}"]
+
+
 def test_numbers_beside_the_figure_are_its_frames_and_scores(
     films: Films, tmp_path: Path, follow: Follow
 ) -> None:
