@@ -17,7 +17,14 @@ _INLINE = re.compile(r"`([^`]+)`")
 
 #: Where commands are documented.
 DOCUMENTS = (
-    *("README.md", "docs/**/*.md", "config.yaml", "configs/*.yaml", "environment.yml"),
+    *(
+        "README.md",
+        "CONTRIBUTING.md",
+        "docs/**/*.md",
+        "config.yaml",
+        "configs/*.yaml",
+        "environment.yml",
+    ),
     *("profiles/**/*.yaml", "workflow/profiles/**/*.yaml"),
     *("notebooks/*.ipynb", "Makefile"),
 )

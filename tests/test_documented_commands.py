@@ -51,6 +51,7 @@ NOT_MADE = {
     "bench": "takes an idle machine",
     "clean": "would remove what the other tests read",
     "lint": ".ci/run makes it",
+    "quick": "is some of what runs here",
     "test": "is what runs here",
     "test-slurm": "needs the daemons of SLURM",
 }
@@ -102,6 +103,10 @@ def _class_of(command: Documented) -> str:
             return "named"
         # Behind S3: tests/store/test_remote_reading.py and its neighbours have a server.
         is_remote = any(word.startswith("s3://") for word in words)
+        # tests/workflow/test_own_analysis.py does what docs/extending.md says.
+        is_own = words[0] == "run" and words[1] == "texture.py"
+        if is_own:
+            return "named"
         return "parsed" if is_remote or words[0] in NOT_RUN else "run"
     if program == "make":
         return "looked at" if words and words[0] in NOT_MADE else "run"
