@@ -32,7 +32,7 @@ def test_every_function_has_an_example() -> None:
     for name in set(vitfeat.__all__) - {"Settings", "__version__", "open"}:
         documentation = inspect.getdoc(getattr(vitfeat, name))
         assert documentation is not None
-        assert f">>> vitfeat.{name}(" in documentation or f"vitfeat.{name}(" in documentation, name
+        assert f"vitfeat.{name}(" in documentation, name
 
 
 @pytest.mark.usefixtures("beside_photos")

@@ -219,6 +219,7 @@ def _dataset(
         There are no such images.
     """
     from vitfeat.data.folders import Folder
+    from vitfeat.data.images import printable
     from vitfeat.data.spec import DatasetSpec
 
     if isinstance(images, Mapping):
@@ -226,7 +227,9 @@ def _dataset(
     if isinstance(images, str | os.PathLike):
         path = _absolute(images)
         if not path.exists():
-            raise DataError(f"extract: images: {path} does not exist; give a folder or files")
+            raise DataError(
+                f"extract: images: {printable(str(path))} does not exist; give a folder or files"
+            )
         if path.is_dir():
             top = Folder.read(path)
             layout = "folder" if top.folders and not top.images else "flat"
@@ -235,6 +238,9 @@ def _dataset(
     files = [_absolute(file) for file in images]
     if not files:
         raise DataError("extract: images: found an empty list; give a folder, or one file or more")
+    for file in files:
+        if not file.is_file():
+            raise DataError(f"extract: images: {printable(str(file))} is no file; give files alone")
     root = Path(os.path.commonpath([file.parent for file in files]))
     return DatasetSpec("images", "flat", root), files
 
@@ -252,11 +258,14 @@ def _candidates(files: Sequence[Path], root: Path) -> list[Candidate]:
     DataError
         A file stands there twice.
     """
+    from vitfeat.data.images import printable
     from vitfeat.data.listing import Candidate
 
     twice = next((file for file, count in Counter(files).items() if count > 1), None)
     if twice is not None:
-        raise DataError(f"extract: images: {twice} stands there twice; remove one of them")
+        raise DataError(
+            f"extract: images: {printable(str(twice))} stands there twice; remove one of them"
+        )
     return [Candidate(file.relative_to(root).as_posix(), -1, "") for file in files]
 
 
