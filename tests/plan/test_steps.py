@@ -33,6 +33,9 @@ JOBS = [
 WAYS = {"settings", "label", "labels", "device", "threads", "max_bytes", "log", "models"}
 """What functions of jobs are told beside paths, as base.py has it."""
 
+EXTRACTED = {"regions": {"masks"}}
+"""Settings of analyses that the extraction has, so that a store is made anew."""
+
 SIZES = {"few": Size(20), "many": Size(10_000_000), "train": Size(10_000_000)}
 MODELS = ("demo-dino", "demo-mae")
 EMBEDDED = {"root": "embedded"}
@@ -58,7 +61,8 @@ def config(monkeypatch: pytest.MonkeyPatch) -> Config:
     sizes = {f"{name}-{size}": SIZES[size] for name in DATASETS for size in SIZES}
     monkeypatch.setattr(plan_steps, "dataset_size", lambda _, dataset: sizes[dataset])
     asked: dict[str, Any] = {}
-    for name, analysis in analyses().items():
+    # What a config has first is no order of anything.
+    for name, analysis in reversed(analyses().items()):
         kind = analysis.annotations or "digits"
         datasets = [f"{kind}-few", f"{kind}-many"]
         asked[name] = {"datasets": datasets}
@@ -148,6 +152,14 @@ def test_a_job_names_settings_and_outputs_that_there_are(analysis: Analysis, job
     for pattern in job.inputs.values():
         known = {"dataset", "model", "train", "annotations"}
         assert pattern == ROOT or set(re.findall("{(.*?)}", pattern)) <= known
+
+
+@pytest.mark.parametrize("name", [name for name, a in analyses().items() if a.jobs])
+def test_a_change_of_any_setting_runs_something(name: str) -> None:
+    analysis = analyses()[name]
+    used = {key for job in analysis.jobs for key in job.settings}
+    used |= set(getattr(analysis.across, "settings", ()))
+    assert set(fields(analysis)) - used == EXTRACTED.get(name, set())
 
 
 def test_names_of_jobs_rules_and_files_are_unique(config: Config) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +18,7 @@ from vitfeat.cli.arguments import (
 )
 from vitfeat.cli.models import read_entry
 from vitfeat.console import Console
-from vitfeat.store.layout import TAPS
+from vitfeat.store.layout import DEFAULT_TAPS, TAPS
 
 if TYPE_CHECKING:
     from vitfeat.data.views.settings import ViewSettings
@@ -44,7 +42,7 @@ def add(command: AddCommand) -> None:
     chosen.add_argument("--ids", nargs="+", action="extend", help="only the images of these ids")
     sub.add_argument("--out", type=Path, required=True, help="the store to write (.zarr)")
     sub.add_argument("--manifest", type=Path, help="where its manifest goes, too")
-    sub.add_argument("--taps", nargs="+", default=["cls", "spatial"], choices=TAPS)
+    sub.add_argument("--taps", nargs="+", default=list(DEFAULT_TAPS), choices=TAPS)
     sub.add_argument(
         "--limits",
         help="taps that are kept for some images only, as JSON: "
@@ -109,14 +107,11 @@ def _extract(options: argparse.Namespace, console: Console) -> None:
     from vitfeat.data.companions import read_regions
     from vitfeat.data.index import Index
     from vitfeat.errors import StoreError
-    from vitfeat.extraction.run import extract
+    from vitfeat.extraction.from_entry import extract_from_entry
     from vitfeat.extraction.settings import Settings
     from vitfeat.files import write_json
-    from vitfeat.models.loading import load_backbone
     from vitfeat.store.limits import chosen_rows
     from vitfeat.store.paths import Url, manifest_path, place_of
-    from vitfeat.store.transient import set_aside
-    from vitfeat.store.writer import write_manifest
 
     out = place_of(options.out)
     if options.keep is not None and isinstance(out, Url):
@@ -124,45 +119,34 @@ def _extract(options: argparse.Namespace, console: Console) -> None:
     index = Index.read(options.index)
     if chosen := options.ids or options.images:
         index = index.only(chosen_rows(chosen, index.image_id, "the chosen images"))
-    entry = read_entry(options.model, options.entry)
-    backbone = load_backbone(entry, folder=options.weights_folder, log=console.log)
-    with ExitStack() as stack:
-        reports: list[Callable[[int], None]] = []
-        sealed = extract(
-            backbone,
-            index,
-            options.root,
-            out,
-            Settings(
-                taps=options.taps,
-                limits=_limits(options.limits),
-                layers=options.layers,
-                dtype=options.dtype,
-                keep_bits=options.keep_bits,
-                precision=options.precision,
-                batch_size=options.batch_size,
-                device=options.device,
-                threads=options.threads,
-                workers=options.workers,
-                replace=options.replace,
-                part=options.blocks,
-                view=_view(options.view),
-                masks=options.masks,
-            ),
-            annotated=None if options.regions is None else read_regions(options.regions),
-            log=console.log,
-            on_total=lambda total: reports.append(
-                stack.enter_context(console.progress(total, options.model))
-            ),
-            on_images=lambda n: reports[-1](n),
-        )
-    if sealed is None:
-        return
-    if options.keep is not None and isinstance(out, Path):
-        set_aside(out, options.keep)
-    # Beside the store always: readers hold the two together.
-    write_manifest(out, sealed)
-    if options.manifest not in (None, manifest_path(out)):
+    sealed = extract_from_entry(
+        read_entry(options.model, options.entry),
+        index,
+        options.root,
+        out,
+        Settings(
+            taps=options.taps,
+            limits=_limits(options.limits),
+            layers=options.layers,
+            dtype=options.dtype,
+            keep_bits=options.keep_bits,
+            precision=options.precision,
+            batch_size=options.batch_size,
+            device=options.device,
+            threads=options.threads,
+            workers=options.workers,
+            replace=options.replace,
+            part=options.blocks,
+            view=_view(options.view),
+            masks=options.masks,
+        ),
+        weights_folder=options.weights_folder,
+        keep=options.keep,
+        annotated=None if options.regions is None else read_regions(options.regions),
+        log=console.log,
+        progress=console.progress,
+    )
+    if sealed is not None and options.manifest not in (None, manifest_path(out)):
         write_json(options.manifest, sealed)
 
 

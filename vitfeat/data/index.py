@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from vitfeat.data.folders import Tally
 from vitfeat.data.images import TRAITS, Facts, printable, turned_size
 from vitfeat.data.layouts import LAYOUTS
-from vitfeat.data.listing import Box, Candidate
+from vitfeat.data.listing import Box, Candidate, Listing
 from vitfeat.data.scan import Contents, examine
 from vitfeat.data.spec import DatasetSpec
 from vitfeat.data.table import damaged, read_notes, read_table, write_notes, write_table
@@ -254,7 +254,13 @@ def _from_rows(rows: list[_Row], skipped: list[tuple[str, str]], notes: list[str
     )
 
 
-def build_index(spec: DatasetSpec, *, workers: int = 1, log: Callable[[str], None]) -> Index:
+def build_index(
+    spec: DatasetSpec,
+    *,
+    workers: int = 1,
+    log: Callable[[str], None],
+    candidates: Sequence[Candidate] | None = None,
+) -> Index:
     """Find a dataset's images and look at each once.
 
     With ``on_error: skip`` every image is decoded fully, so that what stands in the index is known
@@ -269,11 +275,13 @@ def build_index(spec: DatasetSpec, *, workers: int = 1, log: Callable[[str], Non
         Processes that read images; 1 reads in this one. The result is the same.
     log
         Takes lines for people: what was found, left out and noticed.
+    candidates
+        Images below the root, none twice, in the place of those that the layout finds.
 
     Returns
     -------
     Index
-        Sorted by the parts of the paths.
+        Sorted by the parts of the paths, or in the order of the candidates.
 
     Raises
     ------
@@ -284,7 +292,10 @@ def build_index(spec: DatasetSpec, *, workers: int = 1, log: Callable[[str], Non
     """
     tally = Tally()
     seen = _Seen(spec)
-    listing = LAYOUTS[spec.layout].find(spec, tally)
+    if candidates is None:
+        listing = LAYOUTS[spec.layout].find(spec, tally)
+    else:
+        listing = Listing(iter(candidates), has_labels=any(c.label >= 0 for c in candidates))
     if spec.per_class is not None and not listing.has_labels:
         raise spec.error("per_class", "the images have no labels; use limit")
     rows: list[_Row] = []

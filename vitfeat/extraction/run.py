@@ -238,7 +238,8 @@ def _finished(
         log(f"{out}: from other settings ({other}); it will be replaced")
         return None
     raise StoreError(
-        f"{out}: a store from other settings stands there ({other}); remove it, or pass --replace"
+        f"{out}: a store from other settings stands there ({other}); remove it, or pass "
+        "--replace (replace=True in Python)"
     )
 
 

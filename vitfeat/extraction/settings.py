@@ -10,6 +10,7 @@ import torch
 
 from vitfeat.data.views import ViewSettings
 from vitfeat.errors import ConfigError
+from vitfeat.store.layout import DEFAULT_TAPS
 from vitfeat.store.limits import Limit
 from vitfeat.text import plural
 
@@ -54,7 +55,7 @@ class Settings:
         (:func:`vitfeat.extraction.regions.load_regions`).
     """
 
-    taps: Sequence[str] = ("cls", "spatial")
+    taps: Sequence[str] = DEFAULT_TAPS
     limits: Mapping[str, Limit] = field(default_factory=dict)
     layers: str | int | Sequence[str | int] = "all"
     dtype: str = "float16"

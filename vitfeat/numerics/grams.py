@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitfeat.errors import AnalysisError
+from vitfeat.numerics.gram import Gram
 from vitfeat.numerics.gramfile import GramMeta
 
 Floats = NDArray[np.float64]
@@ -18,7 +19,8 @@ Floats = NDArray[np.float64]
 class Grams(Protocol):
     """Centred Gram matrices of the same n images, one a layer, read in blocks of rows.
 
-    A :class:`~vitfeat.numerics.gramfile.GramFile` is one, and so is a :class:`GramSum`.
+    A :class:`~vitfeat.numerics.gramfile.GramFile` is one, and so are a :class:`GramSum` and
+    :class:`GramsInMemory`.
     """
 
     @property
@@ -55,6 +57,32 @@ class Grams(Protocol):
 
     def block(self, start: int, stop: int) -> NDArray[np.float32]:
         """Rows start:stop of every layer's centred Gram matrix, (layer, stop - start, n)."""
+
+
+class GramsInMemory:
+    """Gram matrices that are on no disk.
+
+    Parameters
+    ----------
+    grams
+        One or more, of the same images: those of layers 0, 1, ...
+    meta
+        What they are of.
+    """
+
+    def __init__(self, grams: Sequence[Gram], meta: GramMeta) -> None:
+        self._grams = tuple(grams)
+        self.meta = meta
+        self.where = meta.model
+        self.left_out = False
+        self.layers, self.n_images = tuple(range(len(grams))), grams[0].n_images
+        self.offset: Floats = np.stack([gram.offset for gram in grams])
+        self.row_sum: Floats = np.stack([gram.row_sum for gram in grams])
+        self.diag: Floats = np.stack([gram.diag for gram in grams])
+
+    def block(self, start: int, stop: int) -> NDArray[np.float32]:
+        """Rows start:stop of every layer's centred Gram matrix, (layer, stop - start, n)."""
+        return np.stack([gram.centred[start:stop] for gram in self._grams])
 
 
 class GramSum:

@@ -305,9 +305,12 @@ class CollectStep:
     @property
     def tables(self) -> list[str]:
         """Scored analyses with their datasets, in the order of figures."""
-        asked = self.config.analyses
-        names = [name for name in scored() if name in asked]
-        return [f"{name}/{dataset}" for name in names for dataset in asked[name].datasets]
+        return [
+            f"{name}/{dataset}"
+            for name, settings in self.config.analyses.items()
+            if name in scored()
+            for dataset in settings.datasets
+        ]
 
     @property
     def inputs(self) -> list[str]:

@@ -46,6 +46,9 @@ TAPS = (
     "regions",
 )
 
+#: What is stored where nobody says what.
+DEFAULT_TAPS = ("cls", "spatial")
+
 #: What a store of grids of different sizes can hold.
 RAGGED_TAPS = ("cls", "registers", "spatial", "regions")
 

@@ -363,7 +363,7 @@ def open_writer(
                 if not replace:
                     raise StoreError(
                         f"{partial}: an unfinished store from other settings is in the way "
-                        f"({other}); remove it, or pass --replace"
+                        f"({other}); remove it, or pass --replace (replace=True in Python)"
                     )
                 found = None
             if found is None:

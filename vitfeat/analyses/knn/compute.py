@@ -13,6 +13,9 @@ from vitfeat.text import plural
 
 Ints = NDArray[np.int64]
 
+TOPS = (1, 5)
+"""Classes with the most votes, among which the true one counts as found."""
+
 NO_VOTES = -1
 """Instead of a rank: the class has no votes."""
 

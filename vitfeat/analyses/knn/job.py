@@ -6,15 +6,13 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from vitfeat.analyses.knn.compute import knn_ranks
+from vitfeat.analyses.knn.compute import TOPS, knn_ranks
 from vitfeat.analyses.rows import TaskRow
 from vitfeat.device import torch_device_name
 from vitfeat.errors import AnalysisError
 from vitfeat.jobs.classes import Log, Pair, named, open_pair
 from vitfeat.tables import write_table
 from vitfeat.text import plural
-
-TOPS = (1, 5)
 
 
 def write_knn(

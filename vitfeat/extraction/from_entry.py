@@ -1,0 +1,84 @@
+"""From the entry of a model to a sealed store with its manifest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from pathlib import Path
+from typing import Any
+
+from vitfeat.data.companions import RegionRow
+from vitfeat.data.index import Index
+from vitfeat.extraction.run import Log, extract
+from vitfeat.extraction.settings import Settings
+from vitfeat.models.entry import ModelEntry
+from vitfeat.models.loading import load_backbone
+from vitfeat.store.paths import Place
+from vitfeat.store.transient import set_aside
+from vitfeat.store.writer import write_manifest
+
+Progress = Callable[[int, str], AbstractContextManager[Callable[[int], None]]]
+"""Of a number of images and what they go through: gives what takes how many were just done."""
+
+
+def extract_from_entry(
+    entry: ModelEntry,
+    index: Index,
+    root: Path,
+    out: Place,
+    settings: Settings,
+    *,
+    weights_folder: Path,
+    keep: Collection[str] | None = None,
+    annotated: Sequence[RegionRow] | None = None,
+    log: Log,
+    progress: Progress,
+) -> dict[str, Any] | None:
+    """Load a model, push all images through it, and write the store and its manifest.
+
+    Parameters
+    ----------
+    entry
+        The model.
+    index, root, out, settings, annotated
+        See :func:`vitfeat.extraction.run.extract`.
+    weights_folder
+        Where records of fetched weights are; what is absent is fetched.
+    keep
+        Taps that stay on the disk, where others go after use; None keeps all.
+    log
+        Takes lines for people.
+    progress
+        Shows how far the extraction is.
+
+    Returns
+    -------
+    dict
+        The manifest; None where the job has only a part of the store to fill.
+
+    Raises
+    ------
+    VitfeatError
+        With one line for the user.
+    """
+    backbone = load_backbone(entry, folder=weights_folder, log=log)
+    with ExitStack() as stack:
+        reports: list[Callable[[int], None]] = []
+        sealed = extract(
+            backbone,
+            index,
+            root,
+            out,
+            settings,
+            annotated=annotated,
+            log=log,
+            on_total=lambda total: reports.append(stack.enter_context(progress(total, entry.id))),
+            on_images=lambda n: reports[-1](n),
+        )
+    if sealed is None:
+        return None
+    if keep is not None and isinstance(out, Path):
+        set_aside(out, keep)
+    # Beside the store always: readers hold the two together.
+    write_manifest(out, sealed)
+    return sealed
