@@ -369,11 +369,11 @@ def test_a_damaged_store(photos: Path, fails: Callable[..., str]) -> None:
 @pytest.mark.parametrize(
     "models", ['{"id": "a"}', '["a"]', '[{"id": "a", "label": "A"}]', '[{"id": "a", "label": 1}]']
 )
-@pytest.mark.parametrize("command", ["draw clustering", "plot-attention-model"])
+@pytest.mark.parametrize("command", ["draw clustering", "run attention_model"])
 def test_models_that_figures_cannot_show(
     tmp_path: Path, fails: Callable[..., str], command: str, models: str
 ) -> None:
-    more = ["--model", "a"] if command == "plot-attention-model" else ["--datasets", "d"]
+    more = ["--datasets", "d"] if command.startswith("draw") else ["--maps", tmp_path]
     words = [*command.split(), tmp_path, *more, "--models", models, "--out", tmp_path / "out"]
     line = fails(*words)
     assert f"--models: found {models}; allowed: a list of mappings with id, label" in line

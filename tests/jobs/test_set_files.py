@@ -62,14 +62,14 @@ def tables(tmp_path: Path) -> Path:
 
 
 def run(tables: Path, analysis: str, *more: str, datasets: Sequence[str] = ("digits",)) -> int:
+    """Draw all figures into the folder ``out``."""
     given = json.dumps([asdict(model) for model in models(MADE)])
-    flags = ["--with-cka"] if analysis == "residual" else []
-    shown = ["--datasets", *datasets, "--models", given]
-    if analysis == "clustering":
-        return main(
-            ["draw", analysis, str(tables / analysis), *shown, "--out", str(tables / "out")]
-        )
-    return main([f"plot-{analysis}", str(tables / analysis), *shown, *flags, *more])
+    command = ["draw", analysis, str(tables / analysis), "--datasets", *datasets]
+    return main([*command, "--models", given, "--out", str(tables / "out"), *more])
+
+
+def drawn(tables: Path, dataset: str = "digits") -> Path:
+    return tables / "out" / dataset / "sets" / "all"
 
 
 def contents(path: Path) -> list[dict[str, str]]:
@@ -79,41 +79,37 @@ def contents(path: Path) -> list[dict[str, str]]:
 
 @pytest.mark.parametrize("analysis", NAMES)
 def test_every_figure_has_a_pdf_and_its_numbers_beside_it(analysis: str, tables: Path) -> None:
-    out = tables / "out" / "digits" / "sets" / "all"
-    assert run(tables, analysis, "--out", str(out)) == 0
+    assert run(tables, analysis) == 0
     expected = {f"{name}.{kind}" for name in NAMES[analysis] for kind in ("png", "pdf", "csv")}
-    assert {path.name for path in out.iterdir()} == expected
+    assert {path.name for path in drawn(tables).iterdir()} == expected
     for name in NAMES[analysis]:
-        with Image.open(out / f"{name}.png") as image:
+        with Image.open(drawn(tables) / f"{name}.png") as image:
             assert np.asarray(image.convert("L")).std() > 5
-        rows = contents(out / f"{name}.csv")
+        rows = contents(drawn(tables) / f"{name}.csv")
         assert {row["model"] for row in rows} == {made.model.id for made in MADE}
         assert {row["dataset"] for row in rows} == {"digits"}
 
 
 @pytest.mark.parametrize("analysis", NAMES)
 def test_the_overview_is_of_all_datasets(analysis: str, tables: Path) -> None:
-    png = tables / "out" / "all.png"
     both = ("digits", "photos")
-    assert run(tables, analysis, "--overview", str(png), datasets=both) == 0
-    rows = contents(png.with_suffix(".csv"))
+    assert run(tables, analysis, datasets=both) == 0
+    rows = contents(tables / "out/all.csv")
     assert {row["dataset"] for row in rows} == set(both)
-    assert png.with_suffix(".pdf").read_bytes().startswith(b"%PDF")
+    assert (tables / "out/all.pdf").read_bytes().startswith(b"%PDF")
 
 
 def test_the_same_tables_give_the_same_files(tables: Path) -> None:
-    def drawn() -> dict[str, bytes]:
-        assert run(tables, "clustering") == 0
-        paths = (path for path in (tables / "out").rglob("*") if path.is_file())
-        return {path.name: path.read_bytes() for path in paths}
-
-    assert drawn() == drawn()
+    assert run(tables, "clustering") == 0
+    before = {path: path.read_bytes() for path in drawn(tables).iterdir()}
+    assert run(tables, "clustering") == 0
+    assert before == {path: path.read_bytes() for path in drawn(tables).iterdir()}
 
 
 def test_numbers_beside_are_those_of_the_tables(tables: Path) -> None:
-    assert run(tables, "attention", "--out", str(tables)) == 0
+    assert run(tables, "attention") == 0
     rows = attention_rows(MADE)
-    for row in contents(tables / "breakout.csv"):
+    for row in contents(drawn(tables) / "breakout.csv"):
         (mine,) = (
             r
             for r in rows
@@ -121,20 +117,19 @@ def test_numbers_beside_are_those_of_the_tables(tables: Path) -> None:
             == (row["model"], row["metric"], row["layer"], row["head"])
         )
         assert float(row["value"]) == mine.mean
-    assert contents(tables / "by_layer.csv") == contents(tables / "families.csv")
-    assert run(tables, "residual", "--out", str(tables)) == 0
-    written = [float(row["cka"]) for row in contents(tables / "cka.csv")]
+    by_layer, families = (contents(drawn(tables) / f"{n}.csv") for n in ("by_layer", "families"))
+    assert by_layer == families
+    assert run(tables, "residual") == 0
+    written = [float(row["cka"]) for row in contents(drawn(tables) / "cka.csv")]
     np.testing.assert_array_equal(written, [row.cka for row in cka_rows(MADE)])
 
 
 def test_residual_figures_do_without_cka(tables: Path) -> None:
     for path in (tables / "residual").rglob("*.cka.csv"):
         path.unlink()
-    given = json.dumps([asdict(model) for model in models(MADE)])
-    command = ["plot-residual", str(tables / "residual"), "--datasets", "digits", "--models", given]
-    assert main([*command, "--out", str(tables / "out")]) == 0
-    assert not (tables / "out" / "cka.png").exists()
-    assert main([*command, "--overview", str(tables / "all.png")]) == 0
+    assert run(tables, "residual", "--tokens") == 0
+    assert not (drawn(tables) / "cka.png").exists()
+    assert (tables / "out/all.png").exists()
 
 
 def said(capsys: pytest.CaptureFixture[str]) -> str:
@@ -149,7 +144,7 @@ def test_an_absent_table_is_an_error_in_one_line(
 ) -> None:
     for path in (tables / analysis / "digits").glob("demo-clip*"):
         path.unlink()
-    assert run(tables, analysis, "--out", str(tables / "out")) == 1
+    assert run(tables, analysis) == 1
     assert f"{analysis}/digits/demo-clip" in said(capsys)
     assert not (tables / "out").exists()
 
@@ -159,7 +154,7 @@ def test_a_table_of_another_model_is_an_error_in_one_line(
 ) -> None:
     folder = tables / "attention" / "digits"
     (folder / "demo-clip.csv").write_bytes((folder / "demo-dino.csv").read_bytes())
-    assert run(tables, "attention", "--out", str(tables / "out")) == 1
+    assert run(tables, "attention") == 1
     assert "demo-clip.csv holds values of demo-dino on digits, not of demo-clip" in said(capsys)
 
 
@@ -168,28 +163,21 @@ def test_empty_tables_are_an_error_in_one_line(
 ) -> None:
     for made in MADE:
         write_table(tables / "clustering" / "digits" / f"{made.model.id}.csv", ClusteringRow, [])
-    assert run(tables, "clustering", "--out", str(tables / "out")) == 1
+    assert run(tables, "clustering") == 1
     assert "no values to draw" in said(capsys)
 
 
 def test_one_empty_table_leaves_the_others(tables: Path) -> None:
     write_table(tables / "attention" / "digits" / "demo-dino.csv", AttentionRow, [])
-    assert run(tables, "attention", "--out", str(tables / "out")) == 0
-    rows = contents(tables / "out" / "by_layer.csv")
+    assert run(tables, "attention") == 0
+    rows = contents(drawn(tables) / "by_layer.csv")
     assert {row["model"] for row in rows} == {"demo-supervised", "demo-clip"}
 
 
-def test_figures_of_a_set_are_of_one_dataset(
-    tables: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    both = ("digits", "photos")
-    assert run(tables, "attention", "--out", str(tables / "out"), datasets=both) == 1
-    assert "--out takes one of --datasets, found digits, photos" in said(capsys)
-
-
 def test_pyplot_and_torch_are_left_alone() -> None:
+    modules = ", ".join(f"vitfeat.analyses.{analysis}.across" for analysis in NAMES)
     code = (
-        "import sys, vitfeat.jobs.set_figures; "
+        f"import sys, {modules}; "
         "sys.exit(bool({'matplotlib.pyplot', 'torch', 'scipy', 'sklearn'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

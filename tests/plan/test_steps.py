@@ -33,7 +33,7 @@ JOBS = [
 WAYS = {"settings", "label", "labels", "device", "threads", "max_bytes", "log", "models"}
 """What functions of jobs are told beside paths, as base.py has it."""
 
-EXTRACTED = {"regions": {"masks"}}
+EXTRACTED = {"regions": {"masks"}, "residual": {"images"}}
 """Settings of analyses that the extraction has, so that a store is made anew."""
 
 SIZES = {"few": Size(20), "many": Size(10_000_000), "train": Size(10_000_000)}
@@ -138,7 +138,7 @@ def test_the_function_of_a_job_takes_what_the_job_says(analysis: Analysis, job: 
     needed = [one for one in list(parameters.values())[n:] if one.default is one.empty]
     assert {one.name for one in needed} <= WAYS
     assert ("settings" in parameters) == bool(job.settings)
-    assert ("device" in parameters) == job.gpu
+    assert ("device" in parameters) == bool(job.gpu)
     assert not job.label or "label" in parameters or "labels" in parameters
 
 
@@ -176,6 +176,8 @@ def test_names_of_jobs_rules_and_files_are_unique(config: Config) -> None:
 def test_few_images_are_one_job_of_all_models_and_many_a_job_each(config: Config) -> None:
     for analysis in analyses().values():
         for job in analysis.jobs:
+            if job.together:
+                continue
             mine = {s.of_all: s for s in steps(config) if s.job == job}
             kind = analysis.annotations or "digits"
             assert {of_all: step.datasets for of_all, step in mine.items()} == {
@@ -193,7 +195,7 @@ def test_a_dataset_that_nobody_has_listed_is_one_job_a_model(
     config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(plan_steps, "dataset_size", lambda _, __: None)
-    assert not any(step.of_all for step in steps(config))
+    assert not any(step.of_all for step in steps(config) if not step.job.together)
 
 
 def test_targets_are_what_rules_write(config: Config) -> None:
@@ -219,7 +221,15 @@ def test_a_change_of_a_setting_changes_the_commands_of_its_jobs_alone(
         other = with_setting(config, name, **{key: value})
         used = other.analyses[name].used
         mine = {job.name for job in analysis.jobs if key in used(job.settings)}
+        mine |= {job.name for job in analysis.jobs if asked(job, config) != asked(job, other)}
+        if analysis.across is not None and key in analysis.across.settings:
+            mine.add(f"{name}_figures")
         assert changed(config, other) == mine, key
+
+
+def asked(job: Job, config: Config) -> set[str]:
+    """Return the optional outputs of a job that a config asks for."""
+    return {name for name, wanted in job.optional.items() if wanted(config)}
 
 
 @pytest.mark.parametrize(
@@ -241,7 +251,7 @@ def test_settings_that_change_no_number_run_nothing(
 
 def test_a_label_changes_what_shows_it(config: Config) -> None:
     models = (replace(config.models[0], label="Another"), *config.models[1:])
-    shows = {job.name for a in analyses().values() for job in a.jobs if job.label}
+    shows = {job.name for a in analyses().values() for job in a.jobs if job.label or job.together}
     figures = {step.name for step in figure_steps(config)}
     assert changed(config, replace(config, models=models)) == shows | figures
 

@@ -44,10 +44,10 @@ COMMANDS = {
         ("linear-probe", "--train", "OTHERS", "--out", "OUT"),
         ("verify",),
     ],
-    "attention_summary/aligned": [("attention", "--out", "OUT", "--maps", "OUT")],
+    "attention_summary/aligned": [("run", "attention", "--out", "OUT", "--maps", "OUT")],
     "attention_mean": [("run", "clustering", "--features", "attention_mean", "--out", "OUT")],
-    "block_input/cls": [("residual", "--norms", "NORMS", "--cka", "OUT", "--tokens", "cls")],
-    "residual_norms/mlp_skip": [("residual", "--norms", "OUT")],
+    "block_input/cls": [("run", "residual", "--norms", "NORMS", "--cka", "OUT", "--tokens", "cls")],
+    "residual_norms/mlp_skip": [("run", "residual", "--norms", "OUT")],
 }
 CASES = [(array, command) for array, commands in COMMANDS.items() for command in commands]
 

@@ -138,8 +138,8 @@ def test_noise_has_no_residual_connections_and_stops_nothing(analysed: Workflow)
     folder = analysed.results / "residual/digits"
     assert read_residual_norms(folder / "noise.norms.csv") == []
     assert read_residual_cka(folder / "noise.cka.csv") == []
-    log = (analysed.results / "logs/residual/digits/noise.log").read_text("utf-8")
-    assert log == "noise has no branches with skips of their own: left out\n"
+    log = (analysed.results / "logs/residual/digits.log").read_text("utf-8").splitlines()
+    assert "noise has no branches with skips of their own: left out" in log
 
 
 def test_an_unchanged_rerun_does_nothing(analysed: Workflow) -> None:
@@ -147,34 +147,36 @@ def test_an_unchanged_rerun_does_nothing(analysed: Workflow) -> None:
 
 
 @pytest.mark.parametrize(
-    ("analysis", "settings", "runs"),
+    ("analysis", "settings", "rules"),
     [
-        (
-            "clustering",
-            {"seeds": 3},
-            {"clustering": 2, "clustering_set": 2, "clustering_overview": 1},
-        ),
+        ("clustering", {"seeds": 3}, ("clustering_of_all", "clustering_figures")),
         (
             "attention",
             {"null_rows": "exclude"},
-            {
-                "attention": 2,
-                "attention_model": 2,
-                "attention_set": 2,
-                "attention_overview": 1,
-            },
+            ("attention_of_all", "attention_model", "attention_figures"),
         ),
+        ("residual", {"tokens": ["cls"]}, ("residual_of_all", "residual_figures")),
     ],
 )
 def test_a_setting_runs_its_analysis_and_all_figures_of_it(
-    analysed: Workflow, analysis: str, settings: dict[str, Any], runs: dict[str, int]
+    analysed: Workflow, analysis: str, settings: dict[str, Any], rules: tuple[str, ...]
 ) -> None:
-    assert changed(analysed, analysis, **settings).planned() == {**runs, "all": 1}
+    planned = changed(analysed, analysis, **settings).planned()
+    assert planned == {**dict.fromkeys(rules, 1), "all": 1}
 
 
 def test_another_set_is_drawn_and_nothing_else(analysed: Workflow) -> None:
     config = deepcopy(analysed.config)
     config["figures"]["sets"]["both"] = list(MODELS)
     more = Workflow(analysed.root, analysed.folder, config)
-    sets = dict.fromkeys(("attention_set", "clustering_set", "residual_set"), 1)
-    assert more.planned() == {**sets, "all": 1}
+    figures = dict.fromkeys(("attention_figures", "clustering_figures", "residual_figures"), 1)
+    assert more.planned() == {**figures, "all": 1}
+
+
+def test_a_job_for_a_gpu_that_is_not_there_does_not_start(analysed: Workflow) -> None:
+    config = changed(analysed, "residual", tokens=["cls"]).config
+    config["extraction"] = {"device": "cuda:7"}
+    done = Workflow(analysed.root, analysed.folder, config).run()
+    assert done.returncode == 1
+    assert "extraction.device: found 'cuda:7', and this machine has" in done.stderr
+    assert "residual" not in done.stderr

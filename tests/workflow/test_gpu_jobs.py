@@ -39,7 +39,7 @@ def needs(workflow: Workflow, *arguments: str) -> dict[str, dict[str, int]]:
     assert done.returncode == 0, done.stderr
     rules: dict[str, dict[str, int]] = {}
     for text in re.split(r"^ *(?:local)?rule ", done.stdout, flags=re.M)[1:]:
-        if (rule := text.partition(":")[0]) == "all":
+        if (rule := text.partition(":")[0].removesuffix("_of_all")) == "all":
             continue  # It runs nothing.
         rules[rule] = {key: int(n) for key, n in re.findall(r"(\w+)=(\d+)(?=,|$)", text, re.M)}
         threads = re.search(r"^ +threads: (\d+)$", text, re.M)

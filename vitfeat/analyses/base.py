@@ -8,7 +8,7 @@ is annotated, ``{root}`` for the dataset's own folder.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -17,6 +17,7 @@ from vitfeat.analyses.scoring import Scoring
 from vitfeat.analyses.settings import Settings
 
 if TYPE_CHECKING:
+    from vitfeat.config.parsing import Config
     from vitfeat.plan.study import Study
 
 STORE = "features/{dataset}/{model}.zarr"
@@ -52,17 +53,26 @@ class Job:
         ``settings`` (the model), ``label`` (the model's), ``device``, ``threads``, ``max_bytes``
         and ``log``.
     inputs, outputs
-        Patterns of paths, by the name of their flag; the first has none.
+        Patterns of paths, by the name of their flag; the first has none. Beside a PNG stand a PDF
+        and a CSV of its numbers. Of a store that is written its manifest is an output, too.
     needs
         What it needs of a machine.
     settings
         Those that its results depend on: a change of others runs nothing anew.
+    optional
+        Outputs that only some configs ask for, and what says whether one does; the function takes
+        None for those that are not asked for.
     beside
         Files that are written beside the outputs.
+    reads_too
+        Taps that it reads where they are stored, beside those that its settings require.
+    together
+        Whether one call is of all models: it takes the paths as patterns, with ``{model}`` in
+        them, and ``models``.
     threads
         How many it can use.
     gpu
-        Whether it uses one.
+        Whether it uses one, or what says by the config whether it does.
     folders
         Outputs that are folders.
     label
@@ -75,9 +85,12 @@ class Job:
     outputs: Mapping[str, str]
     needs: Callable[[Study], Needs]
     settings: tuple[str, ...] = ()
+    optional: Mapping[str, Callable[[Config], bool]] = field(default_factory=dict)
     beside: tuple[str, ...] = ()
+    reads_too: tuple[str, ...] = ()
+    together: bool = False
     threads: Callable[[Study], int] = one_thread
-    gpu: bool = False
+    gpu: bool | Callable[[Config], bool] = False
     folders: frozenset[str] = frozenset()
     label: bool = False
 
@@ -94,6 +107,8 @@ class Across:
         Which figures of a dataset there are.
     tables
         Endings of the tables that are read.
+    settings
+        Those that figures depend on; functions that take ``settings`` are told them.
     scoring
         How scored, where these are of TaskRow: those of all analyses are collected into one.
     """
@@ -102,6 +117,7 @@ class Across:
     draw_overview: str
     names: Callable[[Any], tuple[str, ...]]
     tables: Callable[[Any], tuple[str, ...]] = lambda _: (".csv",)
+    settings: tuple[str, ...] = ()
     scoring: Scoring | None = None
 
 

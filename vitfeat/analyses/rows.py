@@ -133,7 +133,7 @@ class TaskRow(NamedTuple):
 
 def read_attention(path: str | os.PathLike[str]) -> list[AttentionRow]:
     """Read a table of attention metrics."""
-    return read_table(path, AttentionRow, "attention table", "vitfeat attention")
+    return read_table(path, AttentionRow, "attention table", "vitfeat run attention")
 
 
 def read_clustering(path: str | os.PathLike[str]) -> list[ClusteringRow]:
@@ -148,12 +148,12 @@ def read_similarity(path: str | os.PathLike[str]) -> list[SimilarityRow]:
 
 def read_residual_cka(path: str | os.PathLike[str]) -> list[ResidualCkaRow]:
     """Read a table of CKA between skips and branches."""
-    return read_table(path, ResidualCkaRow, "residual CKA table", "vitfeat residual")
+    return read_table(path, ResidualCkaRow, "residual CKA table", "vitfeat run residual")
 
 
 def read_residual_norms(path: str | os.PathLike[str]) -> list[ResidualNormRow]:
     """Read a table of norm ratios of skips and branches."""
-    return read_table(path, ResidualNormRow, "residual norm table", "vitfeat residual")
+    return read_table(path, ResidualNormRow, "residual norm table", "vitfeat run residual")
 
 
 def read_task(path: str | os.PathLike[str]) -> list[TaskRow]:

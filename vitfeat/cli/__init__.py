@@ -17,7 +17,6 @@ import vitfeat
 from vitfeat.analyses.own import OWN, register_own, register_told
 from vitfeat.caches import find_caches
 from vitfeat.cli import (
-    attention,
     attention_maps,
     cka,
     classification,
@@ -26,7 +25,6 @@ from vitfeat.cli import (
     datasets,
     demo,
     models,
-    residual,
     run,
     similarity,
     stores,
@@ -133,11 +131,9 @@ def build_parser() -> argparse.ArgumentParser:
         config,
         cka,
         similarity,
-        attention,
         attention_maps,
         run,
         collect,
-        residual,
         classification,
         demo,
     )

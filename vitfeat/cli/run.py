@@ -10,16 +10,20 @@ import inspect
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from vitfeat.analyses.base import ROOT, Analysis, Job
+from vitfeat.analyses.base import ROOT, Across, Analysis, Job
 from vitfeat.analyses.registry import analyses
 from vitfeat.cli.arguments import AddCommand, from_json, models_json, positive
 from vitfeat.cli.settings_flags import add_settings, given_settings
 from vitfeat.console import Console
 from vitfeat.errors import ConfigError, VitfeatError
 
+if TYPE_CHECKING:
+    from vitfeat.figures.models import Model
+
 _MODEL = "{model}"
+_MODELS = "[{id, label, family, size}, ...] as JSON"
 
 BELOW = "folder that stands before the paths of tables and figures"
 
@@ -33,13 +37,24 @@ def add(command: AddCommand) -> None:
             _add_job(jobs.add_parser, analysis, job)
 
     sub = command("draw", _draw, "draw the tables of several models")
-    sub.add_argument("analysis", choices=[a.name for a in analyses().values() if a.across])
+    drawn = sub.add_subparsers(required=True, metavar="ANALYSIS")
+    for analysis in analyses().values():
+        if analysis.across is not None:
+            _add_across(drawn.add_parser, analysis, analysis.across)
+
+
+def _add_across(add_parser: Any, analysis: Analysis, across: Across) -> None:
+    text = f"draw the tables of {analysis.name} of several models"
+    sub: argparse.ArgumentParser = add_parser(analysis.name, help=text, description=text)
+    sub.add_argument("--log", type=Path, help="write the messages to this file")
     sub.add_argument("folder", type=Path, help="where tables of {dataset}/{model} are")
     sub.add_argument("--out", type=Path, help="where figures go; default: there, too")
     sub.add_argument("--below", type=Path, help=BELOW)
     sub.add_argument("--datasets", nargs="+", required=True)
-    sub.add_argument("--models", required=True, help="[{id, label, family, size}, ...] as JSON")
+    sub.add_argument("--models", required=True, help=_MODELS)
     sub.add_argument("--sets", default="{}", help="{name: [id, ...]} as JSON: choices of models")
+    add_settings(sub, analysis.settings, across.settings)
+    sub.set_defaults(across=(analysis, across))
 
 
 def _add_job(add_parser: Any, analysis: Analysis, job: Job) -> None:
@@ -47,12 +62,14 @@ def _add_job(add_parser: Any, analysis: Analysis, job: Job) -> None:
     sub: argparse.ArgumentParser = add_parser(job.name, help=text, description=text)
     sub.add_argument("--log", type=Path, help="write the messages to this file")
     for place, (key, pattern) in enumerate({**job.inputs, **job.outputs}.items()):
-        words: dict[str, Any] = {"required": True} if place else {}
+        words: dict[str, Any] = {"required": key not in job.optional} if place else {}
         name = f"--{key.replace('_', '-')}" if place else key
         sub.add_argument(name, metavar=key.upper(), help=f"in a workflow {pattern}", **words)
-    sub.add_argument(
-        "--models", nargs="+", default=[], metavar="ID", help=f"what {_MODEL} stands for in paths"
-    )
+    if job.together:
+        sub.add_argument("--models", required=True, help=_MODELS)
+    else:
+        text = f"what {_MODEL} stands for in paths"
+        sub.add_argument("--models", nargs="+", default=[], metavar="ID", help=text)
     if job.label:
         sub.add_argument("--labels", nargs="+", default=[""], help="names of models in titles")
     if job.gpu:
@@ -67,26 +84,29 @@ def _add_job(add_parser: Any, analysis: Analysis, job: Job) -> None:
 def _run(options: argparse.Namespace, console: Console) -> None:
     analysis, job = options.job
     function = analysis.function(job.call)
-    takes = inspect.signature(function).parameters
     ways: dict[str, Any] = {"log": console.log, "threads": options.threads}
     ways["settings"] = given_settings(options, analysis.settings)
     ways["device"] = options.device
     if options.max_mb is not None:
         ways["max_bytes"] = options.max_mb * 2**20
-    ways = {key: value for key, value in ways.items() if key in takes}
+    ways = _taken(function, ways)
     patterns = {**job.inputs, **job.outputs}
     paths = [_put(options, getattr(options, key), pattern) for key, pattern in patterns.items()]
-    several = any(_MODEL in path for path in paths)
+    if job.together:
+        function(*_paths(paths, _MODEL), models=_shown(options), **ways)
+        return
+    several = any(_MODEL in path for path in paths if path is not None)
     if several and not options.models:
         raise ConfigError(f"--models: say which models {_MODEL} stands for")
     models = options.models if several else [""]
     labels = getattr(options, "labels", [""])
+    calls = []
     for place, model in enumerate(models):
-        if job.label:
-            ways["label"] = labels[min(place, len(labels) - 1)]
+        own: dict[str, Any] = {"label": labels[min(place, len(labels) - 1)]} if job.label else {}
         if several and "log" in ways:
-            ways["log"] = _named(console.log, model)
-        function(*(Path(path.replace(_MODEL, model)) for path in paths), **ways)
+            own["log"] = _named(console.log, model)
+        calls.append(partial(function, *_paths(paths, model), **(ways | own)))
+    call_all(calls, console)
 
 
 def _named(log: Callable[[str], None], model: str) -> Callable[[str], None]:
@@ -95,32 +115,39 @@ def _named(log: Callable[[str], None], model: str) -> Callable[[str], None]:
     return lambda line: log(line if line.startswith(begun) else f"{model}: {line}")
 
 
-def _put(options: argparse.Namespace, path: str | Path, pattern: str = "") -> str:
+def _put(options: argparse.Namespace, path: str | Path | None, pattern: str = "") -> str | None:
     """Return where tables and figures stand; stores and what is told of datasets stay in place."""
-    if options.below is None or pattern.startswith(("features/", "datasets/", ROOT)):
-        return str(path)
-    return str(options.below / path)
+    stays = pattern.startswith(("datasets/", ROOT)) or pattern.endswith(".zarr")
+    if path is None:
+        return None
+    return str(path) if options.below is None or stays else str(options.below / path)
 
 
 def _draw(options: argparse.Namespace, console: Console) -> None:
-    from vitfeat.figures.models import models_from
-
-    across = analyses()[options.analysis].across
-    assert across is not None
-    analysis = analyses()[options.analysis]
-    draw_set, overview = (_drawing(analysis, c) for c in (across.draw_set, across.draw_overview))
-    models = models_from(models_json(options.models))
+    analysis, across = options.across
+    ways = {"settings": given_settings(options, analysis.settings)}
+    draw_set, overview = (
+        _drawing(analysis, call, ways) for call in (across.draw_set, across.draw_overview)
+    )
+    models = _shown(options)
     sets = {"all": [m.id for m in models], **from_json(options.sets, "--sets")}
-    folder = _put(options, options.folder)
-    out = options.out or Path(folder)
+    folder = Path(str(_put(options, options.folder)))
+    out = options.out or folder
     calls = []
     for dataset in options.datasets:
         for chosen, ids in sets.items():
             some = [model for model in models if model.id in ids]
             place = out / dataset / "sets" / chosen
-            calls.append(partial(draw_set, Path(folder), dataset, some, place))
-    calls.append(partial(overview, Path(folder), options.datasets, models, out / "all.png"))
+            calls.append(partial(draw_set, folder, dataset, some, place))
+    calls.append(partial(overview, folder, options.datasets, models, out / "all.png"))
     call_all(calls, console)
+
+
+def _drawing(analysis: Analysis, call: str, ways: dict[str, Any]) -> Callable[..., None]:
+    """Return a function that draws, told whose scores where it draws those of many."""
+    function = analysis.function(call)
+    named = [analysis.name] if "task" in inspect.signature(function).parameters else []
+    return partial(function, *named, **_taken(function, ways))
 
 
 def call_all(calls: Iterable[Callable[[], None]], console: Console) -> None:
@@ -137,9 +164,17 @@ def call_all(calls: Iterable[Callable[[], None]], console: Console) -> None:
         raise failures[0]
 
 
-def _drawing(analysis: Analysis, call: str) -> Callable[..., None]:
-    """Return a function that draws, told whose scores where it draws those of many."""
-    function = analysis.function(call)
-    if "task" in inspect.signature(function).parameters:
-        return partial(function, analysis.name)
-    return function
+def _taken(function: Callable[..., None], ways: dict[str, Any]) -> dict[str, Any]:
+    """Return what a function has parameters for."""
+    takes = inspect.signature(function).parameters
+    return {key: value for key, value in ways.items() if key in takes}
+
+
+def _paths(paths: Iterable[str | None], model: str) -> list[Path | None]:
+    return [None if path is None else Path(path.replace(_MODEL, model)) for path in paths]
+
+
+def _shown(options: argparse.Namespace) -> list[Model]:
+    from vitfeat.figures.models import models_from
+
+    return models_from(models_json(options.models))

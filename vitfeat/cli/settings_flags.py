@@ -35,7 +35,8 @@ def add_settings(
             parser.add_argument(flag, action=argparse.BooleanOptionalAction, **words)
         elif "array" in kinds:
             # `extend`: texts that look like flags come one by one, each behind the flag.
-            parser.add_argument(flag, nargs="+", action="extend", type=_read, **words)
+            some = "+" if node.get("minItems") else "*"
+            parser.add_argument(flag, nargs=some, action="extend", type=_read, **words)
         else:
             parser.add_argument(flag, type=_read, **words)
 

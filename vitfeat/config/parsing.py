@@ -97,6 +97,10 @@ class Config:
         found = LAYOUTS[self.datasets[dataset].layout].companion
         return found.kind if found else None
 
+    def may_have_labels(self, dataset: str) -> bool:
+        """Return whether a dataset's layout gives its images labels, or may give them."""
+        return self.datasets[dataset].layout not in UNLABELLED
+
     def limits(self, dataset: str) -> dict[str, int]:
         """Return the taps that are kept for some images only, and for how many."""
         return {tap: limit for tap, limit in self._taps(dataset).items() if limit is not None}

@@ -231,7 +231,8 @@ def attention_metrics(
         By name float64 (..., head); deviations over heads are without the head. ``distance`` is in
         edges of the image, ``distance_patches``, ``offset_x`` and ``offset_y`` in patches,
         ``distance_pixels`` in pixels, ``entropy`` in nats, ``n_null`` counts queries, all others
-        are shares. What the tokens do not have is absent.
+        are shares. What the tokens do not have is absent. Over images, tables weigh what leaves
+        queries out by the queries that are left.
 
     Raises
     ------

@@ -144,26 +144,6 @@ def _clustered_widths(shape: Shape, features: Sequence[str]) -> list[int]:
     return [shape.tokens**2 if kind == "attention_mean" else shape.width for kind in features]
 
 
-def residual_memory_mb(n_images: int, limit: int | None) -> int:
-    """Return MiB for features (2 GiB) and a layer of the images that branches are kept for."""
-    return gram_memory_mb(n_images if limit is None else min(n_images, limit))
-
-
-def attention_memory_mb(shape: Shape, n_images: int, by_class: bool) -> int:
-    """Return MiB for pieces that are read, maps of every class, and the file that they become."""
-    # As many images a class as in ImageNet's validation set; four maps a class.
-    classes = n_images // 50 + 1 if by_class else 1
-    layer = 4 * 8 * classes * shape.heads * shape.tokens
-    return _NUMPY_MB + 800 + int((3 * layer + 1.5 * shape.depth * layer) / 2**20)
-
-
-def attention_minutes(shape: Shape, n_images: int) -> int:
-    """Return minutes to read tokens and summaries, threefold for safety, and ten to start."""
-    # About four float32 maps and an aligned one a head, beside the tokens' channels.
-    numbers = shape.depth * shape.tokens * (shape.width + 8 * shape.heads)
-    return 10 + int(3 * n_images * numbers / _READ_NUMBERS / 60)
-
-
 def cka_memory_mb(n_images: int) -> int:
     """Return MiB for the blocks of rows of two files."""
     return _NUMPY_MB + 512 + int(64 * 8 * n_images / 2**20)

@@ -10,11 +10,12 @@ import json
 import re
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
+from pathlib import PurePosixPath
 from typing import Any, Protocol
 
-from vitfeat.analyses.base import ROOT, Analysis, Job
+from vitfeat.analyses.base import ROOT, Across, Analysis, Job
 from vitfeat.analyses.registry import analyses, scored
 from vitfeat.analyses.scoring import TOGETHER
 from vitfeat.analyses.settings import Settings
@@ -116,10 +117,22 @@ class Step:
     @property
     def outputs(self) -> dict[str, list[str]]:
         """The files that it writes, with wildcards."""
-        named = {key: [pattern] for key, pattern in self.job.outputs.items()}
+        named = {key: [pattern] for key, pattern in self._asked.items()}
         if self.job.beside:
             named["beside"] = list(self.job.beside)
-        return {key: self._with_wildcards(patterns) for key, patterns in named.items()}
+        files = {key: self._with_wildcards(patterns) for key, patterns in named.items()}
+        return {key: paths for key, paths in files.items() if paths}
+
+    @property
+    def how(self) -> str:
+        """Flags by the shell's variables: what they say changes no results, and runs nothing."""
+        return "--device $VITFEAT_DEVICE" if self.gpu else ""
+
+    @property
+    def gpu(self) -> bool:
+        """Whether a job uses a GPU."""
+        uses = self.job.gpu
+        return uses if isinstance(uses, bool) else uses(self.config)
 
     @property
     def log(self) -> str:
@@ -137,11 +150,13 @@ class Step:
         model = "{model}" if self.of_all else models[0]
         first, *others = (
             (key, self._place(pattern, wildcards.dataset, model))
-            for key, pattern in {**self.job.inputs, **self.job.outputs}.items()
+            for key, pattern in {**self.job.inputs, **self._asked}.items()
         )
         paths = [first[1], *(f"--{key.replace('_', '-')}={path}" for key, path in others)]
         words = [self.job.name, *paths, *flags(self.settings.used(self.job.settings))]
-        if self.of_all:
+        if self.job.together:
+            words += ["--models", shown_models(self.config)]
+        elif self.of_all:
             words += ["--models", *models]
         if self.job.label:
             words += flags({"labels": [self.config.model(model).label for model in models]})
@@ -161,10 +176,21 @@ class Step:
 
     def targets(self) -> Iterator[str]:
         """Yield the outputs of all datasets and models."""
-        patterns = [*self.job.outputs.values(), *self.job.beside]
+        patterns = [*self._asked.values(), *self.job.beside]
         for dataset in self.datasets:
             for model in self.config.models:
-                yield from (self._path(pattern, dataset, model.id) for pattern in patterns)
+                for pattern in patterns:
+                    yield from _written(self._path(pattern, dataset, model.id))
+
+    @cached_property
+    def _asked(self) -> dict[str, str]:
+        """The outputs that the config asks for."""
+        optional = self.job.optional
+        return {
+            key: pattern
+            for key, pattern in self.job.outputs.items()
+            if key not in optional or optional[key](self.config)
+        }
 
     @property
     def _results(self) -> str:
@@ -199,16 +225,18 @@ class Step:
         if not path.endswith(".zarr"):
             return [path]
         stem = path.removesuffix(".zarr")
-        keep = self.config.extraction["keep"]
-        goes = keep is not None and not set(self.settings.required_taps()) <= set(keep)
+        keep, dataset = self.config.extraction["keep"], PurePosixPath(path).parent.name
+        also = set(self.job.reads_too) & set(self.config.taps(dataset))
+        goes = keep is not None and not {*self.settings.required_taps(), *also} <= set(keep)
         return [f"{stem}.json", *([f"{stem}.transient"] if goes else [])]
 
     def _with_wildcards(self, patterns: Sequence[str]) -> list[str]:
         models = [m.id for m in self.config.models] if self.of_all else ["{model}"]
         return [
-            f"{self._results}/{pattern.replace('{model}', model)}"
+            f"{self._results}/{path}"
             for pattern in patterns
             for model in models
+            for path in _written(pattern.replace("{model}", model))
         ]
 
 
@@ -219,12 +247,12 @@ def steps(config: Config, in_storage: Callable[[str], str] = str) -> list[Step]:
     for name, settings in config.analyses.items():
         analysis = analyses()[name]
         for job in analysis.jobs:
-            of_all = tuple(d for d in settings.datasets if d in small)
-            single = tuple(d for d in settings.datasets if d not in small)
+            of_all = tuple(d for d in settings.datasets if job.together or d in small)
+            single = tuple(d for d in settings.datasets if d not in of_all)
             if single:
                 rules.append(Step(config, analysis, job, single, False, job.name, in_storage))
             if of_all:
-                rule = f"{job.name}_of_all"
+                rule = job.name if job.together else f"{job.name}_of_all"
                 rules.append(Step(config, analysis, job, of_all, True, rule, in_storage))
     return rules
 
@@ -243,7 +271,6 @@ class FigureStep:
 
     config: Config
     analysis: Analysis
-    suffixes: tuple[str, ...] = field(default=("png", "pdf", "csv"), init=False)
 
     @property
     def name(self) -> str:
@@ -258,35 +285,38 @@ class FigureStep:
     @property
     def inputs(self) -> list[str]:
         """The tables of all datasets and models."""
-        across, settings = self.analysis.across, self.config.analyses[self.analysis.name]
-        assert across is not None
+        settings = self.config.analyses[self.analysis.name]
         return [
             f"{self.folder}/{dataset}/{model.id}{ending}"
             for dataset in settings.datasets
             for model in self.config.models
-            for ending in across.tables(settings)
+            for ending in self._across.tables(settings)
         ]
 
     @property
     def outputs(self) -> list[str]:
         """Every figure: PNG, PDF, and the numbers that it shows."""
-        across, settings = self.analysis.across, self.config.analyses[self.analysis.name]
-        assert across is not None
-        stems = [
-            f"{self.folder}/{dataset}/sets/{chosen}/{name}"
+        settings = self.config.analyses[self.analysis.name]
+        figures = [
+            f"{self.folder}/{dataset}/sets/{chosen}/{name}.png"
             for dataset in settings.datasets
             for chosen in model_sets(self.config)
-            for name in across.names(settings)
+            for name in self._across.names(settings)
         ]
-        stems.append(f"{self.folder}/all")
-        return [f"{stem}.{suffix}" for stem in stems for suffix in self.suffixes]
+        return [path for png in (*figures, f"{self.folder}/all.png") for path in _written(png)]
 
     def command(self, _: Wildcards) -> str:
         """Return what ``vitfeat`` is told."""
         settings = self.config.analyses[self.analysis.name]
         words = ["draw", self.analysis.name, self.folder]
+        words += flags(settings.used(self._across.settings))
         words += [*flags({"datasets": settings.datasets}), *_shown(self.config)]
         return shlex.join(words)
+
+    @property
+    def _across(self) -> Across:
+        assert self.analysis.across is not None
+        return self.analysis.across
 
 
 @dataclass(frozen=True)
@@ -367,6 +397,15 @@ def _shown(config: Config) -> list[str]:
     """Return the flags that say which models are shown, and which choices of them."""
     sets = ["--sets", json.dumps(config.sets)] if config.sets else []
     return ["--models", shown_models(config), *sets]
+
+
+def _written(path: str) -> list[str]:
+    """Return the files that stand there when an output is whole; a store has its manifest."""
+    if path.endswith(".zarr"):
+        return []
+    if not path.endswith(".png"):
+        return [path]
+    return [f"{path.removesuffix('png')}{kind}" for kind in ("png", "pdf", "csv")]
 
 
 def _any_of(names: Iterable[str]) -> str:

@@ -55,13 +55,13 @@ for step in STEPS:
         resources:
             mem_mb=raised(step.memory_mb),
             runtime=raised(step.minutes),
-            gpu=own_gpu if step.job.gpu else None,
+            gpu=own_gpu if step.gpu else None,
         params:
             command=step.command,
             below=below(next(iter(step.outputs.values()))[0]),
-            device="--device $VITFEAT_DEVICE" if step.job.gpu else "",
+            how=step.how,
         shell:
-            "python -m vitfeat run {params.command} {params.below} {params.device} --threads {threads} "
+            "python -m vitfeat run {params.command} {params.below} {params.how} --threads {threads} "
             "--log {log:q}"
 
 

@@ -13,7 +13,7 @@ import yaml
 
 from vitfeat.analyses.own import OWN
 from vitfeat.analyses.registry import analyses
-from vitfeat.config.parsing import UNLABELLED, embedded_root, parse_config
+from vitfeat.config.parsing import embedded_root, parse_config
 from vitfeat.data.hashes import contents
 from vitfeat.data.unchanged import annotations_token, token
 from vitfeat.demo.datasets import NAMES as EMBEDDED_LAYOUTS
@@ -22,8 +22,6 @@ from vitfeat.models.shapes import guess_shape, size_name
 from vitfeat.plan.disk import dataset_size as planned_size
 from vitfeat.plan.checks import check_start, foresee
 from vitfeat.plan.needs import (
-    attention_memory_mb,
-    attention_minutes,
     cka_memory_mb,
     cka_minutes,
     cka_tables,
@@ -33,7 +31,6 @@ from vitfeat.plan.needs import (
     extraction_memory_mb,
     extraction_minutes,
     gram_memory_mb,
-    residual_memory_mb,
     sealing_minutes,
     similarity_memory_mb,
     similarity_minutes,
@@ -75,7 +72,7 @@ def foreseen(checked):
 def check_jobs():
     """Refuse to start jobs on this machine that are known to fail."""
     here = [job for job in workflow.dag.needrun_jobs() if workflow.local_exec or job.is_local]
-    commands = {job.rule.shellcmd or "" for job in here}
+    commands = {f"{job.rule.shellcmd} {job.params.get('how', '')}" for job in here}
     try:
         check_start(
             CONFIG,
@@ -180,40 +177,6 @@ def shown_models(ids=None):
 def model_sets():
     """Return the choices of models that figures are drawn of, by name: `all`, and the config's."""
     return {"all": tuple(m.id for m in CONFIG.models), **CONFIG.sets}
-
-
-def set_outputs(analysis, names):
-    """Return the files of a set's figures: PNG, PDF, and the numbers that they show."""
-    folder = f"{RESULTS}/{analysis}/{{dataset}}/sets/{{chosen}}"
-    return [f"{folder}/{name}.{kind}" for name in names for kind in ("png", "pdf", "csv")]
-
-
-def set_figures(analysis, names):
-    """Return the figures across models of an analysis: of each dataset and set, and of all."""
-    settings = CONFIG.analyses.get(analysis)
-    if settings is None:
-        return []
-    folder = f"{RESULTS}/{analysis}"
-    of_sets = [
-        f"{folder}/{dataset}/sets/{chosen}/{name}.png"
-        for dataset in settings.datasets
-        for chosen in model_sets()
-        for name in names
-    ]
-    return [*of_sets, f"{folder}/all.png"]
-
-
-def set_tables(analysis, wildcards, kinds=("csv",)):
-    """Return the tables of the models of a set."""
-    folder = f"{RESULTS}/{analysis}/{wildcards.dataset}"
-    models = model_sets()[wildcards.chosen]
-    return [f"{folder}/{model}.{kind}" for model in models for kind in kinds]
-
-
-def overview_settings(analysis):
-    """Return the settings of the figure of all datasets."""
-    settings = CONFIG.analyses.get(analysis)
-    return {"datasets": settings.datasets, "models": shown_models()} if settings else {}
 
 
 def n_images(index):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from tests.analyses.attention_maps.attended import PATCH, random_attention, writ
 from tests.store.filled import flip, resealed, shard_of
 from vitfeat.analyses.attention.job import write_attention
 from vitfeat.analyses.attention.map_file import open_maps
+from vitfeat.analyses.attention.settings import AttentionSettings
 from vitfeat.analyses.attention.summary import Tokens
 from vitfeat.analyses.attention.table import UNITS
 from vitfeat.analyses.rows import AttentionRow, read_attention
@@ -35,9 +37,12 @@ LABELS = [0, 2, 2, -1, 7, 7, 7, 0, 2]
 Table = dict[tuple[int, int | None, str], AttentionRow]
 
 
-def run(store: Path, **settings: Any) -> tuple[Table, xarray.Dataset]:
+def run(
+    store: Path, log: Callable[[str], None] = lambda _: None, **given: Any
+) -> tuple[Table, xarray.Dataset]:
     out, maps = store.parent / "m.csv", store.parent / "m.nc"
-    write_attention(store, out, maps, **settings)
+    settings = AttentionSettings(**{"by_class": False, "high_norm": None, **given})
+    write_attention(store, out, maps, settings, log=log)
     rows = read_attention(out)
     with open_maps(maps) as dataset:
         loaded = dataset.load()
@@ -149,7 +154,7 @@ def test_high_norm_tokens(tmp_path: Path) -> None:
     )
     features = np.asarray(vitfeat.open(store)["spatial"][:], dtype=np.float64)
     for rule in ("absolute", "median", "mad"):
-        table, _ = run(store, high_norm_rule=rule)
+        table, _ = run(store, high_norm=rule)
         for layer in range(2):
             norms = [
                 [math.sqrt(sum(float(c) ** 2 for c in token)) for token in image.reshape(6, -1)]
@@ -241,7 +246,7 @@ def test_pieces_that_are_read_do_not_matter(
         taps=("spatial", "attention", "attention_summary"),
         labels=LABELS,
     )
-    settings: dict[str, Any] = {"by_class": True, "high_norm_rule": "median"}
+    settings: dict[str, Any] = {"by_class": True, "high_norm": "median"}
     table, maps = run(store, **settings)
     for module in ("attention.job", "attention_maps.source"):
         monkeypatch.setattr(f"vitfeat.analyses.{module}._PIECE_BYTES", 1)
@@ -386,7 +391,7 @@ def test_a_store_whose_deviation_over_heads_is_of_all_tokens(
     resealed(store, lambda attributes: attributes.update(format_version=1))
     assert open_store(store).n_images == 2
     out, maps = tmp_path / "m.csv", tmp_path / "m.nc"
-    assert main(["attention", str(store), "--out", str(out), "--maps", str(maps)]) == 1
+    assert main(["run", "attention", str(store), "--out", str(out), "--maps", str(maps)]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     for word in (str(store), "of all tokens (format version 1)", "extract it again", "m.json"):
         assert word in line
@@ -411,7 +416,7 @@ def test_what_to_add_to_the_config(
     attention = random_attention(2, 1, 2, tokens)
     store = write_attended(tmp_path / "d" / "m.zarr", attention, tokens, taps=taps)
     out, maps = tmp_path / "m.csv", tmp_path / "m.nc"
-    arguments = ["attention", str(store), "--out", str(out), "--maps", str(maps), *more]
+    arguments = ["run", "attention", str(store), "--out", str(out), "--maps", str(maps), *more]
     assert main(arguments) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert message in line
@@ -457,16 +462,15 @@ def test_the_command(tmp_path: Path) -> None:
         taps=("spatial", "attention_summary"),
         labels=LABELS,
     )
-    arguments = ["attention", store, "--null-rows", "exclude", "--by-class", "--high-norm", "mad"]
-    arguments += ["--offset-null-rows", "zero"]
+    arguments = ["run", "attention", store, "--null-rows", "exclude", "--no-by-class"]
+    arguments += ["--offset-null-rows", "zero", "--high-norm", "mad"]
     arguments += ["--out", tmp_path / "o.csv", "--maps", tmp_path / "o.nc"]
     assert main([str(a) for a in arguments]) == 0
     run(
         store,
         null_rows="exclude",
         offset_null_rows="zero",
-        by_class=True,
-        high_norm_rule="mad",
+        high_norm="mad",
     )
     for ending in ("csv", "nc"):
         own = (tmp_path / f"o.{ending}").read_bytes()

@@ -1,4 +1,4 @@
-"""From tables and files of maps to the figures of one model, by the command."""
+"""From tables and files of maps to the figures of each model, by the command."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from PIL import Image
 from tests.analyses.attention.made_maps import made_maps
 from tests.figures.made_tables import Made, attention_rows
 from vitfeat.analyses.attention.map_file import write_maps
-from vitfeat.analyses.attention.model_figures_job import write_model_figures
 from vitfeat.analyses.attention.summary import Tokens
 from vitfeat.analyses.attention.token_maps import common_limit
 from vitfeat.analyses.rows import AttentionRow
@@ -43,9 +42,14 @@ def folder(tmp_path: Path) -> Path:
     return path
 
 
-def plot(folder: Path, model: str, *more: str, models: object = MODELS) -> int:
-    arguments = [folder, "--model", model, "--models", json.dumps(models), "--out", folder / model]
-    return main(["plot-attention-model", *map(str, arguments), *more])
+def plot(folder: Path, *more: str, models: object = MODELS) -> int:
+    command = ["run", "attention_model", f"{folder}/{{model}}.csv", "--models", json.dumps(models)]
+    command += ["--maps", f"{folder}/{{model}}.nc", "--out", f"{folder}/{{model}}/by_layer.png"]
+    return main([*command, *more])
+
+
+def classes(folder: Path) -> list[str]:
+    return ["--classes", f"{folder}/{{model}}/token_map_classes.png"]
 
 
 def table(path: Path) -> list[dict[str, str]]:
@@ -53,29 +57,33 @@ def table(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-@pytest.mark.parametrize(("model", "by_class"), [("a", True), ("b", False)])
-def test_every_figure_has_a_pdf_and_its_numbers(folder: Path, model: str, by_class: bool) -> None:
-    assert plot(folder, model, *["--by-class"] * by_class) == 0
+@pytest.mark.parametrize("by_class", [True, False])
+def test_every_figure_has_a_pdf_and_its_numbers(folder: Path, by_class: bool) -> None:
+    more = classes(folder) if by_class else []
+    assert plot(folder, *more) == 0
     names = {*NAMES, "aligned", *(["token_map_classes"] if by_class else [])}
-    found = {path.name for path in (folder / model).iterdir()}
-    assert found == {f"{name}.{kind}" for name in names for kind in ("png", "pdf", "csv")}
-    written = {path: path.read_bytes() for path in (folder / model).iterdir()}
+    written = {path: path.read_bytes() for path in folder.glob("*/*")}
+    expected = {f"{name}.{kind}" for name in names for kind in ("png", "pdf", "csv")}
+    assert {path.relative_to(folder).as_posix() for path in written} == {
+        f"{model}/{name}" for model in ("a", "b") for name in expected
+    }
     if by_class:
         # Always the same bytes.
-        assert plot(folder, model, "--by-class") == 0
-        assert written == {path: path.read_bytes() for path in (folder / model).iterdir()}
-    for name in names:
-        with Image.open(folder / model / f"{name}.png") as image:
-            assert min(image.size) > 100
-        rows = table(folder / model / f"{name}.csv")
-        assert {(row["dataset"], row["model"]) for row in rows} == {("digits", model)}
+        assert plot(folder, *more) == 0
+        assert written == {path: path.read_bytes() for path in folder.glob("*/*")}
+    for model in ("a", "b"):
+        for name in names:
+            with Image.open(folder / model / f"{name}.png") as image:
+                assert min(image.size) > 100
+            rows = table(folder / model / f"{name}.csv")
+            assert {(row["dataset"], row["model"]) for row in rows} == {("digits", model)}
 
 
 def test_numbers_are_those_of_the_tables_and_maps(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("vitfeat.figures.style.save", lambda *_: None)
-    assert plot(folder, "a") == 0
+    assert plot(folder) == 0
     given = {
         (row.metric, row.layer, row.head): row.mean
         for row in attention_rows(MADE)
@@ -108,28 +116,26 @@ def test_the_scale_of_maps_is_that_of_all_models(
     monkeypatch.setattr(
         "vitfeat.analyses.attention.model_figures_job.save_with_numbers", lambda *_: None
     )
-    for model in ("a", "b"):
-        write_model_figures(folder, model, MODELS, folder / model)
-    assert limits == [["a", "b"], ["a", "b"]]
+    assert plot(folder) == 0
+    assert limits == [["a", "b"]]
 
 
-def refused(capsys: pytest.CaptureFixture[str], folder: Path, model: str, **more: object) -> str:
-    assert plot(folder, model, **more) == 1  # type: ignore[arg-type]
+def refused(capsys: pytest.CaptureFixture[str], folder: Path, models: object = MODELS) -> str:
+    assert plot(folder, models=models) == 1
     (line,) = capsys.readouterr().err.strip().splitlines()
     return line
 
 
 def test_bad_input_is_one_line(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "--model c is not among --models (a, b)" in refused(capsys, folder, "c")
     three = [*MODELS, {"id": "c", "label": "C", "family": "dino"}]
-    assert "cannot read attention table" in refused(capsys, folder, "a", models=three)
+    assert "cannot read attention table" in refused(capsys, folder, three)
     (folder / "b.nc").rename(folder / "kept.nc")
-    assert "no attention maps" in refused(capsys, folder, "a")
+    assert "no attention maps" in refused(capsys, folder)
     (folder / "b.nc").write_bytes((folder / "kept.nc").read_bytes()[:500])
-    assert "no whole NetCDF file" in refused(capsys, folder, "a")
+    assert "no whole NetCDF file" in refused(capsys, folder)
     (folder / "b.nc").write_bytes((folder / "a.nc").read_bytes())
-    assert "holds maps of a on digits, not of b on digits" in refused(capsys, folder, "a")
+    assert "holds maps of a on digits, not of b on digits" in refused(capsys, folder)
     write_maps(folder / "b.nc", made_maps(TOKENS["b"], 2, 3, model="b"))
     write_table(folder / "a.csv", AttentionRow, [])
-    assert "no attention metrics of a" in refused(capsys, folder, "a")
-    assert not (folder / "a").exists()
+    assert "no attention metrics of a" in refused(capsys, folder)
+    assert not any(path.is_dir() for path in folder.iterdir())

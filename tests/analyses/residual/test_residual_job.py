@@ -16,6 +16,7 @@ from tests.analyses.cka import reference_cka
 from tests.store.filled import GEOMETRY, Content, flip, shard_of
 from vitfeat.analyses.residual import job as residual
 from vitfeat.analyses.residual.job import write_residual
+from vitfeat.analyses.residual.settings import ResidualSettings
 from vitfeat.analyses.rows import (
     ResidualCkaRow,
     ResidualNormRow,
@@ -145,7 +146,7 @@ def run(tmp_path: Path) -> Run:
         folder, notes = tmp_path / "tables", []
         norms, cka = folder / "m.norms.csv", folder / "m.cka.csv" if tokens else None
         options = {"device": "cpu", "log": notes.append} | options
-        write_residual(store, norms, tokens=tokens, cka_out=cka, **options)
+        write_residual(store, norms, cka, ResidualSettings(tokens=tokens), **options)
         rows = read_residual_cka(cka) if cka else []
         return Tables(read_residual_norms(norms), rows, notes, folder)
 
@@ -423,21 +424,23 @@ def test_the_bound_on_memory_is_kept(
 def test_the_command_writes_both_tables(tmp_path: Path) -> None:
     EVERY.write(store := tmp_path / "digits" / "m.zarr")
     norms, cka, log = (tmp_path / name for name in ("n.csv", "c.csv", "log"))
-    command = ["residual", store, "--tokens", "all", "cls", "--cka", cka, "--norms", norms]
+    command = ["run", "residual", store, "--tokens", "all", "cls", "--cka", cka, "--norms", norms]
     assert main([str(word) for word in (*command, "--max-mb", 1, "--log", log)]) == 0
     assert {row.tokens for row in read_residual_cka(cka)} == {"all", "cls"}
     assert len(read_residual_norms(norms)) == 24
     cka.unlink()
-    command = ["residual", store, "--norms", norms]
+    command = ["run", "residual", store, "--norms", norms]
     assert main([str(word) for word in command]) == 0
     assert not cka.exists()
 
 
-def test_token_kinds_and_a_table_belong_together(
+def test_a_table_of_cka_needs_token_kinds(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     EVERY.write(store := tmp_path / "digits" / "m.zarr")
-    for extra in (["--cka", "c.csv"], ["--tokens", "cls"]):
-        command = ["residual", str(store), "--norms", str(tmp_path / "n.csv"), *extra]
-        assert main(command) == 1
-        assert "give both (--tokens, --cka)" in capsys.readouterr().err
+    norms, cka = tmp_path / "n.csv", tmp_path / "c.csv"
+    command = ["run", "residual", store, "--norms", norms, "--cka", cka, "--tokens"]
+    assert main([str(word) for word in command]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "c.csv: the CKA of skips with branches needs token kinds" in line
+    assert not norms.exists()

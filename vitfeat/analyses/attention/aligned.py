@@ -95,7 +95,8 @@ def aligned_figure(maps: AttentionMaps, model: Model) -> Figure:
     names = [name for name in OFFSET_MAPS if name in maps.arrays]
     if not names:
         raise AnalysisError(
-            f"no aligned maps of {maps.model} on {maps.dataset}: compute them (vitfeat attention)"
+            f"no aligned maps of {maps.model} on {maps.dataset}: compute them (vitfeat run "
+            "attention)"
         )
     drawn = {name: levels(name, maps) for name in names}
     shape, size = drawn[names[0]].shape[:2], drawn[names[0]].shape[2:]

@@ -114,7 +114,7 @@ def drawn_of(panels: Sequence[HeadPanel], model: Model) -> list[tuple[HeadPanel,
     held = heads_of(panels, model)
     if not held:
         raise AnalysisError(
-            f"no attention metrics of {model.id}: compute its table (vitfeat attention)"
+            f"no attention metrics of {model.id}: compute its table (vitfeat run attention)"
         )
     return [(panel, held[panel.name]) for panel in panels if panel.name in held]
 

@@ -20,8 +20,9 @@ from vitfeat.analyses.attention.map_file import (
 )
 from vitfeat.analyses.attention.norms import Rule, high_norm, token_norms
 from vitfeat.analyses.attention.rollout import cls_rollout, rollout_row
+from vitfeat.analyses.attention.settings import AttentionSettings
 from vitfeat.analyses.attention.stream import AttentionAverages, StreamingAttention
-from vitfeat.analyses.attention.summary import Null, Tokens
+from vitfeat.analyses.attention.summary import Tokens
 from vitfeat.analyses.attention.table import Source, attention_rows
 from vitfeat.analyses.attention_maps.source import attention_of
 from vitfeat.analyses.rows import AttentionRow
@@ -42,11 +43,8 @@ def write_attention(
     store_path: Path,
     out: Path,
     maps: Path,
+    settings: AttentionSettings,
     *,
-    null_rows: Null = "zero",
-    offset_null_rows: Null = "exclude",
-    by_class: bool = False,
-    high_norm_rule: Rule | None = None,
     log: Callable[[str], None] = lambda _: None,
 ) -> None:
     """Write the table of attention metrics of a store, and its maps averaged over images.
@@ -61,13 +59,9 @@ def write_attention(
         The table to write, of AttentionRow.
     maps
         The NetCDF file to write.
-    null_rows, offset_null_rows
-        Queries that attend to no spatial token, in distances and maps and in offsets: ``zero`` or
-        ``exclude``.
-    by_class
-        Whether maps are averaged by class too.
-    high_norm_rule
-        Rule by which spatial tokens count as high-norm; None leaves them out.
+    settings
+        What becomes of queries that attend to no spatial token, whether maps are averaged by class
+        too, and which spatial tokens count as high-norm.
     log
         Called with one line where something is left out.
 
@@ -80,7 +74,7 @@ def write_attention(
     """
     store = open_store(store_path)
     made_from = attention_of(store)
-    if high_norm_rule and "spatial" not in store:
+    if settings.high_norm and "spatial" not in store:
         raise AnalysisError(
             f"{store_path}: no spatial tokens in this store (it holds "
             f"{store.held}), among which high-norm ones are counted; add spatial "
@@ -89,9 +83,10 @@ def write_attention(
     if made_from.patch_size is None:
         log(f"{store.model}: its patches are no squares of whole pixels: no distance in pixels")
     labels = store.labels[made_from.rows]
-    if by_class and not (labels >= 0).any():
+    if settings.by_class and not (labels >= 0).any():
         log(f"{store.model}: no image has a class: no maps by class")
-    source = Source(store.model, store_path.parent.name, null_rows, offset_null_rows)
+    nulls = settings.null_rows, settings.offset_null_rows
+    source = Source(store.model, store_path.parent.name, *nulls)
     rows: list[AttentionRow] = []
     arrays: dict[str, NDArray[Any]] = {}
     classes: tuple[int, ...] = ()
@@ -99,16 +94,16 @@ def write_attention(
         stream = StreamingAttention(
             made_from.tokens,
             patch_size=made_from.patch_size,
-            null=null_rows,
-            offset_null=offset_null_rows,
-            by_class=by_class,
+            null=settings.null_rows,
+            offset_null=settings.offset_null_rows,
+            by_class=settings.by_class,
         )
         for piece in pieces:
             stream.update(made_from.batch(piece), labels[piece.start : piece.stop])
         found = stream.compute()
         norms = StreamingMoments()
-        if high_norm_rule:
-            norms = _norms(store, position, high_norm_rule)
+        if settings.high_norm:
+            norms = _norms(store, position, settings.high_norm)
         rows += attention_rows(
             source,
             store.layers[position],
@@ -127,7 +122,7 @@ def write_attention(
             dataset=source.dataset,
             n_images=len(labels),
             tokens=made_from.tokens,
-            null_rows=null_rows,
+            null_rows=settings.null_rows,
             layers=tuple(store.layers),
             arrays=arrays | arrays_of_rollout,
             classes={label: store.classes.get(label, str(label)) for label in classes},

@@ -183,18 +183,19 @@ def open_maps(path: str | os.PathLike[str]) -> xarray.Dataset:
         dataset: xarray.Dataset = xarray.open_dataset(Path(path), engine="scipy")
     except FileNotFoundError as error:
         raise AnalysisError(
-            f"no attention maps {path}; compute them first (vitfeat attention)"
+            f"no attention maps {path}; compute them first (vitfeat run attention)"
         ) from error
     except Exception as error:  # a damaged header ends in whatever scipy stumbles over
         raise AnalysisError(
-            f"{path} is no whole NetCDF file of attention maps; compute it anew (vitfeat attention)"
+            f"{path} is no whole NetCDF file of attention maps; compute it anew (vitfeat run "
+            "attention)"
         ) from error
     there = {*dataset.variables, *dataset.attrs}
     if absent := [name for name in _NEEDED if name not in there]:
         dataset.close()
         raise AnalysisError(
             f"{path} is no file of attention maps: it has no {' and no '.join(absent)}; compute it "
-            "anew (vitfeat attention)"
+            "anew (vitfeat run attention)"
         )
     return dataset
 

@@ -1,8 +1,8 @@
-"""Figures of one model's attention, from the tables and maps of all models of a dataset."""
+"""Figures of single models' attention, from the tables and maps of all models of a dataset."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,7 @@ from vitfeat.analyses.attention.head_lines import (
     sorted_rows,
 )
 from vitfeat.analyses.attention.head_pairs import PairRow, pair_rows, pairs_figure
-from vitfeat.analyses.attention.heat_maps import HeatRow, heads_figure, heat_rows
+from vitfeat.analyses.attention.heat_maps import HeatRow, drawn_of, heads_figure, heat_rows
 from vitfeat.analyses.attention.map_file import (
     CLASS_DEVIATION,
     OFFSET_MAPS,
@@ -35,7 +35,8 @@ from vitfeat.analyses.attention.token_maps import (
 )
 from vitfeat.analyses.rows import read_attention
 from vitfeat.errors import AnalysisError
-from vitfeat.figures.models import models_from
+from vitfeat.figures.breakout import HeadPanel
+from vitfeat.figures.models import Model
 from vitfeat.jobs.figure_files import save_with_numbers
 
 if TYPE_CHECKING:
@@ -43,84 +44,85 @@ if TYPE_CHECKING:
 
 
 def write_model_figures(
-    folder: Path,
-    model: str,
-    models: Sequence[Mapping[str, str]],
-    out: Path,
-    *,
-    by_class: bool = False,
+    table: Path, maps: Path, out: Path, classes: Path | None, *, models: Sequence[Model]
 ) -> None:
-    """Write all figures of one model's attention: PNG, PDF, and a table of what each shows.
+    """Write the figures of each model's attention: PNG, PDF, and a table of what each shows.
+
+    In paths, ``{model}`` stands for the id of each.
 
     Parameters
     ----------
-    folder
-        Where ``{model}.csv`` and ``{model}.nc`` of all models are; it has the dataset's name.
-    model
-        Id of the one to draw.
-    models
-        ``id``, ``label``, ``family`` and ``size`` of all models that share a scale.
+    table, maps
+        What :func:`vitfeat.analyses.attention.job.write_attention` wrote; their folder has the
+        dataset's name.
     out
-        Folder to write into: ``by_layer``, ``heads_sorted``, ``heads``, ``metrics``,
-        ``token_maps``, ``token_maps_common`` and ``aligned``.
-    by_class
-        Whether ``token_map_classes`` is drawn too.
+        The figure ``by_layer.png``; beside it are written ``heads_sorted``, ``heads``,
+        ``metrics``, ``token_maps``, ``token_maps_common`` and ``aligned``.
+    classes
+        The figure of deviations over classes, where it is wanted.
+    models
+        Those to draw, which share scales.
 
     Raises
     ------
     AnalysisError
-        The model is not among the models, has no values, or a table or file of maps is absent,
-        damaged or of something else.
+        A model has no values, or a table or file of maps is absent, damaged or of something else.
     """
-    known = {one.id: one for one in models_from(models)}
-    if model not in known:
-        raise AnalysisError(
-            f"--model {model} is not among --models ({', '.join(known)}): name one of them"
-        )
-    drawn = known[model]
     # All is read before anything is drawn, so that nothing is left half done.
-    rows = [row for one in known for row in read_attention(folder / f"{one}.csv")]
-    averages = {name: _read_maps(folder, name, whole=name == model) for name in known}
-    every = panels(folder.name, rows, list(known.values()))
+    rows = [row for model in models for row in read_attention(_of(table, model))]
+    every = panels(table.parent.name, rows, models)
+    for model in models:
+        drawn_of(every, model)
+    limit = common_limit([_read_maps(_of(maps, model), model.id) for model in models])
+    for model in models:
+        _draw_heads(every, model, _of(out, model).parent)
+        own = _read_maps(_of(maps, model), model.id, whole=True)
+        _draw_maps(own, model, (limit, len(models)), _of(out, model).parent)
+        if classes is not None:
+            deviations = token_rows(own, CLASS_DEVIATION)
+            figure = class_deviation(own, model)
+            save_with_numbers(figure, _of(classes, model), TokenRow, deviations)
+
+
+def _of(path: Path, model: Model) -> Path:
+    return Path(str(path).replace("{model}", model.id))
+
+
+def _draw_heads(every: Sequence[HeadPanel], model: Model, folder: Path) -> None:
+    """Draw the metrics of every head."""
+    figure = by_layer_figure(every, model)
+    save_with_numbers(figure, folder / "by_layer.png", LayerRow, layer_rows(every, model))
     of_heads = [panel for panel in every if panel.name in OF_HEADS]
-    save_with_numbers(
-        by_layer_figure(every, drawn), out / "by_layer.png", LayerRow, layer_rows(every, drawn)
-    )
-    for name, figure, kind, found in (
+    for name, draw, kind, numbers in (
         ("heads_sorted", sorted_figure, SortedRow, sorted_rows),
         ("heads", heads_figure, HeatRow, heat_rows),
         ("metrics", pairs_figure, PairRow, pair_rows),
     ):
-        save_with_numbers(
-            figure(of_heads, drawn), out / f"{name}.png", kind, found(of_heads, drawn)
-        )
-    maps = averages[model]
-    limit = common_limit(list(averages.values()))
-    for name, token_figure in (
-        ("token_maps", own_scale(maps, drawn)),
-        ("token_maps_common", common_scale(maps, drawn, limit, len(known))),
+        figure = draw(of_heads, model)
+        save_with_numbers(figure, folder / f"{name}.png", kind, numbers(of_heads, model))
+
+
+def _draw_maps(maps: AttentionMaps, model: Model, common: tuple[float, int], folder: Path) -> None:
+    """Draw averages over images; `common` is the end of the scale of so many models."""
+    for name, figure in (
+        ("token_maps", own_scale(maps, model)),
+        ("token_maps_common", common_scale(maps, model, *common)),
     ):
-        save_with_numbers(token_figure, out / f"{name}.png", TokenRow, token_rows(maps))
-    if by_class:
-        deviations = token_rows(maps, CLASS_DEVIATION)
-        save_with_numbers(
-            class_deviation(maps, drawn), out / "token_map_classes.png", TokenRow, deviations
-        )
-    save_with_numbers(
-        aligned_figure(maps, drawn), out / "aligned.png", OffsetRow, offset_rows(maps)
-    )
+        save_with_numbers(figure, folder / f"{name}.png", TokenRow, token_rows(maps))
+    figure = aligned_figure(maps, model)
+    save_with_numbers(figure, folder / "aligned.png", OffsetRow, offset_rows(maps))
 
 
-def _read_maps(folder: Path, model: str, *, whole: bool) -> AttentionMaps:
-    """Read a model's token maps, and all else that is drawn of it where it is the one to draw."""
+def _read_maps(path: Path, model: str, *, whole: bool = False) -> AttentionMaps:
+    """Read a model's token maps, and all else that is drawn of it where it is to be drawn."""
     more = [f"{kind}{CLASS_DEVIATION}" for kind in TOKEN_MAPS] + list(OFFSET_MAPS)
-    path = folder / f"{model}.nc"
     with open_maps(path) as opened:
         maps = _averages(opened, [*TOKEN_MAPS, *(more if whole else ())])
-    if (maps.model, maps.dataset) != (model, folder.name):
+    dataset = path.parent.name
+    if (maps.model, maps.dataset) != (model, dataset):
         raise AnalysisError(
-            f"{path} holds maps of {maps.model} on {maps.dataset}, not of {model} on "
-            f"{folder.name}: compute it again (vitfeat attention)"
+            f"{path} holds maps of {maps.model} on {maps.dataset}, not of {model} on {dataset}: "
+            "compute it again (vitfeat run attention)"
         )
     return maps
 

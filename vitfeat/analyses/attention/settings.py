@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
 from vitfeat.analyses.settings import Limit, Settings, SomeOf
+
+if TYPE_CHECKING:
+    from vitfeat.config.parsing import Config
 
 
 class AttentionSettings(Settings):
@@ -37,3 +40,11 @@ class AttentionSettings(Settings):
         """Return the summaries, and the spatial tokens whose norms are counted."""
         spatial: dict[str, Limit] = {"spatial": None} if self.high_norm else {}
         return {"attention_summary": None, **spatial}
+
+
+def draws_classes(config: Config) -> bool:
+    """Return whether classes are compared: where some dataset may have them."""
+    settings = config.settings(AttentionSettings)
+    if settings is None or not settings.by_class:
+        return False
+    return any(map(config.may_have_labels, settings.datasets))

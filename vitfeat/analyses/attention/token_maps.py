@@ -219,7 +219,7 @@ def _figure(
 ) -> Figure:
     if not panels:
         raise AnalysisError(
-            f"no token maps of {maps.model} on {maps.dataset}: compute them (vitfeat attention)"
+            f"no token maps of {maps.model} on {maps.dataset}: compute them (vitfeat run attention)"
         )
     bars = any(panel.shares is not None for panel in panels)
     shape = levels[0].shape[:2]

@@ -19,9 +19,6 @@ ANALYSIS = Analysis(
                 "out": "keypoints/{dataset}/{model}.csv",
                 "figure": "keypoints/{dataset}/{model}/matches.png",
             },
-            beside=tuple(
-                f"keypoints/{{dataset}}/{{model}}/matches.{kind}" for kind in ("pdf", "csv")
-            ),
             settings=("alphas", "pairs", "seed"),
             needs=needs,
             threads=lambda study: study.node_threads,

@@ -12,6 +12,7 @@ import numpy as np
 
 from vitfeat.analyses.cka.compute import MIN_IMAGES, cka
 from vitfeat.analyses.residual.compute import BRANCHES, cka_rows, norm_ratios, norm_rows, summed
+from vitfeat.analyses.residual.settings import ResidualSettings
 from vitfeat.analyses.rows import ResidualCkaRow, ResidualNormRow
 from vitfeat.device import torch_device_name
 from vitfeat.errors import AnalysisError
@@ -53,9 +54,9 @@ _SAMPLE = 64
 def write_residual(
     store_path: Path,
     norms_out: Path,
+    cka_out: Path | None,
+    settings: ResidualSettings,
     *,
-    tokens: Sequence[str] = (),
-    cka_out: Path | None = None,
     max_bytes: int = 2 * 2**30,
     device: str = "auto",
     log: Log = lambda _: None,
@@ -70,11 +71,11 @@ def write_residual(
         The store.
     norms_out
         The table of ResidualNormRow to write: ratios of norms, over all images that have them.
-    tokens
-        Token kinds of the CKA: ``cls``, ``spatial``, ``all``; none gives no CKA.
     cka_out
-        The table of ResidualCkaRow to write where there are token kinds: debiased CKA over all
-        images that the branches and the block inputs are stored for.
+        The table of ResidualCkaRow to write, if any: debiased CKA over all images that the branches
+        and the block inputs are stored for.
+    settings
+        Token kinds of the CKA.
     max_bytes
         Bound on the features in memory. Gram matrices stand in a scratch folder beside the table,
         and go again.
@@ -89,10 +90,11 @@ def write_residual(
     AnalysisError
         When the store lacks a tap, or CKA has fewer than 4 images.
     """
-    if bool(tokens) != (cka_out is not None):
+    tokens = () if cka_out is None else settings.tokens
+    if cka_out is not None and not tokens:
         raise AnalysisError(
-            "the CKA of skips with branches needs token kinds and a table to write: give both "
-            "(--tokens, --cka), or none for the ratios of norms alone"
+            f"{cka_out}: the CKA of skips with branches needs token kinds "
+            "(analyses.residual.tokens)"
         )
     store = open_store(store_path)
     if not store.has_branches:

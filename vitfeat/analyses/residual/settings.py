@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
 from vitfeat.analyses.settings import AnyOf, Limit, Settings, SomeOf
+
+if TYPE_CHECKING:
+    from vitfeat.config.parsing import Config
 
 
 class ResidualSettings(Settings):
@@ -27,3 +30,9 @@ class ResidualSettings(Settings):
         """Return norms of all images, and both branches and what they are added to of some."""
         some = ("block_input", "attn_branch", "mlp_branch") if self.tokens else ()
         return {"residual_norms": None, **dict.fromkeys(some, self.images)}
+
+
+def compares(config: Config) -> bool:
+    """Return whether skips and branches are compared by CKA, beside their norms."""
+    settings = config.settings(ResidualSettings)
+    return settings is not None and bool(settings.tokens)

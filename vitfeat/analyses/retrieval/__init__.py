@@ -26,9 +26,6 @@ ANALYSIS = Analysis(
             "ranking_job:write_ranking",
             inputs={**_INPUTS, "index": INDEX, "root": ROOT},
             outputs={"out": "retrieval/{dataset}/{model}/ranking.png"},
-            beside=tuple(
-                f"retrieval/{{dataset}}/{{model}}/ranking.{kind}" for kind in ("pdf", "csv")
-            ),
             settings=("features", "final_norm"),
             needs=needs,
             label=True,

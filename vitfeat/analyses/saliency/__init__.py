@@ -27,7 +27,6 @@ ANALYSIS = Analysis(
             "masks_job:write_saliency_masks",
             inputs={**_INPUTS, "root": ROOT, "table": "saliency/{dataset}/{model}.csv"},
             outputs={"out": "saliency/{dataset}/{model}/masks.png"},
-            beside=tuple(f"saliency/{{dataset}}/{{model}}/masks.{kind}" for kind in ("pdf", "csv")),
             settings=(*_KEPT, "images"),
             needs=drawing_needs,
             label=True,

@@ -20,7 +20,6 @@ ANALYSIS = Analysis(
                 "figure": "video/{dataset}/{model}/frames.png",
                 "mask_folder": "video/{dataset}/{model}/masks",
             },
-            beside=tuple(f"video/{{dataset}}/{{model}}/frames.{kind}" for kind in ("pdf", "csv")),
             folders=frozenset({"mask_folder"}),
             settings=(
                 *("context", "neighbourhood", "top", "temperature"),
