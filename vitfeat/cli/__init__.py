@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import vitfeat
 from vitfeat.analyses.own import OWN, register_own, register_told
@@ -118,8 +119,19 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=vitfeat.__version__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
+    called_by_rules = []
+
     def command(name: str, handler: Handler, text: str) -> argparse.ArgumentParser:
-        sub = commands.add_parser(name, help=text, description=text)
+        # Without a text of help a command is not listed.
+        listed: dict[str, Any] = {}
+        if name in EXAMPLES:
+            listed = {
+                "help": text,
+                "epilog": f"for example: vitfeat {name} {EXAMPLES[name]}".rstrip(),
+            }
+        else:
+            called_by_rules.append(name)
+        sub = commands.add_parser(name, description=text, **listed)
         sub.add_argument("--log", type=Path, help="write the messages to this file")
         sub.set_defaults(handler=handler)
         return sub
@@ -139,4 +151,22 @@ def build_parser() -> argparse.ArgumentParser:
     )
     for group in groups:
         group.add(command)
+    parser.epilog = (
+        f"The workflow calls these: {', '.join(called_by_rules)}. `vitfeat COMMAND --help` shows "
+        "the arguments of each."
+    )
     return parser
+
+
+EXAMPLES = {
+    "models": "",
+    "fetch": "dino-b16",
+    "extract": "demo-dino --index results/datasets/digits.csv --root results/demo/digits "
+    "--out digits.zarr",
+    "info": "results/features/digits/demo-dino.zarr",
+    "verify": "results/features/digits/demo-dino.zarr",
+    "du": "results",
+    "settings": "",
+    "attention-grid": "cat.jpg --model demo-dino --out cat.png",
+}
+"""What people call, with what."""
