@@ -18,6 +18,7 @@ from tests.analyses.retrieval.test_retrieval_job import LETTERS, RELEVANCE, Plac
 from tests.analyses.video.filmed import view_named, write_films, write_store
 from tests.jobs.labelled_stores import TEST, TRAIN, Classes
 from vitfeat.analyses.attention.job import write_attention
+from vitfeat.analyses.attention.settings import AttentionSettings
 from vitfeat.analyses.attention.summary import Tokens
 from vitfeat.analyses.cka import compute
 from vitfeat.analyses.cka.gram_job import write_grams
@@ -66,7 +67,7 @@ def test_attention_metrics(tmp_path: Path) -> None:
     tokens = Tokens((2, 3), n_registers=1)
     attention = random_attention(5, 2, 3, tokens, null=True)
     path = write_attended(tmp_path / "d/m.zarr", attention, tokens)
-    write_attention(path, tmp_path / "m.csv", tmp_path / "m.nc")
+    write_attention(path, tmp_path / "m.csv", tmp_path / "m.nc", AttentionSettings(high_norm=None))
     rows = read_attention(tmp_path / "m.csv")
     found = vitfeat.attention_metrics(attention, (2, 3), n_registers=1, patch_size=PATCH)
     counted = 1 - found["n_null"] / 6
