@@ -158,7 +158,7 @@ def test_a_job_names_settings_and_outputs_that_there_are(analysis: Analysis, job
 def test_a_change_of_any_setting_runs_something(name: str) -> None:
     analysis = analyses()[name]
     used = {key for job in analysis.jobs for key in job.settings}
-    used |= set(getattr(analysis.across, "settings", ()))
+    used |= set(analysis.across.settings) if analysis.across else set()
     assert set(fields(analysis)) - used == EXTRACTED.get(name, set())
 
 
