@@ -201,6 +201,6 @@ def _limits(panel: HeadPanel) -> tuple[float, float]:
         return 0, 1
     low, high = float(found.min()), float(found.max())
     if low == high:
-        return low - 0.5, high + 0.5
+        low, high = min(0, 2 * low), max(0, 2 * high) or float(low == 0)
     margin = 0.06 * (high - low)
     return low - margin, high + margin

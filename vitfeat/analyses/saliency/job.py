@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,20 +14,12 @@ from vitfeat.analyses.saliency.foreground import Foregrounds
 from vitfeat.analyses.saliency.settings import SaliencySettings
 from vitfeat.data.companions import read_regions
 from vitfeat.errors import AnalysisError
+from vitfeat.jobs.queries import QUERIES, query_rows, usable_queries
 from vitfeat.jobs.reading import index_of, rows_that_fit, slices
-from vitfeat.store.arrays import SUMMARY_GROUP
 from vitfeat.store.opening import open_store
-from vitfeat.store.pieces import read_rows
 from vitfeat.store.reader import FeatureStore
 from vitfeat.tables import write_table
 from vitfeat.text import plural
-
-QUERIES: Mapping[str, str] = {
-    "cls": f"{SUMMARY_GROUP}/prefix_query",
-    "mean": f"{SUMMARY_GROUP}/spatial_query",
-    "centre": "attention_centre",
-}
-"""Queries, and the array that their attention is in."""
 
 _PIECE_BYTES = 16 * 2**20
 
@@ -65,7 +57,7 @@ def write_saliency(
     """
     store = open_store(store_path)
     index = index_of(store, index_path)
-    kinds = usable_queries(store, settings.queries, log)
+    kinds = usable_queries(store, "saliency", settings.queries, log)
     truth = Foregrounds(read_regions(regions_path), index, store.view, store.grid, settings.masks)
     foreground = truth.of(range(len(index)))
     has_some = np.asarray(foreground.any(-1))
@@ -93,61 +85,6 @@ def write_saliency(
             )
             rows += _table(store, query, layer, found, foreground[images])
     write_table(out, TaskRow, rows)
-
-
-def usable_queries(
-    store: FeatureStore, queries: Sequence[str], log: Callable[[str], None]
-) -> list[str]:
-    """Return the queries that a model has; say which it has not.
-
-    Raises
-    ------
-    AnalysisError
-        The store lacks the attention of one that the model has.
-    """
-    if store.is_ragged:
-        raise AnalysisError(
-            f"{store.path}: images have grids of their own, of which no attention is stored; take "
-            "the view square or padded for analyses.saliency"
-        )
-    found = []
-    for query in queries:
-        if query == "cls" and not store.model_has("cls"):
-            log(f"{store.model} has no CLS token: the query cls is left out")
-            continue
-        if QUERIES[query] not in store:
-            raise AnalysisError(
-                f"{store.path}: no {QUERIES[query]} in this store (it holds "
-                f"{store.held}), which the query {query!r} needs; extract the "
-                f"tap {QUERIES[query].partition('/')[0]}, or leave {query!r} out of "
-                "analyses.saliency.queries"
-            )
-        found.append(query)
-    return found
-
-
-def query_rows(
-    store: FeatureStore,
-    query: str,
-    position: int,
-    start: int,
-    stop: int,
-    entries: NDArray[np.intp] | None = None,
-) -> NDArray[np.float32]:
-    """Read a query's attention to the keys of the grid: float32 (image, head, key).
-
-    Parameters
-    ----------
-    store, query, position
-        Whose, and where the layer stands in the array.
-    start, stop, entries
-        Which images, as :func:`vitfeat.jobs.reading.read_rows` takes them.
-    """
-    found = read_rows(store, QUERIES[query], start, stop, position, entries)
-    if query == "cls":
-        found = found[:, :, 0]
-    keys: NDArray[np.float32] = found[..., found.shape[-1] - store.grid[0] * store.grid[1] :]
-    return keys
 
 
 def _pieces(

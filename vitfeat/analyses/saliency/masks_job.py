@@ -22,13 +22,13 @@ from vitfeat.analyses.saliency.figures import (
     table,
 )
 from vitfeat.analyses.saliency.foreground import Foregrounds
-from vitfeat.analyses.saliency.job import QUERIES, query_rows, usable_queries
 from vitfeat.analyses.saliency.settings import SaliencySettings
 from vitfeat.data.companions import read_regions
 from vitfeat.data.index import Index
 from vitfeat.data.indexed import indexed_image, view_of
 from vitfeat.errors import AnalysisError
 from vitfeat.jobs.figure_files import save_with_numbers
+from vitfeat.jobs.queries import QUERIES, query_rows, usable_queries
 from vitfeat.jobs.reading import index_of, shared_entries
 from vitfeat.store.limits import spread
 from vitfeat.store.opening import open_store
@@ -90,7 +90,7 @@ def write_saliency_masks(
     """
     store = open_store(store_path)
     index = index_of(store, index_path)
-    kinds = usable_queries(store, settings.queries, log)
+    kinds = usable_queries(store, "saliency", settings.queries, log)
     places = store.layer_positions(layer)
     if len(places) != 1:
         raise AnalysisError(f"layer {layer!r}: one layer is needed, by name or number")

@@ -1,0 +1,84 @@
+"""Attention of single queries, as stores hold it: of the CLS token, the mean, the centre token."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vitfeat.errors import AnalysisError
+from vitfeat.store.arrays import SUMMARY_GROUP
+from vitfeat.store.pieces import read_rows
+from vitfeat.store.reader import FeatureStore
+
+QUERIES: Mapping[str, str] = {
+    "cls": f"{SUMMARY_GROUP}/prefix_query",
+    "mean": f"{SUMMARY_GROUP}/spatial_query",
+    "centre": "attention_centre",
+}
+"""Queries, and the array that their attention is in."""
+
+
+def usable_queries(
+    store: FeatureStore, analysis: str, queries: Sequence[str], log: Callable[[str], None]
+) -> list[str]:
+    """Return the queries that a model has; say which it has not.
+
+    Parameters
+    ----------
+    store, queries
+        Whose, and which are asked for.
+    analysis
+        For what, in messages.
+    log
+        Takes lines for people.
+
+    Raises
+    ------
+    AnalysisError
+        The store lacks the attention of one that the model has.
+    """
+    if store.is_ragged:
+        raise AnalysisError(
+            f"{store.path}: images have grids of their own, of which no attention is stored; take "
+            f"the view square or padded for analyses.{analysis}"
+        )
+    found = []
+    for query in queries:
+        if query == "cls" and not store.model_has("cls"):
+            log(f"{store.model} has no CLS token: the query cls is left out")
+            continue
+        if QUERIES[query] not in store:
+            raise AnalysisError(
+                f"{store.path}: no {QUERIES[query]} in this store (it holds "
+                f"{store.held}), which the query {query!r} needs; extract the "
+                f"tap {QUERIES[query].partition('/')[0]}, or leave {query!r} out of "
+                f"analyses.{analysis}.queries"
+            )
+        found.append(query)
+    return found
+
+
+def query_rows(
+    store: FeatureStore,
+    query: str,
+    position: int,
+    start: int,
+    stop: int,
+    entries: NDArray[np.intp] | None = None,
+) -> NDArray[np.float32]:
+    """Read a query's attention to the keys of the grid: float32 (image, head, key).
+
+    Parameters
+    ----------
+    store, query, position
+        Whose, and where the layer stands in the array.
+    start, stop, entries
+        Which images, as :func:`vitfeat.store.pieces.read_rows` takes them.
+    """
+    found = read_rows(store, QUERIES[query], start, stop, position, entries)
+    if query == "cls":
+        found = found[:, :, 0]
+    keys: NDArray[np.float32] = found[..., found.shape[-1] - store.grid[0] * store.grid[1] :]
+    return keys
