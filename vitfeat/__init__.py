@@ -55,10 +55,12 @@ def open(path: str | Path) -> FeatureStore:
     return open_store(path)
 
 
-def __getattr__(name: str) -> object:
-    if name not in __all__:
-        raise AttributeError(f"module 'vitfeat' has no attribute {name!r}")
-    return getattr(import_module(_HOMES.get(name, _SCORES)), name)
+if not TYPE_CHECKING:  # to type checkers, there is nothing beside what is imported above
+
+    def __getattr__(name: str) -> object:
+        if name not in __all__:
+            raise AttributeError(f"module 'vitfeat' has no attribute {name!r}")
+        return getattr(import_module(_HOMES.get(name, _SCORES)), name)
 
 
 def __dir__() -> list[str]:
