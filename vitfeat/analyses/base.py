@@ -102,7 +102,9 @@ class Across:
     Attributes
     ----------
     draw_set, draw_overview
-        Functions, as :attr:`Job.call` names them: of one dataset and some models, and of all.
+        Functions, as :attr:`Job.call` names them: of one dataset and some models, which takes the
+        folder of tables, the dataset, the models and the folder of figures; and of all datasets,
+        which takes the folder, the datasets, the models and the PNG.
     names
         Which figures of a dataset there are.
     tables
