@@ -15,16 +15,12 @@ include: "workflow/functions/extract.smk"
 include: "workflow/functions/cka.smk"
 include: "workflow/functions/similarity.smk"
 include: "workflow/functions/attention_maps.smk"
-include: "workflow/functions/knn.smk"
-include: "workflow/functions/linear_probe.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/extract.smk"
 include: "workflow/rules/cka.smk"
 include: "workflow/rules/similarity.smk"
 include: "workflow/rules/attention_maps.smk"
 include: "workflow/rules/analyses.smk"
-include: "workflow/rules/knn.smk"
-include: "workflow/rules/linear_probe.smk"
 
 
 onstart:

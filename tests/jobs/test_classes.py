@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests.jobs.labelled_stores import TEST, TRAIN, Classes, classes
-from vitfeat.errors import AnalysisError, StoreError
+from vitfeat.errors import AnalysisError
 from vitfeat.jobs.classes import Pair, open_pair
 
 
@@ -117,11 +117,10 @@ def test_features_of_some_images_only_are_one_line(tmp_path: Path) -> None:
 def test_layers_by_name_and_number(tmp_path: Path) -> None:
     pair = opened(tmp_path, TEST, TRAIN)
     notes: list[str] = []
-    assert pair.layers(["all"], False) == [1, 3, 4]
-    assert pair.layers([4, "first"], False) == [1, 4]
-    assert pair.layers([-1, "first"], False) == [1, 4]
-    assert pair.layers([-3, -1], True) == [1, 4]
-    assert pair.layers([4, 0, 9], True, notes.append) == [4]
+    assert pair.layers(["all"], notes.append) == [1, 3, 4]
+    assert pair.layers([4, "first"], notes.append) == [1, 4]
+    assert pair.layers([-1, "first"], notes.append) == [1, 4]
+    assert pair.layers([-3, -1], notes.append) == [1, 4]
+    assert notes == []
+    assert pair.layers([4, 0, 9], notes.append) == [4]
     assert notes == [f"m: layer {n} is not stored; nothing to do" for n in (0, 9)]
-    with pytest.raises(StoreError, match=r"layer 0 is not stored; it has \[1, 3, 4\]"):
-        pair.layers([4, 0], False)

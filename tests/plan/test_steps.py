@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from vitfeat.analyses.base import ROOT, Analysis, Job
+from vitfeat.analyses.knn.needs import needs
 from vitfeat.analyses.registry import analyses, scored
 from vitfeat.analyses.scoring import TOGETHER
 from vitfeat.analyses.settings import Settings
@@ -24,19 +25,24 @@ from vitfeat.config.schema import schema_of
 from vitfeat.plan import steps as plan_steps
 from vitfeat.plan.disk import Size
 from vitfeat.plan.steps import figure_steps, model_sets, steps
+from vitfeat.plan.study import Study
 
 JOBS = [
     pytest.param(analysis, job, id=job.name)
     for analysis in analyses().values()
     for job in analysis.jobs
 ]
-WAYS = {"settings", "label", "labels", "device", "threads", "max_bytes", "log", "models"}
+WAYS = {
+    *("settings", "label", "labels", "device", "threads", "max_bytes", "log", "models"),
+    "layers",
+}
 """What functions of jobs are told beside paths, as base.py has it."""
 
 EXTRACTED = {"regions": {"masks"}, "residual": {"images"}}
 """Settings of analyses that the extraction has, so that a store is made anew."""
 
-SIZES = {"few": Size(20), "many": Size(10_000_000), "train": Size(10_000_000)}
+SIZES = {name: Size(20) for name in ("few", "train-few")}
+SIZES |= {name: Size(10_000_000) for name in ("many", "train-many")}
 MODELS = ("demo-dino", "demo-mae")
 EMBEDDED = {"root": "embedded"}
 DATASETS: dict[str, dict[str, Any]] = {
@@ -48,11 +54,16 @@ DATASETS: dict[str, dict[str, Any]] = {
 }
 
 
+DIGITS = ("digits-few", "digits-many")
+DEPTHS = {"vit_base_patch16_224": 12, "vit_large_patch16_224": 24, "vit_huge_patch14_224": 32}
+
+
 class At(NamedTuple):
     """The wildcards of a job."""
 
     dataset: str
     model: str
+    layers: str = ""
 
 
 @pytest.fixture
@@ -67,7 +78,9 @@ def config(monkeypatch: pytest.MonkeyPatch) -> Config:
         datasets = [f"{kind}-few", f"{kind}-many"]
         asked[name] = {"datasets": datasets}
         if "train" in analysis.settings.model_fields:
-            asked[name]["train"] = dict.fromkeys(datasets, f"{kind}-train")
+            asked[name]["train"] = {
+                f"{kind}-{size}": f"{kind}-train-{size}" for size in ("few", "many")
+            }
     return parse_config(
         {
             "results": "results",
@@ -124,8 +137,9 @@ def another(node: Mapping[str, Any], value: Any) -> Any:
 
 
 def fields(analysis: Analysis) -> list[str]:
-    """Settings beside the choice of datasets."""
-    return [key for key in analysis.settings.model_fields if key not in ("datasets", "train")]
+    """Settings beside the choice of datasets and of jobs."""
+    others = ("datasets", "train", "layer_jobs")
+    return [key for key in analysis.settings.model_fields if key not in others]
 
 
 @pytest.mark.parametrize(("analysis", "job"), JOBS)
@@ -139,6 +153,7 @@ def test_the_function_of_a_job_takes_what_the_job_says(analysis: Analysis, job: 
     assert {one.name for one in needed} <= WAYS
     assert ("settings" in parameters) == bool(job.settings)
     assert ("device" in parameters) == bool(job.gpu)
+    assert ("layers" in parameters) == job.by_layers
     assert not job.label or "label" in parameters or "labels" in parameters
 
 
@@ -198,6 +213,74 @@ def test_a_dataset_that_nobody_has_listed_is_one_job_a_model(
     assert not any(step.of_all for step in steps(config) if not step.job.together)
 
 
+def test_few_images_that_learn_from_many_are_one_job_a_model(config: Config) -> None:
+    other = with_setting(config, "knn", train=dict.fromkeys(DIGITS, "digits-train-many"))
+    assert [s.datasets for s in steps(other) if s.job.name == "knn"] == [DIGITS]
+
+
+def test_what_reads_arrays_that_go_after_use_is_one_job_a_model(config: Config) -> None:
+    """A job of all models would need those of every model again for a further one."""
+    other = replace(config, extraction={**config.extraction, "keep": ("cls",)})
+    of_all = {step.job.name for step in steps(other) if step.of_all}
+    assert "knn" not in of_all
+    only_cls = with_setting(other, "knn", features=("cls",))
+    assert {step.job.name for step in steps(only_cls) if step.of_all} - of_all == {"knn"}
+
+
+def test_several_jobs_share_the_layers_of_a_model(config: Config) -> None:
+    models = [replace(config.models[0], id=n, source="timm", name=n) for n in DEPTHS]
+    shared = with_setting(replace(config, models=tuple(models)), "knn", layer_jobs=True)
+    rules = {step.name: step for step in steps(shared) if step.job.name == "knn"}
+    some, join = rules["knn_layers"], rules["knn_join"]
+    assert rules.keys() == {"knn_layers", "knn_join"}
+    assert some.datasets == join.datasets == DIGITS
+    (pattern,) = some.outputs["out"]
+    assert some.temporary
+    assert not join.temporary
+    assert list(some.targets()) == []
+    of_all = [f"results/knn/{dataset}/{name}.csv" for dataset in DIGITS for name in DEPTHS]
+    assert list(join.targets()) == of_all
+    for name, depth in DEPTHS.items():
+        at = At("digits-many", name)
+        tables = [path for path in join.inputs(at) if path.endswith(".csv")]
+        words = shlex.split(join.command(at))
+        assert words[: len(tables) + 1] == ["join_layers", *tables]
+        told = []
+        for table in tables:
+            (layers,) = re.findall("layers-(.+).csv", table)
+            part = at._replace(layers=layers)
+            assert re.fullmatch(some.constraints["layers"], layers)
+            assert pattern.format(**part._asdict()) == table
+            words = shlex.split(some.command(part))
+            assert f"--out={table}" in words
+            told.append([int(word) for word in words[words.index("--layers") + 1 :]])
+            # Each layer takes as long, beside the start.
+            one = needs(Study(shared, "knn", "digits-many", name, layers=1)).minutes - 10
+            assert some.minutes(part, 1) - 10 == pytest.approx(one * len(told[-1]), rel=0.02)
+        assert [layer for layers in told for layer in layers] == list(range(depth))
+        assert max(map(len, told)) <= 6
+        assert max(map(len, told)) - min(map(len, told)) <= 1
+        assert join.minutes(at, 1) == 10
+
+
+def test_only_stored_layers_have_jobs(config: Config) -> None:
+    stored = replace(config, extraction={**config.extraction, "layers": ("first", 3, "last")})
+    shared = with_setting(stored, "linear_probe", layer_jobs=True)
+    (join,) = [step for step in steps(shared) if step.name == "linear_probe_join"]
+    tables = [path for path in join.inputs(At("digits-many", MODELS[0])) if "layers" in path]
+    assert tables == [f"results/linear_probe/digits-many/{MODELS[0]}/layers-0-5.csv"]
+
+
+def test_settings_of_tables_that_are_gone_are_remembered(config: Config) -> None:
+    """Else a change of one would run nothing: the command that joins says none."""
+    shared = with_setting(config, "knn", layer_jobs=True)
+    (join,) = [step for step in steps(shared) if step.name == "knn_join"]
+    other = with_setting(shared, "knn", temperature=0.5)
+    (changed_join,) = [step for step in steps(other) if step.name == "knn_join"]
+    assert "--temperature 0.5" in changed_join.joined
+    assert changed_join.joined != join.joined
+
+
 def test_targets_are_what_rules_write(config: Config) -> None:
     for step in steps(config):
         patterns = list(chain(*step.outputs.values()))
@@ -240,6 +323,7 @@ def asked(job: Job, config: Config) -> set[str]:
         ("clustering", {"pattern_layers": "last"}, set()),
         ("video", {"masks": "none"}, {"video"}),
         ("keypoints", {"seed": 1}, set()),
+        ("retrieval", {"ranks": (1,)}, {"retrieval"}),
         ("keypoints", {"pairs": 9}, {"keypoints"}),
     ],
 )

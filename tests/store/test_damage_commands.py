@@ -40,8 +40,8 @@ COMMANDS = {
     "cls": [
         ("run", "clustering", "--out", "OUT", "--clusters", "2"),
         ("gram", "--tokens", "cls", "--out", "OUT"),
-        ("knn", "--train", "OTHERS", "--out", "OUT", "--neighbours", "2"),
-        ("linear-probe", "--train", "OTHERS", "--out", "OUT"),
+        ("run", "knn", "--train", "OTHERS", "--out", "OUT", "--neighbours", "2"),
+        ("run", "linear_probe", "--train", "OTHERS", "--out", "OUT"),
         ("verify",),
     ],
     "attention_summary/aligned": [("run", "attention", "--out", "OUT", "--maps", "OUT")],

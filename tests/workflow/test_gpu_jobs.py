@@ -76,14 +76,6 @@ def test_norms_of_residual_connections_alone_need_no_gpu(workflow: Workflow) -> 
     assert with_gpu(config, "--resources", "gpu=1") == GPU_RULES - {"residual"}
 
 
-def test_a_layer_each_asks_as_all_layers_do(workflow: Workflow) -> None:
-    config = changed(workflow, "analyses", "knn", "layer_jobs", True)
-    config = changed(config, "analyses", "linear_probe", "layer_jobs", True)
-    layers = {"knn_layer", "linear_probe_layer"}
-    asked = with_gpu(config, "--resources", "gpu=1")
-    assert asked == (GPU_RULES - {"knn", "linear_probe"}) | layers
-
-
 def test_no_job_asks_for_more_than_the_slurm_profile_says_that_a_node_has(
     root: Path, tmp_path: Path
 ) -> None:

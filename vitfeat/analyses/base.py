@@ -77,6 +77,9 @@ class Job:
         Outputs that are folders.
     label
         Whether it is told the model's label.
+    by_layers
+        Whether it takes ``layers`` and its output is a table of TaskRow, so that several jobs can
+        share a model's layers where the settings say so (``layer_jobs``).
     """
 
     name: str
@@ -93,6 +96,7 @@ class Job:
     gpu: bool | Callable[[Config], bool] = False
     folders: frozenset[str] = frozenset()
     label: bool = False
+    by_layers: bool = False
 
 
 @dataclass(frozen=True)

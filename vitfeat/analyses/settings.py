@@ -85,6 +85,9 @@ Share: TypeAlias = Annotated[float, Field(gt=0, lt=1)]
 Positive: TypeAlias = Annotated[float, Field(gt=0)]
 Count: TypeAlias = Annotated[int, Field(ge=1)]
 Seed: TypeAlias = Annotated[int, Field(ge=0)]
+LayerJobs: TypeAlias = Annotated[
+    bool, Field(description="Whether several jobs share a model's layers, six at most each.")
+]
 Masks: TypeAlias = Literal["coverage", "paper"]
 
 

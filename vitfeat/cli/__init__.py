@@ -20,7 +20,6 @@ from vitfeat.caches import find_caches
 from vitfeat.cli import (
     attention_maps,
     cka,
-    classification,
     collect,
     config,
     datasets,
@@ -146,7 +145,6 @@ def build_parser() -> argparse.ArgumentParser:
         attention_maps,
         run,
         collect,
-        classification,
         demo,
     )
     for group in groups:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from vitfeat.analyses.base import ROOT, Across, Analysis, Job
 from vitfeat.analyses.registry import analyses
-from vitfeat.cli.arguments import AddCommand, from_json, models_json, positive
+from vitfeat.cli.arguments import AddCommand, from_json, layer, models_json, positive
 from vitfeat.cli.settings_flags import add_settings, given_settings
 from vitfeat.console import Console
 from vitfeat.errors import ConfigError, VitfeatError
@@ -35,6 +35,13 @@ def add(command: AddCommand) -> None:
     for analysis in analyses().values():
         for job in analysis.jobs:
             _add_job(jobs.add_parser, analysis, job)
+    text = "put tables of some layers together into that of all"
+    sub = jobs.add_parser("join_layers", help=text, description=text)
+    sub.add_argument("tables", nargs="+")
+    sub.add_argument("--store", type=Path, required=True, help="the store that they are of")
+    sub.add_argument("--out", required=True, help="the table to write")
+    _add_ways(sub)
+    sub.set_defaults(handler=_join)
 
     sub = command("draw", _draw, "draw the tables of several models")
     drawn = sub.add_subparsers(required=True, metavar="ANALYSIS")
@@ -60,7 +67,6 @@ def _add_across(add_parser: Any, analysis: Analysis, across: Across) -> None:
 def _add_job(add_parser: Any, analysis: Analysis, job: Job) -> None:
     text = (analysis.settings.__doc__ or "").partition("\n")[0]
     sub: argparse.ArgumentParser = add_parser(job.name, help=text, description=text)
-    sub.add_argument("--log", type=Path, help="write the messages to this file")
     for place, (key, pattern) in enumerate({**job.inputs, **job.outputs}.items()):
         words: dict[str, Any] = {"required": key not in job.optional} if place else {}
         name = f"--{key.replace('_', '-')}" if place else key
@@ -74,11 +80,25 @@ def _add_job(add_parser: Any, analysis: Analysis, job: Job) -> None:
         sub.add_argument("--labels", nargs="+", default=[""], help="names of models in titles")
     if job.gpu:
         sub.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
-    sub.add_argument("--below", type=Path, help=BELOW)
-    sub.add_argument("--threads", type=positive, default=1)
+    if job.by_layers:
+        sub.add_argument(
+            "--layers",
+            nargs="+",
+            type=layer,
+            default=["all"],
+            help="by name or number; numbers that are not stored are passed over (default: all)",
+        )
+    _add_ways(sub)
     sub.add_argument("--max-mb", type=positive, help="bound on the features in memory")
     add_settings(sub, analysis.settings, job.settings)
     sub.set_defaults(job=(analysis, job))
+
+
+def _add_ways(sub: argparse.ArgumentParser) -> None:
+    """Add the flags that every rule gives."""
+    sub.add_argument("--log", type=Path, help="write the messages to this file")
+    sub.add_argument("--below", type=Path, help=BELOW)
+    sub.add_argument("--threads", type=positive, default=1)
 
 
 def _run(options: argparse.Namespace, console: Console) -> None:
@@ -87,6 +107,7 @@ def _run(options: argparse.Namespace, console: Console) -> None:
     ways: dict[str, Any] = {"log": console.log, "threads": options.threads}
     ways["settings"] = given_settings(options, analysis.settings)
     ways["device"] = options.device
+    ways["layers"] = getattr(options, "layers", None)
     if options.max_mb is not None:
         ways["max_bytes"] = options.max_mb * 2**20
     ways = _taken(function, ways)
@@ -113,6 +134,13 @@ def _named(log: Callable[[str], None], model: str) -> Callable[[str], None]:
     """Return a log of one of several models, whose lines all say which."""
     begun = tuple(f"{model}{mark}" for mark in (":", ",", " "))
     return lambda line: log(line if line.startswith(begun) else f"{model}: {line}")
+
+
+def _join(options: argparse.Namespace, _: Console) -> None:
+    from vitfeat.jobs.layer_tables import join_layers
+
+    *tables, out = ((options.below or Path()) / path for path in (*options.tables, options.out))
+    join_layers(tables, options.store, out)
 
 
 def _put(options: argparse.Namespace, path: str | Path | None, pattern: str = "") -> str | None:

@@ -70,20 +70,17 @@ class Pair:
     train: Part
     names: tuple[str, ...]
 
-    def layers(
-        self, wanted: Sequence[str | int], if_stored: bool, log: Log = lambda _: None
-    ) -> list[int]:
+    def layers(self, wanted: Sequence[str | int], log: Log) -> list[int]:
         """Return numbers of layers of the test store; see :meth:`FeatureStore.layer_positions`.
 
-        With ``if_stored`` numbers that are not stored are left out, and said.
+        Numbers that are not stored are left out, and said.
         """
         store = self.test.store
-        if if_stored:
-            absent = [n for n in wanted if isinstance(n, int) and not store.has_layer(n)]
-            for number in absent:
-                log(f"{store.model}: layer {number} is not stored; nothing to do")
-            wanted = [n for n in wanted if n not in absent]
-        return [store.layers[position] for position in store.layer_positions(wanted)]
+        absent = [n for n in wanted if isinstance(n, int) and not store.has_layer(n)]
+        for number in absent:
+            log(f"{store.model}: layer {number} is not stored; nothing to do")
+        positions = store.layer_positions([n for n in wanted if n not in absent])
+        return [store.layers[position] for position in positions]
 
     def kinds(self, features: Sequence[str], task: str, log: Log) -> Iterator[str]:
         """Yield the features that the model has.

@@ -1,4 +1,4 @@
-"""Tables of single layers of a task, put together."""
+"""Tables of some layers each, put together."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from vitfeat.tables import write_table
 
 
 def join_layers(tables: Sequence[Path], store_path: Path, out: Path) -> None:
-    """Put tables of single layers together into the one that a single job would have written.
+    """Put tables of some layers together into the one that a single job would have written.
 
     Parameters
     ----------

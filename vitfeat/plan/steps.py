@@ -10,22 +10,30 @@ import json
 import re
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise
+from math import ceil
 from pathlib import PurePosixPath
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
-from vitfeat.analyses.base import ROOT, Across, Analysis, Job
+from vitfeat.analyses.base import ROOT, Across, Analysis, Job, Needs, one_thread
 from vitfeat.analyses.registry import analyses, scored
 from vitfeat.analyses.scoring import TOGETHER
 from vitfeat.analyses.settings import Settings
 from vitfeat.config.parsing import Config
-from vitfeat.models.shapes import size_name
+from vitfeat.models.layers import select_layers
+from vitfeat.models.shapes import guess_shape, size_name
 from vitfeat.plan.disk import dataset_size, store_items
 from vitfeat.plan.study import Study
 
+LAYERS_A_JOB = 6
+"""Layers of a model that a job is of at most, where several share them."""
+
 SMALL_STORES = 2**30
 """Bytes of all models' stores of a dataset, below which one job is of all models."""
+
+_LAYERS = "{layers}"
 
 
 class Wildcards(Protocol):
@@ -39,6 +47,10 @@ class Wildcards(Protocol):
     def model(self) -> str:
         """The model."""
 
+    @property
+    def layers(self) -> str:
+        """Which of its layers, where a job is of some: a key of `layer_groups`."""
+
 
 def is_small(config: Config, dataset: str) -> bool:
     """Return whether all models' stores of a dataset are little work."""
@@ -48,6 +60,12 @@ def is_small(config: Config, dataset: str) -> bool:
     sizes = {dataset: size}
     items = (store_items(config, dataset, entry, sizes) for entry in config.models)
     return sum(item.n_bytes for some in items for item in some) < SMALL_STORES
+
+
+def goes(config: Config, settings: Settings, job: Job, dataset: str) -> bool:
+    """Return whether a job reads arrays of a dataset that are dropped after use."""
+    keep, also = config.extraction["keep"], set(job.reads_too) & set(config.taps(dataset))
+    return keep is not None and not {*settings.required_taps(), *also} <= set(keep)
 
 
 def flags(settings: Mapping[str, Any]) -> list[str]:
@@ -94,10 +112,18 @@ class Step:
     name: str
     in_storage: Callable[[str], str]
 
+    temporary: ClassVar[bool] = False
+    """Whether what it writes goes when it was used."""
+
     @cached_property
     def settings(self) -> Settings:
         """The analysis' settings."""
         return self.config.analyses[self.analysis.name]
+
+    @property
+    def joined(self) -> str:
+        """What else its results depend on, beside its command and its inputs."""
+        return ""
 
     @property
     def constraints(self) -> dict[str, str]:
@@ -212,7 +238,11 @@ class Step:
             return self.config.datasets[dataset].root.as_posix()
         train = getattr(self.settings, "train", {}).get(dataset, "")
         path = pattern.format(
-            dataset=dataset, model=model, train=train, annotations=self.analysis.annotations
+            dataset=dataset,
+            model=model,
+            train=train,
+            annotations=self.analysis.annotations,
+            layers=_LAYERS,
         )
         return f"{self._results}/{path}"
 
@@ -225,10 +255,8 @@ class Step:
         if not path.endswith(".zarr"):
             return [path]
         stem = path.removesuffix(".zarr")
-        keep, dataset = self.config.extraction["keep"], PurePosixPath(path).parent.name
-        also = set(self.job.reads_too) & set(self.config.taps(dataset))
-        goes = keep is not None and not {*self.settings.required_taps(), *also} <= set(keep)
-        return [f"{stem}.json", *([f"{stem}.transient"] if goes else [])]
+        dropped = goes(self.config, self.settings, self.job, PurePosixPath(path).parent.name)
+        return [f"{stem}.json", *([f"{stem}.transient"] if dropped else [])]
 
     def _with_wildcards(self, patterns: Sequence[str]) -> list[str]:
         models = [m.id for m in self.config.models] if self.of_all else ["{model}"]
@@ -240,21 +268,111 @@ class Step:
         ]
 
 
+@dataclass(frozen=True)
+class LayersStep(Step):
+    """A kind of job as a rule of some layers of a model; its table is joined with the others'."""
+
+    temporary: ClassVar[bool] = True
+
+    @property
+    def constraints(self) -> dict[str, str]:
+        """Patterns of the wildcards."""
+        return {**super().constraints, "layers": r"\d+(-\d+)?"}
+
+    def command(self, wildcards: Wildcards) -> str:
+        """Return what ``vitfeat run`` is told."""
+        layers = layer_groups(self.config, wildcards.model)[wildcards.layers]
+        words = super().command(wildcards).replace(_LAYERS, wildcards.layers)
+        return shlex.join([*shlex.split(words), *flags({"layers": layers})])
+
+    def targets(self) -> Iterator[str]:
+        """Yield nothing: what it writes goes."""
+        yield from ()
+
+    @property
+    def _stem(self) -> str:
+        return f"{super()._stem}/layers-{_LAYERS}"
+
+    def _studies(self, wildcards: Wildcards, threads: int = 1) -> Iterator[Study]:
+        layers = layer_groups(self.config, wildcards.model)[wildcards.layers]
+        for study in super()._studies(wildcards, threads):
+            yield replace(study, layers=len(layers))
+
+
+@dataclass(frozen=True)
+class JoinStep(Step):
+    """What joins the tables of a model's layers, as a rule."""
+
+    @property
+    def joined(self) -> str:
+        """The settings of the tables, which are gone by the time that one changes."""
+        return shlex.join(flags(self.settings.used(self.job.settings)))
+
+    def inputs(self, wildcards: Wildcards) -> list[str]:
+        """Return the files that it waits for: the tables, and what they are made from."""
+        return [*self._tables(wildcards), *super().inputs(wildcards)]
+
+    def command(self, wildcards: Wildcards) -> str:
+        """Return what ``vitfeat run`` is told."""
+        (store, *_), (out,) = self.job.inputs.values(), self.job.outputs.values()
+        dataset, model = wildcards.dataset, wildcards.model
+        words = ["join_layers", *self._tables(wildcards)]
+        words += [f"--store={self._place(store, dataset, model)}"]
+        return shlex.join([*words, f"--out={self._path(out, dataset, model)}"])
+
+    def _tables(self, wildcards: Wildcards) -> list[str]:
+        (out,) = self.job.outputs.values()
+        path = self._path(_of_layers(out), wildcards.dataset, wildcards.model)
+        groups = layer_groups(self.config, wildcards.model)
+        return [path.replace(_LAYERS, layers) for layers in groups]
+
+
+def layer_groups(config: Config, model: str) -> dict[str, list[int]]:
+    """Return the layers of each of the jobs that share a model's, by the first and the last.
+
+    How many a model has is guessed from its name.
+    """
+    layers = select_layers(guess_shape(config.model(model)).depth, config.extraction["layers"])
+    n_jobs = ceil(len(layers) / LAYERS_A_JOB)
+    cuts = [len(layers) * number // n_jobs for number in range(n_jobs + 1)]
+    groups = [layers[start:stop] for start, stop in pairwise(cuts)]
+    return {"-".join(map(str, dict.fromkeys((g[0], g[-1])))): g for g in groups}
+
+
 def steps(config: Config, in_storage: Callable[[str], str] = str) -> list[Step]:
     """Return the rules of all analyses that a config asks for."""
     small = {name for name in config.datasets if is_small(config, name)}
-    rules = []
+    rules: list[Step] = []
     for name, settings in config.analyses.items():
         analysis = analyses()[name]
+        train = getattr(settings, "train", {})
+        little = {d for d in settings.datasets if {d, train.get(d, d)} <= small}
         for job in analysis.jobs:
-            of_all = tuple(d for d in settings.datasets if job.together or d in small)
+            # A further model must not make anew what was dropped of the others.
+            some = {d for d in little if not goes(config, settings, job, d)}
+            of_all = tuple(d for d in settings.datasets if job.together or d in some)
             single = tuple(d for d in settings.datasets if d not in of_all)
-            if single:
+            if single and job.by_layers and getattr(settings, "layer_jobs", False):
+                part = replace(job, outputs={k: _of_layers(p) for k, p in job.outputs.items()})
+                join = replace(job, needs=_joining, threads=one_thread, gpu=False)
+                for kind, made, end in ((LayersStep, part, "layers"), (JoinStep, join, "join")):
+                    rule = f"{job.name}_{end}"
+                    rules.append(kind(config, analysis, made, single, False, rule, in_storage))
+            elif single:
                 rules.append(Step(config, analysis, job, single, False, job.name, in_storage))
             if of_all:
                 rule = job.name if job.together else f"{job.name}_of_all"
                 rules.append(Step(config, analysis, job, of_all, True, rule, in_storage))
     return rules
+
+
+def _of_layers(table: str) -> str:
+    """Return where the table of some layers stands until they are joined."""
+    return f"{table.removesuffix('.csv')}/layers-{_LAYERS}.csv"
+
+
+def _joining(_: Study) -> Needs:
+    return Needs(500, 10)
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,8 @@ class Study:
         Of which of its parts.
     threads
         What the job has; 1 until that is decided.
+    layers
+        How many layers the job is of, where several share those of a model.
     """
 
     config: Config
@@ -34,6 +36,7 @@ class Study:
     dataset: str
     model: str
     threads: int = 1
+    layers: int | None = None
 
     def settings(self, kind: type[AnySettings]) -> AnySettings:
         """Return the analysis' settings."""
@@ -45,6 +48,11 @@ class Study:
     def shape(self) -> Shape:
         """The model's sizes, guessed."""
         return guess_shape(self.config.model(self.model))
+
+    @property
+    def n_layers(self) -> int:
+        """Layers that the job is of; all of the model's are guessed."""
+        return self.layers or self.shape.depth
 
     @property
     def n_images(self) -> int:

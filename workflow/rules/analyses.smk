@@ -40,7 +40,9 @@ for step in STEPS:
             lambda wildcards, step=step: placed(step.inputs(wildcards)),
         output:
             **{
-                name: update(directory(paths) if name in step.job.folders else paths)
+                name: (temp if step.temporary else update)(
+                    directory(paths) if name in step.job.folders else paths
+                )
                 for name, paths in step.outputs.items()
             },
         log:
@@ -60,6 +62,7 @@ for step in STEPS:
             command=step.command,
             below=below(next(iter(step.outputs.values()))[0]),
             how=step.how,
+            joined=step.joined,
         shell:
             "python -m vitfeat run {params.command} {params.below} {params.how} --threads {threads} "
             "--log {log:q}"

@@ -13,6 +13,7 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from tests.jobs.labelled_stores import NO_CLS, NORM, TEST, TRAIN, Classes, classes
 from vitfeat.analyses.knn.job import write_knn
+from vitfeat.analyses.knn.settings import KnnSettings
 from vitfeat.analyses.rows import TaskRow, read_task
 from vitfeat.cli import main
 from vitfeat.errors import AnalysisError, StoreError
@@ -20,6 +21,7 @@ from vitfeat.jobs.layer_tables import join_layers
 from vitfeat.tables import write_table
 
 LAYERS = (1, 3, 4)
+WAYS = ("layers", "threads", "max_bytes", "device", "log")
 
 Run = Callable[..., list[TaskRow]]
 
@@ -34,7 +36,9 @@ def run(tmp_path: Path) -> Run:
             content.write_to(folder / name / "m.zarr")
             for name, content in (("digits", test), ("digits-train", train))
         ]
-        write_knn(*paths, folder / "m.csv", **{"neighbours": (1, 7, 40), **options})
+        ways = {key: options.pop(key) for key in WAYS if key in options}
+        settings = KnnSettings(**{"neighbours": (1, 7, 40), **options})
+        write_knn(*paths, folder / "m.csv", settings, **ways)
         return read_task(folder / "m.csv")
 
     return made
@@ -197,18 +201,19 @@ def stores(tmp_path: Path) -> tuple[Path, Path]:
 def test_tables_of_layers_are_joined_to_that_of_all(
     stores: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    options: dict[str, Any] = {"neighbours": (1, 7)}
-    write_knn(*stores, tmp_path / "all.csv", **options)
+    settings = KnnSettings(neighbours=(1, 7))
+    write_knn(*stores, tmp_path / "all.csv", settings)
     # Layers that the model does not have are in no table's way.
-    tables = [tmp_path / f"layer-{layer}.csv" for layer in (6, 3, 0, 1, 4)]
-    for table in tables:
-        layer = int(table.stem.removeprefix("layer-"))
-        write_knn(*stores, table, layers=[layer], if_stored=True, **options)
+    notes: list[str] = []
+    tables = [tmp_path / f"{i}.csv" for i in range(3)]
+    for table, layers in zip(tables, ([6, 7], [3], [0, 1, 2, 4]), strict=True):
+        write_knn(*stores, table, settings, layers=layers, log=notes.append)
+    assert notes == [f"m: layer {n} is not stored; nothing to do" for n in (6, 7, 0, 2)]
     join_layers(tables, stores[0], tmp_path / "joined.csv")
     assert (tmp_path / "joined.csv").read_bytes() == (tmp_path / "all.csv").read_bytes()
     with pytest.raises(AnalysisError, match=r"no table of layer 1, 4 .*; set layer_jobs: false"):
-        join_layers(tables[:3], stores[0], tmp_path / "some.csv")
-    with pytest.raises(AnalysisError, match=r"layer-3.csv and .*layer-3.csv both have layer 3"):
+        join_layers(tables[:2], stores[0], tmp_path / "some.csv")
+    with pytest.raises(AnalysisError, match=r"1.csv and .*1.csv both have layer 3"):
         join_layers([*tables, tables[1]], stores[0], tmp_path / "some.csv")
     assert not (tmp_path / "some.csv").exists()
 
@@ -226,19 +231,12 @@ def test_the_command(
     stores: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out, direct, log = (tmp_path / n for n in ("m.csv", "direct.csv", "m.log"))
-    words = ["knn", stores[0], "--train", stores[1], "--features", "mean", "--final-norm"]
+    words = ["run", "knn", stores[0], "--train", stores[1], "--features", "mean", "--final-norm"]
     words += ["--neighbours", "3", "200", "--temperature", "0.2", "--layers", "last", "1"]
     words += ["--threads", "2", "--device", "cpu", "--max-mb", "1", "--out", out, "--log", log]
     assert main([str(word) for word in words]) == 0
-    write_knn(
-        *stores,
-        direct,
-        features=["mean"],
-        final_norm=True,
-        neighbours=[3, 200],
-        temperature=0.2,
-        layers=[1, 4],
-    )
+    settings = KnnSettings(features=["mean"], final_norm=True, neighbours=[3, 200], temperature=0.2)
+    write_knn(*stores, direct, settings, layers=[1, 4])
     assert out.read_bytes() == direct.read_bytes()
     assert len(read_task(out)) == 2 * 2 * 2
     assert log.read_text("utf-8") == (
@@ -250,17 +248,16 @@ def test_the_command(
 def test_the_command_that_joins(stores: tuple[Path, Path], tmp_path: Path) -> None:
     tables = [tmp_path / f"{layer}.csv" for layer in LAYERS]
     for layer, table in zip(LAYERS, tables, strict=True):
-        words = ["knn", stores[0], "--train", stores[1], "--layers", layer, "--if-stored"]
+        words = ["run", "knn", stores[0], "--train", stores[1], "--layers", layer]
         assert main([str(w) for w in (*words, "--device", "cpu", "--out", table)]) == 0
-    out = tmp_path / "m.csv"
-    assert main([str(w) for w in ("join-layers", *tables, "--store", stores[0], "--out", out)]) == 0
-    assert {row.layer for row in read_task(out)} == set(LAYERS)
+    join = ["run", "join_layers", *(table.name for table in tables), "--store", stores[0]]
+    assert main([str(w) for w in (*join, "--out", "m.csv", "--below", tmp_path)]) == 0
+    assert {row.layer for row in read_task(tmp_path / "m.csv")} == set(LAYERS)
 
 
 @pytest.mark.parametrize("words", [["--temperature", "0"], ["--temperature", "nan"]])
 def test_the_command_refuses_nonsense(
     words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(SystemExit):
-        main(["knn", "a", "--train", "b", "--out", "c", *words])
-    assert "is not above 0" in capsys.readouterr().err
+    assert main(["run", "knn", "a", "--train", "b", "--out", "c", *words]) == 1
+    assert "--temperature" in capsys.readouterr().err

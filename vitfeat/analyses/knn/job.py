@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from vitfeat.analyses.knn.compute import TOPS, knn_ranks
+from vitfeat.analyses.knn.settings import KnnSettings
 from vitfeat.analyses.rows import TaskRow
 from vitfeat.device import torch_device_name
 from vitfeat.errors import AnalysisError
@@ -19,13 +20,9 @@ def write_knn(
     test_path: Path,
     train_path: Path,
     out: Path,
+    settings: KnnSettings,
     *,
-    features: Sequence[str] = ("cls", "mean"),
-    final_norm: bool = False,
-    neighbours: Sequence[int] = (10, 20, 100, 200),
-    temperature: float = 0.07,
     layers: Sequence[str | int] = ("all",),
-    if_stored: bool = False,
     max_bytes: int = 2 * 2**30,
     threads: int = 1,
     device: str = "auto",
@@ -43,16 +40,11 @@ def write_knn(
         The stores.
     out
         The table to write. It has no rows where a model lacks the features.
-    features
-        ``cls``, ``mean`` (of the spatial tokens).
-    final_norm
-        Whether the model's final norm is applied first.
-    neighbours, temperature
-        See :func:`vitfeat.analyses.knn.compute.votes_ranks`.
+    settings
+        The features, and how their neighbours vote
+        (:func:`vitfeat.analyses.knn.compute.votes_ranks`).
     layers
-        Layers by name or number.
-    if_stored
-        Whether numbers of layers that are not stored are passed over.
+        Layers by name or number; numbers of layers that are not stored are passed over.
     max_bytes, threads, device
         See :func:`vitfeat.numerics.neighbours.nearest`; ``auto`` takes a GPU where there is one.
     log
@@ -64,13 +56,13 @@ def write_knn(
         The stores do not go together, lack what is asked for, or hold what is not finite.
     """
     pair = open_pair(test_path, train_path, log)
-    counts = _capped(neighbours, pair, log)
-    chosen = pair.layers(layers, if_stored, log)
+    counts = _capped(settings.neighbours, pair, log)
+    chosen = pair.layers(layers, log)
     rows: list[TaskRow] = []
-    for kind in pair.kinds(features, "knn", log):
+    for kind in pair.kinds(settings.features, "knn", log):
         for layer in chosen:
             test, train = (
-                partial(part.features, kind, layer, final_norm=final_norm)
+                partial(part.features, kind, layer, final_norm=settings.final_norm)
                 for part in (pair.test, pair.train)
             )
             try:
@@ -80,7 +72,7 @@ def write_knn(
                     train,
                     pair.train.classes,
                     counts,
-                    temperature=temperature,
+                    temperature=settings.temperature,
                     max_bytes=max_bytes,
                     threads=threads,
                     device=torch_device_name(device),
@@ -88,7 +80,7 @@ def write_knn(
             except AnalysisError as error:
                 raise AnalysisError(f"{pair.where(kind, layer)}: {error}") from error
             for k, of_k in zip(counts, ranks, strict=True):
-                name = named(kind, final_norm)
+                name = named(kind, settings.final_norm)
                 rows += pair.top_rows("knn", layer, name, f"k={k}", of_k, TOPS)
     write_table(out, TaskRow, rows)
 

@@ -7,7 +7,15 @@ from typing import Literal
 
 from pydantic import Field
 
-from vitfeat.analyses.settings import Count, LearntSettings, Limit, Positive, SomeOf, token_taps
+from vitfeat.analyses.settings import (
+    Count,
+    LayerJobs,
+    LearntSettings,
+    Limit,
+    Positive,
+    SomeOf,
+    token_taps,
+)
 
 
 class KnnSettings(LearntSettings):
@@ -22,7 +30,7 @@ class KnnSettings(LearntSettings):
         (10, 20, 100, 200), description="Numbers of neighbours that vote."
     )
     temperature: Positive = Field(0.07, description="A vote weighs exp(cosine / temperature).")
-    layer_jobs: bool = Field(False, description="Whether every layer is a job of its own.")
+    layer_jobs: LayerJobs = False
 
     def required_taps(self) -> Mapping[str, Limit]:
         """Return what the features are made from."""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from vitfeat.analyses.linear_probe.compute import Probe, probe
 from vitfeat.analyses.linear_probe.logistic import MAX_ITERATIONS, TOLERANCE
+from vitfeat.analyses.linear_probe.settings import LinearProbeSettings
 from vitfeat.analyses.rows import TaskRow
 from vitfeat.device import torch_device_name
 from vitfeat.errors import AnalysisError
@@ -19,15 +20,10 @@ def write_linear_probe(
     test_path: Path,
     train_path: Path,
     out: Path,
+    settings: LinearProbeSettings,
     *,
-    features: Sequence[str] = ("cls", "mean"),
-    final_norm: bool = False,
-    regularisation: Sequence[float] = (1e-4, 1e-3, 1e-2, 1e-1),
-    validation: float = 0.2,
-    seed: int = 0,
     max_iterations: int = MAX_ITERATIONS,
     layers: Sequence[str | int] = ("all",),
-    if_stored: bool = False,
     threads: int = 1,
     device: str = "auto",
     log: Log = lambda _: None,
@@ -44,16 +40,12 @@ def write_linear_probe(
         The stores.
     out
         The table to write. It has no rows where a model lacks the features.
-    features
-        ``cls``, ``mean`` (of the spatial tokens).
-    final_norm
-        Whether the model's final norm is applied first.
-    regularisation, validation, seed, max_iterations, threads
+    settings
+        The features, the penalties, and on what one of them is chosen.
+    max_iterations, threads
         See :func:`vitfeat.analyses.linear_probe.compute.probe`.
     layers
-        Layers by name or number.
-    if_stored
-        Whether numbers of layers that are not stored are passed over.
+        Layers by name or number; numbers of layers that are not stored are passed over.
     device
         Where the classifiers are fitted; ``auto`` takes a GPU where there is one.
     log
@@ -68,13 +60,14 @@ def write_linear_probe(
     """
     pair = open_pair(test_path, train_path, log)
     tops = (1, 5) if len(pair.names) > 5 else (1,)
-    chosen = pair.layers(layers, if_stored, log)
+    chosen = pair.layers(layers, log)
+    smallest, largest = min(settings.regularisation), max(settings.regularisation)
     rows: list[TaskRow] = []
-    for kind in pair.kinds(features, "linear_probe", log):
+    for kind in pair.kinds(settings.features, "linear_probe", log):
         ends: dict[float, list[int]] = {}
         for layer in chosen:
             x, test = (
-                part.features(kind, layer, 0, len(part), final_norm=final_norm)
+                part.features(kind, layer, 0, len(part), final_norm=settings.final_norm)
                 for part in (pair.train, pair.test)
             )
             try:
@@ -82,9 +75,9 @@ def write_linear_probe(
                     x,
                     pair.train.classes,
                     len(pair.names),
-                    regularisation,
-                    validation=validation,
-                    seed=seed,
+                    settings.regularisation,
+                    validation=settings.validation,
+                    seed=settings.seed,
                     max_iterations=max_iterations,
                     threads=threads,
                     device=torch_device_name(device),
@@ -93,17 +86,17 @@ def write_linear_probe(
             except AnalysisError as error:
                 raise AnalysisError(f"{pair.where(kind, layer)}: {error}") from error
             _note_unconverged(pair.where(kind, layer), found, log)
-            name, variant = named(kind, final_norm), f"penalty={found.penalty:g}"
+            name, variant = named(kind, settings.final_norm), f"penalty={found.penalty:g}"
             rows += pair.top_rows("linear_probe", layer, name, variant, ranks, tops)
             if found.validation:
                 value, n = found.validation[found.penalty], found.n_validation
                 score = "validation_top1"
                 rows.append(pair.row("linear_probe", layer, name, variant, score, n, value))
                 others = [v for p, v in found.validation.items() if p != found.penalty]
-                at_end = found.penalty in (min(regularisation), max(regularisation))
+                at_end = found.penalty in (smallest, largest)
                 if at_end and value > max(others):
                     ends.setdefault(found.penalty, []).append(layer)
-        _note_ends(pair, kind, regularisation, ends, log)
+        _note_ends(pair, kind, settings.regularisation, ends, log)
     write_table(out, TaskRow, rows)
 
 

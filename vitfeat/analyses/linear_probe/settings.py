@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 from pydantic import Field
 
 from vitfeat.analyses.settings import (
+    LayerJobs,
     LearntSettings,
     Limit,
     Positive,
@@ -37,7 +38,14 @@ class LinearProbeSettings(LearntSettings):
         0.2, description="Share of the training images that the penalty is chosen on."
     )
     seed: Seed = Field(0, description="Seed of the choice of these images.")
-    layer_jobs: bool = Field(False, description="Whether every layer is a job of its own.")
+    layer_jobs: LayerJobs = False
+
+    def used(self, keys: Sequence[str]) -> dict[str, Any]:
+        """Return what makes a difference: with one penalty no part of the images is set aside."""
+        asked = super().used(keys)
+        if len(self.regularisation) == 1:
+            asked = {key: v for key, v in asked.items() if key not in ("validation", "seed")}
+        return asked
 
     def required_taps(self) -> Mapping[str, Limit]:
         """Return what the features are made from."""
