@@ -21,7 +21,7 @@ PAIR: dict[str, Any] = {
 CONFIG: dict[str, Any] = {
     "models": ["dino-b16", "mae-l16"],
     "datasets": {name: {**IMAGENET, "split": name} for name in ("val", "train")},
-    "analyses": {"knn": PAIR, "linear_probe": PAIR},
+    "analyses": {"knn": {**PAIR}, "linear_probe": {**PAIR}},
 }
 
 
