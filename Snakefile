@@ -14,12 +14,10 @@ include: "workflow/rules/common.smk"
 include: "workflow/functions/extract.smk"
 include: "workflow/functions/cka.smk"
 include: "workflow/functions/similarity.smk"
-include: "workflow/functions/attention_maps.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/extract.smk"
 include: "workflow/rules/cka.smk"
 include: "workflow/rules/similarity.smk"
-include: "workflow/rules/attention_maps.smk"
 include: "workflow/rules/analyses.smk"
 
 

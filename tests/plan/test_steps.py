@@ -34,7 +34,7 @@ JOBS = [
 ]
 WAYS = {
     *("settings", "label", "labels", "device", "threads", "max_bytes", "log", "models"),
-    "layers",
+    *("layers", "push"),
 }
 """What functions of jobs are told beside paths, as base.py has it."""
 
@@ -152,7 +152,7 @@ def test_the_function_of_a_job_takes_what_the_job_says(analysis: Analysis, job: 
     needed = [one for one in list(parameters.values())[n:] if one.default is one.empty]
     assert {one.name for one in needed} <= WAYS
     assert ("settings" in parameters) == bool(job.settings)
-    assert ("device" in parameters) == bool(job.gpu)
+    assert bool({"device", "push"} & parameters.keys()) == bool(job.gpu)
     assert ("layers" in parameters) == job.by_layers
     assert not job.label or "label" in parameters or "labels" in parameters
 

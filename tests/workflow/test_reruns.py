@@ -28,7 +28,7 @@ def tables(workflow: Workflow) -> list[str]:
     """Return what of each analysis is made first; figures across models are left out."""
     names = (
         "attention/digits/demo-dino.csv",
-        "attention_maps/digits/demo-dino/head_layer",
+        "attention_maps/digits/demo-dino",
         "clustering/digits/demo-dino.csv",
         "residual/digits/demo-dino.norms.csv",
     )
@@ -122,7 +122,7 @@ def test_names_that_a_shell_or_snakemake_would_take_apart(
             assert {row["image"] for row in csv.DictReader(file)} == {name}
     # The store does not depend on the order.
     settings["images"] = ids[::-1]
-    assert workflow.planned() == {"attention_maps": 1, "all": 1}
+    assert workflow.planned() == {"attention_maps_of_all": 1, "all": 1}
 
 
 @pytest.mark.parametrize(("layouts", "drawn"), [(["flat"], False), (["flat", "folder"], True)])

@@ -161,7 +161,7 @@ class Analysis:
         The file of an analysis of the user's own, and what writes its table.
     own_pass
         Whether it is of so few images that its own job pushes them through the models, beside the
-        stores.
+        stores: its function takes ``push``, which does it.
     """
 
     name: str

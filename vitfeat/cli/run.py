@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import argparse
 import inspect
-from collections.abc import Callable, Iterable
+import json
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 from vitfeat.analyses.base import ROOT, Across, Analysis, Job
 from vitfeat.analyses.registry import analyses
 from vitfeat.cli.arguments import AddCommand, from_json, layer, models_json, positive
+from vitfeat.cli.models import read_entry
+from vitfeat.cli.passes import add_pass_flags, numbers_of, pass_ways
 from vitfeat.cli.settings_flags import add_settings, given_settings
 from vitfeat.console import Console
 from vitfeat.errors import ConfigError, VitfeatError
@@ -78,7 +81,13 @@ def _add_job(add_parser: Any, analysis: Analysis, job: Job) -> None:
         sub.add_argument("--models", nargs="+", default=[], metavar="ID", help=text)
     if job.label:
         sub.add_argument("--labels", nargs="+", default=[""], help="names of models in titles")
-    if job.gpu:
+    if analysis.own_pass:
+        text = "the models' fields as JSON, by id, in the place of the catalogue's"
+        sub.add_argument("--entries", default="{}", help=text)
+        text = "what decides a store's numbers, as JSON: the config's extraction, and view"
+        sub.add_argument("--extraction", default="{}", help=text)
+        add_pass_flags(sub)
+    elif job.gpu:
         sub.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     if job.by_layers:
         sub.add_argument(
@@ -124,10 +133,42 @@ def _run(options: argparse.Namespace, console: Console) -> None:
     calls = []
     for place, model in enumerate(models):
         own: dict[str, Any] = {"label": labels[min(place, len(labels) - 1)]} if job.label else {}
+        if analysis.own_pass:
+            own["push"] = _push(options, model, console)
         if several and "log" in ways:
             own["log"] = _named(console.log, model)
         calls.append(partial(function, *_paths(paths, model), **(ways | own)))
     call_all(calls, console)
+
+
+def _push(options: argparse.Namespace, model: str, console: Console) -> Callable[..., None]:
+    """Return a function that pushes images through a model, into a store of a job's own."""
+    from vitfeat.data.index import Index
+    from vitfeat.extraction.from_entry import extract_from_entry
+    from vitfeat.extraction.settings import Settings as PassSettings
+    from vitfeat.files import write_json
+    from vitfeat.store.paths import manifest_path, place_of
+
+    entries = from_json(options.entries, "--entries")
+    model_id = model or next(iter(entries), "")
+    fields = json.dumps(entries[model_id]) if model_id in entries else None
+    entry, numbers = read_entry(model_id, fields), numbers_of(options.extraction)
+
+    def push(index: Index, root: Path, store: Path, manifest: Path, taps: Sequence[str]) -> None:
+        sealed = extract_from_entry(
+            entry,
+            index,
+            root,
+            place_of(store),
+            PassSettings(taps=taps, **numbers, **{**pass_ways(options), "replace": True}),
+            weights_folder=options.weights_folder,
+            log=console.log,
+            progress=console.progress,
+        )
+        if sealed is not None and manifest != manifest_path(place_of(store)):
+            write_json(manifest, sealed)
+
+    return push
 
 
 def _named(log: Callable[[str], None], model: str) -> Callable[[str], None]:

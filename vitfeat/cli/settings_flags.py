@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from vitfeat.analyses.settings import Settings
 from vitfeat.config.schema import schema_of
 from vitfeat.errors import ConfigError
+
+Chosen = TypeVar("Chosen", bound=Settings)
 
 _GIVEN = "setting_"
 
@@ -41,7 +43,7 @@ def add_settings(
             parser.add_argument(flag, type=_read, **words)
 
 
-def given_settings(options: argparse.Namespace, settings: type[Settings]) -> Settings:
+def given_settings(options: argparse.Namespace, settings: type[Chosen]) -> Chosen:
     """Return the settings that flags give.
 
     Raises

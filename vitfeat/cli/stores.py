@@ -6,22 +6,14 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vitfeat.cli.arguments import (
-    AddCommand,
-    count,
-    from_json,
-    layer,
-    part,
-    positive,
-    weights_folder,
-    workers,
-)
+from vitfeat.cli.arguments import AddCommand, count, from_json, layer, part, positive
 from vitfeat.cli.models import read_entry
+from vitfeat.cli.passes import add_pass_flags, pass_ways, view_of
 from vitfeat.console import Console
 from vitfeat.store.layout import DEFAULT_TAPS, TAPS
 
 if TYPE_CHECKING:
-    from vitfeat.data.views.settings import ViewSettings
+    pass
 
 
 def add(command: AddCommand) -> None:
@@ -66,10 +58,8 @@ def add(command: AddCommand) -> None:
         help="bits of mantissa that features are rounded to (default: all that the type has)",
     )
     sub.add_argument("--precision", default="fp32", choices=["fp32", "tf32", "bf16", "fp16"])
-    sub.add_argument("--batch-size", type=positive, default=32)
-    sub.add_argument("--device", default="auto")
+    add_pass_flags(sub)
     sub.add_argument("--threads", type=count, default=0, help="CPU threads; 0 takes all")
-    sub.add_argument("--workers", type=workers, default=None, help="decoding processes, or auto")
     sub.add_argument(
         "--blocks",
         type=part,
@@ -77,8 +67,6 @@ def add(command: AddCommand) -> None:
         help="only the blocks of job I of N, on any machine that sees the store; a last extraction "
         "without it seals the store",
     )
-    sub.add_argument("--replace", action="store_true", help="replace a store from other settings")
-    weights_folder(sub)
 
 
 def _info(options: argparse.Namespace, console: Console) -> None:
@@ -131,14 +119,10 @@ def _extract(options: argparse.Namespace, console: Console) -> None:
             dtype=options.dtype,
             keep_bits=options.keep_bits,
             precision=options.precision,
-            batch_size=options.batch_size,
-            device=options.device,
-            threads=options.threads,
-            workers=options.workers,
-            replace=options.replace,
+            view=view_of(from_json(options.view or "{}", "--view"), "--view"),
             part=options.blocks,
-            view=_view(options.view),
             masks=options.masks,
+            **pass_ways(options),
         ),
         weights_folder=options.weights_folder,
         keep=options.keep,
@@ -171,20 +155,3 @@ def _limits(text: str | None) -> dict[str, int | list[str]]:
                 "their ids"
             )
     return found
-
-
-def _view(text: str | None) -> ViewSettings:
-    """Read the settings of a view.
-
-    Raises
-    ------
-    ConfigError
-        It is no JSON, or no mapping of a view's settings.
-    """
-    from vitfeat.data.views.settings import ViewSettings
-    from vitfeat.errors import ConfigError
-
-    found = {} if text is None else from_json(text, "--view")
-    if not isinstance(found, dict):
-        raise ConfigError(f'--view: found {text}; allowed: a mapping, such as {{"kind": "padded"}}')
-    return ViewSettings.from_config("--view", found)

@@ -25,6 +25,7 @@ from vitfeat.config.parsing import Config
 from vitfeat.models.layers import select_layers
 from vitfeat.models.shapes import guess_shape, size_name
 from vitfeat.plan.disk import dataset_size, store_items
+from vitfeat.plan.passes import entry_fields, pass_settings
 from vitfeat.plan.study import Study
 
 LAYERS_A_JOB = 6
@@ -138,7 +139,16 @@ class Step:
             for pattern in self.job.inputs.values():
                 if pattern != ROOT:
                     waits += self._waits_for(self._path(pattern, wildcards.dataset, model))
+        waits += [
+            f"{self.config.weights.as_posix()}/{model}.json"
+            for model in self.pushes(wildcards)
+            if self.config.model(model).is_fetched
+        ]
         return list(dict.fromkeys(waits))
+
+    def pushes(self, wildcards: Wildcards) -> list[str]:
+        """Return the models that it pushes images through."""
+        return self._models(wildcards) if self.analysis.own_pass else []
 
     @property
     def outputs(self) -> dict[str, list[str]]:
@@ -152,6 +162,8 @@ class Step:
     @property
     def how(self) -> str:
         """Flags by the shell's variables: what they say changes no results, and runs nothing."""
+        if self.analysis.own_pass:
+            return '$VITFEAT_HOW --weights-folder "$VITFEAT_WEIGHTS"'
         return "--device $VITFEAT_DEVICE" if self.gpu else ""
 
     @property
@@ -180,6 +192,11 @@ class Step:
         )
         paths = [first[1], *(f"--{key.replace('_', '-')}={path}" for key, path in others)]
         words = [self.job.name, *paths, *flags(self.settings.used(self.job.settings))]
+        if self.analysis.own_pass:
+            entries = {m: entry_fields(self.config.model(m)) for m in models}
+            words += ["--entries", json.dumps(entries, sort_keys=True)]
+            numbers = pass_settings(self.config, wildcards.dataset)
+            words += ["--extraction", json.dumps(numbers, sort_keys=True)]
         if self.job.together:
             words += ["--models", shown_models(self.config)]
         elif self.of_all:

@@ -16,8 +16,9 @@ TARGETS.append(step_targets)
 
 
 def placed(paths):
-    """Return paths as rules take them: indexes and annotations stay on the file system."""
-    return [local(p) if p.startswith(f"{RESULTS}/datasets/") else p for p in paths]
+    """Return paths as rules take them: indexes, annotations and weights stay on the file system."""
+    stay = (f"{RESULTS}/datasets/", f"{WEIGHTS}/")
+    return [local(p) if p.startswith(stay) else p for p in paths]
 
 
 def below(first):
@@ -63,6 +64,9 @@ for step in STEPS:
             below=below(next(iter(step.outputs.values()))[0]),
             how=step.how,
             joined=step.joined,
+            weights=lambda wildcards, step=step: [
+                checkpoint_contents(model) for model in step.pushes(wildcards)
+            ],
         shell:
             "python -m vitfeat run {params.command} {params.below} {params.how} --threads {threads} "
             "--log {log:q}"

@@ -36,6 +36,7 @@ from vitfeat.plan.needs import (
     similarity_minutes,
 )
 from vitfeat.plan.disk import disk_lines, rows_of
+from vitfeat.plan.passes import entry_fields, pass_settings
 
 
 def checked_config():
@@ -240,12 +241,6 @@ def region_table(dataset):
     return [annotations(dataset)] if "regions" in CONFIG.taps(dataset) else []
 
 
-def extraction_view(dataset):
-    """Return how images become inputs, as JSON; None for the usual way."""
-    view = CONFIG.view(dataset).to_mapping()
-    return None if view == {"kind": "square"} else json.dumps(view, sort_keys=True)
-
-
 def extraction_regions(dataset):
     """Return what features are pooled under, and how, where they are."""
     table = region_table(dataset)
@@ -254,17 +249,13 @@ def extraction_regions(dataset):
 
 def extraction_settings(wildcards):
     """Return what decides a store's numbers, beside what is stored."""
-    # How a model is shown is for the figures alone; but a weight file is held to the family.
-    model = CONFIG.model(wildcards.model)
-    from_file = model.is_fetched or model.checkpoint
-    shown = ("id", "label") if from_file else ("id", "family", "label")
-    used = {k: v for k, v in model.to_mapping().items() if k not in shown and v not in (None, {})}
-    keys = ("layers", "dtype", "keep_bits", "precision")
+    numbers = pass_settings(CONFIG, wildcards.dataset)
+    if "view" in numbers:
+        numbers["view"] = json.dumps(numbers["view"], sort_keys=True)
     return {
-        "entry": json.dumps(used, sort_keys=True),
+        "entry": json.dumps(entry_fields(CONFIG.model(wildcards.model)), sort_keys=True),
         "root": CONFIG.datasets[wildcards.dataset].root.as_posix(),
-        "view": extraction_view(wildcards.dataset),
-        **{k: CONFIG.extraction[k] for k in keys},
+        **numbers,
     }
 
 
@@ -283,14 +274,6 @@ def goes(taps):
     """Return whether any of some taps is dropped after use."""
     keep = CONFIG.extraction["keep"]
     return keep is not None and not set(taps) <= set(keep)
-
-
-def transient(analysis, *more):
-    """Return what a job of an analysis waits for, beside a store's manifest: the folder of arrays
-    that go after use, where it reads any of them. `more` are taps that it reads where they are."""
-    settings = CONFIG.analyses.get(analysis)
-    taps = [*(settings.required_taps() if settings else ()), *more]
-    return [f"{RESULTS}/features/{{dataset}}/{{model}}.transient"] if goes(taps) else []
 
 
 MODEL_IDS = "|".join(re.escape(m.id) for m in CONFIG.models)

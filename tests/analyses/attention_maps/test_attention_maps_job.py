@@ -136,7 +136,7 @@ def test_a_pass_of_chosen_images_gives_what_the_pass_of_all_gives(
     for more in ([], chosen):
         store = extracted(photos, *more, "--dtype", "float16")
         out = photos.parent / f"maps{len(stores)}"
-        assert run(*map_command(store, photos, out, *chosen)) == 0
+        assert run(*map_command(store, photos, out, "--images", *chosen[1:])) == 0
         opened = open_store(store)
         stores.append((opened.image_ids, opened["attention"][:], opened.attributes))
         found = sorted(out.glob("*/*.csv"))
@@ -147,6 +147,31 @@ def test_a_pass_of_chosen_images_gives_what_the_pass_of_all_gives(
     np.testing.assert_array_equal(some, every[rows])
     assert len(tables[0]) == 2 * len(KINDS)
     assert tables[0] == tables[1]
+
+
+def test_the_job_pushes_the_images_that_it_shows_through_every_model(
+    photos: Path, fails: Fails
+) -> None:
+    index, folder = photos.parent / "index.csv", photos.parent / "maps"
+    assert run("index", "photos", "--layout", "folder", "--root", photos, "--out", index) == 0
+    entries = {name: {**TINY, "seed": seed} for name, seed in (("a", 3), ("b", 4))}
+    job = ["run", "attention_maps", index, "--root", photos, "--device", "cpu", "--models", "a"]
+    job += ["b", "--entries", json.dumps(entries), "--positions", "cls", "left"]
+    for key, name in (("store", "{model}.zarr"), ("manifest", "{model}.json"), ("out", "{model}")):
+        job += [f"--{key}", folder / name]
+    numbers_asked = ["--extraction", '{"dtype": "float32"}']
+    assert run(*job, *numbers_asked, "--images", "dog/e.png") == 0
+    # Other images replace its store.
+    assert run(*job, *numbers_asked, "--images", "cat/b.png", "dog/f.png") == 0
+    for name, entry in entries.items():
+        assert json.loads((folder / f"{name}.json").read_text())["forward_images"] == 2
+        true = attention_of(photos / "dog/f.png", entry)
+        found = open_store(folder / f"{name}.zarr")["attention"][1]
+        np.testing.assert_allclose(found, true, atol=2e-5)
+        files = {path.name for path in (folder / name / "head_layer").glob("*.png")}
+        assert files == {"0-cat_b.png", "1-dog_f.png"}
+    line = fails(*job, "--extraction", '{"dtyp": "float32"}')
+    assert "--extraction: unknown key 'dtyp' (did you mean 'dtype'?)" in line
 
 
 def test_an_index_of_other_images_is_refused(photos: Path, fails: Fails) -> None:
@@ -172,7 +197,7 @@ def test_maps_of_some_images_are_of_those_images(photos: Path) -> None:
     store = extracted(photos, "--limits", json.dumps({"attention": kept}))
     out = photos.parent / "maps"
     positions = ["0,2", "cls", "mean", "left"]
-    asked = ["--ids", *reversed(kept), "--positions", *positions, "--layer", "middle"]
+    asked = ["--images", *reversed(kept), "--positions", *positions, "--layer", "middle"]
     assert run(*map_command(store, photos, out, *asked)) == 0
     images = {name: photos / name for name in reversed(kept)}
     for kind in KINDS:
@@ -192,7 +217,7 @@ def test_maps_of_some_images_are_of_those_images(photos: Path) -> None:
 
 def test_figures_of_images_that_are_no_longer_asked_for_go(photos: Path) -> None:
     store, out = extracted(photos), photos.parent / "maps"
-    asked = ["--positions", "cls", "--ids"]
+    asked = ["--positions", "cls", "--images"]
     assert run(*map_command(store, photos, out, *asked, "cat/a.png", "cat/c.png")) == 0
     own = out / "head_layer" / "0-notes.txt"
     own.write_text("look at head 1")
@@ -212,7 +237,7 @@ def test_figures_show_the_layers_that_are_asked_for_and_tables_all(
     monkeypatch.setattr(
         map_files, "figure", lambda one, **more: drawn.append(one.grid) or draw(one, **more)
     )
-    asked = ["--ids", "cat/a.png", "--positions", "cls", "--layers", "first", 2]
+    asked = ["--images", "cat/a.png", "--positions", "cls", "--layers", "first", 2]
     assert run(*map_command(store, photos, photos.parent / "maps", *asked)) == 0
     assert [[cell.layer for cell in grid.cells[0]] for grid in drawn] == [[0, 2], [2], [0, 2]]
     for kind in ("position_layer", "head_layer"):
@@ -243,7 +268,7 @@ def test_the_picture_is_the_crop_that_the_model_got(
     monkeypatch.setattr(
         map_files, "figure", lambda one, **more: given.append(one) or draw(one, **more)
     )
-    assert run(*map_command(store, photos, photos.parent / "maps", "--ids", "dog/e.png")) == 0
+    assert run(*map_command(store, photos, photos.parent / "maps", "--images", "dog/e.png")) == 0
     assert [one.caption for one in given] == ["dog/e.png (dog)"] * 3
     for one in given:
         np.testing.assert_array_equal(one.picture, crop_of(photos / "dog/e.png"))
@@ -252,7 +277,7 @@ def test_the_picture_is_the_crop_that_the_model_got(
 def test_a_head_and_rows_without_cls_can_be_asked_for(photos: Path) -> None:
     store = extracted(photos)
     out = photos.parent / "maps"
-    asked = ["--ids", "cat/a.png", "--head", 2, "--renormalised", "--positions", "right", "mean"]
+    asked = ["--images", "cat/a.png", "--head", 2, "--renormalised", "--positions", "right", "mean"]
     assert run(*map_command(store, photos, out, *asked, "--scale", "common", "--smooth")) == 0
     true = attention_of(photos / "cat/a.png")[:, 2]
     shares = true[:, :, 1:] / true[:, :, 1:].sum(-1, keepdims=True)
@@ -271,7 +296,7 @@ def test_a_head_and_rows_without_cls_can_be_asked_for(photos: Path) -> None:
 def test_every_map_as_a_file_of_its_own(photos: Path) -> None:
     store = extracted(photos)
     out = photos.parent / "maps"
-    asked = ["--ids", "cat/a.png", "dog/f.png", "--positions", "cls", "0,2", "--single-maps"]
+    asked = ["--images", "cat/a.png", "dog/f.png", "--positions", "cls", "0,2", "--single-maps"]
     assert run(*map_command(store, photos, out, *asked)) == 0
     assert {p.name for p in (out / "maps").iterdir()} == {"0-cat_a", "1-dog_f"}
     names = {
@@ -295,7 +320,7 @@ def test_every_map_as_a_file_of_its_own(photos: Path) -> None:
     # Those of other images and positions go; what is not ours stays.
     own = folder / "00-notes.txt"
     own.write_text("look at head 1")
-    asked = ["--ids", "cat/b.png", "--positions", "diagonal", "--single-maps"]
+    asked = ["--images", "cat/b.png", "--positions", "diagonal", "--single-maps"]
     assert run(*map_command(store, photos, out, *asked)) == 0
     assert {p.name for p in (out / "maps").iterdir()} == {"0-cat_b", "1-dog_f"}
     assert list(folder.iterdir()) == [own]
@@ -339,14 +364,14 @@ def test_maps_of_a_model_without_cls(photos: Path, capsys: pytest.CaptureFixture
 @pytest.mark.parametrize(
     ("more", "words"),
     [
-        (["--positions", "centr"], ["did you mean 'centre'?"]),
+        (["--positions", "centr"], ["--positions", "found 'centr'; allowed: cls, top, left"]),
         (["--positions", "2,0"], ["'2,0' is outside the grid of 2 rows and 3 columns"]),
         (["--layer", "7"], ["layer 7 is not stored"]),
-        (["--layer", "all"], ["one layer is needed"]),
+        (["--layer", "all"], ["--layer: found 'all'; allowed: first, q1, middle"]),
         (["--layers", "7"], ["layer 7 is not stored"]),
-        (["--layers", "spred"], ["did you mean 'spread'?"]),
+        (["--layers", "spred"], ["--layers: found 'spred'; allowed: spread, all, first"]),
         (["--head", "3"], ["head 3 is not there: the model has 3, 0 to 2"]),
-        (["--ids", "cat/b.pmg"], ["'cat/b.pmg' is not stored (did you mean 'cat/b.png'?)"]),
+        (["--images", "cat/b.pmg"], ["'cat/b.pmg' is not stored (did you mean 'cat/b.png'?)"]),
     ],
 )
 def test_what_is_not_there_is_one_line(
@@ -361,7 +386,7 @@ def test_what_is_not_there_is_one_line(
 
 def test_an_image_whose_attention_was_not_kept(photos: Path, fails: Fails) -> None:
     store = extracted(photos, "--limits", '{"attention": ["cat/c.png"]}')
-    line = fails(*map_command(store, photos, photos.parent / "maps", "--ids", "cat/a.png"))
+    line = fails(*map_command(store, photos, photos.parent / "maps", "--images", "cat/a.png"))
     assert "the attention of the image 'cat/a.png' is not stored" in line
     assert "it is of 1 image, the first is 'cat/c.png'" in line
 
@@ -400,7 +425,7 @@ def test_a_single_file_gives_what_its_store_gives(
     photos: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     store = extracted(photos)
-    assert run(*map_command(store, photos, photos.parent / "maps", "--ids", "dog/e.png")) == 0
+    assert run(*map_command(store, photos, photos.parent / "maps", "--images", "dog/e.png")) == 0
     out = photos.parent / "one" / "grid.png"
     capsys.readouterr()
     assert run(*grid_command(photos / "dog/e.png", out, "--kind", "all")) == 0
@@ -432,7 +457,7 @@ def test_a_photograph_is_turned_by_every_command_or_by_none(
     command = ["extract", "tiny", "--entry", json.dumps(TINY), "--index", index, "--root", photos]
     command += ["--out", store, "--device", "cpu", "--threads", 1, "--dtype", "float32"]
     assert run(*command, "--taps", "attention") == 0
-    assert run(*map_command(store, photos, photos.parent / "maps", "--ids", "dog/e.png")) == 0
+    assert run(*map_command(store, photos, photos.parent / "maps", "--images", "dog/e.png")) == 0
     capsys.readouterr()
     out = photos.parent / "turned" / "grid.png"
     assert run(*grid_command(photos / "dog/e.png", out, "--orientation", "exif")) == 0
@@ -477,7 +502,7 @@ def test_a_demo_model_needs_nothing_but_its_name(photos: Path) -> None:
         ({"--model": "demo-dinno", "--entry": None}, ["did you mean 'demo-dino'?"]),
         ({"--positions": "9,9"}, ["'9,9' is outside the grid of 2 rows"]),
         ({"--layer": "5"}, ["found 5; a model of 3 layers has 0 to 2"]),
-        ({"--layer": "lst"}, ["did you mean 'last'?"]),
+        ({"--layer": "lst"}, ["--layer: found 'lst'; allowed: first, q1, middle"]),
         ({"--head": "8"}, ["head 8 is not there"]),
         ({"--out": "grid.jpg"}, ["the figure is a PNG"]),
         ({"--entry": "{"}, ["--entry: not JSON"]),

@@ -21,6 +21,7 @@ from vitfeat.analyses.attention_maps.grids import (
     table,
 )
 from vitfeat.analyses.attention_maps.map_blocks import Shown, single
+from vitfeat.analyses.attention_maps.settings import AttentionMapSettings
 from vitfeat.analyses.attention_maps.sheets import figure
 from vitfeat.data.images import printable
 from vitfeat.figures import overlay
@@ -37,37 +38,6 @@ _SINGLE_MAP = re.compile(r"\d{2,}-(mean|\d{2,})-\w+\.(png|npy)")
 
 # Of a caption: longer ids are cut at their front.
 _CAPTION_LENGTH = 70
-
-
-@dataclass(frozen=True)
-class Looks:
-    """Which maps are drawn and how, whatever they come from.
-
-    Attributes
-    ----------
-    positions
-        Queries by name; the first is that of the grid head x layer.
-    head
-        Head of the grid position x layer; None for the mean over heads.
-    renormalised
-        Whether rows are divided by what they give to spatial keys.
-    layers
-        By name or number, those that figures show.
-    scale
-        Of colours: each map's ``own``, or one that is ``common`` to a figure.
-    percentile
-        Where colours end, of the values of a map or the figure.
-    smooth
-        Whether colours are interpolated between tokens.
-    """
-
-    positions: tuple[str, ...] = ("cls", "top", "left", "centre", "right", "bottom", "mean")
-    head: int | None = None
-    renormalised: bool = False
-    layers: str | int | tuple[str | int, ...] = "spread"
-    scale: str = "own"
-    percentile: float = overlay.PERCENTILE
-    smooth: bool = False
 
 
 @dataclass(frozen=True)
@@ -91,7 +61,7 @@ class Seen:
 
 def usable(names: Sequence[str], tokens: Tokens, model: str, log: Log) -> tuple[str, ...]:
     """Leave out the position ``cls`` for a model without CLS token, where others remain."""
-    others = tuple(name for name in names if name.strip() != "cls")
+    others = tuple(name for name in names if name != "cls")
     if tokens.has_cls or not others or len(others) == len(names):
         return tuple(names)
     log(f"{model} has no CLS token: the position cls is left out")
@@ -110,7 +80,7 @@ def write_grid(
     path: Path,
     kind: str,
     seen: Seen,
-    looks: Looks,
+    settings: AttentionMapSettings,
     *,
     layer: int,
     layers: Container[int],
@@ -127,7 +97,7 @@ def write_grid(
         Out of :data:`vitfeat.analyses.attention_maps.grids.KINDS`.
     seen
         The image.
-    looks
+    settings
         How maps are drawn.
     layer
         Number of the layer of head x position.
@@ -141,14 +111,15 @@ def write_grid(
     AnalysisError
         The layer or the head is not there.
     """
-    made = grid(kind, seen.maps, Choice(layer, looks.head, looks.positions[0].strip()))
+    head = None if settings.head == "mean" else int(settings.head)
+    made = grid(kind, seen.maps, Choice(layer, head, settings.positions[0]))
     drawn = figure(
         Shown(made.of_layers(layers), seen.picture, seen.caption),
         title=title,
         note=note,
-        scale=looks.scale,
-        percentile=looks.percentile,
-        smooth=looks.smooth,
+        scale=settings.scale,
+        percentile=settings.percentile,
+        smooth=settings.smooth,
     )
     save_with_numbers(drawn, path, AttentionMapRow, table(made))
 
@@ -192,7 +163,7 @@ def remove_single_maps(folder: Path) -> None:
             one.rmdir()
 
 
-def write_single_maps(folder: Path, one: Seen, looks: Looks) -> int:
+def write_single_maps(folder: Path, one: Seen, settings: AttentionMapSettings) -> int:
     """Write every map of an image: ``{layer}-{head}-{position}.png``, and its numbers as ``.npy``.
 
     The head is a number or ``mean``; a position ROW,COLUMN is written ``ROW_COLUMN``. The numbers
@@ -204,7 +175,7 @@ def write_single_maps(folder: Path, one: Seen, looks: Looks) -> int:
         Where to.
     one
         The image.
-    looks
+    settings
         How maps are drawn.
 
     Returns
@@ -213,8 +184,8 @@ def write_single_maps(folder: Path, one: Seen, looks: Looks) -> int:
         How many maps there are.
     """
     maps = one.maps
-    common = looks.scale == "common"
-    end = overlay.ends(maps.maps.spatial, looks.percentile, common=True)[0, 0, 0]
+    common = settings.scale == "common"
+    end = overlay.ends(maps.maps.spatial, settings.percentile, common=True)[0, 0, 0]
     places = [
         (layer, head, position)
         for layer in range(len(maps.layers))
@@ -223,8 +194,8 @@ def write_single_maps(folder: Path, one: Seen, looks: Looks) -> int:
     ]
     for layer, head, number in places:
         found, position = one_map(maps, layer, head, number), maps.positions[number]
-        own = end if common else overlay.ends(found.spatial, looks.percentile)
-        pixels = single(found, one.picture, position, own, smooth=looks.smooth)
+        own = end if common else overlay.ends(found.spatial, settings.percentile)
+        pixels = single(found, one.picture, position, own, smooth=settings.smooth)
         named = "mean" if head is None else f"{head:02d}"
         stem = f"{maps.layers[layer]:02d}-{named}-{position.name.replace(',', '_')}"
         with replacing(folder / f"{stem}.png") as partial:

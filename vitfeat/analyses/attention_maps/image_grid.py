@@ -11,7 +11,6 @@ from vitfeat.analyses.attention.summary import Tokens
 from vitfeat.analyses.attention_maps.compute import positions
 from vitfeat.analyses.attention_maps.files import (
     Log,
-    Looks,
     Seen,
     caption,
     folder_name,
@@ -20,6 +19,7 @@ from vitfeat.analyses.attention_maps.files import (
     write_single_maps,
 )
 from vitfeat.analyses.attention_maps.grids import image_maps
+from vitfeat.analyses.attention_maps.settings import AttentionMapSettings
 from vitfeat.data.images import Orientation, open_rgb
 from vitfeat.data.tensors import normalise
 from vitfeat.data.views import SquareView
@@ -34,10 +34,9 @@ def write_attention_grid(
     image: Path,
     backbone: Backbone,
     out: Path,
+    settings: AttentionMapSettings,
     *,
-    looks: Looks,
     kinds: Sequence[str] = ("position_layer",),
-    layer: str | int = "last",
     orientation: Orientation = "stored",
     maps: Path | None = None,
     log: Log = lambda _: None,
@@ -52,12 +51,10 @@ def write_attention_grid(
         The model, on the CPU.
     out
         The PNG; of several kinds ``{stem}-{kind}.png`` each. PDF and CSV stand beside it.
-    looks
+    settings
         Which maps are drawn and how.
     kinds
         Out of :data:`vitfeat.analyses.attention_maps.grids.KINDS`.
-    layer
-        Of the grid head x position, by name or number.
     orientation
         Whether the image is turned as its EXIF says.
     maps
@@ -79,12 +76,10 @@ def write_attention_grid(
     if out.suffix.lower() != ".png":
         raise AnalysisError(f"{out}: the figure is a PNG; give a name that ends in .png")
     tokens = Tokens(backbone.grid, backbone.has_cls, backbone.n_registers)
-    names = usable(looks.positions, tokens, backbone.entry.id, log)
+    names = usable(settings.positions, tokens, backbone.entry.id, log)
     chosen = positions(names, tokens)
-    numbers = select_layers(backbone.depth, layer)
-    if len(numbers) != 1:
-        raise AnalysisError(f"layer {layer!r}: one layer is needed, by name or number")
-    shown = select_layers(backbone.depth, looks.layers)
+    numbers = select_layers(backbone.depth, settings.layer)
+    shown = select_layers(backbone.depth, settings.layers)
     view = SquareView(backbone.image_size, backbone.entry.crop_fraction, backbone.interpolation)
     picture = view(open_rgb(image, orientation, log=log))
     pixels = normalise(torch.from_numpy(picture)[None], backbone.mean, backbone.std)
@@ -95,7 +90,7 @@ def write_attention_grid(
         range(backbone.depth),
         tokens,
         chosen,
-        renormalised=looks.renormalised,
+        renormalised=settings.renormalised,
     )
     seen = Seen(found, picture, caption(image.name))
     height, width = backbone.image_size
@@ -106,7 +101,7 @@ def write_attention_grid(
             path,
             kind,
             seen,
-            looks,
+            settings,
             layer=numbers[0],
             layers=shown,
             title=backbone.entry.label or backbone.entry.id,
@@ -114,6 +109,6 @@ def write_attention_grid(
         )
         figures.append(path)
     if maps is not None:
-        count = write_single_maps(maps / folder_name(0, image.name), seen, looks)
+        count = write_single_maps(maps / folder_name(0, image.name), seen, settings)
         log(f"{maps}: {plural(count, 'map')}")
     return figures

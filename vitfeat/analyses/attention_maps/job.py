@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
@@ -12,7 +12,6 @@ from vitfeat.analyses.attention.summary import Tokens
 from vitfeat.analyses.attention_maps.compute import Position, positions
 from vitfeat.analyses.attention_maps.files import (
     Log,
-    Looks,
     Seen,
     caption,
     folder_name,
@@ -23,35 +22,78 @@ from vitfeat.analyses.attention_maps.files import (
     write_single_maps,
 )
 from vitfeat.analyses.attention_maps.grids import KINDS, image_maps
+from vitfeat.analyses.attention_maps.settings import AttentionMapSettings
 from vitfeat.data.index import Index
 from vitfeat.data.indexed import indexed_image, view_of
 from vitfeat.data.views import view_from
 from vitfeat.errors import AnalysisError
 from vitfeat.jobs.reading import other_images
-from vitfeat.store.limits import spread
+from vitfeat.store.limits import chosen_rows, spread
 from vitfeat.store.opening import open_store
 from vitfeat.store.pieces import read_rows
 from vitfeat.store.reader import FeatureStore
 from vitfeat.text import nearest, plural
 
 
+class Push(Protocol):
+    """Pushes images through the model of a job."""
+
+    def __call__(
+        self, index: Index, root: Path, store: Path, manifest: Path, taps: Sequence[str]
+    ) -> None:
+        """Write a store of what the taps give, and its manifest."""
+
+
 def write_attention_maps(
+    index_path: Path,
+    root: Path,
+    store_path: Path,
+    manifest: Path,
+    out: Path,
+    settings: AttentionMapSettings,
+    *,
+    push: Push,
+    label: str = "",
+    log: Log = lambda _: None,
+) -> None:
+    """Push some images through a model, and draw their attention maps.
+
+    Parameters
+    ----------
+    index_path, root
+        The dataset's index, and the folder of its images.
+    store_path, manifest
+        The store to write, of these images alone, and its manifest.
+    out, settings, label, log
+        As :func:`draw_attention_maps` takes them.
+    push
+        Pushes images through the model.
+
+    Raises
+    ------
+    VitfeatError
+        As the extraction and :func:`draw_attention_maps`.
+    """
+    index = Index.read(index_path)
+    chosen = index.only(chosen_rows(settings.images, index.image_id, "the chosen images"))
+    push(chosen, root, store_path, manifest, tuple(settings.required_taps()))
+    draw_attention_maps(store_path, index_path, root, out, settings, label=label, log=log)
+
+
+def draw_attention_maps(
     store_path: Path,
     index_path: Path,
     root: Path,
     out: Path,
+    settings: AttentionMapSettings,
     *,
-    looks: Looks,
-    images: int | Sequence[str] = 3,
-    layer: str | int = "last",
     label: str = "",
-    single_maps: bool = False,
     log: Log = lambda _: None,
 ) -> None:
     """Draw the attention maps of some images of a store.
 
     Writes ``{kind}/{number}-{image}.png``, ``.pdf`` and ``.csv`` for every kind of grid and image,
-    and with `single_maps` a folder an image below ``maps``.
+    and with ``single_maps`` a folder an image below ``maps``.
 
     Parameters
     ----------
@@ -61,16 +103,10 @@ def write_attention_maps(
         The dataset's index that the store was made from, and the folder of its images.
     out
         Folder to write to.
-    looks
-        Which maps are drawn and how.
-    images
-        How many, spread over those whose attention is stored, or their ids in the order to show.
-    layer
-        Of the grid head x position, by name or number.
+    settings
+        Which images and maps are drawn, and how.
     label
         The model's name in titles; its id if not given.
-    single_maps
-        Whether every map is written as a file of its own too.
     log
         Takes lines for people.
 
@@ -90,16 +126,14 @@ def write_attention_maps(
     n_images = len(index)
     index = _of_store(index, store, index_path)
     tokens = tokens_of(store)
-    names = usable(looks.positions, tokens, store.model, log)
+    names = usable(settings.positions, tokens, store.model, log)
     chosen = positions(names, tokens)
-    places = store.layer_positions(layer)
-    if len(places) != 1:
-        raise AnalysisError(f"layer {layer!r}: one layer is needed, by name or number")
+    places = store.layer_positions(settings.layer)
     seen = [
-        _seen(store, index, root, entry, tokens, chosen, looks.renormalised)
-        for entry in entries_of(store, images)
+        _seen(store, index, root, entry, tokens, chosen, settings.renormalised)
+        for entry in entries_of(store, settings.images)
     ]
-    shown = [store.layers[place] for place in store.layer_positions(looks.layers)]
+    shown = [store.layers[place] for place in store.layer_positions(settings.layers)]
     for kind in KINDS:
         paths = [
             out / kind / f"{folder_name(place, one.maps.image)}.png"
@@ -110,17 +144,17 @@ def write_attention_maps(
                 path,
                 kind,
                 one,
-                looks,
+                settings,
                 layer=store.layers[places[0]],
                 layers=shown,
                 title=label or store.model,
                 note=f"{store_path.parent.name}, one of {plural(n_images, 'image')}",
             )
         remove_other_figures(out / kind, paths)
-    if single_maps:
+    if settings.single_maps:
         remove_single_maps(out / "maps")
         count = sum(
-            write_single_maps(out / "maps" / folder_name(place, one.maps.image), one, looks)
+            write_single_maps(out / "maps" / folder_name(place, one.maps.image), one, settings)
             for place, one in enumerate(seen)
         )
         log(f"{out / 'maps'}: {plural(count, 'map')}")

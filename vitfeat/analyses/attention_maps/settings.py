@@ -18,6 +18,9 @@ from vitfeat.analyses.settings import (
     words,
 )
 
+SHOWN = ("positions", "layers", "layer", "head", "renormalised", "scale", "percentile", "smooth")
+"""Settings that say which maps of an image are drawn, and how."""
+
 
 class AttentionMapSettings(Settings):
     """Attention maps of chosen images, over the image that the model saw."""
