@@ -12,12 +12,8 @@ if not workflow.overwrite_configfiles:
 
 include: "workflow/rules/common.smk"
 include: "workflow/functions/extract.smk"
-include: "workflow/functions/cka.smk"
-include: "workflow/functions/similarity.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/extract.smk"
-include: "workflow/rules/cka.smk"
-include: "workflow/rules/similarity.smk"
 include: "workflow/rules/analyses.smk"
 
 

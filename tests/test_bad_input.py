@@ -254,7 +254,7 @@ def test_all_tokens_means_all_that_the_model_has(photos: Path, fails: Callable[.
     index(photos)
     assert run(extract(photos, "--taps", "cls")) == 0
     out = photos.parent / "gram.safetensors"
-    line = fails("gram", photos.parent / "tiny.zarr", "--tokens", "all", "--out", out)
+    line = fails("run", "gram", photos.parent / "tiny.zarr", "--tokens", "all", "--out", out)
     assert "no spatial in this store" in line
     assert not out.exists()
 
@@ -264,7 +264,7 @@ def test_a_damaged_store_is_not_analysed(photos: Path, fails: Callable[..., str]
     assert run(extract(photos)) == 0
     flip(shard_of(photos.parent / "tiny.zarr", "cls"), 10)
     out = photos.parent / "gram.safetensors"
-    line = fails("gram", photos.parent / "tiny.zarr", "--tokens", "cls", "--out", out)
+    line = fails("run", "gram", photos.parent / "tiny.zarr", "--tokens", "cls", "--out", out)
     assert "of cls cannot be decoded" in line
     assert not out.exists()
 
@@ -308,9 +308,9 @@ def test_fewer_than_four_images_for_cka(photos: Path, fails: Callable[..., str])
     assert run(extract(photos)) == 0
     gram = photos.parent / "gram.safetensors"
     store = photos.parent / "tiny.zarr"
-    assert run(["gram", store, "--tokens", "cls", "--out", gram]) == 0
+    assert run(["run", "gram", store, "--tokens", "cls", "--out", gram]) == 0
     out = photos.parent / "cka.csv"
-    line = fails("cka", gram, gram, "--out", out)
+    line = fails("run", "cka", gram, "--out", out)
     assert "at least 4 images" in line
     assert "has 3" in line
     assert not out.exists()

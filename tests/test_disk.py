@@ -64,8 +64,6 @@ def test_planned_bytes_are_those_of_the_numbers(tmp_path: Path) -> None:
         (FEATURES, "residual_norms"): 599 * 6 * 65 * 4 * 4,
         (GRAMS, "cls"): grams,
         (GRAMS, "all"): grams,
-        # Nobody asks for it, but that of all tokens is made from it.
-        (GRAMS, "spatial"): grams,
         (CHOSEN, "attention"): 3 * 6 * 4 * 65**2 * 2,
         # Two blocks share every shard: until both are there, all of it stands beside them.
         (PIECES, ""): 599 * (tokens + 6 * 65 * 4 * 4) + 3 * 10 * tokens,

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from tests.store.filled import GEOMETRY, Content
 from vitfeat.analyses.cka.gram_job import write_grams
+from vitfeat.analyses.cka.settings import CkaSettings
 from vitfeat.analyses.clustering.job import write_clustering
 from vitfeat.analyses.clustering.settings import ClusteringSettings
 from vitfeat.analyses.rows import read_clustering
@@ -57,7 +58,8 @@ def means(layer: int) -> NDArray[np.float64]:
 
 @pytest.mark.parametrize("max_bytes", [2**30, 4000])
 def test_gram_of_means(store: Path, tmp_path: Path, max_bytes: int) -> None:
-    write_grams(store, "mean", tmp_path / "g.safetensors", max_bytes=max_bytes)
+    out = tmp_path / "g.safetensors"
+    write_grams(store, out, CkaSettings(tokens=["mean"]), max_bytes=max_bytes)
     file = GramFile(tmp_path / "g.safetensors")
     for layer in range(len(GEOMETRY.layers)):
         centred = means(layer) - means(layer).mean(0)
@@ -69,7 +71,7 @@ def test_gram_of_means(store: Path, tmp_path: Path, max_bytes: int) -> None:
 @pytest.mark.parametrize("tokens", ["spatial", "all"])
 def test_flattened_tokens_are_refused(store: Path, tmp_path: Path, tokens: str) -> None:
     with pytest.raises(AnalysisError, match=rf"different numbers of tokens.*'{tokens}'.*take cls"):
-        write_grams(store, tokens, tmp_path / "g.safetensors")
+        write_grams(store, tmp_path / "g.safetensors", CkaSettings(tokens=[tokens]))
     assert not (tmp_path / "g.safetensors").exists()
 
 

@@ -289,7 +289,7 @@ def test_a_plan_is_a_short_table(capsys: pytest.CaptureFixture[str]) -> None:
     records = Records(Settings(dryrun=True, stdout=True))
     records.begin(extract=1, gram=1)
     records.job(1, "extract", dataset="digits", model="demo-dino")
-    records.job(2, "gram_all_tokens", dataset="digits")
+    records.job(2, "gram_of_all", dataset="digits")
     records.begin(extract=1, gram=1)
     records.say(
         "Reasons:\n    (check individual jobs above for details)\n"
@@ -308,7 +308,7 @@ def test_a_plan_is_a_short_table(capsys: pytest.CaptureFixture[str]) -> None:
         "total    2",
         "",
         "  extract digits demo-dino",
-        "  gram all tokens digits",
+        "  gram of all digits",
         "",
         "params have changed since last execution: extract",
         "nothing was run; with -p too, every job is listed with its files and its command",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import re
 import shlex
 from collections import Counter
@@ -24,7 +25,7 @@ from vitfeat.config.parsing import Config, parse_config
 from vitfeat.config.schema import schema_of
 from vitfeat.plan import steps as plan_steps
 from vitfeat.plan.disk import Size
-from vitfeat.plan.steps import figure_steps, model_sets, steps
+from vitfeat.plan.steps import PairStep, RequestedStep, Step, figure_steps, model_sets, steps
 from vitfeat.plan.study import Study
 
 JOBS = [
@@ -64,6 +65,8 @@ class At(NamedTuple):
     dataset: str
     model: str
     layers: str = ""
+    tokens: str = "cls"
+    other: str = MODELS[0]
 
 
 @pytest.fixture
@@ -95,7 +98,7 @@ def config(monkeypatch: pytest.MonkeyPatch) -> Config:
 def commands(config: Config) -> dict[tuple[str, ...], str]:
     """All commands, by rule, dataset and model."""
     of_jobs = {
-        (step.job.name, dataset, model): step.command(At(dataset, model))
+        (step.job.name, dataset, step.name, model): step.command(At(dataset, model))
         for step in steps(config)
         for dataset in step.datasets
         for model in (("",) if step.of_all else [m.id for m in config.models])
@@ -145,7 +148,8 @@ def fields(analysis: Analysis) -> list[str]:
 @pytest.mark.parametrize(("analysis", "job"), JOBS)
 def test_the_function_of_a_job_takes_what_the_job_says(analysis: Analysis, job: Job) -> None:
     parameters = inspect.signature(analysis.function(job.call)).parameters
-    n = len(job.inputs) + len(job.outputs)
+    sides = 2 if job.of_pairs and not job.together else 1
+    n = sides * len(job.inputs) + len(job.outputs)
     paths = list(parameters.values())[:n]
     assert all(one.kind is one.POSITIONAL_OR_KEYWORD for one in paths)
     assert not WAYS & {one.name for one in paths}
@@ -162,10 +166,11 @@ def test_a_job_names_settings_and_outputs_that_there_are(analysis: Analysis, job
     assert set(job.settings) <= set(fields(analysis))
     assert job.folders <= set(job.outputs)
     assert not set(job.inputs) & set(job.outputs)
+    places = {"dataset", "model", "tokens", *(["other"] if job.of_pairs else [])}
     for pattern in (*job.outputs.values(), *job.beside):
-        assert set(re.findall("{(.*?)}", pattern)) <= {"dataset", "model"}
+        assert set(re.findall("{(.*?)}", pattern)) <= places
     for pattern in job.inputs.values():
-        known = {"dataset", "model", "train", "annotations"}
+        known = {*places, "train", "annotations"}
         assert pattern == ROOT or set(re.findall("{(.*?)}", pattern)) <= known
 
 
@@ -190,9 +195,7 @@ def test_names_of_jobs_rules_and_files_are_unique(config: Config) -> None:
 
 def test_few_images_are_one_job_of_all_models_and_many_a_job_each(config: Config) -> None:
     for analysis in analyses().values():
-        for job in analysis.jobs:
-            if job.together:
-                continue
+        for job in (j for j in analysis.jobs if not (j.of_pairs or j.together)):
             mine = {s.of_all: s for s in steps(config) if s.job == job}
             kind = analysis.annotations or "digits"
             assert {of_all: step.datasets for of_all, step in mine.items()} == {
@@ -210,7 +213,9 @@ def test_a_dataset_that_nobody_has_listed_is_one_job_a_model(
     config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(plan_steps, "dataset_size", lambda _, __: None)
-    assert not any(step.of_all for step in steps(config) if not step.job.together)
+    steps_of_one = [s for s in steps(config) if not (s.job.together or s.job.of_pairs)]
+    assert not any(step.of_all for step in steps_of_one)
+    assert all(step.of for step in steps(config) if isinstance(step, PairStep))
 
 
 def test_few_images_that_learn_from_many_are_one_job_a_model(config: Config) -> None:
@@ -282,7 +287,7 @@ def test_settings_of_tables_that_are_gone_are_remembered(config: Config) -> None
 
 
 def test_targets_are_what_rules_write(config: Config) -> None:
-    for step in steps(config):
+    for step in (step for step in steps(config) if not step.job.on_request):
         patterns = list(chain(*step.outputs.values()))
         models = ("",) if step.of_all else MODELS
         assert sorted(step.targets()) == sorted(
@@ -305,7 +310,7 @@ def test_a_change_of_a_setting_changes_the_commands_of_its_jobs_alone(
         used = other.analyses[name].used
         mine = {job.name for job in analysis.jobs if key in used(job.settings)}
         mine |= {job.name for job in analysis.jobs if asked(job, config) != asked(job, other)}
-        if analysis.across is not None and key in analysis.across.settings:
+        if analysis.across is not None and key in used(analysis.across.settings):
             mine.add(f"{name}_figures")
         assert changed(config, other) == mine, key
 
@@ -360,8 +365,11 @@ def test_commands_give_the_settings_of_the_config_back(config: Config) -> None:
     for given in (config, others):
         for step in steps(given):
             at = At(step.datasets[0], MODELS[0])
-            options = parser.parse_args(["run", *shlex.split(step.command(at))])
+            words = [*shlex.split(step.command(at)), *shlex.split(step.scope(at, []))]
+            options = parser.parse_args(["run", *words])
             told: Settings = given_settings(options, step.analysis.settings)
+            if words[-len(getattr(step.settings, "tokens", ())) - 1] == "--tokens":
+                assert told.tokens == step.settings.tokens
             for key in step.settings.used(step.job.settings):
                 assert getattr(told, key) == getattr(step.settings, key), (step.name, key)
 
@@ -390,3 +398,116 @@ def test_without_a_scored_analysis_nothing_is_collected(config: Config) -> None:
     some = {name: config.analyses[name] for name in ("clustering", "cka")}
     names = [step.name for step in figure_steps(replace(config, analyses=some))]
     assert "collect" not in names
+
+
+def rules_of(config: Config, job: str) -> list[Step]:
+    return [step for step in steps(config) if step.job.name == job]
+
+
+@pytest.mark.parametrize("name", ["cka", "similarity"])
+def test_every_pair_and_kind_of_tokens_is_a_table(config: Config, name: str) -> None:
+    tokens = config.analyses[name].tokens
+    made = [path for step in rules_of(config, name) for path in step.targets()]
+    pairs = ("demo-dino--demo-dino", "demo-dino--demo-mae", "demo-mae--demo-mae")
+    expected = {
+        f"results/{name}/digits-{size}/{kind}/{pair}.csv"
+        for size in ("few", "many")
+        for kind in tokens
+        for pair in pairs
+    }
+    assert set(made) == expected
+    assert len(made) == len(expected)
+    (figures,) = [step for step in figure_steps(config) if step.name == f"{name}_figures"]
+    assert set(figures.inputs) == expected
+
+
+def test_a_job_of_pairs_waits_for_the_gram_matrices_of_its_models(config: Config) -> None:
+    first, second, every = rules_of(config, "cka")
+    grams = "results/cka/gram/digits-{}/{}/demo-{}.safetensors"
+    for step, size, models in (
+        (first, "many", ["dino"]),
+        (second, "many", ["dino", "mae"]),
+        (every, "few", ["dino", "mae"]),
+    ):
+        expected = {grams.format(size, k, m) for k in ("cls", "spatial", "all") for m in models}
+        assert set(step.inputs(At(f"digits-{size}", ""))) == expected
+
+
+def test_another_model_written_last_changes_no_pairs_of_the_others(config: Config) -> None:
+    entry = replace(config.models[0], id="a-first")
+    every, more = commands(config), commands(replace(config, models=(*config.models, entry)))
+    single = [key for key in every if key[0] in ("cka", "similarity") and key[1] == "digits-many"]
+    assert len(single) == 4
+    for key in single:
+        assert more[key] == every[key]
+    # Of all pairs in one process, the order of the config is of no interest.
+    turned = replace(config, models=config.models[::-1])
+    for step in (rules_of(config, "cka")[-1], rules_of(turned, "cka")[-1]):
+        assert step.command(At("digits-few", "")).endswith("--models demo-dino demo-mae")
+
+
+def test_minutes_of_pairs_add_up_behind_one_start(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Study, "images_of", lambda *_: 5000)
+    for step, n_pairs in zip(rules_of(config, "cka"), (1, 2, 3), strict=True):
+        study = Study(config, "cka", "digits-many", *MODELS)
+        each = step.job.needs(study).minutes
+        assert each > 10
+        expected = 10 + n_pairs * 3 * (each - 10)  # kinds of tokens
+        assert step.minutes(At("digits-many", ""), 1) == expected
+        assert step.memory_mb(At("digits-many", ""), 1) == step.job.needs(study).memory_mb
+
+
+def test_gram_matrices_are_of_all_kinds_that_analyses_ask_for(config: Config) -> None:
+    def kinds(given: Config) -> dict[str, str]:
+        found = rules_of(given, "gram")
+        return {step.name: step.scope(At("", ""), []) for step in found}
+
+    every = with_setting(config, "similarity", tokens=("mean", "cls"))
+    names = ("gram", "gram_of_all")
+    assert kinds(every) == dict.fromkeys(names, "--tokens cls mean spatial all")
+    alone = {name: s for name, s in every.analyses.items() if name != "cka"}
+    assert kinds(replace(every, analyses=alone)) == dict.fromkeys(names, "--tokens cls mean")
+    neither = {name: s for name, s in alone.items() if name != "similarity"}
+    assert kinds(replace(every, analyses=neither)) == {}
+    # Where datasets are asked for different kinds, rules have other outputs.
+    apart = with_setting(every, "similarity", tokens=("mean",), datasets=("digits-few",))
+    assert kinds(apart) == {
+        "gram_cls_mean_spatial_all_of_all": "--tokens cls mean spatial all",
+        "gram_cls_spatial_all": "--tokens cls spatial all",
+    }
+
+
+def test_kinds_of_tokens_that_go_after_use_are_made_apart(config: Config) -> None:
+    keeping = replace(config, extraction=config.extraction | {"keep": ["cls"]})
+    stay, stay_of_all, *go_each = rules_of(keeping, "gram")
+    assert stay_of_all.of_all
+    (go,) = go_each
+    at = At("digits-many", MODELS[0])
+    assert (stay.scope(at, []), go.scope(at, [])) == ("--tokens cls", "--tokens spatial all")
+    store = f"results/features/digits-many/{MODELS[0]}"
+    assert stay.inputs(at) == [f"{store}.json"]
+    assert go.inputs(at) == [f"{store}.json", f"{store}.transient"]
+    # A further model must not need what others dropped.
+    assert go.datasets == ("digits-few", "digits-many")
+    # The mean stands in for CLS tokens, maybe.
+    mean = with_setting(keeping, "cka", without_cls="mean")
+    assert [s.scope(at, []) for s in rules_of(mean, "gram")] == ["--tokens cls spatial all"]
+    assert not rules_of(mean, "gram")[0].of_all
+
+
+def test_the_figure_of_a_pair_is_made_in_either_order_when_it_is_asked_for(config: Config) -> None:
+    (step,) = rules_of(config, "cka_pair_figure")
+    assert isinstance(step, RequestedStep)
+    assert list(step.targets()) == []
+    assert step.constraints["tokens"] == "cls|spatial|all"
+    folder = "results/similarity/{dataset}/{tokens}/pairs/{model}--{other}"
+    assert step.outputs["out"] == [f"{folder}.{kind}" for kind in ("png", "pdf", "csv")]
+    at = At("digits-few", "demo-mae", tokens="all", other="demo-dino")
+    table = "results/cka/digits-few/all/demo-dino--demo-mae.csv"
+    assert step.inputs(at) == [table]
+    words = shlex.split(step.command(at))
+    assert words[1] == table
+    shown = json.loads(words[words.index("--models") + 1])
+    assert [model["id"] for model in shown] == ["demo-mae", "demo-dino"]

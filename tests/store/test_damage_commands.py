@@ -39,7 +39,7 @@ EVERY = Positive(taps=ONE_AN_IMAGE, dtype="float32")
 COMMANDS = {
     "cls": [
         ("run", "clustering", "--out", "OUT", "--clusters", "2"),
-        ("gram", "--tokens", "cls", "--out", "OUT"),
+        ("run", "gram", "--tokens", "cls", "--out", "OUT"),
         ("run", "knn", "--train", "OTHERS", "--out", "OUT", "--neighbours", "2"),
         ("run", "linear_probe", "--train", "OTHERS", "--out", "OUT"),
         ("verify",),

@@ -25,7 +25,7 @@ CONFIG: dict[str, Any] = {
     },
     "extraction": {"keep": ["cls"]},
     "analyses": {
-        "cka": {"datasets": ["digits"], "tokens": ["cls", "all"]},
+        "cka": {"datasets": ["digits"], "tokens": ["cls", "spatial", "all"]},
         "knn": {
             "datasets": ["digits"],
             "train": {"digits": "train"},
@@ -92,6 +92,12 @@ def test_nothing_runs_when_nothing_changed(used: Workflow) -> None:
     assert used.planned() == {}
 
 
+def test_a_kind_of_tokens_less_runs_no_gram_job_which_would_extract_anew(used: Workflow) -> None:
+    fewer = changed(used, "analyses", "cka", "tokens", ["cls", "all"])
+    # Tables of a pair are made together, and from fewer files.
+    assert set(fewer.planned()) == {"cka_of_all", "cka_figures", "all"}
+
+
 def test_an_analysis_of_what_stayed_extracts_nothing(used: Workflow) -> None:
     settings = {"datasets": ["digits"], "n_init": 1, "seeds": 1, "features": ["cls"]}
     planned = changed(used, "analyses", "clustering", settings).planned()
@@ -118,7 +124,9 @@ def test_another_model_is_all_that_is_extracted(used: Workflow) -> None:
     planned = more.planned()
     assert planned["extract"] == 2
     assert planned["knn"] == 1
-    assert planned["gram"] == 2
+    # What stays and what goes, apart.
+    assert (planned["gram_cls_of_all"], planned["gram_spatial_all"]) == (1, 1)
+    assert planned["cka_of_all"] == 1
     assert "demo-dino.transient" not in more.run("--dry-run").stdout
 
 
@@ -127,7 +135,7 @@ def test_what_a_failed_run_left_is_used_and_then_goes(root: Path, tmp_path: Path
     del config["analyses"]["knn"], config["datasets"]["train"]
     workflow = Workflow(root, tmp_path, config)
     table = str(workflow.results / "cka/digits/all/demo-dino--demo-dino.csv")
-    in_the_way = workflow.results / "cka/gram/digits/spatial/demo-dino.safetensors"
+    in_the_way = workflow.results / "cka/gram/digits/all/demo-dino.safetensors"
     in_the_way.mkdir(parents=True)
     assert workflow.run(table).returncode != 0
     assert arrays(workflow) == {"cls", "spatial"}

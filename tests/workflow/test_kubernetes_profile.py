@@ -73,7 +73,7 @@ def test_a_job_script_becomes_a_pod_that_has_what_the_job_needs(
 ) -> None:
     profile = root / "workflow/profiles/kubernetes"
     properties = {
-        "rule": "gram_all_tokens",
+        "rule": "gram_of_all",
         "threads": 4,
         "resources": {"mem_mb": 2500, "runtime": 90, "gpu": 1},
     }
@@ -82,7 +82,7 @@ def test_a_job_script_becomes_a_pod_that_has_what_the_job_needs(
     monkeypatch.setenv("VITFEAT_LIMITS", '{"gpu": 1}')
     monkeypatch.chdir(tmp_path)
     name = _said(profile / "submit.py", "images/vitfeat:1", "photos", "/data", "job.sh")
-    assert name == "job.batch/vitfeat-gram-all-tokens-0"
+    assert name == "job.batch/vitfeat-gram-of-all-0"
     spec = _job(folder, 0)["spec"]
     assert (spec["backoffLimit"], spec["activeDeadlineSeconds"]) == (0, 5400)
     pod = spec["template"]["spec"]

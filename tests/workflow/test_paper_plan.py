@@ -50,12 +50,22 @@ def test_a_cluster_gets_few_submissions_for_all_of_it(
 ) -> None:
     models, stores = len(paper.config["models"]), len(paper.config["datasets"])
     counts = submissions(plan.stdout)
-    assert counts.total() <= 600
+    assert counts.total() <= 560
     assert counts["extract"] == models * stores
     # What is left is a few a model, and a few in all.
     for group in ("gram", "knn", "tables", "clustering", "video"):
         assert counts[group] == models, group
-    assert counts["cka"] + counts["similarity"] + counts["figures"] <= 25
+    assert counts["cka"] + counts["similarity"] + counts["figures"] <= 12
+
+
+def test_pairs_are_a_job_a_model_and_gram_matrices_too(
+    paper: Workflow, plan: subprocess.CompletedProcess[str]
+) -> None:
+    jobs = re.findall(r"^ *rule ((?:gram|cka|similarity)[^:]*):", plan.stdout, re.M)
+    models = paper.config["models"]
+    of_pairs = [f"{name}_{model}" for name in ("cka", "similarity") for model in models]
+    figures = ["cka_figures", "similarity_figures"]
+    assert sorted(jobs) == sorted([*(["gram"] * len(models)), *of_pairs, *figures])
 
 
 def test_a_plan_says_which_folders_are_absent(

@@ -58,12 +58,12 @@ def test_an_unchanged_rerun_does_nothing(compared: Workflow) -> None:
     assert compared.planned() == {}
 
 
-def test_a_new_model_costs_its_own_pairs(compared: Workflow) -> None:
+def test_a_new_model_costs_its_extraction_and_one_job_of_all_pairs(compared: Workflow) -> None:
     config = {**compared.config, "models": ["demo-beit", "demo-dino", "demo-mae"]}
     assert Workflow(compared.root, compared.folder, config).planned() == {
         "extract": 1,
-        "gram": 1,
-        "similarity_pair": 3,
+        "gram_of_all": 1,
+        "similarity_of_all": 1,
         "similarity_figures": 1,
         "all": 1,
     }
@@ -71,9 +71,8 @@ def test_a_new_model_costs_its_own_pairs(compared: Workflow) -> None:
 
 def test_settings_touch_the_pairs_that_use_them(compared: Workflow) -> None:
     every = {
-        "similarity_pair": 3,
+        "similarity_of_all": 1,
         "similarity_figures": 1,
-        "similarity_set_figures": 1,
         "all": 1,
     }
     assert changed(compared, "seed", 7).planned() == every
@@ -91,8 +90,11 @@ def test_without_cka_among_the_measures_there_are_matrices_alone(compared: Workf
 
 def test_the_figure_of_a_pair_is_made_when_it_is_named(compared: Workflow) -> None:
     path = compared.results / "similarity/digits/cls/pairs/demo-mae--demo-dino.png"
-    assert compared.planned(str(path)) == {"cka_pair": 1, "cka_pair_figure": 1}
-    done = compared.run(str(path))
+    config = deepcopy(compared.config)
+    config["analyses"]["cka"] = {"datasets": ["digits"], "tokens": ["cls"]}
+    more = Workflow(compared.root, compared.folder, config)
+    assert more.planned(str(path)) == {"cka_of_all": 1, "cka_pair_figure": 1}
+    done = more.run(str(path))
     assert done.returncode == 0, done.stdout + done.stderr
     for kind in ("png", "pdf", "csv"):
         assert path.with_suffix(f".{kind}").stat().st_size > 500

@@ -81,7 +81,7 @@ def test_an_image_replaced_under_its_own_name_is_noticed(mini: Workflow, photos:
     assert "1 image is not what was indexed" in mini.run("--dry-run").stderr
     shutil.rmtree(records)
     (mini.folder / "records").rename(records)
-    runs = {"index": 1, "extract": 1, "gram": 1, "cka_pair": 1, "cka_figures": 1, "all": 1}
+    runs = {"index": 1, "extract": 1, "gram_of_all": 1, "cka_of_all": 1, "cka_figures": 1, "all": 1}
     assert mini.planned() == runs
     done = mini.run()
     assert done.returncode == 0, done.stdout + done.stderr
@@ -161,7 +161,7 @@ def test_a_model_without_cls_token_beside_one_with(mini: Workflow, photos: Path)
             return list(csv.DictReader(file))
 
     def log() -> str:
-        return (mini.results / "logs/gram/photos/cls/small-siglip.log").read_text("utf-8")
+        return (mini.results / "logs/gram/photos.log").read_text("utf-8")
 
     pair = "demo-dino--small-siglip"
     assert [len(rows(tokens, pair)) for tokens in ("cls", "mean", "spatial")] == [0, 12, 12]
@@ -173,11 +173,15 @@ def test_a_model_without_cls_token_beside_one_with(mini: Workflow, photos: Path)
 
     stands_in = changed(left_out, "analyses", "cka", "without_cls", "mean")
     # The other token kinds, and what is stored, stay as they are.
-    planned = {"gram": 2, "cka_pair": 3, "cka_figures": 1, "all": 1}
+    planned = {"gram_of_all": 1, "cka_of_all": 1, "cka_figures": 1, "all": 1}
     assert stands_in.planned() == planned
     done = stands_in.run()
     assert done.returncode == 0, done.stdout + done.stderr
-    assert log() == "small-siglip has no CLS token: the mean of its spatial tokens stands in\n"
+    assert log().splitlines() == [
+        "demo-dino: Gram matrices of cls, mean, spatial are there, of the same features",
+        "small-siglip has no CLS token: the mean of its spatial tokens stands in",
+        "small-siglip: Gram matrices of mean, spatial are there, of the same features",
+    ]
     made_from = {(row["made_from_a"], row["made_from_b"]) for row in rows("cls", pair)}
     assert made_from == {("cls", "mean")}
     own = "small-siglip--small-siglip"

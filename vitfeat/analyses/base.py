@@ -2,7 +2,8 @@
 
 Paths are patterns below the folder of results: ``{dataset}`` and ``{model}`` stand for those that
 a job is of, ``{train}`` for the dataset that is learnt from, ``{annotations}`` for the kind of what
-is annotated, ``{root}`` for the dataset's own folder.
+is annotated, ``{root}`` for the dataset's own folder, ``{tokens}`` for each kind of tokens in the
+settings. Where outputs name ``{other}``, a job compares models two by two.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from vitfeat.analyses.scoring import Scoring
 from vitfeat.analyses.settings import Settings
@@ -25,6 +26,8 @@ TRAIN_STORE = "features/{train}/{model}.zarr"
 INDEX = "datasets/{dataset}.csv"
 ANNOTATIONS = "datasets/{annotations}/{dataset}.csv"
 ROOT = "{root}"
+GRAM = "cka/gram/{dataset}/{tokens}/{model}.safetensors"
+PAIR = "{dataset}/{tokens}/{model}--{other}.csv"
 
 
 class Needs(NamedTuple):
@@ -51,7 +54,9 @@ class Job:
         The function, as ``module:function`` below the analysis' package. It takes the paths of
         `inputs` and `outputs` one after the other, and as far as it has such parameters
         ``settings`` (the model), ``label`` (the model's), ``device``, ``threads``, ``max_bytes``
-        and ``log``.
+        and ``log``. A function of one model writes all kinds of tokens, and takes paths with
+        ``{tokens}`` in them. One that compares two models is called for every pair and kind: of
+        each input it takes the paths of both, whose ids are in alphabetical order.
     inputs, outputs
         Patterns of paths, by the name of their flag; the first has none. Beside a PNG stand a PDF
         and a CSV of its numbers. Of a store that is written its manifest is an output, too.
@@ -80,6 +85,12 @@ class Job:
     by_layers
         Whether it takes ``layers`` and its output is a table of TaskRow, so that several jobs can
         share a model's layers where the settings say so (``layer_jobs``).
+    shared
+        Whether other analyses read its outputs, too: it is of all that they ask for, whether or not
+        its own analysis is asked for.
+    on_request
+        Whether its outputs are made when somebody names them, of a pair in either order, and not
+        before.
     """
 
     name: str
@@ -97,6 +108,18 @@ class Job:
     folders: frozenset[str] = frozenset()
     label: bool = False
     by_layers: bool = False
+    shared: bool = False
+    on_request: bool = False
+
+    @property
+    def of_pairs(self) -> bool:
+        """Whether it compares models two by two."""
+        return any("{other}" in pattern for pattern in self.outputs.values())
+
+    @property
+    def of_tokens(self) -> bool:
+        """Whether it is of several kinds of tokens."""
+        return any("{tokens}" in pattern for pattern in self.outputs.values())
 
 
 @dataclass(frozen=True)
@@ -125,6 +148,27 @@ class Across:
     tables: Callable[[Any], tuple[str, ...]] = lambda _: (".csv",)
     settings: tuple[str, ...] = ()
     scoring: Scoring | None = None
+
+
+@dataclass(frozen=True)
+class AcrossPairs:
+    """The figures of tables of pairs, which one job draws: of all models, and of each set.
+
+    Attributes
+    ----------
+    draw
+        A function, as :attr:`Job.call` names it: of the folder of tables, datasets, models, the
+        folder of figures and ``settings``. Tables are those of :data:`PAIR`.
+    names
+        Which figures there are.
+    settings
+        Those that figures depend on.
+    """
+
+    draw: str
+    names: Callable[[Any], tuple[str, ...]]
+    settings: tuple[str, ...] = ()
+    scoring: ClassVar[None] = None
 
 
 def scores_across(scoring: Scoring) -> Across:
@@ -168,7 +212,7 @@ class Analysis:
     settings: type[Settings]
     place: int
     jobs: tuple[Job, ...] = ()
-    across: Across | None = None
+    across: Across | AcrossPairs | None = None
     labels: bool = False
     annotations: str | None = None
     own_pass: bool = False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ CLASS_IMAGES = 50
 ITERATIONS = 100
 """Of a k-means; few need more."""
 
+_TO_START = 10
 _DAY_MINUTES = 24 * 60
 
 
@@ -34,7 +35,12 @@ def minutes(seconds: float) -> int:
 
     Before its index is there, the size of a dataset is a guess.
     """
-    return min(10 + int(3 * seconds / 60), _DAY_MINUTES)
+    return min(_TO_START + int(3 * seconds / 60), _DAY_MINUTES)
+
+
+def minutes_in_turn(each: Iterable[int]) -> int:
+    """Return minutes for several pieces of work in one process, of :func:`minutes` each."""
+    return min(_TO_START + sum(m - _TO_START for m in each), _DAY_MINUTES)
 
 
 def masks_mb(n_regions: int) -> int:
@@ -53,3 +59,8 @@ def reading_seconds(shape: Shape, n_images: int, features: Sequence[str]) -> flo
     """Return seconds to read a layer's features: of means, all their tokens."""
     tokens = sum(shape.tokens if kind == "mean" else 1 for kind in features)
     return n_images * tokens * shape.width / READ_NUMBERS
+
+
+def gram_memory_mb(n_images: int) -> int:
+    """Return MiB for two tiles of features (2 GiB) and the matrices of a layer."""
+    return NUMPY_MB + 2048 + int(5 * 8 * n_images**2 / 2**20)

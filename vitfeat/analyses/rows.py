@@ -143,7 +143,7 @@ def read_clustering(path: str | os.PathLike[str]) -> list[ClusteringRow]:
 
 def read_similarity(path: str | os.PathLike[str]) -> list[SimilarityRow]:
     """Read a table of similarities of two models."""
-    return read_table(path, SimilarityRow, "similarity table", "vitfeat similarity")
+    return read_table(path, SimilarityRow, "similarity table", "vitfeat run similarity")
 
 
 def read_residual_cka(path: str | os.PathLike[str]) -> list[ResidualCkaRow]:

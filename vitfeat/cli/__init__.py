@@ -19,14 +19,12 @@ from vitfeat.analyses.own import OWN, register_own, register_told
 from vitfeat.caches import find_caches
 from vitfeat.cli import (
     attention_maps,
-    cka,
     collect,
     config,
     datasets,
     demo,
     models,
     run,
-    similarity,
     stores,
 )
 from vitfeat.cli.arguments import Handler
@@ -140,8 +138,6 @@ def build_parser() -> argparse.ArgumentParser:
         datasets,
         stores,
         config,
-        cka,
-        similarity,
         attention_maps,
         run,
         collect,

@@ -8,24 +8,26 @@ from __future__ import annotations
 import argparse
 import inspect
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vitfeat.analyses.base import ROOT, Across, Analysis, Job
+from vitfeat.analyses.base import ROOT, Across, AcrossPairs, Analysis, Job
 from vitfeat.analyses.registry import analyses
+from vitfeat.analyses.settings import Settings
 from vitfeat.cli.arguments import AddCommand, from_json, layer, models_json, positive
 from vitfeat.cli.models import read_entry
 from vitfeat.cli.passes import add_pass_flags, numbers_of, pass_ways
 from vitfeat.cli.settings_flags import add_settings, given_settings
 from vitfeat.console import Console
 from vitfeat.errors import ConfigError, VitfeatError
+from vitfeat.jobs.pair_tables import pairs_of
 
 if TYPE_CHECKING:
     from vitfeat.figures.models import Model
 
-_MODEL = "{model}"
+_MODEL, _OTHER, _TOKENS = "{model}", "{other}", "{tokens}"
 _MODELS = "[{id, label, family, size}, ...] as JSON"
 
 BELOW = "folder that stands before the paths of tables and figures"
@@ -53,7 +55,7 @@ def add(command: AddCommand) -> None:
             _add_across(drawn.add_parser, analysis, analysis.across)
 
 
-def _add_across(add_parser: Any, analysis: Analysis, across: Across) -> None:
+def _add_across(add_parser: Any, analysis: Analysis, across: Across | AcrossPairs) -> None:
     text = f"draw the tables of {analysis.name} of several models"
     sub: argparse.ArgumentParser = add_parser(analysis.name, help=text, description=text)
     sub.add_argument("--log", type=Path, help="write the messages to this file")
@@ -77,8 +79,11 @@ def _add_job(add_parser: Any, analysis: Analysis, job: Job) -> None:
     if job.together:
         sub.add_argument("--models", required=True, help=_MODELS)
     else:
-        text = f"what {_MODEL} stands for in paths"
+        text = f"what {_MODEL}{f' and {_OTHER}' if job.of_pairs else ''} stand for in paths"
         sub.add_argument("--models", nargs="+", default=[], metavar="ID", help=text)
+    if job.of_pairs and not job.together:
+        text = "the one whose pairs are made; default: those of all"
+        sub.add_argument("--of", metavar="ID", help=text)
     if job.label:
         sub.add_argument("--labels", nargs="+", default=[""], help="names of models in titles")
     if analysis.own_pass:
@@ -99,7 +104,8 @@ def _add_job(add_parser: Any, analysis: Analysis, job: Job) -> None:
         )
     _add_ways(sub)
     sub.add_argument("--max-mb", type=positive, help="bound on the features in memory")
-    add_settings(sub, analysis.settings, job.settings)
+    kinds = ("tokens",) if job.of_tokens and not job.together else ()
+    add_settings(sub, analysis.settings, (*kinds, *job.settings))
     sub.set_defaults(job=(analysis, job))
 
 
@@ -129,15 +135,25 @@ def _run(options: argparse.Namespace, console: Console) -> None:
     if several and not options.models:
         raise ConfigError(f"--models: say which models {_MODEL} stands for")
     models = options.models if several else [""]
+    if job.of_pairs:
+        settings = given_settings(options, analysis.settings)
+        pairs = list(_pairs(job, paths, pairs_of(models, options.of), settings))
+        if len({tuple(given[2 * len(job.inputs) :]) for given in pairs}) < len(pairs):
+            raise ConfigError(
+                f"--{next(iter(job.outputs))}: found one file for {len(pairs)}; its name needs "
+                f"{_MODEL} and {_OTHER}, and {_TOKENS} for several kinds of tokens"
+            )
+        call_all([partial(function, *given, **ways) for given in pairs], console)
+        return
     labels = getattr(options, "labels", [""])
     calls = []
     for place, model in enumerate(models):
-        own: dict[str, Any] = {"label": labels[min(place, len(labels) - 1)]} if job.label else {}
+        named: dict[str, Any] = {"label": labels[min(place, len(labels) - 1)]} if job.label else {}
         if analysis.own_pass:
-            own["push"] = _push(options, model, console)
+            named["push"] = _push(options, model, console)
         if several and "log" in ways:
-            own["log"] = _named(console.log, model)
-        calls.append(partial(function, *_paths(paths, model), **(ways | own)))
+            named["log"] = _named(console.log, model)
+        calls.append(partial(function, *_paths(paths, model), **{**ways, **named}))
     call_all(calls, console)
 
 
@@ -184,6 +200,19 @@ def _join(options: argparse.Namespace, _: Console) -> None:
     join_layers(tables, options.store, out)
 
 
+def _pairs(
+    job: Job, paths: Iterable[str | None], pairs: Sequence[tuple[str, str]], settings: Settings
+) -> Iterator[list[Path]]:
+    """Yield what a function that compares two models is called with, for each kind and pair."""
+    sides, made = len(job.inputs), [str(path) for path in paths]
+    several = any(_TOKENS in path for path in made)
+    for kind in getattr(settings, "tokens", ()) if several else [""]:
+        for a, b in pairs:
+            given = [path.replace(_MODEL, model) for path in made[:sides] for model in (a, b)]
+            given += [path.replace(_MODEL, a).replace(_OTHER, b) for path in made[sides:]]
+            yield [Path(path.replace(_TOKENS, kind)) for path in given]
+
+
 def _put(options: argparse.Namespace, path: str | Path | None, pattern: str = "") -> str | None:
     """Return where tables and figures stand; stores and what is told of datasets stay in place."""
     stays = pattern.startswith(("datasets/", ROOT)) or pattern.endswith(".zarr")
@@ -194,21 +223,29 @@ def _put(options: argparse.Namespace, path: str | Path | None, pattern: str = ""
 
 def _draw(options: argparse.Namespace, console: Console) -> None:
     analysis, across = options.across
-    ways = {"settings": given_settings(options, analysis.settings)}
-    draw_set, overview = (
-        _drawing(analysis, call, ways) for call in (across.draw_set, across.draw_overview)
-    )
     models = _shown(options)
-    sets = {"all": [m.id for m in models], **from_json(options.sets, "--sets")}
     folder = Path(str(_put(options, options.folder)))
     out = options.out or folder
-    calls = []
-    for dataset in options.datasets:
-        for chosen, ids in sets.items():
-            some = [model for model in models if model.id in ids]
-            place = out / dataset / "sets" / chosen
-            calls.append(partial(draw_set, folder, dataset, some, place))
-    calls.append(partial(overview, folder, options.datasets, models, out / "all.png"))
+    sets = {
+        chosen: [model for model in models if model.id in ids]
+        for chosen, ids in from_json(options.sets, "--sets").items()
+    }
+    ways = {"settings": given_settings(options, analysis.settings)}
+    if isinstance(across, AcrossPairs):
+        draw = _drawing(analysis, across.draw, ways)
+        places = {out: models, **{out / "sets" / chosen: some for chosen, some in sets.items()}}
+        calls = [
+            partial(draw, folder, options.datasets, some, place) for place, some in places.items()
+        ]
+    else:
+        draw_set = _drawing(analysis, across.draw_set, ways)
+        calls = [
+            partial(draw_set, folder, dataset, some, out / dataset / "sets" / chosen)
+            for dataset in options.datasets
+            for chosen, some in {"all": models, **sets}.items()
+        ]
+        overview = _drawing(analysis, across.draw_overview, ways)
+        calls.append(partial(overview, folder, options.datasets, models, out / "all.png"))
     call_all(calls, console)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -70,7 +71,8 @@ def given_settings(options: argparse.Namespace, settings: type[Chosen]) -> Chose
 
 def _with_flags(message: str, given: Mapping[str, Any]) -> str:
     for key in given:
-        message = message.replace(f"config: {key}", f"--{key.replace('_', '-')}", 1)
+        # An item of a list has its number behind the key.
+        message = re.sub(rf"^config: {key}\b(\.\d+)?", f"--{key.replace('_', '-')}", message)
     return message
 
 

@@ -239,8 +239,7 @@ def _made_beside(config: Config, dataset: str, entry: ModelEntry, facts: Size) -
     geometry = _geometry(config, guess_shape(entry))
     compared = [config.settings(CkaSettings), config.settings(SimilaritySettings)]
     kinds = {k for a in compared if a is not None and dataset in a.datasets for k in a.tokens}
-    # That of all tokens is made from that of the spatial ones.
-    for kind in sorted(kinds | ({"spatial"} if "all" in kinds else set())):
+    for kind in sorted(kinds):
         n_bytes = 4 * facts.images**2 * len(geometry.layers)
         yield Item(GRAMS, dataset, entry.id, kind, n_bytes)
     maps = config.settings(AttentionMapSettings)

@@ -1,14 +1,12 @@
-"""What the workflow plans: which tables there are, and what jobs will need.
+"""What jobs will need.
 
 Needs are for schedulers, so rather too much.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 
-from vitfeat.analyses.cka.tables import PairTable
 from vitfeat.models.shapes import Shape
 from vitfeat.store.arrays import Geometry
 from vitfeat.store.layout import available_taps, plan_layout
@@ -29,26 +27,6 @@ _JOB_MINUTES = 8 * 60
 
 # Numbers a second that are surely read from a store and summed.
 _READ_NUMBERS = 5e7
-
-
-def cka_tables(
-    folder: Path, datasets: Iterable[str], tokens: Sequence[str], model_ids: Iterable[str]
-) -> dict[str, list[PairTable]]:
-    """Return by dataset the tables of all pairs, ``{folder}/{dataset}/{tokens}/{a}--{b}.csv``.
-
-    Of two models the id that sorts first stands first, so that the order of a config does not
-    change file names.
-    """
-    ids = sorted(model_ids)
-    return {
-        dataset: [
-            PairTable(kind, a, b, folder / dataset / kind / f"{a}--{b}.csv")
-            for kind in tokens
-            for i, a in enumerate(ids)
-            for b in ids[i:]
-        ]
-        for dataset in datasets
-    }
 
 
 def extraction_memory_mb(
@@ -107,11 +85,6 @@ def sealing_minutes(n_images: int) -> int:
     return 10 + n_images // 20_000
 
 
-def gram_memory_mb(n_images: int) -> int:
-    """Return MiB for two tiles of features (2 GiB) and the matrices of a layer."""
-    return _NUMPY_MB + 2048 + int(5 * 8 * n_images**2 / 2**20)
-
-
 def clustering_memory_mb(shape: Shape, n_images: int, features: Sequence[str], threads: int) -> int:
     """Return MiB for the features of layers and their copies, and for pieces that are read."""
     layer = 4 * n_images * max(_clustered_widths(shape, features)) / 2**20
@@ -142,39 +115,3 @@ def clustering_minutes(
 
 def _clustered_widths(shape: Shape, features: Sequence[str]) -> list[int]:
     return [shape.tokens**2 if kind == "attention_mean" else shape.width for kind in features]
-
-
-def cka_memory_mb(n_images: int) -> int:
-    """Return MiB for the blocks of rows of two files."""
-    return _NUMPY_MB + 512 + int(64 * 8 * n_images / 2**20)
-
-
-def cka_minutes(n_images: int) -> int:
-    """Return minutes to read every layer of two files, threefold for safety, and ten to start."""
-    # As many layers as most models have.
-    return 10 + int(3 * 2 * 24 * n_images**2 / _READ_NUMBERS / 60)
-
-
-def similarity_memory_mb(n_images: int, compared: int | None, layers: int) -> int:
-    """Return MiB for a layer of a file, and what measures keep of every layer while they compare.
-
-    ``compared`` is how many images are compared at most, ``layers`` those of both models together.
-    """
-    m = n_images if compared is None else min(n_images, compared)
-    return _NUMPY_MB + 200 + int((4 * n_images**2 + 8 * m**2 * (layers + 6)) / 2**20)
-
-
-def similarity_minutes(
-    n_images: int, compared: int | None, layers: tuple[int, int], resamples: int
-) -> int:
-    """Return minutes to compare layers of two models, threefold for safety, and ten to start.
-
-    ``compared`` is how many images are compared at most.
-    """
-    m = n_images if compared is None else min(n_images, compared)
-    a, b = layers
-    # Two decompositions of each layer, singular values and sums of each pair; ranks and neighbours
-    # of every half, which are not limited by arithmetic.
-    work = 2 * 25 * m**3 * (a + b) + (4 * m**3 + 2 * resamples * m**2) * a * b
-    moved = 12 * resamples * m**2 * (a + b)
-    return 10 + int(3 * (work / _CORE_FLOPS + moved / _READ_NUMBERS / 10) / 60)

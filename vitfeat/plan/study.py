@@ -25,6 +25,8 @@ class Study:
         The whole config.
     analysis, dataset, model
         Of which of its parts.
+    other
+        The second model of a pair.
     threads
         What the job has; 1 until that is decided.
     layers
@@ -35,6 +37,7 @@ class Study:
     analysis: str
     dataset: str
     model: str
+    other: str | None = None
     threads: int = 1
     layers: int | None = None
 
@@ -48,6 +51,12 @@ class Study:
     def shape(self) -> Shape:
         """The model's sizes, guessed."""
         return guess_shape(self.config.model(self.model))
+
+    @cached_property
+    def other_shape(self) -> Shape:
+        """The other model's sizes, guessed."""
+        assert self.other is not None
+        return guess_shape(self.config.model(self.other))
 
     @property
     def n_layers(self) -> int:

@@ -52,6 +52,8 @@ for step in STEPS:
             step.benchmark
         wildcard_constraints:
             **step.constraints,
+        group:
+            step.group
         conda:
             "../../environment.yml"
         threads: step.threads
@@ -61,6 +63,7 @@ for step in STEPS:
             gpu=own_gpu if step.gpu else None,
         params:
             command=step.command,
+            scope=step.scope,
             below=below(next(iter(step.outputs.values()))[0]),
             how=step.how,
             joined=step.joined,
@@ -68,8 +71,8 @@ for step in STEPS:
                 checkpoint_contents(model) for model in step.pushes(wildcards)
             ],
         shell:
-            "python -m vitfeat run {params.command} {params.below} {params.how} --threads {threads} "
-            "--log {log:q}"
+            "python -m vitfeat run {params.command} {params.scope} {params.below} {params.how} "
+            "--threads {threads} --log {log:q}"
 
 
 for step in FIGURE_STEPS:

@@ -22,18 +22,12 @@ from vitfeat.models.shapes import guess_shape, size_name
 from vitfeat.plan.disk import dataset_size as planned_size
 from vitfeat.plan.checks import check_start, foresee
 from vitfeat.plan.needs import (
-    cka_memory_mb,
-    cka_minutes,
-    cka_tables,
     clustering_memory_mb,
     clustering_minutes,
     extraction_jobs,
     extraction_memory_mb,
     extraction_minutes,
-    gram_memory_mb,
     sealing_minutes,
-    similarity_memory_mb,
-    similarity_minutes,
 )
 from vitfeat.plan.disk import disk_lines, rows_of
 from vitfeat.plan.passes import entry_fields, pass_settings

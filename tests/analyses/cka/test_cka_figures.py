@@ -17,13 +17,15 @@ from PIL import Image
 
 from tests.figures.legible import assert_nothing_is_cut_and_no_texts_overlap, texts
 from vitfeat.analyses.cka.figures import all_pairs, last_layer
-from vitfeat.analyses.cka.figures_job import draw_cka, draw_cka_pair
+from vitfeat.analyses.cka.figures_job import draw_pair, draw_tables
 from vitfeat.analyses.cka.pair_figure import pair
-from vitfeat.analyses.cka.tables import PairTable, Row, write_csv
-from vitfeat.errors import AnalysisError
+from vitfeat.analyses.cka.settings import CkaSettings
+from vitfeat.analyses.cka.tables import Row, write_csv
+from vitfeat.errors import AnalysisError, ConfigError
 from vitfeat.figures import style
 from vitfeat.figures.cka_values import DrawnCka, Similarity, similarities
 from vitfeat.figures.models import Model
+from vitfeat.jobs.pair_tables import PairTable
 from vitfeat.tables import read_table
 
 MODELS = [
@@ -372,7 +374,7 @@ def test_files_are_written_and_always_the_same(tmp_path: Path) -> None:
     written = []
     for folder in (tmp_path / "one", tmp_path / "two"):
         folder.mkdir()
-        draw_cka(tables, MODELS, folder / "all.png", folder / "last.png")
+        draw_tables(tables, MODELS, folder / "all.png", folder / "last.png")
         written.append({path.name: path.read_bytes() for path in folder.iterdir()})
     assert set(written[0]) == {f"{n}.{k}" for n in ("all", "last") for k in ("png", "pdf", "csv")}
     assert written[0] == written[1]
@@ -393,7 +395,7 @@ def drawn_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, estimator: str |
     monkeypatch.setattr(style, "save", lambda figure, _: figures.append(figure))
     out = tmp_path / "all.png", tmp_path / "last.png"
     tables = {"d": [PairTable("cls", "a", "a", tmp_path / "t.csv")]}
-    draw_cka(tables, [Model("a", "A", "dino")], *out, estimator=estimator)
+    draw_tables(tables, [Model("a", "A", "dino")], *out, estimator=estimator)
     return " ".join(text.get_text() for text in texts(figures[1]))
 
 
@@ -423,7 +425,7 @@ def drawn_words(
     figures: list[Figure] = []
     monkeypatch.setattr(style, "save", lambda figure, _: figures.append(figure))
     models = [Model(name, f"Label {name}", "dino") for name in "ab"]
-    draw_cka({"d": tables}, models, tmp_path / "all.png", tmp_path / "last.png")
+    draw_tables({"d": tables}, models, tmp_path / "all.png", tmp_path / "last.png")
     every, last = ({text.get_text() for text in texts(figure)} for figure in figures)
     return every & last
 
@@ -485,7 +487,7 @@ def test_the_numbers_beside_a_figure_are_those_in_it(
         write_csv(tables[-1].path, [row(a, i, b, j, float(v)) for (i, j), v in cells])
     figures: list[Figure] = []
     monkeypatch.setattr(style, "save", lambda figure, _: figures.append(figure))
-    draw_cka({"digits": tables}, MODELS, tmp_path / "all.png", tmp_path / "last.png")
+    draw_tables({"digits": tables}, MODELS, tmp_path / "all.png", tmp_path / "last.png")
     every = read_table(tmp_path / "all.csv", DrawnCka, "", "")
     drawn = drawn_cells(figures[0], "digits/cls")
     assert len(every) == 3 * 3 + 3 * 2 + 3 * 4 + 2 * 2 + 2 * 4 + 4 * 4
@@ -544,30 +546,34 @@ def test_pairs_of_any_depth_are_legible(depths: tuple[int, int], label: str, lon
 
 def test_a_pair_is_drawn_from_its_table(tmp_path: Path) -> None:
     a, b = MODELS[:2]
-    table, out = tmp_path / "a--b.csv", tmp_path / "pairs" / "a--b.png"
+    table, out = tmp_path / "digits/cls/a--b.csv", tmp_path / "pairs/a--b.png"
     rows = [row("a", i, "b", j, cell("a", i, "b", j)) for i in range(3) for j in range(2)]
     rows += [r._replace(estimator="biased", cka=0.5) for r in rows]
     write_csv(table, rows)
-    draw_cka_pair(table, "digits", b, a, out, estimator="biased")
+    draw_pair(table, out, CkaSettings(estimators=["biased"]), models=(b, a))
     assert out.stat().st_size > 5000
     assert out.with_suffix(".pdf").stat().st_size > 3000
     beside = read_table(out.with_suffix(".csv"), DrawnCka, "", "")
     assert [one.cka for one in beside] == [0.5] * 6
-    draw_cka_pair(table, "digits", a, b, out)
+    draw_pair(table, out, CkaSettings(), models=(a, b))
     beside = read_table(out.with_suffix(".csv"), DrawnCka, "", "")
     assert [one.cka for one in beside] == [r.cka for r in rows[:6]]
+    assert {one.dataset for one in beside} == {"digits"}
 
 
 def test_a_pair_that_is_not_there(tmp_path: Path) -> None:
     table, out = tmp_path / "a--b.csv", tmp_path / "a--b.png"
+    settings = CkaSettings()
     write_csv(table, [])
     with pytest.raises(AnalysisError, match=r"no values of one token kind.*may lack the tokens"):
-        draw_cka_pair(table, "digits", *MODELS[:2], out)
+        draw_pair(table, out, settings, models=MODELS[:2])
     write_csv(table, [row("a", 0, "b", 0)])
     with pytest.raises(AnalysisError, match="no CKA values of a and c, only of a, b"):
-        draw_cka_pair(table, "digits", MODELS[0], MODELS[2], out)
+        draw_pair(table, out, settings, models=(MODELS[0], MODELS[2]))
     with pytest.raises(AnalysisError, match="'paper', only debiased"):
-        draw_cka_pair(table, "digits", *MODELS[:2], out, estimator="paper")
+        draw_pair(table, out, CkaSettings(estimators=["paper"]), models=MODELS[:2])
+    with pytest.raises(ConfigError, match="takes the two models of the pair, found 3"):
+        draw_pair(table, out, settings, models=MODELS)
     assert not out.exists()
 
 

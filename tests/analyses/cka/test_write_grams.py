@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,12 +15,17 @@ import pytest
 
 from tests.analyses.cka import reference_cka
 from tests.store.filled import GEOMETRY, Content
+from vitfeat.analyses.cka import gram_job
 from vitfeat.analyses.cka.gram_job import write_grams
+from vitfeat.analyses.cka.settings import CkaSettings
 from vitfeat.analyses.cka.tables import read_csv
 from vitfeat.cli import main
-from vitfeat.errors import AnalysisError
-from vitfeat.numerics.gramfile import NOTHING, GramFile
+from vitfeat.errors import AnalysisError, ConfigError
+from vitfeat.jobs.reading import reader
+from vitfeat.numerics.gramfile import NOTHING, GramFile, write_gram_file
+from vitfeat.store.opening import open_store
 from vitfeat.store.reader import FeatureStore
+from vitfeat.store.writer import manifest, write_manifest
 
 WHOLE = Content(taps=("cls", "registers", "spatial"))
 WITHOUT = Content(
@@ -44,9 +52,12 @@ def stored(tmp_path: Path) -> Callable[..., Path]:
 def grams(tmp_path: Path, stored: Callable[..., Path]) -> Gram:
     """The Gram file of some tokens of a store."""
 
-    def make(content: Content, tokens: str, **options: Any) -> GramFile:
+    def make(
+        content: Content, tokens: str, without_cls: str = "leave_out", **options: Any
+    ) -> GramFile:
         out = tmp_path / f"{len(list(tmp_path.iterdir()))}.safetensors"
-        write_grams(stored(content, str(content.seed)), tokens, out, device="cpu", **options)
+        settings = CkaSettings(tokens=[tokens], without_cls=without_cls)
+        write_grams(stored(content, str(content.seed)), out, settings, device="cpu", **options)
         return GramFile(out)
 
     return make
@@ -163,55 +174,136 @@ def test_the_bound_on_memory_is_kept(
         assert [[r[:2] for r in some] for some in per_layer] == [[(0, 1), (0, 16), (16, 6)]] * 3
 
 
-def test_parts_are_added_and_not_computed_again(grams: Gram) -> None:
-    spatial = grams(WHOLE, "spatial")
-    whole = grams(WHOLE, "all", parts=[spatial.path])
-    assert_grams(whole, features(WHOLE, "all"))
+def written(store: Path, folder: Path, *tokens: str, **options: Any) -> dict[str, GramFile]:
+    """Write the files of several kinds of tokens in one go, and return them."""
+    out, settings = folder / "{tokens}/m.safetensors", CkaSettings(tokens=tokens)
+    write_grams(store, out, settings, device="cpu", **options)
+    return {kind: GramFile(folder / kind / "m.safetensors") for kind in tokens}
 
 
-@pytest.mark.parametrize(
-    ("content", "tokens", "part", "found"),
-    [
-        (WHOLE, "all", "mean", "'mean'.* of 'all'; to be added are cls, registers, spatial"),
-        (WITHOUT, "all", "cls", "'mean'.* of 'all'; to be added are spatial"),
-        (WHOLE, "mean", "spatial", "'spatial'.* of 'mean'; to be added are none"),
-        (WITHOUT, "cls", "spatial", "'spatial'.* of 'cls'; to be added are none"),
-        (WHOLE, "cls", "spatial", "'spatial'.* of 'cls'; to be added are cls"),
-    ],
-)
-def test_parts_that_do_not_add_up_fail(
-    grams: Gram, content: Content, tokens: str, part: str, found: str
+def test_several_kinds_are_a_file_each(stored: Callable[..., Path], tmp_path: Path) -> None:
+    files = written(stored(WHOLE), tmp_path, "all", "mean", "cls", "spatial")
+    for kind, file in files.items():
+        assert_grams(file, features(WHOLE, kind))
+        assert file.meta.tokens == kind
+
+
+def test_what_all_tokens_are_does_not_depend_on_the_kinds_beside_it(
+    stored: Callable[..., Path], tmp_path: Path
 ) -> None:
-    given = grams(content, part, without_cls="mean")
-    with pytest.raises(AnalysisError, match=found) as caught:
-        grams(content, tokens, without_cls="mean", parts=[given.path])
-    assert str(given.path) in str(caught.value)
+    # Three float32 matrices are summed, and the order counts.
+    written(stored(WHOLE), tmp_path / "alone", "all")
+    written(stored(WHOLE), tmp_path / "beside", "spatial", "all")
+    alone, beside = (tmp_path / w / "all/m.safetensors" for w in ("alone", "beside"))
+    assert alone.read_bytes() == beside.read_bytes()
 
 
-def test_a_part_is_added_once(grams: Gram) -> None:
-    part = grams(WHOLE, "spatial").path
-    with pytest.raises(AnalysisError, match=r"to be added are cls, registers$"):
-        grams(WHOLE, "all", parts=[part, part])
+def test_spatial_tokens_are_read_once_for_two_kinds(
+    stored: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names: list[str] = []
+
+    def spy(store: FeatureStore, name: str, position: int) -> Any:
+        names.append(name)
+        return reader(store, name, position)
+
+    monkeypatch.setattr(gram_job, "reader", spy)
+    written(stored(WHOLE), tmp_path, "spatial", "all")
+    assert Counter(names) == dict.fromkeys(("cls", "registers", "spatial"), 3)  # layers
+
+
+@pytest.fixture
+def sealed(stored: Callable[..., Path]) -> Path:
+    """A store with its manifest, of a minute ago."""
+    path = stored(WHOLE)
+    write_manifest(path, manifest(path, open_store(path).attributes))
+    age(path.with_suffix(".json"), 60)
+    return path
+
+
+def age(path: Path, seconds: float) -> None:
+    then = time.time() - seconds
+    os.utime(path, (then, then))
+
+
+def test_a_further_kind_leaves_the_others_as_they_are(sealed: Path, tmp_path: Path) -> None:
+    written(sealed, tmp_path, "cls", "spatial")
+    before = {kind: (tmp_path / kind / "m.safetensors").stat() for kind in ("cls", "spatial")}
+    notes: list[str] = []
+    written(sealed, tmp_path, "cls", "spatial", "mean", "all", log=notes.append)
+    assert notes == ["m: Gram matrices of cls, spatial are there, of the same features"]
+    for kind, stat in before.items():
+        after = (tmp_path / kind / "m.safetensors").stat()
+        assert (after.st_mtime_ns, after.st_ino) == (stat.st_mtime_ns, stat.st_ino)
+
+
+def older(file: Path) -> None:
+    age(file, 120)
+
+
+def cut(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-8])
+
+
+def of_other_features(file: Path) -> None:
+    found = GramFile(file)
+    meta = replace(found.meta, features_fingerprint="other")
+    write_gram_file(file, found.layers, [found.gram(i) for i in range(3)], meta)
+
+
+@pytest.mark.parametrize("spoil", [older, cut, of_other_features])
+def test_what_is_not_of_the_store_is_made_anew(
+    sealed: Path, tmp_path: Path, spoil: Callable[[Path], None]
+) -> None:
+    written(sealed, tmp_path, "cls")
+    file = tmp_path / "cls/m.safetensors"
+    right = file.read_bytes()
+    spoil(file)
+    before = file.stat().st_ino
+    notes: list[str] = []
+    written(sealed, tmp_path, "cls", log=notes.append)
+    assert notes == []
+    assert file.stat().st_ino != before
+    assert file.read_bytes() == right
+
+
+def test_another_choice_for_models_without_cls_is_made_anew(
+    stored: Callable[..., Path], tmp_path: Path
+) -> None:
+    path, out = stored(WITHOUT), tmp_path / "g.safetensors"
+    for way, made_from in (("leave_out", NOTHING), ("mean", "mean"), ("leave_out", NOTHING)):
+        write_grams(path, out, CkaSettings(tokens=["cls"], without_cls=way), device="cpu")
+        assert GramFile(out).meta.made_from == made_from
+
+
+def test_several_kinds_cannot_be_one_file(stored: Callable[..., Path], tmp_path: Path) -> None:
+    out = tmp_path / "g.safetensors"
+    with pytest.raises(ConfigError, match=r"--out: found one file for 2 kinds of tokens .*cls, al"):
+        write_grams(stored(WHOLE), out, CkaSettings(tokens=["cls", "all"]), device="cpu")
+    assert not out.exists()
 
 
 @pytest.mark.parametrize("without_cls", ["leave_out", "mean"])
 def test_the_commands_from_stores_to_a_table(
     stored: Callable[..., Path], tmp_path: Path, without_cls: str
 ) -> None:
-    files = {}
+    log = tmp_path / "gram.log"
     for name, content in (("whole", WHOLE), ("without", WITHOUT)):
-        files[name] = tmp_path / f"{name}.safetensors"
-        command = ["gram", stored(content, name), "--tokens", "cls", "--out", files[name]]
-        command += ["--without-cls", without_cls, "--log", tmp_path / f"{name}.log"]
-        assert main([str(word) for word in command]) == 0
-    assert (tmp_path / "whole.log").read_text() == ""
+        stored(content, name)
+    command = ["run", "gram", f"{tmp_path}/digits/{{model}}.zarr", "--tokens", "cls"]
+    command += [f"--out={tmp_path}/{{tokens}}/{{model}}.safetensors", "--device", "cpu"]
+    command += ["--models", "whole", "without", "--without-cls", without_cls, "--log", str(log)]
+    assert main(command) == 0
     note = "the mean of its spatial tokens stands in" if without_cls == "mean" else "left out"
-    assert (tmp_path / "without.log").read_text() == f"m has no CLS token: {note}\n"
-    table = tmp_path / "table.csv"
-    log = tmp_path / "cka.log"
-    command = ["cka", files["whole"], files["without"], "--out", table, "--log", log]
-    assert main([str(word) for word in command]) == 0
-    rows = read_csv(table)
+    assert log.read_text() == f"without: m has no CLS token: {note}\n"
+    command = ["run", "cka", f"{tmp_path}/{{tokens}}/{{model}}.safetensors", "--tokens", "cls"]
+    command += [f"--out={tmp_path}/cka/{{tokens}}/{{model}}--{{other}}.csv", "--log", str(log)]
+    command += ["--models", "without", "whole"]
+    assert main([*command, "--of", "without"]) == 0
+    tables = {path.name for path in (tmp_path / "cka/cls").iterdir()}
+    # In alphabetical order, whatever that of the command.
+    assert tables == {"whole--without.csv", "without--without.csv"}
+    rows = read_csv(tmp_path / "cka/cls/whole--without.csv")
     if without_cls == "leave_out":
         assert rows == []
         assert "no such tokens in m" in log.read_text()
@@ -223,3 +315,14 @@ def test_the_commands_from_stores_to_a_table(
         truth = reference_cka.cka(x, y, reference_cka.hsic1)
         assert row.cka == pytest.approx(truth, abs=2e-6)
         assert (row.tokens, row.made_from_a, row.made_from_b) == ("cls", "cls", "mean")
+    assert main(command) == 0
+    assert len(list((tmp_path / "cka/cls").iterdir())) == 3
+
+
+def test_several_pairs_cannot_be_one_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["run", "cka", f"{tmp_path}/{{model}}.safetensors", "--models", "a", "b"]
+    assert main([*command, f"--out={tmp_path}/cka.csv"]) == 1
+    error = "--out: found one file for 3; its name needs {model} and {other}, and {tokens} for"
+    assert error in capsys.readouterr().err

@@ -15,6 +15,7 @@ from vitfeat.analyses.rows import SimilarityRow, read_similarity
 from vitfeat.analyses.similarity.compare import similarity
 from vitfeat.analyses.similarity.job import write_similarity
 from vitfeat.analyses.similarity.measures import NAMES
+from vitfeat.analyses.similarity.settings import SimilaritySettings
 from vitfeat.errors import AnalysisError
 from vitfeat.numerics.gramfile import GramFile, GramMeta, write_left_out
 
@@ -143,7 +144,7 @@ def test_a_model_that_was_left_out(make_file: MakeFile, features: Features, tmp_
     assert similarity(a, GramFile(path), log=lines.append) == []
     assert lines == ["no similarity of a and b (cls): no such tokens in b"]
     out = tmp_path / "pair.csv"
-    write_similarity(a.path, path, out)
+    write_similarity(a.path, path, out, SimilaritySettings())
     assert read_similarity(out) == []
 
 
@@ -154,11 +155,13 @@ def test_the_job_spreads_images_over_the_dataset(
     a, b = make_file([x], "a"), make_file([y], "b")
     images = [(2 * i + 1) * 41 // 20 for i in range(10)]
     out = tmp_path / "pair.csv"
-    write_similarity(a.path, b.path, out, names=["cka"], images=10, resamples=20)
+    asked = SimilaritySettings(measures=["cka"], images=10, resamples=20)
+    write_similarity(a.path, b.path, out, asked)
     (row,) = read_similarity(out)
     assert row.n_images == 10
     assert row.value == pytest.approx(reference.cka(x[images], y[images]), abs=1e-5)
-    write_similarity(a.path, b.path, out, names=["cka"], images=41, resamples=0)
+    asked = SimilaritySettings(measures=["cka"], images=41, resamples=0)
+    write_similarity(a.path, b.path, out, asked)
     (row,) = read_similarity(out)
     assert row.n_images == 41
     assert row.value == pytest.approx(reference.cka(x, y), abs=1e-5)

@@ -14,16 +14,16 @@ from matplotlib.figure import Figure
 
 from tests.figures.canvas import assert_readable, axes_named, lines, shown_texts, words
 from tests.figures.legible import assert_nothing_is_cut_and_no_texts_overlap
-from vitfeat.analyses.cka.tables import PairTable
 from vitfeat.analyses.rows import SimilarityRow
 from vitfeat.analyses.similarity.compared import Compared, DrawnSimilarity, compared
 from vitfeat.analyses.similarity.dendrograms import DrawnMerge, trees
-from vitfeat.analyses.similarity.figures_job import draw_similarity
+from vitfeat.analyses.similarity.figures_job import draw
 from vitfeat.analyses.similarity.intervals import groups, intervals
 from vitfeat.analyses.similarity.measure_matrices import measure_matrices
 from vitfeat.analyses.similarity.measures import NAMES
 from vitfeat.analyses.similarity.model_maps import DrawnPlace, model_maps
 from vitfeat.analyses.similarity.model_space import chords, plane, tree
+from vitfeat.analyses.similarity.settings import SimilaritySettings
 from vitfeat.errors import AnalysisError
 from vitfeat.figures import style
 from vitfeat.figures.models import Model
@@ -386,13 +386,13 @@ def test_rows_that_do_not_fit_fail(given: list[SimilarityRow], message: str) -> 
     assert "\n" not in str(caught.value)
 
 
-def tables(folder: Path, given: dict[tuple[str, str, str], list[SimilarityRow]]) -> list[PairTable]:
-    made = []
+ASKED = SimilaritySettings(tokens=["cls"])
+
+
+def write(folder: Path, given: dict[tuple[str, str, str], list[SimilarityRow]]) -> None:
+    """Write tables of pairs on digits."""
     for (tokens, a, b), some in given.items():
-        path = folder / tokens / f"{a}--{b}.csv"
-        write_table(path, SimilarityRow, some)
-        made.append(PairTable(tokens, a, b, path))
-    return made
+        write_table(folder / "digits" / tokens / f"{a}--{b}.csv", SimilarityRow, some)
 
 
 def pairs_of(ids: str, measures: Sequence[str]) -> dict[tuple[str, str, str], list[SimilarityRow]]:
@@ -403,10 +403,10 @@ def pairs_of(ids: str, measures: Sequence[str]) -> dict[tuple[str, str, str], li
 
 
 def test_files_hold_what_is_drawn_and_are_always_the_same(tmp_path: Path) -> None:
-    given = {"digits": tables(tmp_path, pairs_of("abcd", NAMES))}
+    write(tmp_path, pairs_of("abcd", NAMES))
     written = []
     for out in (tmp_path / "one", tmp_path / "two"):
-        draw_similarity(given, MODELS, out)
+        draw(tmp_path, ["digits"], MODELS, out, ASKED)
         written.append({path.name: path.read_bytes() for path in out.iterdir()})
     names = ("all", "trees", "maps", "intervals")
     assert set(written[0]) == {f"{n}.{k}" for n in names for k in ("png", "pdf", "csv")}
@@ -431,8 +431,8 @@ def test_files_hold_what_is_drawn_and_are_always_the_same(tmp_path: Path) -> Non
 
 
 def test_without_cka_there_are_matrices_alone(tmp_path: Path) -> None:
-    given = {"digits": tables(tmp_path, pairs_of("ab", ["rsa"]))}
-    draw_similarity(given, MODELS[:2], tmp_path / "out")
+    write(tmp_path, pairs_of("ab", ["rsa"]))
+    draw(tmp_path, ["digits"], MODELS[:2], tmp_path / "out", ASKED)
     assert {path.stem for path in (tmp_path / "out").iterdir()} == {"all"}
 
 
@@ -441,11 +441,12 @@ def test_models_without_cls_token(tmp_path: Path) -> None:
     for pair in given:
         if "c" in pair:
             given[pair] = []
-    draw_similarity({"digits": tables(tmp_path, given)}, MODELS[:3], tmp_path / "out")
+    write(tmp_path, given)
+    draw(tmp_path, ["digits"], MODELS[:3], tmp_path / "out", ASKED)
     assert len(read_table(tmp_path / "out/all.csv", DrawnSimilarity, "", "")) == 3
-    nothing = {pair: [] for pair in given}
+    write(tmp_path, {pair: [] for pair in given})
     with pytest.raises(AnalysisError, match=r"no CLS token in a, b, c; ask for other tokens"):
-        draw_similarity({"digits": tables(tmp_path, nothing)}, MODELS[:3], tmp_path / "out")
+        draw(tmp_path, ["digits"], MODELS[:3], tmp_path / "out", ASKED)
 
 
 def test_nothing_to_draw() -> None:

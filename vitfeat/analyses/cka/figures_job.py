@@ -7,15 +7,43 @@ from pathlib import Path
 
 from vitfeat.analyses.cka.figures import all_pairs, last_layer
 from vitfeat.analyses.cka.pair_figure import pair
-from vitfeat.analyses.cka.tables import PairTable, Row, read_csv
-from vitfeat.errors import AnalysisError
+from vitfeat.analyses.cka.settings import CkaSettings
+from vitfeat.analyses.cka.tables import Row, read_csv
+from vitfeat.errors import AnalysisError, ConfigError
 from vitfeat.figures import style
 from vitfeat.figures.cka_values import DrawnCka, drawn_rows, similarities
 from vitfeat.figures.models import Model
+from vitfeat.jobs.pair_tables import PairTable, pair_tables
 from vitfeat.tables import write_table
 
 
-def draw_cka(
+def draw(
+    folder: Path, datasets: Sequence[str], models: Sequence[Model], out: Path, settings: CkaSettings
+) -> None:
+    """Draw all pairs of layers of some models, and their last layers.
+
+    Parameters
+    ----------
+    folder
+        Where ``{dataset}/{tokens}/{a}--{b}.csv`` are.
+    datasets, models
+        Of which, in the order of the figures.
+    out
+        Folder of the figures.
+    settings
+        Kinds of tokens, and estimators, of which the first is drawn.
+
+    Raises
+    ------
+    AnalysisError
+        As :func:`draw_tables`.
+    """
+    tables = pair_tables(folder, datasets, settings.tokens, [model.id for model in models])
+    outs = (out / "all.png", out / "last_layer.png")
+    draw_tables(tables, models, *outs, estimator=settings.estimators[0])
+
+
+def draw_tables(
     tables: Mapping[str, Sequence[PairTable]],
     models: Sequence[Model],
     out_all: Path,
@@ -68,37 +96,33 @@ def draw_cka(
         write_table(out.with_suffix(".csv"), DrawnCka, drawn_rows(blocks, ids, last=last))
 
 
-def draw_cka_pair(
-    table: Path,
-    dataset: str,
-    a: Model,
-    b: Model,
-    out: Path,
-    *,
-    estimator: str | None = None,
-) -> None:
+def draw_pair(table: Path, out: Path, settings: CkaSettings, *, models: Sequence[Model]) -> None:
     """Draw all layers of one model with all of another, in large.
 
     Parameters
     ----------
     table
-        Of the pair.
-    dataset
-        Its name, which the table does not hold.
-    a, b
-        Upwards and to the right.
+        Of the pair, ``{dataset}/{tokens}/{a}--{b}.csv``.
     out
         The PNG.
-    estimator
-        As in :func:`draw_cka`.
+    settings
+        Estimators, of which the first is drawn.
+    models
+        The two: upwards and to the right. One alone is drawn with itself.
 
     Raises
     ------
+    ConfigError
+        There are not one or two models.
     AnalysisError
         The table cannot be read, is of other models or holds no values.
     """
+    if not 1 <= len(models) <= 2:
+        raise ConfigError(f"--models takes the two models of the pair, found {len(models)}")
+    a, b = models[0], models[-1]
     rows = read_csv(table)
-    drawn = _estimator(rows, estimator)
+    drawn = _estimator(rows, settings.estimators[0])
+    dataset = table.parent.parent.name
     blocks = similarities(dataset, (row for row in rows if row.estimator == drawn))
     if len(blocks) != 1:
         raise AnalysisError(

@@ -1,100 +1,138 @@
-"""Gram matrices of a store's features."""
+"""Gram matrices of a store's features, for all kinds of tokens that are asked for."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 
+from vitfeat.analyses.cka.settings import CkaSettings
 from vitfeat.device import torch_device_name
-from vitfeat.errors import AnalysisError
+from vitfeat.errors import AnalysisError, ConfigError
 from vitfeat.jobs.features import image_features
 from vitfeat.jobs.reading import reader, rows_that_fit
 from vitfeat.numerics.gram import Gram, Read, add, gram, token_means
 from vitfeat.numerics.gramfile import NOTHING, GramFile, GramMeta, write_gram_file, write_left_out
 from vitfeat.store.layout import TOKEN_ARRAYS
 from vitfeat.store.opening import open_store
+from vitfeat.store.paths import Place, manifest_path
 from vitfeat.store.reader import FeatureStore
+
+_KIND = "{tokens}"
 
 
 def write_grams(
-    store_path: Path,
-    tokens: str,
+    store_path: Place,
     out: Path,
+    settings: CkaSettings,
     *,
-    without_cls: str = "leave_out",
-    parts: Sequence[Path] = (),
     max_bytes: int = 2 * 2**30,
     device: str = "auto",
     log: Callable[[str], None] = lambda _: None,
 ) -> None:
-    """Compute the Gram matrix of every layer of a store and write them to one file.
+    """Compute the Gram matrix of every layer of a store for some kinds of tokens, a file a kind.
+
+    A file that is there stays as it is if it is of the same features and no older than the store,
+    so that a further kind costs its own.
 
     Parameters
     ----------
     store_path
         The store.
-    tokens
-        ``cls``, ``mean`` (of the spatial tokens), ``spatial`` (all spatial tokens flattened) or
-        ``all`` (every token flattened).
     out
-        The file to write.
-    without_cls
-        Of ``cls`` where the model has no CLS token: ``leave_out`` writes a file of no layers,
-        ``mean`` takes the mean of the spatial tokens. The file says which.
-    parts
-        Files with Gram matrices of some of these tokens: theirs are added, not computed again.
+        The files to write, with ``{tokens}`` in their path for the kind.
+    settings
+        Which kinds of tokens: ``cls``, ``mean`` (of the spatial tokens), ``spatial`` (all spatial
+        tokens flattened), ``all`` (every token flattened). Of ``cls`` where the model has no CLS
+        token, ``without_cls`` says whether a file of no layers is written or the mean of the
+        spatial tokens is taken; the file says which.
     max_bytes
         Bound on the features in memory.
     device
         Where the products are computed; ``auto`` takes a GPU where there is one.
     log
-        Called with one line where something stands in for the CLS token, or nothing does.
+        Called with one line where something stands in for the CLS token, or nothing does, and for
+        files that are kept.
 
     Raises
     ------
+    ConfigError
+        When several kinds would be one file.
     AnalysisError
         When the store lacks tokens that the model has, or they are to be flattened and images have
-        different numbers of them; or a part is of other features or no part of what is asked for.
+        different numbers of them.
     """
+    if len(settings.tokens) > 1 and _KIND not in str(out):
+        raise ConfigError(
+            f"--out: found one file for {len(settings.tokens)} kinds of tokens "
+            f"({', '.join(settings.tokens)}); its name needs {_KIND}, or choose one with --tokens"
+        )
     store = open_store(store_path)
-    known = [GramFile(p) for p in parts]
-    for part in known:
-        if part.meta.features_fingerprint != store.fingerprint:
-            raise AnalysisError(
-                f"{part.path}: Gram matrices of other features than {store_path}; compute them anew"
-            )
-    made_from = _made_from(store, tokens, without_cls, log)
-    meta = GramMeta(
-        model=store.model,
-        dataset=store_path.parent.name,
-        tokens=tokens,
-        image_fingerprint=store.image_fingerprint,
-        features_fingerprint=store.fingerprint,
-        made_from=made_from,
-    )
+    kept = []
+    spatial: GramFile | None = None
+    for kind in sorted(settings.tokens, key=list(TOKEN_ARRAYS).index):
+        path = Path(str(out).replace(_KIND, kind))
+        meta = GramMeta(
+            model=store.model,
+            dataset=store_path.parent.name,
+            tokens=kind,
+            image_fingerprint=store.image_fingerprint,
+            features_fingerprint=store.fingerprint,
+            made_from=_made_from(store, kind, settings.without_cls, log),
+        )
+        if _is_current(path, meta, store_path):
+            kept.append(kind)
+        else:
+            # Gram matrices add over features: spatial tokens, which are most, are read once.
+            part = spatial if kind == "all" else None
+            _write(store, path, meta, part, max_bytes, torch_device_name(device))
+        if kind == "spatial":
+            spatial = GramFile(path)
+    if kept:
+        log(f"{store.model}: Gram matrices of {', '.join(kept)} are there, of the same features")
+
+
+def _is_current(path: Path, meta: GramMeta, store: Place) -> bool:
+    """Return whether a file is what would be written, of a store that was not written since."""
+    try:
+        if path.stat().st_mtime < Path(manifest_path(store)).stat().st_mtime:
+            return False
+        return GramFile(path).meta == meta
+    except (OSError, AnalysisError):
+        return False
+
+
+def _write(
+    store: FeatureStore,
+    out: Path,
+    meta: GramMeta,
+    spatial: GramFile | None,
+    max_bytes: int,
+    device: str,
+) -> None:
+    """Write one file; of the spatial tokens, what is given is not computed again."""
+    tokens, made_from = meta.tokens, meta.made_from
     if made_from == NOTHING:
         write_left_out(out, store.n_images, meta)
         return
     if store.is_ragged and made_from in ("spatial", "all"):
         raise AnalysisError(
-            f"{store_path}: images have different numbers of tokens, and flattened ones "
+            f"{store.path}: images have different numbers of tokens, and flattened ones "
             f"({tokens!r}) cannot be compared; take cls or mean, or extract the dataset in the "
             "view square or padded"
         )
-    wanted = [n for n in TOKEN_ARRAYS[made_from] if store.model_has(n)]
-    _check_parts(known, tokens, [] if made_from == "mean" else wanted)
-    done = {part.meta.made_from for part in known}
-    if absent := [n for n in wanted if n not in store and n not in done]:
+    done = [] if spatial is None else ["spatial"]
+    names = [n for n in TOKEN_ARRAYS[made_from] if store.model_has(n) and n not in done]
+    # Sums of three depend on their order: the same with and without a file of spatial tokens.
+    names.sort(key=lambda name: name != "spatial")
+    if absent := [n for n in names if n not in store]:
         raise AnalysisError(
-            f"{store_path}: no {' and no '.join(absent)} in this store (it holds "
+            f"{store.path}: no {' and no '.join(absent)} in this store (it holds "
             f"{store.held}), which the token kind {made_from!r} is made of; "
             f"extract them, or leave {tokens!r} out of analyses.cka.tokens or the model out of "
             "models"
         )
-    names = [n for n in wanted if n not in done]
-    target = torch_device_name(device)
     # Of the mean of tokens, half is for the tokens that are read and half for the means.
     share = max_bytes // 2 if made_from == "mean" else max_bytes
 
@@ -114,9 +152,9 @@ def write_grams(
 
     def layers() -> Iterator[Gram]:
         for position in range(len(store.layers)):
-            terms = [part.gram(position) for part in known]
+            terms = [] if spatial is None else [spatial.gram(position)]
             terms += [
-                gram(read(n, position), store.n_images, max_bytes=share, device=target)
+                gram(read(n, position), store.n_images, max_bytes=share, device=device)
                 for n in names
             ]
             total = terms[0]
@@ -138,15 +176,3 @@ def _made_from(
         return "mean"
     log(f"{store.model} has no CLS token: left out")
     return NOTHING
-
-
-def _check_parts(parts: Sequence[GramFile], tokens: str, kinds: Sequence[str]) -> None:
-    """Insist on parts that add up: each once, and of tokens flattened, for means do not add."""
-    left = list(kinds)
-    for part in parts:
-        if part.meta.made_from not in left:
-            raise AnalysisError(
-                f"{part.path}: Gram matrices of {part.meta.made_from!r} are no further part of "
-                f"{tokens!r}; to be added are {', '.join(left) or 'none'}"
-            )
-        left.remove(part.meta.made_from)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -41,6 +41,18 @@ class CkaSettings(Settings):
         ),
     )
     seed: Seed = Field(0, description="Seed of the order that batches are drawn in.")
+
+    def used(self, keys: Sequence[str]) -> dict[str, Any]:
+        """Return what makes a difference: batches where an estimator has some."""
+        asked = super().used(keys)
+        unused = (
+            () if {"minibatch", "paper"} & set(self.estimators) else ("batch_size", "batch_order")
+        )
+        if unused or self.batch_order == "stored":
+            unused = (*unused, "seed")
+        if "cls" not in self.tokens:
+            unused = (*unused, "without_cls")
+        return {key: value for key, value in asked.items() if key not in unused}
 
     def required_taps(self) -> Mapping[str, Limit]:
         """Return what the asked token kinds, and what may stand in, are made from."""

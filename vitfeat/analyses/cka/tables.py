@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -31,18 +30,6 @@ class Row(NamedTuple):
     made_from_b: str
     n_images: int
     cka: float
-
-
-class PairTable(NamedTuple):
-    """The file of a pair of models for one token kind.
-
-    It has no rows where a model lacks the tokens; that of the model with itself then has none.
-    """
-
-    tokens: str
-    model_a: str
-    model_b: str
-    path: Path
 
 
 def table(
@@ -82,4 +69,4 @@ def write_csv(path: str | os.PathLike[str], rows: Iterable[Row]) -> None:
 
 def read_csv(path: str | os.PathLike[str]) -> list[Row]:
     """Read rows of a CKA table; see :func:`vitfeat.tables.read_table`."""
-    return read_table(path, Row, "CKA table", "vitfeat cka")
+    return read_table(path, Row, "CKA table", "vitfeat run cka")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vitfeat.analyses.base import Needs
+from vitfeat.analyses.needs import gram_memory_mb
 from vitfeat.analyses.residual.settings import ResidualSettings
-from vitfeat.plan.needs import gram_memory_mb
 
 if TYPE_CHECKING:
     from vitfeat.plan.study import Study

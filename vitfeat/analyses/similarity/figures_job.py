@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from vitfeat.analyses.cka.tables import PairTable
 from vitfeat.analyses.rows import SimilarityRow, read_similarity
 from vitfeat.analyses.similarity.compared import DrawnSimilarity, compared
 from vitfeat.analyses.similarity.dendrograms import DrawnMerge, merge_rows, trees
 from vitfeat.analyses.similarity.intervals import interval_rows, intervals
 from vitfeat.analyses.similarity.measure_matrices import measure_matrices
 from vitfeat.analyses.similarity.model_maps import DrawnPlace, model_maps, place_rows
+from vitfeat.analyses.similarity.settings import SimilaritySettings
 from vitfeat.errors import AnalysisError
 from vitfeat.figures import style
 from vitfeat.figures.models import Model
+from vitfeat.jobs.pair_tables import pair_tables
 from vitfeat.tables import write_table
 
 
-def draw_similarity(
-    tables: Mapping[str, Sequence[PairTable]], models: Sequence[Model], out: Path
+def draw(
+    folder: Path,
+    datasets: Sequence[str],
+    models: Sequence[Model],
+    out: Path,
+    settings: SimilaritySettings,
 ) -> None:
     """Draw the last layers of models by all measures; trees, maps and intervals from CKA.
 
@@ -28,19 +33,22 @@ def draw_similarity(
 
     Parameters
     ----------
-    tables
-        Of each dataset, the tables of its pairs, of each model with itself too; all token kinds
-        may be among them.
-    models
-        In the order of the figures.
+    folder
+        Where ``{dataset}/{tokens}/{a}--{b}.csv`` are.
+    datasets, models
+        Of which, in the order of the figures.
     out
         Folder of the figures.
+    settings
+        Kinds of tokens.
 
     Raises
     ------
     AnalysisError
         A table cannot be read, tables do not belong together, or there are no values.
     """
+    ids = [model.id for model in models]
+    tables = pair_tables(folder, datasets, settings.tokens, ids)
     rows: dict[str, list[SimilarityRow]] = {dataset: [] for dataset in tables}
     left_out = set()
     for dataset, some in tables.items():
@@ -55,7 +63,6 @@ def draw_similarity(
             "other tokens in analyses.similarity.tokens, or set analyses.cka.without_cls to mean"
         )
     blocks = [one for dataset, given in rows.items() for one in compared(dataset, given)]
-    ids = [model.id for model in models]
     style.save(measure_matrices(blocks, models, left_out), out / "all.png")
     drawn = (row for one in blocks for row in one.drawn(ids))
     write_table(out / "all.csv", DrawnSimilarity, drawn)

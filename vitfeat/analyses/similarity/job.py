@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from vitfeat.analyses.rows import SimilarityRow
 from vitfeat.analyses.similarity.compare import similarity
-from vitfeat.analyses.similarity.measures import NAMES
+from vitfeat.analyses.similarity.settings import SimilaritySettings
 from vitfeat.numerics.gramfile import GramFile
 from vitfeat.store.limits import spread
 from vitfeat.tables import write_table
@@ -19,15 +19,8 @@ def write_similarity(
     gram_a: Path,
     gram_b: Path,
     out: Path,
+    settings: SimilaritySettings,
     *,
-    names: Sequence[str] = NAMES,
-    layers: str = "last",
-    neighbours: int = 10,
-    variance: float = 0.99,
-    images: int | None = None,
-    resamples: int = 200,
-    confidence: float = 0.95,
-    seed: int = 0,
     log: Callable[[str], None] = lambda _: None,
 ) -> None:
     """Compare two models and write the table.
@@ -38,10 +31,10 @@ def write_similarity(
         Files with the Gram matrices of the same images and tokens.
     out
         The table to write, of SimilarityRow; without rows where a model lacks the tokens.
-    images
-        How many are compared, spread evenly over the dataset; all where there are no more, or if
-        not given.
-    names, layers, neighbours, variance, resamples, confidence, seed, log
+    settings
+        Measures, layers and intervals, and how many images are compared, spread evenly over the
+        dataset; all where there are no more.
+    log
         As in :func:`vitfeat.analyses.similarity.compare.similarity`.
 
     Raises
@@ -50,18 +43,19 @@ def write_similarity(
         A file cannot be read, or the two cannot be compared.
     """
     a, b = GramFile(gram_a), GramFile(gram_b)
+    images = settings.images
     some = images is not None and images < a.n_images
     rows = similarity(
         a,
         b,
-        names=names,
-        layers=layers,
-        neighbours=neighbours,
-        variance=variance,
+        names=settings.measures,
+        layers=settings.layers,
+        neighbours=settings.neighbours,
+        variance=settings.variance,
         images=np.array(spread(images, a.n_images), dtype=np.intp) if images and some else None,
-        resamples=resamples,
-        confidence=confidence,
-        seed=seed,
+        resamples=settings.resamples,
+        confidence=settings.confidence,
+        seed=settings.seed,
         log=log,
     )
     write_table(out, SimilarityRow, rows)

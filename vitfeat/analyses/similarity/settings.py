@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -42,6 +42,15 @@ class SimilaritySettings(Settings):
     )
     confidence: Share = Field(0.95, description="Confidence of the intervals.")
     seed: Seed = Field(0, description="Seed of the resamples.")
+
+    def used(self, keys: Sequence[str]) -> dict[str, Any]:
+        """Return what makes a difference: to measures that are asked for, and intervals if any."""
+        unused = {
+            *(() if "mutual_knn" in self.measures else ("neighbours",)),
+            *(() if "svcca" in self.measures else ("variance",)),
+            *(() if self.resamples else ("confidence", "seed")),
+        }
+        return {key: value for key, value in super().used(keys).items() if key not in unused}
 
     def required_taps(self) -> Mapping[str, Limit]:
         """Return what the asked token kinds are made from."""

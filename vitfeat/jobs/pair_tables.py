@@ -1,0 +1,53 @@
+"""Tables of pairs of models, as jobs write them and figures across models read them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import combinations_with_replacement
+from pathlib import Path
+from typing import NamedTuple
+
+
+class PairTable(NamedTuple):
+    """The file of a pair of models for one token kind.
+
+    It has no rows where a model lacks the tokens; that of the model with itself then has none.
+    """
+
+    tokens: str
+    model_a: str
+    model_b: str
+    path: Path
+
+
+def pair_tables(
+    folder: Path, datasets: Iterable[str], tokens: Sequence[str], models: Iterable[str]
+) -> dict[str, list[PairTable]]:
+    """Return by dataset the tables of all pairs, ``{folder}/{dataset}/{tokens}/{a}--{b}.csv``.
+
+    Of two models the id that sorts first stands first, so that the order of a config does not
+    change file names.
+    """
+    pairs = pairs_of(models)
+    return {
+        dataset: [
+            PairTable(kind, a, b, folder / dataset / kind / f"{a}--{b}.csv")
+            for kind in tokens
+            for a, b in pairs
+        ]
+        for dataset in datasets
+    }
+
+
+def pairs_of(models: Iterable[str], of: str | None = None) -> list[tuple[str, str]]:
+    """Return all pairs of models, of each with itself too, in alphabetical order.
+
+    Parameters
+    ----------
+    models
+        Their ids.
+    of
+        The one that all pairs are of, if not of all.
+    """
+    pairs = combinations_with_replacement(sorted(models), 2)
+    return [pair for pair in pairs if of is None or of in pair]
