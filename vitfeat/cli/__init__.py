@@ -146,8 +146,8 @@ def build_parser() -> argparse.ArgumentParser:
     for group in groups:
         group.add(command)
     parser.epilog = (
-        f"The workflow calls these: {', '.join(called_by_rules)}. `vitfeat COMMAND --help` shows "
-        "the arguments of each."
+        f"The workflow calls these: {', '.join(called_by_rules)}. Each command shows its arguments "
+        "with --help."
     )
     return parser
 
