@@ -113,7 +113,7 @@ def flags(settings):
     for key, value in settings.items():
         if value is None or value is False:
             continue
-        flag = "--" + key.replace("_", "-")
+        flag = f"--{key.replace('_', '-')}"
         values = value if isinstance(value, (list, tuple)) else [] if value is True else [value]
         texts = [str(v) for v in values]
         # A text that looks like a flag goes with its flag in one word.
