@@ -38,11 +38,13 @@ def test_every_target_that_the_page_names_is_planned(
     lines = [li for li in plan.stdout.splitlines() if li.strip().startswith("output: ")]
     planned = {path for li in lines for path in re.findall(r"[^\s,]+", li.partition(":")[2])}
     page = (root / "docs/paper.md").read_text("utf-8").partition("\n## Figures and tables\n")[2]
-    named = TARGET.findall(page.partition("\n## ")[0])
-    assert len(named) > 40
-    for path in named:
+    targets = TARGET.findall(page.partition("\n## ")[0])
+    assert len(targets) > 40
+    for path in targets:
         for model in paper.config["models"] if "{model}" in path else [""]:
-            assert f"{paper.results}/{path.format(model=model)}" in planned, path
+            named = Path(paper.results, path.format(model=model))
+            # Of folders, whose files only the job knows, the folder is planned.
+            assert {str(named), str(named.parent)} & planned, path
 
 
 def test_a_cluster_gets_few_submissions_for_all_of_it(

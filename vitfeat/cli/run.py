@@ -79,7 +79,8 @@ def _add_job(add_parser: Any, analysis: Analysis, job: Job) -> None:
     if job.together:
         sub.add_argument("--models", required=True, help=_MODELS)
     else:
-        text = f"what {_MODEL}{f' and {_OTHER}' if job.of_pairs else ''} stand for in paths"
+        places = f"{_MODEL} and {_OTHER} stand" if job.of_pairs else f"{_MODEL} stands"
+        text = f"what {places} for in paths"
         sub.add_argument("--models", nargs="+", default=[], metavar="ID", help=text)
     if job.of_pairs and not job.together:
         text = "the one whose pairs are made; default: those of all"
