@@ -138,7 +138,7 @@ def read_attention(path: str | os.PathLike[str]) -> list[AttentionRow]:
 
 def read_clustering(path: str | os.PathLike[str]) -> list[ClusteringRow]:
     """Read a table of clustering scores."""
-    return read_table(path, ClusteringRow, "clustering table", "vitfeat cluster")
+    return read_table(path, ClusteringRow, "clustering table", "vitfeat run clustering")
 
 
 def read_similarity(path: str | os.PathLike[str]) -> list[SimilarityRow]:

@@ -177,7 +177,7 @@ def _best_head(
     if not own or len(own) != store[QUERIES[query]].shape[2]:
         raise AnalysisError(
             f"{path} has not the heads of {store.model}, layer {layer}, query {query}; compute it "
-            "anew (vitfeat saliency)"
+            "anew (vitfeat run saliency)"
         )
     return int(max(own, key=lambda row: (row.value, -int(row.group))).group)
 
