@@ -19,7 +19,7 @@ from tests.slurm.cluster import CPUS, NODES, Cluster, Record, until
 from tests.store.filled import files
 from vitfeat.cli import main
 
-#: What jobs may ask for: two pairs of models at a time, of the three that one submission holds.
+#: What jobs may ask for.
 MEMORY_MB = 2_600
 
 #: Jobs that share the extraction of a model.
@@ -175,9 +175,9 @@ def test_every_job_of_the_main_job_was_slurms_and_asked_for_what_a_node_has(runs
         "extract_part": 2 * JOBS,
         # Those that seal.
         "extract_wildcards": 2,
-        "gram-demo": 2,
         "index": 1,
-        "cka": 1,
+        # Gram matrices of both models, and their pairs behind them.
+        "small": 1,
         "figures": 1,
     }
     for name, count in counts.items():
@@ -191,20 +191,20 @@ def test_every_job_of_the_main_job_was_slurms_and_asked_for_what_a_node_has(runs
 
 
 def test_jobs_that_share_a_submission_run_in_it_within_its_limits(runs: Runs) -> None:
-    (pairs,) = runs.cluster.records("rule_cka")
+    (shared,) = runs.cluster.records("rule_small")
     assert len(list((runs.results / "cka/digits/cls").glob("*.csv"))) == 3
-    # Memory lets two of them run at once: no more was asked for, which the step would be refused.
-    assert pairs["NumCPUs"] == "2"
-    # One process runs them, not one behind the other in a step each.
-    assert Path(pairs["StdOut"]).read_text().count("Provided cores:") == 1
-    assert int(pairs["MinMemoryNode"].removesuffix("M")) <= MEMORY_MB
+    # One runs behind the other: no more was asked for than the larger one needs.
+    assert shared["NumCPUs"] == "2"
+    # One process runs them, not a step each.
+    assert Path(shared["StdOut"]).read_text().count("Provided cores:") == 1
+    assert int(shared["MinMemoryNode"].removesuffix("M")) <= MEMORY_MB
 
 
 def test_extractions_and_gram_matrices_had_a_gpu_each_and_nothing_else_had_one(
     runs: Runs,
 ) -> None:
     had = runs.cluster.allotments()
-    wanted = [*runs.cluster.records("rule_extract_part"), *runs.cluster.records("rule_gram")]
+    wanted = [*runs.cluster.records("rule_extract_part"), *runs.cluster.records("rule_small")]
     jobs = {job["JobId"]: job for job in wanted}
     assert sorted(one.job for one in had) == sorted(jobs)
     for one in had:
