@@ -8,7 +8,7 @@ import os
 # worker; what is proven of several threads asks for them itself. To be set before NumPy and torch.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import pytest
 import yaml
 from PIL import Image
 
+from vitfeat.analyses import registry
 from vitfeat.config.parsing import config_schema
 from vitfeat.numerics.gram import gram
 from vitfeat.numerics.gramfile import GramFile, GramMeta, write_gram_file
@@ -44,6 +45,15 @@ def _place(item: pytest.Item) -> int:
     path = item.path.relative_to(ROOT / "tests").as_posix()
     starts = [place for place, start in enumerate(_LONGEST) if path.startswith(start)]
     return min(starts, default=len(_LONGEST))
+
+
+@pytest.fixture(autouse=True)
+def _no_analyses_of_others(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Forget what other tests made analyses of their own: a process knows them from then on."""
+    monkeypatch.setattr(registry, "_own", {})
+    registry.scored.cache_clear()
+    yield
+    registry.scored.cache_clear()
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ import csv
 import json
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -14,7 +14,6 @@ import pytest
 
 from tests.figures.made_tables import DEMO, models
 from tests.figures.made_tasks import task_rows
-from vitfeat.analyses import registry
 from vitfeat.analyses.own import register_own
 from vitfeat.analyses.registry import scored
 from vitfeat.analyses.rows import TaskRow, read_task
@@ -185,16 +184,13 @@ def test_other_choices_of_models_are_drawn_where_one_has_no_values(
 
 
 @pytest.fixture
-def texture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """An analysis of the user's own, of two scores; only the first ranks layers."""
-    monkeypatch.setattr(registry, "_own", {})
+def texture(tmp_path: Path) -> None:
+    """Make one of the user's own, of two scores; only the first ranks layers."""
     module = tmp_path / "texture.py"
     module.write_text(
         "SCORES = {'within': 'Variance within', 'decay': 'Decay'}\ndef rows(store, settings): ...\n"
     )
     register_own({"texture": str(module)})
-    yield
-    registry.scored.cache_clear()
 
 
 @pytest.mark.usefixtures("texture")
