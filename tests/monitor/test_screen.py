@@ -81,7 +81,9 @@ def test_what_other_processes_write_stays_on_the_terminal(run: Run) -> None:
 def test_a_small_terminal_is_not_overdrawn(
     run: Run, monkeypatch: pytest.MonkeyPatch, columns: int, rows: int
 ) -> None:
-    monkeypatch.setattr("shutil.get_terminal_size", lambda: os.terminal_size((columns, rows)))
+    monkeypatch.setattr(
+        "shutil.get_terminal_size", lambda *_, **__: os.terminal_size((columns, rows))
+    )
     stream = FakeTerminal()
     Terminal(stream).show(run)  # type: ignore[arg-type]
     assert max(map(len, stream.shown)) < columns
