@@ -180,7 +180,8 @@ def test_a_command_says_in_its_log_which_gpu_is_its_own(
 ) -> None:
     log = tmp_path / "log"
     # It fails behind the claim: there is no store.
-    words = ["gram", "nowhere.zarr", "--tokens", "cls", "--out", tmp_path / "out", "--log", log]
+    words = ["run", "gram", "nowhere.zarr", "--tokens", "cls"]
+    words += ["--out", str(tmp_path / "out"), "--log", str(log)]
     assert main(list(map(str, words))) == 1
     assert log.read_text().startswith(f"GPU {two_gpus[0]}, of 2 GPUs to choose from\n")
     assert main([*map(str, words), "--device", "cpu"]) == 1

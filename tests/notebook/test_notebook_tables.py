@@ -22,6 +22,7 @@ from vitfeat.analyses.attention.settings import AttentionSettings
 from vitfeat.analyses.attention.summary import Tokens
 from vitfeat.analyses.cka import compute
 from vitfeat.analyses.cka.gram_job import write_grams
+from vitfeat.analyses.cka.settings import CkaSettings
 from vitfeat.analyses.clustering.job import write_clustering
 from vitfeat.analyses.clustering.settings import ClusteringSettings
 from vitfeat.analyses.keypoints.job import write_keypoints
@@ -29,7 +30,9 @@ from vitfeat.analyses.keypoints.pairs import open_task
 from vitfeat.analyses.keypoints.search import find_points
 from vitfeat.analyses.keypoints.settings import KeypointSettings
 from vitfeat.analyses.knn.job import write_knn
+from vitfeat.analyses.knn.settings import KnnSettings
 from vitfeat.analyses.linear_probe.job import write_linear_probe
+from vitfeat.analyses.linear_probe.settings import LinearProbeSettings
 from vitfeat.analyses.retrieval.job import write_retrieval
 from vitfeat.analyses.retrieval.settings import RetrievalSettings
 from vitfeat.analyses.rows import TaskRow, read_attention, read_clustering, read_task
@@ -53,7 +56,7 @@ def _of_layer(rows: list[TaskRow], layer: int) -> dict[tuple[str, str], float]:
 
 def test_cka(tmp_path: Path) -> None:
     path = _written(tmp_path, "digits", TRAIN)
-    write_grams(path, "cls", tmp_path / "m.safetensors")
+    write_grams(path, tmp_path / "m.safetensors", CkaSettings(tokens=("cls",)))
     grams = GramFile(tmp_path / "m.safetensors")
     tokens = vitfeat.open(path)["cls"]
     layers = [tokens[:, position] for position in range(tokens.shape[1])]
@@ -107,8 +110,9 @@ def _named(path: Path) -> tuple[FeatureStore, list[str]]:
 
 def test_knn_and_linear_probe(tmp_path: Path) -> None:
     test_path, train_path = _written(tmp_path, "digits", TEST), _written(tmp_path, "train", TRAIN)
-    write_knn(test_path, train_path, tmp_path / "knn.csv", features=("cls",))
-    write_linear_probe(test_path, train_path, tmp_path / "probe.csv", features=("cls",))
+    write_knn(test_path, train_path, tmp_path / "knn.csv", KnnSettings(features=("cls",)))
+    probe = LinearProbeSettings(features=("cls",))
+    write_linear_probe(test_path, train_path, tmp_path / "probe.csv", probe)
     of_knn, of_probe = read_task(tmp_path / "knn.csv"), read_task(tmp_path / "probe.csv")
     (test, truth), (train, labels) = _named(test_path), _named(train_path)
     for position, layer in enumerate(test.layers):
