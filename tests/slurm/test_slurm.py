@@ -93,6 +93,9 @@ class Runs:
 
         def is_enough() -> bool:
             for job in self.parts(model):
+                # Two may have come as far since the last look.
+                if len(there) == count:
+                    break
                 if self.has_claimed(model, job) and job["JobId"] not in there:
                     for process in self.processes(job):
                         os.kill(process, signal.SIGSTOP)
