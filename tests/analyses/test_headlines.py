@@ -15,19 +15,19 @@ from vitfeat.analyses.headlines import (
     headline_rows,
 )
 from vitfeat.analyses.registry import scored
-from vitfeat.analyses.rows import TaskRow
+from vitfeat.analyses.rows import ScoreRow
 from vitfeat.errors import AnalysisError
 from vitfeat.figures.models import Model
 
 NO_CLS = Made(Model("siglip", "SigLIP 2", "siglip2", "6x64/4@32"), has_cls=False)
 
 
-def row(layer: int, value: float, **more: object) -> TaskRow:
-    plain = TaskRow("knn", "a", "photos", layer, "cls", "k=20", "top1", "", 50, value)
+def row(layer: int, value: float, **more: object) -> ScoreRow:
+    plain = ScoreRow("knn", "a", "photos", layer, "cls", "k=20", "top1", "", 50, value)
     return plain._replace(**more)
 
 
-def slow_best(rows: Sequence[TaskRow], key: tuple[str, ...]) -> tuple[int, float] | None:
+def slow_best(rows: Sequence[ScoreRow], key: tuple[str, ...]) -> tuple[int, float] | None:
     """Layer and value of the greatest of one kind of rows, by going through all layers."""
     found: tuple[int, float] | None = None
     for layer in sorted({r.layer for r in rows}):

@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 
 from tests.figures.made_tables import Made, value
-from vitfeat.analyses.rows import TaskRow
+from vitfeat.analyses.rows import ScoreRow
 
 PEAKS = {
     "knn": 1.0,
@@ -42,15 +42,15 @@ def smooth(task: str, made: Made, layer: int, *where: int) -> float:
 
 def task_rows(
     task: str, made: Sequence[Made], dataset: str = "digits", *, groups: bool = True
-) -> list[TaskRow]:
+) -> list[ScoreRow]:
     """The rows of some models in the order of their tables."""
     return [row for one in made for row in _of(task, one, dataset) if groups or not row.group]
 
 
-def _of(task: str, one: Made, dataset: str) -> Iterator[TaskRow]:
+def _of(task: str, one: Made, dataset: str) -> Iterator[ScoreRow]:
     for layer in range(one.depth):
         for features, variant, score, group, n, number in _scores(task, one, layer):
-            yield TaskRow(
+            yield ScoreRow(
                 task, one.model.id, dataset, layer, features, variant, score, group, n, number
             )
 

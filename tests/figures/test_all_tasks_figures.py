@@ -14,7 +14,7 @@ from tests.figures.canvas import assert_readable, axes_named, laid_out, lines, s
 from tests.figures.made_tables import DEMO, PAPER, Made, models
 from tests.figures.made_tasks import task_rows
 from vitfeat.analyses.registry import scored
-from vitfeat.analyses.rows import TaskRow
+from vitfeat.analyses.rows import ScoreRow
 from vitfeat.errors import AnalysisError
 from vitfeat.figures import all_tasks, style
 from vitfeat.figures.columns import Columns, Head
@@ -39,7 +39,7 @@ COLUMNS = 12
 """Each dataset's headline, two of regions: objects and parts."""
 
 
-def all_rows(made: Sequence[Made], tasks: Iterable[str] = scored()) -> list[TaskRow]:
+def all_rows(made: Sequence[Made], tasks: Iterable[str] = scored()) -> list[ScoreRow]:
     return [
         row
         for task in tasks

@@ -12,7 +12,7 @@ from tests.figures.canvas import assert_readable, axes_named, lines, shown_texts
 from tests.figures.made_tables import DEMO, PAPER, Made, models
 from tests.figures.made_tasks import CATEGORIES, SEQUENCES, task_rows
 from vitfeat.analyses.registry import scored
-from vitfeat.analyses.rows import TaskRow
+from vitfeat.analyses.rows import ScoreRow
 from vitfeat.analyses.scoring import HEADS, Rank
 from vitfeat.errors import AnalysisError
 from vitfeat.figures import groups, scores
@@ -23,7 +23,7 @@ NO_CLS = Made(Model("siglip", "SigLIP 2", "siglip2", "6x64/4@32"), has_cls=False
 
 
 def drawn(
-    task: str, name: str, made: Sequence[Made], rows: Sequence[TaskRow] | None = None
+    task: str, name: str, made: Sequence[Made], rows: Sequence[ScoreRow] | None = None
 ) -> Figure:
     given = task_rows(task, made) if rows is None else rows
     if name == "groups":
@@ -83,7 +83,9 @@ def test_tasks_have_the_figures_that_are_planned() -> None:
     }
 
 
-def chosen(rows: Sequence[TaskRow], model: str, score: str, variant: str, kind: str) -> list[float]:
+def chosen(
+    rows: Sequence[ScoreRow], model: str, score: str, variant: str, kind: str
+) -> list[float]:
     found = {
         r.layer: r.value
         for r in rows
@@ -285,7 +287,7 @@ def test_nan_has_a_gap_and_is_not_the_best() -> None:
 def test_nothing_to_draw_is_an_error(task: str, name: str) -> None:
     with pytest.raises(AnalysisError, match="no values to draw"):
         drawn(task, name, DEMO, [])
-    odd = [TaskRow(task, "demo-clip", "digits", 0, "x", "y", "other", "", 1, 0.5)]
+    odd = [ScoreRow(task, "demo-clip", "digits", 0, "x", "y", "other", "", 1, 0.5)]
     with pytest.raises(AnalysisError, match="no values to draw"):
         drawn(task, name, DEMO, odd)
 

@@ -16,7 +16,7 @@ from tests.figures.made_tables import DEMO, models
 from tests.figures.made_tasks import task_rows
 from vitfeat.analyses.own import register_own
 from vitfeat.analyses.registry import scored
-from vitfeat.analyses.rows import TaskRow, read_task
+from vitfeat.analyses.rows import ScoreRow, read_scores
 from vitfeat.analyses.scoring import TOGETHER
 from vitfeat.cli import main
 from vitfeat.tables import write_table
@@ -31,7 +31,7 @@ def write(results: Path, tasks: Sequence[str], datasets: Sequence[str] = ("digit
         for dataset in datasets:
             for one in MADE:
                 path = results / task / dataset / f"{one.model.id}.csv"
-                write_table(path, TaskRow, task_rows(task, [one], dataset))
+                write_table(path, ScoreRow, task_rows(task, [one], dataset))
 
 
 def collect(results: Path, *tables: str, sets: str = "{}") -> int:
@@ -65,7 +65,7 @@ def test_all_tables_are_collected_in_the_order_that_is_asked(tmp_path: Path) -> 
         for row in task_rows(one.partition("/")[0], [made], one.partition("/")[2])
         if not row.group
     ]
-    assert read_task(tmp_path / "tasks/all.csv") == expected
+    assert read_scores(tmp_path / "tasks/all.csv") == expected
     best = contents(tmp_path / "tasks/best.csv")
     assert list(best[0]) == [
         *("task", "dataset", "model", "features", "variant", "score"),
@@ -163,11 +163,11 @@ def test_empty_tables_are_an_error_in_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name in IDS:
-        write_table(tmp_path / "video/digits" / f"{name}.csv", TaskRow, [])
+        write_table(tmp_path / "video/digits" / f"{name}.csv", ScoreRow, [])
     assert draw(tmp_path, "video") == 1
     assert "no values to draw" in said(capsys)
     assert collect(tmp_path, "video/digits") == 1
-    assert read_task(tmp_path / "tasks/all.csv") == []
+    assert read_scores(tmp_path / "tasks/all.csv") == []
     assert "no values to draw" in capsys.readouterr().err.splitlines()[-1]
     assert not (tmp_path / "tasks/sets").exists()
 
@@ -176,7 +176,7 @@ def test_other_choices_of_models_are_drawn_where_one_has_no_values(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write(tmp_path, ["video"])
-    write_table(tmp_path / "video/digits" / f"{IDS[0]}.csv", TaskRow, [])
+    write_table(tmp_path / "video/digits" / f"{IDS[0]}.csv", ScoreRow, [])
     sets = json.dumps({"none": IDS[:1], "one": IDS[1:]})
     assert collect(tmp_path, "video/digits", sets=sets) == 1
     assert "no values to draw" in capsys.readouterr().err.splitlines()[-1]
@@ -199,11 +199,11 @@ def test_scores_of_the_users_own_are_drawn_and_collected(tmp_path: Path, feature
     write(tmp_path, ["knn"])
     for at, name in enumerate(IDS):
         rows = [
-            TaskRow("texture", name, "digits", layer, features, "", score, "", 5, at + value)
+            ScoreRow("texture", name, "digits", layer, features, "", score, "", 5, at + value)
             for score in ("within", "decay")
             for layer, value in enumerate((0.2, 0.7, 0.1))
         ]
-        write_table(tmp_path / "texture/digits" / f"{name}.csv", TaskRow, rows)
+        write_table(tmp_path / "texture/digits" / f"{name}.csv", ScoreRow, rows)
     assert draw(tmp_path, "texture") == 0
     names = {path.stem for path in (tmp_path / "out/digits/sets/all").iterdir()}
     assert names == {"by_layer", "families", "best"}

@@ -35,7 +35,7 @@ from vitfeat.analyses.linear_probe.job import write_linear_probe
 from vitfeat.analyses.linear_probe.settings import LinearProbeSettings
 from vitfeat.analyses.retrieval.job import write_retrieval
 from vitfeat.analyses.retrieval.settings import RetrievalSettings
-from vitfeat.analyses.rows import TaskRow, read_attention, read_clustering, read_task
+from vitfeat.analyses.rows import ScoreRow, read_attention, read_clustering, read_scores
 from vitfeat.analyses.video.job import write_video
 from vitfeat.analyses.video.settings import VideoSettings
 from vitfeat.data.companions import PointRow, RelevanceRow
@@ -49,7 +49,7 @@ def _written(folder: Path, name: str, content: Classes) -> Path:
     return content.write_to(folder / name / "m.zarr")
 
 
-def _of_layer(rows: list[TaskRow], layer: int) -> dict[tuple[str, str], float]:
+def _of_layer(rows: list[ScoreRow], layer: int) -> dict[tuple[str, str], float]:
     """Values by variant and score, of no group."""
     return {(r.variant, r.score): r.value for r in rows if r.layer == layer and not r.group}
 
@@ -113,7 +113,7 @@ def test_knn_and_linear_probe(tmp_path: Path) -> None:
     write_knn(test_path, train_path, tmp_path / "knn.csv", KnnSettings(features=("cls",)))
     probe = LinearProbeSettings(features=("cls",))
     write_linear_probe(test_path, train_path, tmp_path / "probe.csv", probe)
-    of_knn, of_probe = read_task(tmp_path / "knn.csv"), read_task(tmp_path / "probe.csv")
+    of_knn, of_probe = read_scores(tmp_path / "knn.csv"), read_scores(tmp_path / "probe.csv")
     (test, truth), (train, labels) = _named(test_path), _named(train_path)
     for position, layer in enumerate(test.layers):
         x, y = train["cls"][:, position], test["cls"][:, position]
@@ -133,7 +133,7 @@ def test_retrieval_map(tmp_path: Path) -> None:
     write_table(tmp_path / "relevance.csv", RelevanceRow, RELEVANCE)
     settings = RetrievalSettings(features=("cls",))
     write_retrieval(path, tmp_path / "relevance.csv", tmp_path / "m.csv", settings)
-    rows = read_task(tmp_path / "m.csv")
+    rows = read_scores(tmp_path / "m.csv")
     store = vitfeat.open(path)
     database = [letter for letter in LETTERS if letter not in "abk"]
     graded = [
@@ -166,7 +166,7 @@ def test_jf(tmp_path: Path) -> None:
     path = write_store(films, drawn, view_named("dense"), tmp_path / "davis/m.zarr")
     out, masks = tmp_path / "m.csv", tmp_path / "masks"
     write_video(path, *films.arguments(), out, None, masks, VideoSettings(masks="all"))
-    rows = read_task(out)
+    rows = read_scores(out)
     for layer in vitfeat.open(path).layers:
         folder = masks / f"{layer:02d}/moving"
         predicted = [read_mask(folder / f"{i:05d}.png", (24, 32)) for i in range(6)]
@@ -181,7 +181,7 @@ def test_pck(tmp_path: Path, dataset: Dataset) -> None:  # noqa: F811
     write_table(table, PointRow, dataset.rows)
     settings = KeypointSettings(pairs=2)
     write_keypoints(path, dataset.index_path, table, dataset.root, out, None, settings)
-    rows = read_task(out)
+    rows = read_scores(out)
     store, task = open_task(path, dataset.index_path, table, settings)
     points = task.points
     for position, layer in enumerate(store.layers):

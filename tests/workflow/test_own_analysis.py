@@ -15,7 +15,7 @@ import yaml
 
 import vitfeat
 from tests.workflow.harness import plan_in_fork
-from vitfeat.analyses.rows import read_task
+from vitfeat.analyses.rows import read_scores
 
 FILE = re.compile(r"<!-- file: (\S+) -->\n```\w+\n(.*?)```", re.S)
 
@@ -54,7 +54,7 @@ def test_the_module_is_short(root: Path) -> None:
 def test_its_numbers_are_those_of_the_definition(page: Path) -> None:
     results = page / "results/texture"
     store = vitfeat.open(results / "features/digits/demo-mae.zarr")
-    rows = read_task(results / "texture/digits/demo-mae.csv")
+    rows = read_scores(results / "texture/digits/demo-mae.csv")
     assert [row.layer for row in rows] == list(store.layers)
     for place, row in enumerate(rows):
         tokens = np.asarray(store["spatial"][:, place], dtype=np.float64).reshape(60, 64, -1)
@@ -64,7 +64,7 @@ def test_its_numbers_are_those_of_the_definition(page: Path) -> None:
             for image in centred
         ]
         assert row.value == pytest.approx(np.mean(shares), rel=1e-9)
-    by_hand = read_task(page / "texture.csv")
+    by_hand = read_scores(page / "texture.csv")
     assert {row.value for row in by_hand}.isdisjoint(row.value for row in rows)
 
 

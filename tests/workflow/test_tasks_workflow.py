@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.workflow.harness import Workflow
-from vitfeat.analyses.rows import read_task
+from vitfeat.analyses.rows import read_scores
 
 MODEL = "demo-dino"
 PAIR: dict[str, Any] = {"datasets": ["digits"], "train": {"digits": "digits-train"}}
@@ -88,7 +88,7 @@ def targets(workflow: Workflow) -> list[str]:
 @pytest.mark.parametrize("task", TASKS)
 def test_tables_have_every_layer(solved: Workflow, task: str) -> None:
     dataset = TASKS[task]
-    rows = read_task(solved.results / f"{task}/{dataset}/{MODEL}.csv")
+    rows = read_scores(solved.results / f"{task}/{dataset}/{MODEL}.csv")
     assert {(row.task, row.dataset, row.model) for row in rows} == {(task, dataset, MODEL)}
     assert {row.layer for row in rows} >= set(range(6))
     assert all(row.n > 0 for row in rows)

@@ -83,7 +83,7 @@ class Job:
     label
         Whether it is told the model's label.
     by_layers
-        Whether it takes ``layers`` and its output is a table of TaskRow, so that several jobs can
+        Whether it takes ``layers`` and its output is a table of ScoreRow, so that several jobs can
         share a model's layers where the settings say so (``layer_jobs``).
     shared
         Whether other analyses read its outputs, too: it is of all that they ask for, whether or not
@@ -139,7 +139,7 @@ class Across:
     settings
         Those that figures depend on; functions that take ``settings`` are told them.
     scoring
-        How scored, where these are of TaskRow: those of all analyses are collected into one.
+        How scored, where these are of ScoreRow: those of all analyses are collected into one.
     """
 
     draw_set: str
@@ -172,10 +172,10 @@ class AcrossPairs:
 
 
 def scores_across(scoring: Scoring) -> Across:
-    """Return the figures of an analysis whose tables are of TaskRow."""
+    """Return the figures of an analysis whose tables are of ScoreRow."""
     return Across(
-        "vitfeat.jobs.score_figures:task_set",
-        "vitfeat.jobs.score_figures:task_overview",
+        "vitfeat.jobs.score_figures:draw_set",
+        "vitfeat.jobs.score_figures:draw_overview",
         names=lambda _: scoring.figures,
         scoring=scoring,
     )

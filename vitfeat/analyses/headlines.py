@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from vitfeat.analyses.registry import scored
-from vitfeat.analyses.rows import TaskRow
+from vitfeat.analyses.rows import ScoreRow
 from vitfeat.errors import AnalysisError
 
 
-class BestTaskRow(NamedTuple):
+class BestScore(NamedTuple):
     """The best layer of a model by one score; the earliest of equal ones.
 
     ``depth`` is the layer over the last layer of the model's table, ``n`` what ``value`` is an
@@ -49,7 +49,7 @@ class Column:
     features: str
 
 
-def collect(rows: Iterable[TaskRow]) -> Iterator[TaskRow]:
+def collect(rows: Iterable[ScoreRow]) -> Iterator[ScoreRow]:
     """Leave out what is of single categories, objects, queries, heads or seeds.
 
     Parameters
@@ -60,7 +60,7 @@ def collect(rows: Iterable[TaskRow]) -> Iterator[TaskRow]:
     return (row for row in rows if not row.group)
 
 
-def last_layers(rows: Iterable[TaskRow]) -> dict[tuple[str, str, str], int]:
+def last_layers(rows: Iterable[ScoreRow]) -> dict[tuple[str, str, str], int]:
     """Return the last layer by task, dataset and model, which depth is measured by."""
     last: defaultdict[tuple[str, str, str], int] = defaultdict(int)
     for row in rows:
@@ -69,7 +69,7 @@ def last_layers(rows: Iterable[TaskRow]) -> dict[tuple[str, str, str], int]:
     return last
 
 
-def best(rows: Sequence[TaskRow]) -> list[BestTaskRow]:
+def best(rows: Sequence[ScoreRow]) -> list[BestScore]:
     """Find the best layer of each task, dataset, model, features, variant and score.
 
     The layer of the greatest value, the earliest of equal ones; NaN is no value, and what has none
@@ -93,7 +93,7 @@ def best(rows: Sequence[TaskRow]) -> list[BestTaskRow]:
     """
     rows = list(collect(rows))
     last = last_layers(rows)
-    found: dict[tuple[str, ...], TaskRow | None] = {}
+    found: dict[tuple[str, ...], ScoreRow | None] = {}
     seen = set()
     for row in rows:
         scoring = scored()[row.task]
@@ -114,7 +114,7 @@ def best(rows: Sequence[TaskRow]) -> list[BestTaskRow]:
         ):
             found[key] = row
     return [
-        BestTaskRow(
+        BestScore(
             row.task,
             row.dataset,
             row.model,
@@ -131,7 +131,7 @@ def best(rows: Sequence[TaskRow]) -> list[BestTaskRow]:
     ]
 
 
-def headline_columns(rows: Iterable[TaskRow] | Iterable[BestTaskRow]) -> list[Column]:
+def headline_columns(rows: Iterable[ScoreRow] | Iterable[BestScore]) -> list[Column]:
     """Return the headlines that rows hold: tasks in their order, datasets as they first appear.
 
     Parameters
@@ -158,8 +158,8 @@ def headline_columns(rows: Iterable[TaskRow] | Iterable[BestTaskRow]) -> list[Co
 
 
 def headline_rows(
-    found: Iterable[BestTaskRow], columns: Sequence[Column]
-) -> list[dict[str, BestTaskRow]]:
+    found: Iterable[BestScore], columns: Sequence[Column]
+) -> list[dict[str, BestScore]]:
     """Return the best layer of every model by each headline.
 
     A model that lacks a column's features, as one without CLS token does, has those of the others
@@ -177,7 +177,7 @@ def headline_rows(
     list
         Of each column, rows by model; models without a value are absent.
     """
-    cells: defaultdict[tuple[str, str, str, str], dict[str, dict[str, BestTaskRow]]]
+    cells: defaultdict[tuple[str, str, str, str], dict[str, dict[str, BestScore]]]
     cells = defaultdict(lambda: defaultdict(dict))
     for row in found:
         key = row.task, row.dataset, row.score, scored()[row.task].fixed(row.variant)

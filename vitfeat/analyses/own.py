@@ -24,7 +24,7 @@ from pydantic.errors import PydanticUserError
 from vitfeat.analyses.base import STORE, Analysis, Job, Needs, scores_across
 from vitfeat.analyses.needs import NUMPY_MB
 from vitfeat.analyses.registry import built_in, register
-from vitfeat.analyses.rows import TaskRow
+from vitfeat.analyses.rows import ScoreRow
 from vitfeat.analyses.scoring import Headline, Measure, Rank, Scoring
 from vitfeat.analyses.settings import Settings
 from vitfeat.errors import AnalysisError, ConfigError
@@ -140,18 +140,18 @@ def _write(
     out: Path,
     settings: Settings,
 ) -> None:
-    """Write what a module's ``rows`` makes of a store as a table of TaskRow."""
+    """Write what a module's ``rows`` makes of a store as a table of ScoreRow."""
     from vitfeat.store.opening import open_store
     from vitfeat.tables import write_table
 
     store = open_store(store_path)
     usual: dict[str, Any] = {"task": name, "model": store.model, "dataset": store_path.parent.name}
     usual |= {"features": "", "variant": "", "score": scores[0], "group": "", "n": store.n_images}
-    table: dict[tuple[Any, ...], TaskRow] = {}
+    table: dict[tuple[Any, ...], ScoreRow] = {}
     try:
         for number, given in enumerate(rows(store, settings), 1):
             where = f"{path}: row {number} of {store.path}"
-            row = TaskRow(**usual | _checked(given, where, store.layers, scores))
+            row = ScoreRow(**usual | _checked(given, where, store.layers, scores))
             if (key := row[:-2]) in table:
                 raise AnalysisError(f"{where}: layer {row.layer} has two values of {row.score}")
             table[key] = row
@@ -159,7 +159,7 @@ def _write(
         raise
     except Exception as error:
         raise AnalysisError(f"{path}{_place(error, path)}; of {store.path}") from error
-    write_table(out, TaskRow, table.values())
+    write_table(out, ScoreRow, table.values())
 
 
 def _checked(

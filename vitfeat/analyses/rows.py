@@ -109,7 +109,7 @@ class ResidualNormRow(NamedTuple):
     deviation: float
 
 
-class TaskRow(NamedTuple):
+class ScoreRow(NamedTuple):
     """A score of one layer in a task; all tasks have tables of this form.
 
     ``features`` says what of the layer was used (``cls``, ``mean``, ``spatial``, ``regions``,
@@ -156,6 +156,6 @@ def read_residual_norms(path: str | os.PathLike[str]) -> list[ResidualNormRow]:
     return read_table(path, ResidualNormRow, "residual norm table", "vitfeat run residual")
 
 
-def read_task(path: str | os.PathLike[str]) -> list[TaskRow]:
+def read_scores(path: str | os.PathLike[str]) -> list[ScoreRow]:
     """Read a table of a task."""
-    return read_table(path, TaskRow, "table of a task", "snakemake")
+    return read_table(path, ScoreRow, "table of a task", "snakemake")

@@ -1,4 +1,4 @@
-"""How an analysis is scored: what its tables of TaskRow hold, what it is judged by, what is drawn.
+"""How an analysis is scored: what its tables of ScoreRow hold, what it is judged by, what is drawn.
 
 Each such analysis says this in its package; tables and figures of all of them follow from it.
 """

@@ -253,7 +253,7 @@ def _draw(options: argparse.Namespace, console: Console) -> None:
 def _drawing(analysis: Analysis, call: str, ways: dict[str, Any]) -> Callable[..., None]:
     """Return a function that draws, told whose scores where it draws those of many."""
     function = analysis.function(call)
-    named = [analysis.name] if "task" in inspect.signature(function).parameters else []
+    named = [analysis.name] if "analysis" in inspect.signature(function).parameters else []
     return partial(function, *named, **_taken(function, ways))
 
 

@@ -9,14 +9,14 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from vitfeat.analyses.headlines import (
-    BestTaskRow,
+    BestScore,
     Column,
     best,
     headline_columns,
     headline_rows,
 )
 from vitfeat.analyses.registry import scored
-from vitfeat.analyses.rows import TaskRow
+from vitfeat.analyses.rows import ScoreRow
 from vitfeat.errors import AnalysisError
 from vitfeat.figures.columns import Head
 from vitfeat.figures.curves import no_values_of
@@ -25,7 +25,7 @@ from vitfeat.figures.heat_map import Cells, heat_map
 from vitfeat.figures.lines import Section, by_layer
 from vitfeat.figures.measures import series
 from vitfeat.figures.models import Model
-from vitfeat.figures.panels import TaskPanel, task_panels
+from vitfeat.figures.panels import ScorePanel, score_panels
 from vitfeat.figures.scores import below, one_chance
 
 ACROSS = 3
@@ -52,11 +52,11 @@ class Headlines:
     """
 
     columns: Sequence[Column]
-    found: Sequence[dict[str, BestTaskRow]]
+    found: Sequence[dict[str, BestScore]]
     models: Sequence[Model]
     without: Sequence[str]
 
-    def rows(self) -> Iterator[BestTaskRow]:
+    def rows(self) -> Iterator[BestScore]:
         """Return what is drawn, model by model."""
         for model in self.models:
             yield from (column[model.id] for column in self.found if model.id in column)
@@ -67,7 +67,7 @@ class Headlines:
         return row is not None and row.features != self.columns[place].features
 
 
-def headlines(rows: Iterable[TaskRow], models: Sequence[Model]) -> Headlines:
+def headlines(rows: Iterable[ScoreRow], models: Sequence[Model]) -> Headlines:
     """Find the best layer of every model by the headline of each task and dataset.
 
     Parameters
@@ -146,7 +146,7 @@ def depths_figure(of: Headlines) -> Figure:
     )
 
 
-def layers_panels(rows: Sequence[TaskRow], models: Sequence[Model]) -> list[TaskPanel]:
+def layers_panels(rows: Sequence[ScoreRow], models: Sequence[Model]) -> list[ScorePanel]:
     """Return a panel by layer for the headline of every task and dataset.
 
     Parameters
@@ -161,7 +161,7 @@ def layers_panels(rows: Sequence[TaskRow], models: Sequence[Model]) -> list[Task
     return [_panel(column, here, models) for column in headline_columns(here)]
 
 
-def layers_figure(given: Sequence[TaskPanel], models: Sequence[Model]) -> Figure:
+def layers_figure(given: Sequence[ScorePanel], models: Sequence[Model]) -> Figure:
     """Draw the headline of every task and dataset by layer, each on its own scale.
 
     Parameters
@@ -186,7 +186,7 @@ def layers_figure(given: Sequence[TaskPanel], models: Sequence[Model]) -> Figure
     )
 
 
-def _features(given: Sequence[TaskPanel]) -> list[str]:
+def _features(given: Sequence[ScorePanel]) -> list[str]:
     """Say which features are drawn, of the tasks that there are several for."""
     found: dict[str, dict[str, None]] = {}
     for one in given:
@@ -196,7 +196,7 @@ def _features(given: Sequence[TaskPanel]) -> list[str]:
     return [f"{kind}: {', '.join(titles)}." for kind, titles in found.items()]
 
 
-def _panel(column: Column, rows: Sequence[TaskRow], models: Sequence[Model]) -> TaskPanel:
+def _panel(column: Column, rows: Sequence[ScoreRow], models: Sequence[Model]) -> ScorePanel:
     drawn = scored()[column.task]
     here = [row for row in rows if (row.task, row.dataset) == (column.task, column.dataset)]
     variant, kind = ("", column.variant) if drawn.by_variant else (column.variant, column.features)
@@ -205,7 +205,7 @@ def _panel(column: Column, rows: Sequence[TaskRow], models: Sequence[Model]) -> 
         for one in series(column.task, here)
         if (one.score, one.variant) == (column.score, variant)
     ]
-    (found,) = task_panels(column.task, column.dataset, here, models, wanted[:1], [kind])
+    (found,) = score_panels(column.task, column.dataset, here, models, wanted[:1], [kind])
     title = f"{drawn.short} on {column.dataset} ({drawn.headline_of(column.variant)})"
     return replace(found, panel=replace(found.panel, title=title))
 

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from vitfeat.analyses.headlines import Column, best, headline_columns
 from vitfeat.analyses.registry import scored
-from vitfeat.analyses.rows import TaskRow
+from vitfeat.analyses.rows import ScoreRow
 from vitfeat.errors import AnalysisError
 from vitfeat.figures import style
 from vitfeat.figures.breakout import HeadPanel, Heads, breakout
@@ -42,11 +42,11 @@ class Groups:
         Groups in the order of the figure, the whole first.
     """
 
-    rows: Sequence[TaskRow]
+    rows: Sequence[ScoreRow]
     names: Sequence[str]
 
 
-def groups_of(task: str, dataset: str, rows: Sequence[TaskRow], models: Sequence[Model]) -> Groups:
+def groups_of(task: str, dataset: str, rows: Sequence[ScoreRow], models: Sequence[Model]) -> Groups:
     """Take the headline of every group in each model's best layer by the headline.
 
     Groups of the form ``sequence/object`` are averaged over the objects of each sequence.
@@ -68,7 +68,7 @@ def groups_of(task: str, dataset: str, rows: Sequence[TaskRow], models: Sequence
     columns = headline_columns(rows)
     mine = [row for row in rows if columns and _is_of(columns[0], row)]
     layers = {row.model: row.layer for row in best(mine)}
-    found: defaultdict[str, dict[str, list[TaskRow]]] = defaultdict(dict)
+    found: defaultdict[str, dict[str, list[ScoreRow]]] = defaultdict(dict)
     for row in mine:
         if layers.get(row.model) == row.layer:
             name = row.group.partition("/")[0]
@@ -124,7 +124,7 @@ def groups_figure(task: str, dataset: str, of: Groups, models: Sequence[Model]) 
 
 
 def head_panels(
-    task: str, dataset: str, rows: Iterable[TaskRow], models: Sequence[Model]
+    task: str, dataset: str, rows: Iterable[ScoreRow], models: Sequence[Model]
 ) -> list[HeadPanel]:
     """Put the scores of single heads together, a panel for each kind of features.
 
@@ -143,7 +143,7 @@ def head_panels(
         No head has a value.
     """
     scoring = scored()[task]
-    found: defaultdict[tuple[str, str], dict[tuple[int, int], TaskRow]] = defaultdict(dict)
+    found: defaultdict[tuple[str, str], dict[tuple[int, int], ScoreRow]] = defaultdict(dict)
     for row in rows:
         if row.variant == HEAD and row.score == scoring.headline.score:
             found[row.features, row.model][row.layer, int(row.group)] = row
@@ -189,12 +189,12 @@ def heads_figure(task: str, panels: Sequence[HeadPanel], models: Sequence[Model]
     )
 
 
-def _is_of(column: Column, row: TaskRow) -> bool:
+def _is_of(column: Column, row: ScoreRow) -> bool:
     of_row = row.score, scored()[row.task].fixed(row.variant), row.features
     return of_row == (column.score, column.variant, column.features)
 
 
-def _together(group: str, rows: Sequence[TaskRow]) -> TaskRow:
+def _together(group: str, rows: Sequence[ScoreRow]) -> ScoreRow:
     """Average rows of one group; of a single one the row stays."""
     if len(rows) == 1:
         return rows[0]._replace(group=group)
@@ -202,7 +202,7 @@ def _together(group: str, rows: Sequence[TaskRow]) -> TaskRow:
     return rows[0]._replace(group=group, n=len(rows), value=value)
 
 
-def _heads(model: Model, rows: dict[tuple[int, int], TaskRow]) -> Heads:
+def _heads(model: Model, rows: dict[tuple[int, int], ScoreRow]) -> Heads:
     layers = tuple(sorted({layer for layer, _ in rows}))
     values = np.full((len(layers), 1 + max(head for _, head in rows)), np.nan)
     for (layer, head), row in rows.items():

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from vitfeat.analyses.registry import scored
-from vitfeat.analyses.rows import TaskRow
+from vitfeat.analyses.rows import ScoreRow
 from vitfeat.analyses.scoring import Measure, Rank, Scoring
 
 
@@ -34,7 +34,7 @@ class Series:
         return f"{self.score} {self.variant}".strip()
 
 
-def series(task: str, rows: Iterable[TaskRow]) -> list[Series]:
+def series(task: str, rows: Iterable[ScoreRow]) -> list[Series]:
     """Return what there is to draw of a task, in the order of its figures.
 
     Parameters
@@ -65,7 +65,7 @@ def series(task: str, rows: Iterable[TaskRow]) -> list[Series]:
     return made
 
 
-def kinds(task: str, rows: Iterable[TaskRow]) -> list[str]:
+def kinds(task: str, rows: Iterable[ScoreRow]) -> list[str]:
     """Return the kinds of features, or variants, that rows hold, in the order of the figures.
 
     Parameters
@@ -78,7 +78,7 @@ def kinds(task: str, rows: Iterable[TaskRow]) -> list[str]:
     return scored()[task].ordered_kinds(kind(task, row) for row in rows)
 
 
-def kind(task: str, row: TaskRow) -> str:
+def kind(task: str, row: ScoreRow) -> str:
     """Return which kind a row is of: its features, or its variant."""
     return row.variant if scored()[task].by_variant else row.features
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from vitfeat.analyses.headlines import last_layers
 from vitfeat.analyses.registry import scored
-from vitfeat.analyses.rows import TaskRow
+from vitfeat.analyses.rows import ScoreRow
 from vitfeat.figures.best import best_layers
 from vitfeat.figures.curves import Curve, Panel, least
 from vitfeat.figures.measures import Series, kind
@@ -26,7 +26,7 @@ BY_CHANCE = "chance"
 
 
 @dataclass(frozen=True, eq=False)
-class TaskPanel:
+class ScorePanel:
     """A panel, and which score of which task it is of.
 
     Attributes
@@ -44,7 +44,7 @@ class TaskPanel:
     panel: Panel
 
 
-class TaskPoint(NamedTuple):
+class ScorePoint(NamedTuple):
     """One point of a figure by layer or of best layers; `low` and `high` bound its band.
 
     ``variant`` is empty where every layer chooses its own. ``chance`` is what is expected by
@@ -66,14 +66,14 @@ class TaskPoint(NamedTuple):
     chance: float
 
 
-def task_panels(
+def score_panels(
     task: str,
     dataset: str,
-    rows: Iterable[TaskRow],
+    rows: Iterable[ScoreRow],
     models: Sequence[Model],
     wanted: Sequence[Series],
     kinds: Sequence[str],
-) -> list[TaskPanel]:
+) -> list[ScorePanel]:
     """Put the scores of one dataset together, a panel for each score and kind.
 
     A band runs from the least to the greatest seed, where groups are seeds.
@@ -92,7 +92,7 @@ def task_panels(
     drawn = scored()[task]
     rows = list(rows)
     last = last_layers(rows)
-    whole: defaultdict[tuple[str, ...], dict[int, TaskRow]] = defaultdict(dict)
+    whole: defaultdict[tuple[str, ...], dict[int, ScoreRow]] = defaultdict(dict)
     seeds: defaultdict[tuple[str, ...], dict[int, list[float]]] = defaultdict(dict)
     for row in rows:
         variant = "" if drawn.by_variant else drawn.fixed(row.variant)
@@ -124,7 +124,7 @@ def task_panels(
             ]
             features = next((r.features for m in held for r in whole[keys[m.id]].values()), "")
             made.append(
-                TaskPanel(
+                ScorePanel(
                     task,
                     features,
                     place if drawn.by_variant else one.variant,
@@ -145,7 +145,7 @@ def task_panels(
     return made
 
 
-def points(panels: Iterable[TaskPanel]) -> Iterator[TaskPoint]:
+def points(panels: Iterable[ScorePanel]) -> Iterator[ScorePoint]:
     """Return what panels draw, as rows of a table."""
     for of in panels:
         for curve in of.panel.curves:
@@ -153,14 +153,14 @@ def points(panels: Iterable[TaskPanel]) -> Iterator[TaskPoint]:
                 yield _point(of, curve, place)
 
 
-def best_points(panels: Iterable[TaskPanel]) -> Iterator[TaskPoint]:
+def best_points(panels: Iterable[ScorePanel]) -> Iterator[ScorePoint]:
     """Return the best layer of every curve, as rows of a table."""
     for of in panels:
         for one in best_layers([of.panel]):
             yield _point(of, one.curve, one.place)
 
 
-def _point(of: TaskPanel, curve: Curve, place: int) -> TaskPoint:
+def _point(of: ScorePanel, curve: Curve, place: int) -> ScorePoint:
     depth, value, low, high = (
         float(part[place]) for part in (curve.depth, curve.values, curve.low, curve.high)
     )
@@ -170,7 +170,7 @@ def _point(of: TaskPanel, curve: Curve, place: int) -> TaskPoint:
         for one in of.panel.baselines
         if one.model == curve.model and layer in one.layers
     )
-    return TaskPoint(
+    return ScorePoint(
         of.task,
         of.panel.dataset,
         curve.model.id,
@@ -188,7 +188,7 @@ def _point(of: TaskPanel, curve: Curve, place: int) -> TaskPoint:
 
 
 def _curve(
-    model: Model, rows: Mapping[int, TaskRow], seeds: Mapping[int, Sequence[float]], last: int
+    model: Model, rows: Mapping[int, ScoreRow], seeds: Mapping[int, Sequence[float]], last: int
 ) -> Curve:
     layers = tuple(sorted(rows))
     values = np.array([rows[layer].value for layer in layers])

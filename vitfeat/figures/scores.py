@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from vitfeat.analyses.registry import scored
-from vitfeat.analyses.rows import TaskRow
+from vitfeat.analyses.rows import ScoreRow
 from vitfeat.analyses.scoring import Rank
 from vitfeat.errors import AnalysisError
 from vitfeat.figures.best import best_figure, best_layers
@@ -20,7 +20,7 @@ from vitfeat.figures.lines import Section, by_layer
 from vitfeat.figures.looks import size_groups
 from vitfeat.figures.measures import kinds, series
 from vitfeat.figures.models import Model
-from vitfeat.figures.panels import BY_CHANCE, TaskPanel, task_panels
+from vitfeat.figures.panels import BY_CHANCE, ScorePanel, score_panels
 
 BAND = "Bands: from the least to the greatest seed."
 
@@ -35,8 +35,8 @@ BEST_WIDTH, NARROW_BEST_WIDTH = 1.7, 1.45
 
 
 def panels(
-    task: str, dataset: str, rows: Sequence[TaskRow], models: Sequence[Model], upto: Rank
-) -> list[TaskPanel]:
+    task: str, dataset: str, rows: Sequence[ScoreRow], models: Sequence[Model], upto: Rank
+) -> list[ScorePanel]:
     """Put the scores of one dataset together, a panel for each measure and kind of features.
 
     Parameters
@@ -69,10 +69,10 @@ def panels(
             "figure"
         )
     few = held[:1] if details and len(wanted) > 1 else held
-    return task_panels(task, dataset, rows, models, wanted, few)
+    return score_panels(task, dataset, rows, models, wanted, few)
 
 
-def layers_figure(given: Sequence[TaskPanel], models: Sequence[Model]) -> Figure:
+def layers_figure(given: Sequence[ScorePanel], models: Sequence[Model]) -> Figure:
     """Draw the scores of one dataset by layer; the area below an untrained model's is grey.
 
     Parameters
@@ -99,7 +99,7 @@ def layers_figure(given: Sequence[TaskPanel], models: Sequence[Model]) -> Figure
     )
 
 
-def details_figure(given: Sequence[TaskPanel], models: Sequence[Model]) -> Figure:
+def details_figure(given: Sequence[ScorePanel], models: Sequence[Model]) -> Figure:
     """Draw the details of one dataset by layer, each score on its own scale.
 
     Parameters and errors are those of :func:`layers_figure`.
@@ -116,7 +116,7 @@ def details_figure(given: Sequence[TaskPanel], models: Sequence[Model]) -> Figur
     )
 
 
-def families_figure(given: Sequence[TaskPanel], models: Sequence[Model]) -> Figure:
+def families_figure(given: Sequence[ScorePanel], models: Sequence[Model]) -> Figure:
     """Draw the scores of one dataset over depth, a panel for each family.
 
     Parameters and errors are those of :func:`layers_figure`.
@@ -131,7 +131,7 @@ def families_figure(given: Sequence[TaskPanel], models: Sequence[Model]) -> Figu
     )
 
 
-def best_layers_figure(given: Sequence[TaskPanel], models: Sequence[Model]) -> Figure:
+def best_layers_figure(given: Sequence[ScorePanel], models: Sequence[Model]) -> Figure:
     """Draw the best layer of each model of one dataset.
 
     Parameters and errors are those of :func:`layers_figure`.
@@ -160,7 +160,7 @@ def best_layers_figure(given: Sequence[TaskPanel], models: Sequence[Model]) -> F
     )
 
 
-def overview(given: Mapping[str, Sequence[TaskPanel]], models: Sequence[Model]) -> Figure:
+def overview(given: Mapping[str, Sequence[ScorePanel]], models: Sequence[Model]) -> Figure:
     """Draw the main scores of all datasets by layer.
 
     Parameters
@@ -241,7 +241,7 @@ def _with_highest(panel: Panel, groups: Sequence[Sequence[Model]]) -> Panel:
     return replace(panel, baselines=made, baseline=name)
 
 
-def _source(given: Sequence[TaskPanel]) -> str:
+def _source(given: Sequence[ScorePanel]) -> str:
     """Name the dataset and what is counted, and the kind where there is one of several."""
     task = scored()[given[0].task]
     held = {one.panel.name.partition("/")[2] for one in given}
@@ -250,16 +250,16 @@ def _source(given: Sequence[TaskPanel]) -> str:
     return f"{source([one.panel for one in given])}{only}"
 
 
-def _meaning(given: Sequence[TaskPanel]) -> list[str]:
+def _meaning(given: Sequence[ScorePanel]) -> list[str]:
     meaning = scored()[given[0].task].meaning
     return [meaning] if meaning else []
 
 
-def _title(given: Sequence[TaskPanel]) -> str:
+def _title(given: Sequence[ScorePanel]) -> str:
     return scored()[given[0].task].title
 
 
-def _section(heading: str, given: Sequence[TaskPanel], models: Sequence[Model]) -> Section:
+def _section(heading: str, given: Sequence[ScorePanel], models: Sequence[Model]) -> Section:
     drawn = one_chance([one.panel for one in given], models)
     kinds = len({panel.name.partition("/")[2] for panel in drawn})
     columns = kinds if kinds > 1 else min(ACROSS, len(drawn))

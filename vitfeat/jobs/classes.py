@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitfeat.analyses.knn.compute import share_within
-from vitfeat.analyses.rows import TaskRow
+from vitfeat.analyses.rows import ScoreRow
 from vitfeat.errors import AnalysisError
 from vitfeat.jobs.features import ARRAYS, image_features, image_rows
 from vitfeat.store.opening import open_store
@@ -82,7 +82,7 @@ class Pair:
         positions = store.layer_positions([n for n in wanted if n not in absent])
         return [store.layers[position] for position in positions]
 
-    def kinds(self, features: Sequence[str], task: str, log: Log) -> Iterator[str]:
+    def kinds(self, features: Sequence[str], analysis: str, log: Log) -> Iterator[str]:
         """Yield the features that the model has.
 
         Raises
@@ -101,7 +101,7 @@ class Pair:
                     raise AnalysisError(
                         f"{store.path}: {array} {what} (it holds {store.held}), "
                         f"which {kind!r} is made of; extract it of all images, or leave {kind!r} "
-                        f"out of analyses.{task}.features"
+                        f"out of analyses.{analysis}.features"
                     )
             yield kind
 
@@ -110,11 +110,18 @@ class Pair:
         return f"{self.test.store.model}, {self.test.dataset}, {kind}, layer {layer}"
 
     def row(
-        self, task: str, layer: int, features: str, variant: str, score: str, n: int, value: float
-    ) -> TaskRow:
+        self,
+        analysis: str,
+        layer: int,
+        features: str,
+        variant: str,
+        score: str,
+        n: int,
+        value: float,
+    ) -> ScoreRow:
         """Return a row of a table, of the test images as a whole."""
-        return TaskRow(
-            task=task,
+        return ScoreRow(
+            task=analysis,
             model=self.test.store.model,
             dataset=self.test.dataset,
             layer=layer,
@@ -128,17 +135,23 @@ class Pair:
 
     def top_rows(
         self,
-        task: str,
+        analysis: str,
         layer: int,
         features: str,
         variant: str,
         ranks: NDArray[np.int64],
         tops: Sequence[int],
-    ) -> list[TaskRow]:
+    ) -> list[ScoreRow]:
         """Return rows of the shares of test images whose class is among the first so many."""
         return [
             self.row(
-                task, layer, features, variant, f"top{top}", len(ranks), share_within(ranks, top)
+                analysis,
+                layer,
+                features,
+                variant,
+                f"top{top}",
+                len(ranks),
+                share_within(ranks, top),
             )
             for top in tops
         ]

@@ -5,28 +5,28 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from vitfeat.analyses.headlines import BestTaskRow, best, collect
+from vitfeat.analyses.headlines import BestScore, best, collect
 from vitfeat.analyses.registry import scored
-from vitfeat.analyses.rows import TaskRow, read_task
+from vitfeat.analyses.rows import ScoreRow, read_scores
 from vitfeat.errors import AnalysisError
 from vitfeat.figures import all_tasks
 from vitfeat.figures.models import Model
-from vitfeat.figures.panels import TaskPoint, points
+from vitfeat.figures.panels import ScorePoint, points
 from vitfeat.jobs.figure_files import save_with_numbers
 from vitfeat.jobs.model_tables import read_model
 from vitfeat.tables import write_table
 from vitfeat.text import nearest, plural
 
 
-def reader(task: str) -> Callable[[Path], list[TaskRow]]:
+def reader(analysis: str) -> Callable[[Path], list[ScoreRow]]:
     """Return what reads a table of an analysis, and refuses those of others."""
 
-    def read(path: Path) -> list[TaskRow]:
-        rows = read_task(path)
-        if others := {row.task for row in rows} - {task}:
+    def read(path: Path) -> list[ScoreRow]:
+        rows = read_scores(path)
+        if others := {row.task for row in rows} - {analysis}:
             raise AnalysisError(
-                f"{path} holds values of {', '.join(sorted(others))}, not of {task}: compute it "
-                "again"
+                f"{path} holds values of {', '.join(sorted(others))}, not of {analysis}: "
+                "compute it again"
             )
         return rows
 
@@ -40,7 +40,7 @@ def collect_tables(
     out: Path,
     *,
     log: Callable[[str], None],
-) -> list[TaskRow]:
+) -> list[ScoreRow]:
     """Write the values of whole datasets into one table, and the best layers into another.
 
     Parameters
@@ -52,13 +52,13 @@ def collect_tables(
     models
         Whose, in the order of the tables.
     out
-        Folder of ``all.csv``, of TaskRow, and ``best.csv``, of BestTaskRow.
+        Folder of ``all.csv``, of ScoreRow, and ``best.csv``, of BestScore.
     log
         Called with a line that says how much there is.
 
     Returns
     -------
-    list of TaskRow
+    list of ScoreRow
         All values.
 
     Raises
@@ -67,7 +67,7 @@ def collect_tables(
         An analysis is unknown or not scored; a table is absent, cannot be read, is of something
         else, or has a value twice.
     """
-    rows: list[TaskRow] = []
+    rows: list[ScoreRow] = []
     for table in tables:
         analysis, _, dataset = table.partition("/")
         if analysis not in scored() or not dataset:
@@ -81,8 +81,8 @@ def collect_tables(
                 read_model(results / analysis, dataset, model.id, ".csv", reader(analysis))
             )
     best_rows = best(rows)
-    write_table(out / "all.csv", TaskRow, rows)
-    write_table(out / "best.csv", BestTaskRow, best_rows)
+    write_table(out / "all.csv", ScoreRow, rows)
+    write_table(out / "best.csv", BestScore, best_rows)
     log(
         f"{plural(len(rows), 'value')} of {plural(len(models), 'model')}, "
         f"{plural(len(tables), 'table')} each; {plural(len(best_rows), 'best layer')}"
@@ -90,7 +90,7 @@ def collect_tables(
     return rows
 
 
-def draw_together(rows: Sequence[TaskRow], models: Sequence[Model], out: Path) -> None:
+def draw_together(rows: Sequence[ScoreRow], models: Sequence[Model], out: Path) -> None:
     """Draw all scored analyses together: the heat map, where best layers lie, headlines by layer.
 
     Parameters
@@ -116,7 +116,7 @@ def draw_together(rows: Sequence[TaskRow], models: Sequence[Model], out: Path) -
         ("best_depth", all_tasks.depths_figure),
     ):
         figure = draw(headlines)
-        save_with_numbers(figure, out / f"{name}.png", BestTaskRow, headlines.rows())
+        save_with_numbers(figure, out / f"{name}.png", BestScore, headlines.rows())
     panels = all_tasks.layers_panels(mine, models)
     figure = all_tasks.layers_figure(panels, models)
-    save_with_numbers(figure, out / "by_layer.png", TaskPoint, points(panels))
+    save_with_numbers(figure, out / "by_layer.png", ScorePoint, points(panels))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from vitfeat.analyses.rows import TaskRow, read_task
+from vitfeat.analyses.rows import ScoreRow, read_scores
 from vitfeat.errors import AnalysisError
 from vitfeat.store.opening import open_store
 from vitfeat.tables import write_table
@@ -17,7 +17,7 @@ def join_layers(tables: Sequence[Path], store_path: Path, out: Path) -> None:
     Parameters
     ----------
     tables
-        Tables of TaskRow of a model; those of layers that it does not have are without rows.
+        Tables of ScoreRow of a model; those of layers that it does not have are without rows.
     store_path
         The model's store, whose layers must all be there.
     out
@@ -29,9 +29,9 @@ def join_layers(tables: Sequence[Path], store_path: Path, out: Path) -> None:
         A layer of the store is in no table, or in two, or a table cannot be read.
     """
     found: dict[int, Path] = {}
-    rows: list[TaskRow] = []
+    rows: list[ScoreRow] = []
     for table in tables:
-        some = read_task(table)
+        some = read_scores(table)
         for layer in {row.layer for row in some}:
             if layer in found:
                 raise AnalysisError(f"{found[layer]} and {table} both have layer {layer}")
@@ -45,4 +45,4 @@ def join_layers(tables: Sequence[Path], store_path: Path, out: Path) -> None:
         )
     # As one job orders them: features by features, and their layers.
     kinds = list(dict.fromkeys(row.features for row in rows))
-    write_table(out, TaskRow, sorted(rows, key=lambda row: (kinds.index(row.features), row.layer)))
+    write_table(out, ScoreRow, sorted(rows, key=lambda row: (kinds.index(row.features), row.layer)))

@@ -1,4 +1,4 @@
-"""Figures of tasks across the models of a set, from their tables."""
+"""Figures of scores across the models of a set, from their tables."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from vitfeat.analyses.registry import scored
-from vitfeat.analyses.rows import TaskRow
+from vitfeat.analyses.rows import ScoreRow
 from vitfeat.analyses.scoring import HEADS, Rank
 from vitfeat.figures import groups, scores
 from vitfeat.figures.breakout import HeadRow, head_rows
 from vitfeat.figures.models import Model
-from vitfeat.figures.panels import TaskPanel, TaskPoint, best_points, points
+from vitfeat.figures.panels import ScorePanel, ScorePoint, best_points, points
 from vitfeat.jobs.collect import reader
 from vitfeat.jobs.figure_files import save_with_numbers
 from vitfeat.jobs.model_tables import read_models
 
 
-def task_set(task: str, folder: Path, dataset: str, models: Sequence[Model], out: Path) -> None:
-    """Draw the figures of a task, a dataset and some models.
+def draw_set(analysis: str, folder: Path, dataset: str, models: Sequence[Model], out: Path) -> None:
+    """Draw the figures of an analysis, a dataset and some models.
 
     Parameters
     ----------
-    task
+    analysis
         Its key.
     folder
         Where ``{dataset}/{model}.csv`` are.
@@ -40,20 +40,20 @@ def task_set(task: str, folder: Path, dataset: str, models: Sequence[Model], out
     AnalysisError
         A table is absent, cannot be read, or is of something else; no model has values.
     """
-    rows = read_models(folder, dataset, models, ".csv", reader(task))
-    for name in scored()[task].figures:
-        _draw(name, task, dataset, rows, models, out / f"{name}.png")
+    rows = read_models(folder, dataset, models, ".csv", reader(analysis))
+    for name in scored()[analysis].figures:
+        _draw(name, analysis, dataset, rows, models, out / f"{name}.png")
 
 
-def task_overview(
-    task: str, folder: Path, datasets: Sequence[str], models: Sequence[Model], out: Path
+def draw_overview(
+    analysis: str, folder: Path, datasets: Sequence[str], models: Sequence[Model], out: Path
 ) -> None:
-    """Draw the main scores of a task on all datasets.
+    """Draw the main scores of an analysis on all datasets.
 
     Parameters
     ----------
-    task, folder, models
-        As in :func:`task_set`.
+    analysis, folder, models
+        As in :func:`draw_set`.
     datasets
         From the top down.
     out
@@ -62,29 +62,34 @@ def task_overview(
     Raises
     ------
     AnalysisError
-        As in :func:`task_set`.
+        As in :func:`draw_set`.
     """
     panels = {}
     for dataset in datasets:
-        rows = read_models(folder, dataset, models, ".csv", reader(task))
-        panels[dataset] = scores.panels(task, dataset, rows, models, Rank.OVERVIEW)
+        rows = read_models(folder, dataset, models, ".csv", reader(analysis))
+        panels[dataset] = scores.panels(analysis, dataset, rows, models, Rank.OVERVIEW)
     drawn = [panel for some in panels.values() for panel in some]
-    save_with_numbers(scores.overview(panels, models), out, TaskPoint, points(drawn))
+    save_with_numbers(scores.overview(panels, models), out, ScorePoint, points(drawn))
 
 
-Drawing = Callable[[Sequence[TaskPanel], Sequence[Model]], Figure]
+Drawing = Callable[[Sequence[ScorePanel], Sequence[Model]], Figure]
 
 
 def _draw(
-    name: str, task: str, dataset: str, rows: Sequence[TaskRow], models: Sequence[Model], png: Path
+    name: str,
+    analysis: str,
+    dataset: str,
+    rows: Sequence[ScoreRow],
+    models: Sequence[Model],
+    png: Path,
 ) -> None:
     if name == "groups":
-        _groups(task, dataset, rows, models, png)
+        _groups(analysis, dataset, rows, models, png)
         return
     rank = Rank.DETAILS if name == "details" else Rank.SET
-    panels = scores.panels(task, dataset, rows, models, rank)
+    panels = scores.panels(analysis, dataset, rows, models, rank)
     numbers = best_points(panels) if name == "best" else points(panels)
-    save_with_numbers(_DRAWINGS[name](panels, models), png, TaskPoint, numbers)
+    save_with_numbers(_DRAWINGS[name](panels, models), png, ScorePoint, numbers)
 
 
 _DRAWINGS: Mapping[str, Drawing] = {
@@ -96,13 +101,13 @@ _DRAWINGS: Mapping[str, Drawing] = {
 
 
 def _groups(
-    task: str, dataset: str, rows: Sequence[TaskRow], models: Sequence[Model], png: Path
+    analysis: str, dataset: str, rows: Sequence[ScoreRow], models: Sequence[Model], png: Path
 ) -> None:
-    if scored()[task].groups != HEADS:
-        found = groups.groups_of(task, dataset, rows, models)
-        figure = groups.groups_figure(task, dataset, found, models)
-        save_with_numbers(figure, png, TaskRow, found.rows)
+    if scored()[analysis].groups != HEADS:
+        found = groups.groups_of(analysis, dataset, rows, models)
+        figure = groups.groups_figure(analysis, dataset, found, models)
+        save_with_numbers(figure, png, ScoreRow, found.rows)
         return
-    panels = groups.head_panels(task, dataset, rows, models)
-    figure = groups.heads_figure(task, panels, models)
+    panels = groups.head_panels(analysis, dataset, rows, models)
+    figure = groups.heads_figure(analysis, panels, models)
     save_with_numbers(figure, png, HeadRow, head_rows(panels))

@@ -22,7 +22,7 @@ from vitfeat.analyses.keypoints.matches_job import write_matches
 from vitfeat.analyses.keypoints.pairs import open_task
 from vitfeat.analyses.keypoints.search import find_points
 from vitfeat.analyses.keypoints.settings import KeypointSettings
-from vitfeat.analyses.rows import TaskRow, read_task
+from vitfeat.analyses.rows import ScoreRow, read_scores
 from vitfeat.cli import main
 from vitfeat.data.companions import PointRow
 from vitfeat.data.images import ImageError
@@ -113,7 +113,7 @@ def tokens_of(content: Features, row: int, layer: int) -> np.ndarray:
     return spatial[start:stop, layer].reshape(*content.grid_shapes[row], -1)
 
 
-Run = Callable[..., list[TaskRow]]
+Run = Callable[..., list[ScoreRow]]
 
 
 @pytest.fixture
@@ -128,7 +128,7 @@ def run(tmp_path: Path, dataset: Dataset) -> Run:
         threads: int = 1,
         max_bytes: int = 2**30,
         **options: Any,
-    ) -> list[TaskRow]:
+    ) -> list[ScoreRow]:
         number = len(list(tmp_path.iterdir()))
         store, table = tmp_path / str(number) / "pairs" / "m.zarr", tmp_path / f"{number}.csv"
         content.write(store)
@@ -142,12 +142,12 @@ def run(tmp_path: Path, dataset: Dataset) -> Run:
             max_bytes=max_bytes,
             log=lines.append,
         )
-        return read_task(out)
+        return read_scores(out)
 
     return job
 
 
-def values(rows: list[TaskRow], layer: int) -> dict[tuple[str, str, str], tuple[int, float]]:
+def values(rows: list[ScoreRow], layer: int) -> dict[tuple[str, str, str], tuple[int, float]]:
     of_layer = [r for r in rows if r.layer == layer]
     assert {(r.task, r.model, r.dataset, r.features) for r in of_layer} == {
         ("keypoints", "m", "pairs", "spatial")
@@ -346,7 +346,7 @@ def test_the_command_writes_the_table_and_a_figure(
     figure = tmp_path / "m" / "matches.png"
     options = ["--labels", "A model", "--alphas", "0.3", "0.1", "--pairs", "2", "--seed", "5"]
     assert main([*inputs, *options]) == 0
-    rows = read_task(tmp_path / "out.csv")
+    rows = read_scores(tmp_path / "out.csv")
     assert {r.layer for r in rows} == set(LAYERS)
     assert {r.variant for r in rows} == {"0.3", "0.1", ""}
     with Image.open(figure) as image:

@@ -14,7 +14,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from tests.jobs.labelled_stores import NO_CLS, NORM, TEST, TRAIN, Classes, classes
 from vitfeat.analyses.knn.job import write_knn
 from vitfeat.analyses.knn.settings import KnnSettings
-from vitfeat.analyses.rows import TaskRow, read_task
+from vitfeat.analyses.rows import ScoreRow, read_scores
 from vitfeat.cli import main
 from vitfeat.errors import AnalysisError, StoreError
 from vitfeat.jobs.layer_tables import join_layers
@@ -23,14 +23,14 @@ from vitfeat.tables import write_table
 LAYERS = (1, 3, 4)
 WAYS = ("layers", "threads", "max_bytes", "device", "log")
 
-Run = Callable[..., list[TaskRow]]
+Run = Callable[..., list[ScoreRow]]
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
     """The rows of the table of two contents."""
 
-    def made(test: Classes = TEST, train: Classes = TRAIN, **options: Any) -> list[TaskRow]:
+    def made(test: Classes = TEST, train: Classes = TRAIN, **options: Any) -> list[ScoreRow]:
         folder = tmp_path / str(len(list(tmp_path.iterdir())))
         paths = [
             content.write_to(folder / name / "m.zarr")
@@ -39,7 +39,7 @@ def run(tmp_path: Path) -> Run:
         ways = {key: options.pop(key) for key in WAYS if key in options}
         settings = KnnSettings(**{"neighbours": (1, 7, 40), **options})
         write_knn(*paths, folder / "m.csv", settings, **ways)
-        return read_task(folder / "m.csv")
+        return read_scores(folder / "m.csv")
 
     return made
 
@@ -74,7 +74,7 @@ def expected(
     return shares
 
 
-def values(rows: list[TaskRow], features: str, variant: str) -> dict[tuple[int, str], float]:
+def values(rows: list[ScoreRow], features: str, variant: str) -> dict[tuple[int, str], float]:
     chosen = [r for r in rows if (r.features, r.variant) == (features, variant)]
     found = {(r.layer, r.score): r.value for r in chosen}
     assert len(found) == len(chosen)
@@ -219,9 +219,9 @@ def test_tables_of_layers_are_joined_to_that_of_all(
 
 
 def test_tables_without_rows_are_joined_to_one(stores: tuple[Path, Path], tmp_path: Path) -> None:
-    write_table(tmp_path / "1.csv", TaskRow, [])
+    write_table(tmp_path / "1.csv", ScoreRow, [])
     join_layers([tmp_path / "1.csv"], stores[0], tmp_path / "joined.csv")
-    assert read_task(tmp_path / "joined.csv") == []
+    assert read_scores(tmp_path / "joined.csv") == []
 
 
 # --- The commands ---
@@ -238,7 +238,7 @@ def test_the_command(
     settings = KnnSettings(features=["mean"], final_norm=True, neighbours=[3, 200], temperature=0.2)
     write_knn(*stores, direct, settings, layers=[1, 4])
     assert out.read_bytes() == direct.read_bytes()
-    assert len(read_task(out)) == 2 * 2 * 2
+    assert len(read_scores(out)) == 2 * 2 * 2
     assert log.read_text("utf-8") == (
         "m: digits-train has 90 labelled images: k=90 in place of k=200\n"
     )
@@ -252,7 +252,7 @@ def test_the_command_that_joins(stores: tuple[Path, Path], tmp_path: Path) -> No
         assert main([str(w) for w in (*words, "--device", "cpu", "--out", table)]) == 0
     join = ["run", "join_layers", *(table.name for table in tables), "--store", stores[0]]
     assert main([str(w) for w in (*join, "--out", "m.csv", "--below", tmp_path)]) == 0
-    assert {row.layer for row in read_task(tmp_path / "m.csv")} == set(LAYERS)
+    assert {row.layer for row in read_scores(tmp_path / "m.csv")} == set(LAYERS)
 
 
 @pytest.mark.parametrize("words", [["--temperature", "0"], ["--temperature", "nan"]])

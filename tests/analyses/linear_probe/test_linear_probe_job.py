@@ -15,21 +15,21 @@ from sklearn.preprocessing import StandardScaler
 from tests.jobs.labelled_stores import NO_CLS, NORM, TEST, TRAIN, Classes, classes
 from vitfeat.analyses.linear_probe.job import write_linear_probe
 from vitfeat.analyses.linear_probe.settings import LinearProbeSettings
-from vitfeat.analyses.rows import TaskRow, read_task
+from vitfeat.analyses.rows import ScoreRow, read_scores
 from vitfeat.cli import main
 from vitfeat.errors import AnalysisError
 
 LAYERS = (1, 3, 4)
 WAYS = ("layers", "max_iterations", "threads", "device", "log")
 
-Run = Callable[..., list[TaskRow]]
+Run = Callable[..., list[ScoreRow]]
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
     """The rows of the table of two contents."""
 
-    def made(test: Classes = TEST, train: Classes = TRAIN, **options: Any) -> list[TaskRow]:
+    def made(test: Classes = TEST, train: Classes = TRAIN, **options: Any) -> list[ScoreRow]:
         folder = tmp_path / str(len(list(tmp_path.iterdir())))
         paths = [
             content.write_to(folder / name / "m.zarr")
@@ -37,7 +37,7 @@ def run(tmp_path: Path) -> Run:
         ]
         ways = {key: options.pop(key) for key in WAYS if key in options}
         write_linear_probe(*paths, folder / "m.csv", LinearProbeSettings(**options), **ways)
-        return read_task(folder / "m.csv")
+        return read_scores(folder / "m.csv")
 
     return made
 
@@ -61,7 +61,7 @@ def expected(
     return shares
 
 
-def values(rows: list[TaskRow], features: str = "cls") -> dict[tuple[int, str], float]:
+def values(rows: list[ScoreRow], features: str = "cls") -> dict[tuple[int, str], float]:
     chosen = [r for r in rows if r.features == features and r.score.startswith("top")]
     found = {(r.layer, r.score): r.value for r in chosen}
     assert len(found) == len(chosen)
@@ -188,7 +188,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     )
     write_linear_probe(test, train, direct, settings, layers=[4])
     assert out.read_bytes() == direct.read_bytes()
-    assert len(read_task(out)) == 3
+    assert len(read_scores(out)) == 3
     assert capsys.readouterr() == ("", "")
 
 

@@ -17,7 +17,7 @@ from threadpoolctl import threadpool_limits
 from tests.store.filled import Content
 from vitfeat.analyses.regions.job import write_regions
 from vitfeat.analyses.regions.settings import RegionSettings
-from vitfeat.analyses.rows import TaskRow, read_task
+from vitfeat.analyses.rows import ScoreRow, read_scores
 from vitfeat.cli import main
 from vitfeat.data.companions import RegionRow
 from vitfeat.data.regions import encode
@@ -81,7 +81,7 @@ KEPT = [number for number in range(len(TABLE)) if number not in (*CROWDS, 4, 9)]
 CONTENT = Pooled.of(TABLE, KEPT)
 
 
-def scored(content: Pooled, folder: Path, **options: Any) -> tuple[list[TaskRow], list[str]]:
+def scored(content: Pooled, folder: Path, **options: Any) -> tuple[list[ScoreRow], list[str]]:
     store, table, out = folder / "coco" / "m.zarr", folder / "table.csv", folder / "out.csv"
     if not store.exists():
         content.write(store)
@@ -89,10 +89,10 @@ def scored(content: Pooled, folder: Path, **options: Any) -> tuple[list[TaskRow]
     notes: list[str] = []
     ways = {key: options.pop(key) for key in ("threads", "max_bytes") if key in options}
     write_regions(store, table, out, RegionSettings(**options), log=notes.append, **ways)
-    return read_task(out), notes
+    return read_scores(out), notes
 
 
-def values(rows: list[TaskRow], level: str) -> dict[tuple[int, str, str], float]:
+def values(rows: list[ScoreRow], level: str) -> dict[tuple[int, str, str], float]:
     chosen = [row for row in rows if row.variant == level]
     found = {(r.layer, r.score, r.group): r.value for r in chosen}
     assert len(found) == len(chosen)
@@ -243,7 +243,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     numbers = ["--clusters", "3", "--n-init", "2", "--seeds", "2", "--seed", "1", "--threads", "2"]
     command = ["run", "regions", *given, *numbers, "--out", out, "--log", log]
     assert main([str(a) for a in command]) == 0
-    assert read_task(out) == rows
+    assert read_scores(out) == rows
     assert log.read_text("utf-8").splitlines() == notes
     assert main([str(a) for a in [*command, "--clusters", "999"]]) == 1
     (line,) = capsys.readouterr().err.splitlines()

@@ -17,7 +17,7 @@ from vitfeat.analyses.retrieval import job
 from vitfeat.analyses.retrieval.job import write_retrieval
 from vitfeat.analyses.retrieval.ranking_job import RankingRow, write_ranking
 from vitfeat.analyses.retrieval.settings import RetrievalSettings
-from vitfeat.analyses.rows import TaskRow, read_task
+from vitfeat.analyses.rows import ScoreRow, read_scores
 from vitfeat.cli import main
 from vitfeat.data.companions import RelevanceRow
 from vitfeat.data.index import Index, build_index
@@ -76,11 +76,11 @@ def written(tmp_path: Path) -> Callable[..., tuple[Path, Path]]:
     return write
 
 
-def score(inputs: tuple[Path, Path], **options: Any) -> list[TaskRow]:
+def score(inputs: tuple[Path, Path], **options: Any) -> list[ScoreRow]:
     out = inputs[1].with_name("out.csv")
     ways = {key: options.pop(key) for key in ("max_bytes", "log") if key in options}
     write_retrieval(*inputs, out, RetrievalSettings(**options), **ways)
-    return read_task(out)
+    return read_scores(out)
 
 
 def descriptors(content: Content, kind: str, position: int) -> list[Any]:
@@ -192,7 +192,7 @@ def test_blocks_are_as_small_as_asked(written: Any, monkeypatch: pytest.MonkeyPa
     assert sizes == [(2, 6, 7, 6), (1, 6, 7, 6)] * len(LAYERS)
 
 
-def maps(rows: Sequence[TaskRow], features: str) -> list[float]:
+def maps(rows: Sequence[ScoreRow], features: str) -> list[float]:
     chosen = [r for r in rows if (r.features, r.variant, r.score) == (features, "medium", "map")]
     assert [r.layer for r in chosen] == list(LAYERS)
     return [r.value for r in chosen]
@@ -301,7 +301,7 @@ def test_the_command(written: Any, tmp_path: Path, capsys: pytest.CaptureFixture
     out = tmp_path / "o.csv"
     command = ["run", "retrieval", str(store), "--features", "cls", "--ranks", "2"]
     assert main([*command, "--relevance", str(table), "--out", str(out)]) == 0
-    assert {r.score for r in read_task(out)} == {"map", "mp@2", "ap"}
+    assert {r.score for r in read_scores(out)} == {"map", "mp@2", "ap"}
     assert main([*command, "--relevance", "absent.csv", "--out", str(out)]) == 1
     assert "cannot read table of relevance absent.csv" in capsys.readouterr().err
 

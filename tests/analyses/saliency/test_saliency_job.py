@@ -22,7 +22,7 @@ from tests.jobs.annotated import (
     foreground_by_pixels,
     write_store,
 )
-from vitfeat.analyses.rows import TaskRow, read_task
+from vitfeat.analyses.rows import ScoreRow, read_scores
 from vitfeat.analyses.saliency.figures import MaskRow
 from vitfeat.analyses.saliency.job import write_saliency
 from vitfeat.analyses.saliency.masks_job import write_saliency_masks
@@ -49,12 +49,12 @@ def store(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def scored(
     store: Path, dataset: Dataset, tmp_path: Path, **options: Any
-) -> tuple[list[TaskRow], list[str]]:
+) -> tuple[list[ScoreRow], list[str]]:
     notes: list[str] = []
     out = tmp_path / "out.csv"
     settings = SaliencySettings(**options)
     write_saliency(store, dataset.index, dataset.table, out, settings, log=notes.append)
-    return read_task(out), notes
+    return read_scores(out), notes
 
 
 def query_row(attention: np.ndarray, query: str) -> np.ndarray:
@@ -116,7 +116,7 @@ def expected(
     return found
 
 
-def values(rows: list[TaskRow], score: str = "iou") -> dict[tuple[int, str, str, str], float]:
+def values(rows: list[ScoreRow], score: str = "iou") -> dict[tuple[int, str, str, str], float]:
     chosen = [row for row in rows if row.score == score]
     found = {(r.layer, r.features, r.variant, r.group): r.value for r in chosen}
     assert len(found) == len(chosen)
@@ -243,7 +243,7 @@ def test_a_model_without_cls_token(dataset: Dataset, tmp_path: Path) -> None:
 
 def drawn(
     store: Path, dataset: Dataset, tmp_path: Path, **options: Any
-) -> tuple[list[MaskRow], list[TaskRow]]:
+) -> tuple[list[MaskRow], list[ScoreRow]]:
     rows, _ = scored(store, dataset, tmp_path, **options.get("score", {}))
     more = {key: value for key, value in options.items() if key != "score"}
     ways = {key: more.pop(key) for key in ("layer", "label", "log") if key in more}
@@ -392,7 +392,7 @@ def test_the_commands(
     command = ["run", "saliency", store, *given, *same, "--out", table, "--log", log]
     assert main([str(a) for a in command]) == 0
     rows, notes = scored(store, dataset, tmp_path, queries=["centre"], mass=0.4, masks="paper")
-    assert read_task(table) == rows
+    assert read_scores(table) == rows
     assert log.read_text("utf-8").splitlines() == notes
     options = ["--root", dataset.root, "--table", table, "--images", "0.png"]
     command = [

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from tests.figures.canvas import assert_readable, axes_named, lines, words
 from tests.figures.made_tables import DEMO, PAPER, Made, models
-from vitfeat.analyses.rows import TaskRow
+from vitfeat.analyses.rows import ScoreRow
 from vitfeat.analyses.sinks import figures
 from vitfeat.errors import AnalysisError
 from vitfeat.figures.models import Model
@@ -23,7 +23,7 @@ def share(place: int, kind: int, layer: int, head: int) -> float:
 
 def made_rows(
     made: Sequence[Made], *, variant: str = "median/last", scale: float = 1
-) -> list[TaskRow]:
+) -> list[ScoreRow]:
     """Shares of heads, of which the whole is the mean, and of tokens."""
     rows = []
     for place, one in enumerate(made):
@@ -37,7 +37,7 @@ def made_rows(
                     for head, value in enumerate(shares):
                         values[features, "sink_share", str(head)] = value
             rows += [
-                TaskRow(
+                ScoreRow(
                     "sinks",
                     one.model.id,
                     "digits",
@@ -54,7 +54,7 @@ def made_rows(
     return rows
 
 
-def drawn(made: Sequence[Made], draw: str, rows: Sequence[TaskRow] | None = None) -> Figure:
+def drawn(made: Sequence[Made], draw: str, rows: Sequence[ScoreRow] | None = None) -> Figure:
     rows = made_rows(made) if rows is None else rows
     panels = figures.panels("digits", rows, models(made))
     if draw == "layers_figure":

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from tests.analyses.attention_maps.attended import Attended, random_attention
 from vitfeat.analyses.attention.summary import Tokens
-from vitfeat.analyses.rows import TaskRow, read_task
+from vitfeat.analyses.rows import ScoreRow, read_scores
 from vitfeat.analyses.sinks import job
 from vitfeat.analyses.sinks.job import write_sinks
 from vitfeat.analyses.sinks.settings import SinkSettings
@@ -78,16 +78,16 @@ def written(of: Sinking, tmp_path: Path, model: str = "m") -> Path:
     return path
 
 
-def scored(store: Path, tmp_path: Path, **options: Any) -> tuple[list[TaskRow], list[str]]:
+def scored(store: Path, tmp_path: Path, **options: Any) -> tuple[list[ScoreRow], list[str]]:
     notes: list[str] = []
     write_sinks(store, tmp_path / "out.csv", SinkSettings(**options), log=notes.append)
-    return read_task(tmp_path / "out.csv"), notes
+    return read_scores(tmp_path / "out.csv"), notes
 
 
 Key = tuple[int, str, str, str]
 
 
-def values(rows: list[TaskRow]) -> dict[Key, float]:
+def values(rows: list[ScoreRow]) -> dict[Key, float]:
     found = {(r.layer, r.features, r.score, r.group): r.value for r in rows}
     assert len(found) == len(rows)
     return found
@@ -234,10 +234,10 @@ def test_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     store = written(of, tmp_path)
     command = ["run", "sinks", str(store), "--norms", "own"]
     assert main([*command, "--out", str(tables / "m.csv")]) == 0
-    rows = read_task(tables / "m.csv")
+    rows = read_scores(tables / "m.csv")
     assert rows == scored(store, tmp_path, norms="own")[0]
     none = [row._replace(model="none", value=0.0) for row in rows]
-    write_table(tables / "none.csv", TaskRow, none)
+    write_table(tables / "none.csv", ScoreRow, none)
     draw = ["draw", "sinks", str(tmp_path / "sinks"), "--datasets", "digits", "--models", MODELS]
     assert main(draw) == 0
     truth = expected(of, "own", EVERY)

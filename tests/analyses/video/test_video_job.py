@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from tests.analyses.video.filmed import LAYERS, Films, indexed, view_named, write_films, write_store
-from vitfeat.analyses.rows import TaskRow, read_task
+from vitfeat.analyses.rows import ScoreRow, read_scores
 from vitfeat.analyses.video.job import write_video
 from vitfeat.analyses.video.propagation import propagate
 from vitfeat.analyses.video.segmentation_scores import SCORES, score_sequence
@@ -64,7 +64,7 @@ def films(tmp_path: Path) -> Films:
     return write_films(tmp_path / "data", {"still": [quarters(24, 32)] * 6, "moving": moving})
 
 
-Follow = Callable[..., list[TaskRow]]
+Follow = Callable[..., list[ScoreRow]]
 
 
 @pytest.fixture
@@ -81,7 +81,7 @@ def follow(films: Films, tmp_path: Path) -> Follow:
         threads: int = 1,
         log: Callable[[str], None] = lambda _: None,
         **options: Any,
-    ) -> list[TaskRow]:
+    ) -> list[ScoreRow]:
         number = len(list(tmp_path.iterdir()))
         path = tmp_path / str(number) / "davis" / "m.zarr"
         store = write_store(films, features, view_named(view), path)
@@ -89,12 +89,12 @@ def follow(films: Films, tmp_path: Path) -> Follow:
         settings = VideoSettings(**(GIVEN | options))
         paths = (store, *films.arguments(), out, figure, folder)
         write_video(*paths, settings, threads=threads, log=log)
-        return read_task(out)
+        return read_scores(out)
 
     return run
 
 
-def value(rows: list[TaskRow], layer: int, score: str, group: str = "") -> float:
+def value(rows: list[ScoreRow], layer: int, score: str, group: str = "") -> float:
     (found,) = [r.value for r in rows if (r.layer, r.score, r.group) == (layer, score, group)]
     return found
 
@@ -342,7 +342,7 @@ def test_objects_that_the_view_cuts_off_are_said(tmp_path: Path) -> None:
     out = tmp_path / "t.csv"
     write_video(store, *films.arguments(), out, None, None, SETTINGS, log=notes.append)
     assert notes == ["sequence a: object 1 cannot be followed: the view does not show it"]
-    rows = read_task(out)
+    rows = read_scores(out)
     assert value(rows, 0, "j_mean", "a/1") == 0
     assert value(rows, 0, "j_mean", "a/2") > 0.9
 

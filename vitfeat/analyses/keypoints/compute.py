@@ -29,7 +29,7 @@ _ROUNDING = 1e-9
 
 
 class Score(NamedTuple):
-    """A value of the table; variant, score, group and n as in a TaskRow."""
+    """A value of the table; variant, score, group and n as in a ScoreRow."""
 
     variant: str
     score: str

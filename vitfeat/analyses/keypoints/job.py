@@ -13,7 +13,7 @@ from vitfeat.analyses.keypoints.matches_job import write_matches
 from vitfeat.analyses.keypoints.pairs import Task, open_task
 from vitfeat.analyses.keypoints.search import Found, find_points
 from vitfeat.analyses.keypoints.settings import KeypointSettings
-from vitfeat.analyses.rows import TaskRow
+from vitfeat.analyses.rows import ScoreRow
 from vitfeat.store.reader import FeatureStore
 from vitfeat.tables import write_table
 
@@ -32,7 +32,7 @@ def write_keypoints(
     max_bytes: int = 2**30,
     log: Callable[[str], None] = lambda _: None,
 ) -> None:
-    """Find the points in every layer of a store; write PCK as a table of TaskRow, and a figure.
+    """Find the points in every layer of a store; write PCK as a table of ScoreRow, and a figure.
 
     Parameters
     ----------
@@ -70,7 +70,7 @@ def write_keypoints(
                 store.layer_positions("all"),
             )
         )
-    write_table(out, TaskRow, _table(store, task, layers, settings.alphas))
+    write_table(out, ScoreRow, _table(store, task, layers, settings.alphas))
     if figure is not None:
         write_matches(
             store, task, layers, index_path, root, figure, alphas=settings.alphas, label=label
@@ -79,7 +79,7 @@ def write_keypoints(
 
 def _table(
     store: FeatureStore, task: Task, layers: Sequence[Found], alphas: Sequence[float]
-) -> list[TaskRow]:
+) -> list[ScoreRow]:
     targets = task.targets
     boxes, sizes = [one.box for one in targets], [one.size for one in targets]
     by_chance = list(chance_scores(task.points, boxes, sizes, alphas))
@@ -92,7 +92,7 @@ def _table(
             Score("", "outside", "", task.n_drawn, outside),
         ]
         rows += [
-            TaskRow(
+            ScoreRow(
                 task="keypoints",
                 model=store.model,
                 dataset=store.path.parent.name,

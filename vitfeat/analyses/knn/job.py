@@ -8,7 +8,7 @@ from pathlib import Path
 
 from vitfeat.analyses.knn.compute import TOPS, knn_ranks
 from vitfeat.analyses.knn.settings import KnnSettings
-from vitfeat.analyses.rows import TaskRow
+from vitfeat.analyses.rows import ScoreRow
 from vitfeat.device import torch_device_name
 from vitfeat.errors import AnalysisError
 from vitfeat.jobs.classes import Log, Pair, named, open_pair
@@ -28,7 +28,7 @@ def write_knn(
     device: str = "auto",
     log: Log = lambda _: None,
 ) -> None:
-    """Classify the images of a store from those of another and write the table of TaskRow.
+    """Classify the images of a store from those of another and write the table of ScoreRow.
 
     Rows are ``top1`` and ``top5`` of each layer, features and ``k={neighbours}``. A k above the
     number of training images is that number, and its rows say so; see
@@ -58,7 +58,7 @@ def write_knn(
     pair = open_pair(test_path, train_path, log)
     counts = _capped(settings.neighbours, pair, log)
     chosen = pair.layers(layers, log)
-    rows: list[TaskRow] = []
+    rows: list[ScoreRow] = []
     for kind in pair.kinds(settings.features, "knn", log):
         for layer in chosen:
             test, train = (
@@ -82,7 +82,7 @@ def write_knn(
             for k, of_k in zip(counts, ranks, strict=True):
                 name = named(kind, settings.final_norm)
                 rows += pair.top_rows("knn", layer, name, f"k={k}", of_k, TOPS)
-    write_table(out, TaskRow, rows)
+    write_table(out, ScoreRow, rows)
 
 
 def _capped(neighbours: Sequence[int], pair: Pair, log: Log) -> list[int]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from vitfeat.analyses.linear_probe.compute import Probe, probe
 from vitfeat.analyses.linear_probe.logistic import MAX_ITERATIONS, TOLERANCE
 from vitfeat.analyses.linear_probe.settings import LinearProbeSettings
-from vitfeat.analyses.rows import TaskRow
+from vitfeat.analyses.rows import ScoreRow
 from vitfeat.device import torch_device_name
 from vitfeat.errors import AnalysisError
 from vitfeat.jobs.classes import Log, Pair, named, open_pair
@@ -30,7 +30,7 @@ def write_linear_probe(
 ) -> None:
     """Fit a linear classifier to each layer of a store, try it on another, write a table.
 
-    Rows are of the type TaskRow: ``top1``, ``top5`` where there are more than five classes, and
+    Rows are of the type ScoreRow: ``top1``, ``top5`` where there are more than five classes, and
     ``validation_top1``, the accuracy that chose the penalty, where there was a choice. The variant
     is ``penalty={the chosen one}``.
 
@@ -62,7 +62,7 @@ def write_linear_probe(
     tops = (1, 5) if len(pair.names) > 5 else (1,)
     chosen = pair.layers(layers, log)
     smallest, largest = min(settings.regularisation), max(settings.regularisation)
-    rows: list[TaskRow] = []
+    rows: list[ScoreRow] = []
     for kind in pair.kinds(settings.features, "linear_probe", log):
         ends: dict[float, list[int]] = {}
         for layer in chosen:
@@ -97,7 +97,7 @@ def write_linear_probe(
                 if at_end and value > max(others):
                     ends.setdefault(found.penalty, []).append(layer)
         _note_ends(pair, kind, settings.regularisation, ends, log)
-    write_table(out, TaskRow, rows)
+    write_table(out, ScoreRow, rows)
 
 
 def _note_unconverged(where: str, found: Probe, log: Log) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitfeat.analyses.regions.settings import RegionSettings
-from vitfeat.analyses.rows import TaskRow
+from vitfeat.analyses.rows import ScoreRow
 from vitfeat.data.companions import RegionRow, fingerprint, read_regions
 from vitfeat.errors import AnalysisError
 from vitfeat.jobs.layer_clusters import Runs, cluster_layers
@@ -38,7 +38,7 @@ def write_regions(
     max_bytes: int | None = None,
     log: Callable[[str], None] = lambda _: None,
 ) -> None:
-    """Cluster the regions of every layer of a store and write the scores as a table of TaskRow.
+    """Cluster the regions of every layer of a store and write the scores as a table of ScoreRow.
 
     Objects and parts are clustered apart; a level whose regions are all of one category is left
     out. A row of group ``seed=N`` is the score of one k-means, that of the empty group their mean.
@@ -76,7 +76,7 @@ def write_regions(
     _check_table(store, annotated, regions_path)
     runs = Runs(settings.n_init, settings.seeds, settings.seed, threads, max_bytes)
     kept = [annotated[number] for number in store.region_numbers]
-    rows: list[TaskRow] = []
+    rows: list[ScoreRow] = []
     for level in _scorable(store, annotated, kept, log):
         used = np.array([i for i, row in enumerate(kept) if row.level == level], dtype=np.intp)
         labels = np.array([kept[i].category for i in used], dtype=np.int64)
@@ -104,7 +104,7 @@ def write_regions(
                 values = {f"seed={n}": s[score] for n, s in zip(runs.numbers, by_seed, strict=True)}
                 mean = float(np.mean(list(values.values())))
                 rows += [
-                    TaskRow(
+                    ScoreRow(
                         task="regions",
                         model=store.model,
                         dataset=store_path.parent.name,
@@ -118,7 +118,7 @@ def write_regions(
                     )
                     for group, value in {"": mean, **values}.items()
                 ]
-    write_table(out, TaskRow, rows)
+    write_table(out, ScoreRow, rows)
 
 
 def _layer(store: FeatureStore, position: int, used: NDArray[np.intp]) -> NDArray[np.float32]:

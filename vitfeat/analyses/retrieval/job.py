@@ -19,7 +19,7 @@ from vitfeat.analyses.retrieval.compute import (
     similarities,
 )
 from vitfeat.analyses.retrieval.settings import RetrievalSettings
-from vitfeat.analyses.rows import TaskRow
+from vitfeat.analyses.rows import ScoreRow
 from vitfeat.data.companions import RelevanceRow, read_relevance
 from vitfeat.data.images import printable
 from vitfeat.errors import AnalysisError
@@ -69,7 +69,7 @@ def write_retrieval(
 ) -> None:
     """Score the ranking of the database in every layer of a store.
 
-    Writes a table of TaskRow: ``map`` and ``mp@{rank}``, means over the queries that count in a
+    Writes a table of ScoreRow: ``map`` and ``mp@{rank}``, means over the queries that count in a
     variant, and ``ap`` of each of them by its image id. A variant in which no query counts has no
     rows, and neither have features that a model lacks.
 
@@ -98,7 +98,7 @@ def write_retrieval(
     store = open_store(store_path)
     task = read_task(store, relevance_path)
     _report(store, task, log)
-    rows: list[TaskRow] = []
+    rows: list[ScoreRow] = []
     final_norm = settings.final_norm
     for kind in settings.features:
         if not usable(store, kind, log):
@@ -112,7 +112,7 @@ def write_retrieval(
             for variant, scores in found.items():
                 name = named(kind, final_norm)
                 rows += _rows(store, task, name, position, variant, scores, settings.ranks)
-    write_table(out, TaskRow, rows)
+    write_table(out, ScoreRow, rows)
 
 
 def read_task(store: FeatureStore, relevance_path: Path) -> Task:
@@ -273,9 +273,9 @@ def _rows(
     variant: str,
     scores: Scores,
     at: Sequence[int],
-) -> Iterator[TaskRow]:
-    def row(score: str, value: float, group: str, n: int) -> TaskRow:
-        return TaskRow(
+) -> Iterator[ScoreRow]:
+    def row(score: str, value: float, group: str, n: int) -> ScoreRow:
+        return ScoreRow(
             task="retrieval",
             model=store.model,
             dataset=store.path.parent.name,

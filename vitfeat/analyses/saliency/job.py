@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from vitfeat.analyses.rows import TaskRow
+from vitfeat.analyses.rows import ScoreRow
 from vitfeat.analyses.saliency.compute import Overlaps, chance_iou, joined, overlaps
 from vitfeat.analyses.saliency.foreground import Foregrounds
 from vitfeat.analyses.saliency.settings import SaliencySettings
@@ -33,7 +33,7 @@ def write_saliency(
     *,
     log: Callable[[str], None] = lambda _: None,
 ) -> None:
-    """Compare the most attended tokens of every head with the foreground; a table of TaskRow.
+    """Compare the most attended tokens of every head with the foreground; a table of ScoreRow.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ def write_saliency(
     truth = Foregrounds(read_regions(regions_path), index, store.view, store.grid, settings.masks)
     foreground = truth.of(range(len(index)))
     has_some = np.asarray(foreground.any(-1))
-    rows: list[TaskRow] = []
+    rows: list[ScoreRow] = []
     for query in kinds:
         entries = np.flatnonzero(has_some[store.rows(QUERIES[query])])
         total = store[QUERIES[query]].shape[0]
@@ -84,7 +84,7 @@ def write_saliency(
                 ]
             )
             rows += _table(store, query, layer, found, foreground[images])
-    write_table(out, TaskRow, rows)
+    write_table(out, ScoreRow, rows)
 
 
 def _pieces(
@@ -104,7 +104,7 @@ def _table(
     layer: int,
     found: Overlaps,
     foreground: NDArray[np.bool_],
-) -> Iterator[TaskRow]:
+) -> Iterator[ScoreRow]:
     """Return the rows of one query and layer."""
     n, tokens = foreground.shape
     best = found.best_head
@@ -119,7 +119,7 @@ def _table(
         ("", "iou_all", "", foreground.mean(-1)),
     ]
     for variant, score, group, images in values:
-        yield TaskRow(
+        yield ScoreRow(
             task="saliency",
             model=store.model,
             dataset=store.path.parent.name,

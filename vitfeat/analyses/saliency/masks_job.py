@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vitfeat.analyses.attention_maps.files import caption
-from vitfeat.analyses.rows import TaskRow, read_task
+from vitfeat.analyses.rows import ScoreRow, read_scores
 from vitfeat.analyses.saliency.compute import chance_iou, iou, kept_tokens, merged
 from vitfeat.analyses.saliency.figures import (
     Kept,
@@ -103,7 +103,7 @@ def write_saliency_masks(
     source = _Source(index, root, truth)
     rows, entries = shared_entries(store, [QUERIES[query] for query in kinds])
     chosen = _chosen(store, truth, rows, settings.images)
-    scored = read_task(table_path)
+    scored = read_scores(table_path)
     heads = {query: _best_head(scored, store, query, number, table_path) for query in kinds}
     shown = []
     for place in chosen:
@@ -165,7 +165,7 @@ def _chosen(
 
 
 def _best_head(
-    scored: Sequence[TaskRow], store: FeatureStore, query: str, layer: int, path: Path
+    scored: Sequence[ScoreRow], store: FeatureStore, query: str, layer: int, path: Path
 ) -> int:
     """Return the best head of a layer by the table; the first of equal ones."""
     own = [

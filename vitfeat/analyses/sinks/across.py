@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from vitfeat.analyses.rows import TaskRow, read_task
+from vitfeat.analyses.rows import ScoreRow, read_scores
 from vitfeat.analyses.sinks import figures
 from vitfeat.figures.breakout import HeadRow, head_rows
 from vitfeat.figures.curves import CurveRow, curve_rows
@@ -33,7 +33,7 @@ def draw_set(folder: Path, dataset: str, models: Sequence[Model], out: Path) -> 
     AnalysisError
         A table is absent, cannot be read, or is of another model; no model has values.
     """
-    rows = read_models(folder, dataset, models, ".csv", read_task)
+    rows = read_models(folder, dataset, models, ".csv", read_scores)
     panels = figures.panels(dataset, rows, models)
     numbers = list(curve_rows(figures.averaged(panels)))
     by_layer = figures.layers_figure({dataset: panels}, rows, models)
@@ -51,10 +51,10 @@ def draw_overview(
 
     Parameters and errors are those of :func:`draw_set`; `out` is the PNG.
     """
-    rows: list[TaskRow] = []
+    rows: list[ScoreRow] = []
     panels = {}
     for dataset in datasets:
-        some = read_models(folder, dataset, models, ".csv", read_task)
+        some = read_models(folder, dataset, models, ".csv", read_scores)
         panels[dataset] = figures.panels(dataset, some, models)
         rows += some
     numbers = [row for some in panels.values() for row in curve_rows(figures.averaged(some))]

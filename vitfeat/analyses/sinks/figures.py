@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from vitfeat.analyses.rows import TaskRow
+from vitfeat.analyses.rows import ScoreRow
 from vitfeat.analyses.sinks.job import SHARE, TOKENS
 from vitfeat.figures.breakout import HeadPanel, Heads, breakout
 from vitfeat.figures.curves import Panel, missing, source
@@ -37,7 +37,7 @@ _RULES = {
 _NORMS = {"last": "in the last layer", "own": "in the same layer"}
 
 
-def panels(dataset: str, rows: Sequence[TaskRow], models: Sequence[Model]) -> list[HeadPanel]:
+def panels(dataset: str, rows: Sequence[ScoreRow], models: Sequence[Model]) -> list[HeadPanel]:
     """Put the shares of heads together, a panel a query, and last the share of tokens.
 
     Parameters
@@ -49,7 +49,7 @@ def panels(dataset: str, rows: Sequence[TaskRow], models: Sequence[Model]) -> li
     models
         Those to draw.
     """
-    found: defaultdict[tuple[str, str], list[TaskRow]] = defaultdict(list)
+    found: defaultdict[tuple[str, str], list[ScoreRow]] = defaultdict(list)
     for row in rows:
         if row.score == TOKENS or (row.score == SHARE and row.group):
             found[row.features, row.model].append(row)
@@ -69,7 +69,7 @@ def panels(dataset: str, rows: Sequence[TaskRow], models: Sequence[Model]) -> li
 
 
 def layers_figure(
-    drawn: Mapping[str, Sequence[HeadPanel]], rows: Sequence[TaskRow], models: Sequence[Model]
+    drawn: Mapping[str, Sequence[HeadPanel]], rows: Sequence[ScoreRow], models: Sequence[Model]
 ) -> Figure:
     """Draw means over heads by layer, beside the share of tokens.
 
@@ -100,7 +100,7 @@ def layers_figure(
 
 
 def families_figure(
-    drawn: Sequence[HeadPanel], rows: Sequence[TaskRow], models: Sequence[Model]
+    drawn: Sequence[HeadPanel], rows: Sequence[ScoreRow], models: Sequence[Model]
 ) -> Figure:
     """Draw means over heads over depth, a panel for each family.
 
@@ -118,7 +118,7 @@ def families_figure(
 
 
 def breakout_figure(
-    drawn: Sequence[HeadPanel], rows: Sequence[TaskRow], models: Sequence[Model]
+    drawn: Sequence[HeadPanel], rows: Sequence[ScoreRow], models: Sequence[Model]
 ) -> Figure:
     """Draw every head of every model by layer, and below them the share of tokens.
 
@@ -140,7 +140,7 @@ def averaged(drawn: Sequence[HeadPanel]) -> list[Panel]:
     return [panel.averaged() for panel in drawn]
 
 
-def _meaning(rows: Sequence[TaskRow]) -> str:
+def _meaning(rows: Sequence[ScoreRow]) -> str:
     """Say what the values are, and what high-norm is in some tables."""
     variants = dict.fromkeys(tuple(row.variant.split("/")) for row in rows)
     high = " or ".join(f"{_RULES[rule]}, {_NORMS[norms]}" for rule, norms in variants)
@@ -150,7 +150,7 @@ def _meaning(rows: Sequence[TaskRow]) -> str:
     )
 
 
-def _remarks(some: Sequence[Panel], rows: Sequence[TaskRow], models: Sequence[Model]) -> list[str]:
+def _remarks(some: Sequence[Panel], rows: Sequence[ScoreRow], models: Sequence[Model]) -> list[str]:
     """Say which models have no values, and which no high-norm tokens."""
     counted = {row.model for row in rows if row.score == TOKENS}
     having = {row.model for row in rows if row.score == TOKENS and row.value}
@@ -158,7 +158,7 @@ def _remarks(some: Sequence[Panel], rows: Sequence[TaskRow], models: Sequence[Mo
     return missing(some, models) + ([f"No high-norm tokens: {', '.join(none)}."] if none else [])
 
 
-def _heads(model: Model, rows: Sequence[TaskRow]) -> Heads:
+def _heads(model: Model, rows: Sequence[ScoreRow]) -> Heads:
     layers = sorted({row.layer for row in rows})
     heads = sorted({int(row.group or 0) for row in rows})
     values = np.full((len(layers), len(heads)), np.nan)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from vitfeat.analyses.attention.norms import Rule
-from vitfeat.analyses.rows import TaskRow
+from vitfeat.analyses.rows import ScoreRow
 from vitfeat.analyses.sinks.compute import Bool, Floats, high_norm_tokens, sink_shares
 from vitfeat.analyses.sinks.settings import SinkSettings
 from vitfeat.errors import AnalysisError
@@ -61,7 +61,7 @@ def write_sinks(
     *,
     log: Callable[[str], None] = lambda _: None,
 ) -> None:
-    """Write the shares of attention on high-norm tokens as a table of TaskRow.
+    """Write the shares of attention on high-norm tokens as a table of ScoreRow.
 
     ``variant`` is the rule and whose norms, ``median/last``; shares have the query as features.
 
@@ -96,7 +96,7 @@ def write_sinks(
             f"{store.path}: no image has both spatial tokens and attention; extract both of all"
         )
     source = _Source(store, len(images), entries)
-    rows: list[TaskRow] = []
+    rows: list[ScoreRow] = []
     for position, layer in enumerate(store.layers):
         try:
             if position == 0 or settings.norms == "own":
@@ -105,7 +105,7 @@ def write_sinks(
         except AnalysisError as error:
             raise AnalysisError(f"{store.path}, layer {layer}: {error}") from error
         row = partial(
-            TaskRow,
+            ScoreRow,
             task="sinks",
             model=store.model,
             dataset=store_path.parent.name,
@@ -115,10 +115,12 @@ def write_sinks(
         rows += _layer(row, found, high)
     if not any(row.value for row in rows if row.score == IMAGES):
         log(f"{store.model}: no high-norm tokens in {plural(len(images), 'image')}")
-    write_table(out, TaskRow, rows)
+    write_table(out, ScoreRow, rows)
 
 
-def _layer(row: Callable[..., TaskRow], found: dict[str, Floats], high: Bool) -> Iterator[TaskRow]:
+def _layer(
+    row: Callable[..., ScoreRow], found: dict[str, Floats], high: Bool
+) -> Iterator[ScoreRow]:
     """Yield the rows of one layer."""
     for query, shares in found.items():
         of_query = partial(row, features=f"attn_{query}", score=SHARE)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from vitfeat.analyses.rows import TaskRow
+from vitfeat.analyses.rows import ScoreRow
 from vitfeat.analyses.video.figures import StripRow, frames_figure
 from vitfeat.analyses.video.propagation import propagate
 from vitfeat.analyses.video.scoring import SCORING
@@ -74,7 +74,7 @@ def write_video(
     frames_path, index_path, root
         The dataset's table of frames, its index, and its folder, which masks are read from.
     out
-        The table to write, of TaskRow. It has no rows where no sequence has masks of all frames.
+        The table to write, of ScoreRow. It has no rows where no sequence has masks of all frames.
     figure
         The PNG to draw some frames of some sequences to, with the masks of the last layer; PDF and
         CSV stand beside it. None for no figure.
@@ -157,7 +157,7 @@ def write_video(
         for position, found in zip(positions, scores, strict=True)
         for row in table_rows(store.model, store_path.parent.name, store.layers[position], found)
     ]
-    write_table(out, TaskRow, rows)
+    write_table(out, ScoreRow, rows)
     if figure is not None:
         title = f"{SCORING.title}: {label or store.model}"
         count = plural(len({frame.sequence for frame in frames}), "sequence")
@@ -200,7 +200,7 @@ def masks_of(
 
 def table_rows(
     model: str, dataset: str, layer: int, scores: Sequence[tuple[str, SequenceScores]]
-) -> Iterator[TaskRow]:
+) -> Iterator[ScoreRow]:
     """Yield the rows of one layer: the global scores, then those of every object.
 
     Parameters
@@ -222,7 +222,7 @@ def table_rows(
         for record in one.records()
     ]
     for score, group, n, value in found:
-        yield TaskRow(
+        yield ScoreRow(
             task="video",
             model=model,
             dataset=dataset,
