@@ -12,7 +12,8 @@ import pytest
 import yaml
 
 from vitfeat.cli import main
-from vitfeat.config.parsing import Config, parse_config
+from vitfeat.config.config import Config
+from vitfeat.config.parsing import parse_config
 from vitfeat.disk import FEATURES, GRAMS, TRANSIENT, Item, on_disk, tabulate
 from vitfeat.plan.disk import (
     CHOSEN,

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from vitfeat.cli import main
-from vitfeat.config.parsing import Config, parse_config
+from vitfeat.config.config import Config
+from vitfeat.config.parsing import parse_config
 from vitfeat.errors import ConfigError
 from vitfeat.gpus import Gpu
 from vitfeat.plan import checks as plan_checks

@@ -9,8 +9,9 @@ import pytest
 
 from vitfeat.analyses.registry import analyses
 from vitfeat.analyses.settings import Limit
+from vitfeat.config.config import add_taps
 from vitfeat.config.page import settings_page
-from vitfeat.config.parsing import add_taps, parse_config
+from vitfeat.config.parsing import parse_config
 from vitfeat.config.schema import schema_of
 from vitfeat.errors import ConfigError
 

@@ -19,7 +19,8 @@ from pathlib import Path
 
 from vitfeat.analyses.regions.settings import RegionSettings
 from vitfeat.analyses.saliency.settings import SaliencySettings
-from vitfeat.config.parsing import Config, read_config
+from vitfeat.config.config import Config
+from vitfeat.config.parsing import read_config
 from vitfeat.disk import GRAMS, TRANSIENT
 from vitfeat.models.entry import ModelEntry
 from vitfeat.models.shapes import Shape, guess_shape, size_name

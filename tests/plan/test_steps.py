@@ -21,7 +21,8 @@ from vitfeat.analyses.scoring import TOGETHER
 from vitfeat.analyses.settings import Settings
 from vitfeat.cli import build_parser
 from vitfeat.cli.settings_flags import given_settings
-from vitfeat.config.parsing import Config, parse_config
+from vitfeat.config.config import Config
+from vitfeat.config.parsing import parse_config
 from vitfeat.config.schema import schema_of
 from vitfeat.plan import steps as plan_steps
 from vitfeat.plan.disk import Size

@@ -18,7 +18,7 @@ from vitfeat.analyses.scoring import Scoring
 from vitfeat.analyses.settings import Settings
 
 if TYPE_CHECKING:
-    from vitfeat.config.parsing import Config
+    from vitfeat.config.config import Config
     from vitfeat.plan.study import Study
 
 STORE = "features/{dataset}/{model}.zarr"
@@ -203,9 +203,6 @@ class Analysis:
         The kind of what must be annotated beside the images, if anything.
     module, write
         The file of an analysis of the user's own, and what writes its table.
-    own_pass
-        Whether it is of so few images that its own job pushes them through the models, beside the
-        stores: its function takes ``push``, which does it.
     """
 
     name: str
@@ -215,7 +212,6 @@ class Analysis:
     across: Across | AcrossPairs | None = None
     labels: bool = False
     annotations: str | None = None
-    own_pass: bool = False
     module: Path | None = None
     write: Callable[..., None] | None = None
 

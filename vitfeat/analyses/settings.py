@@ -105,6 +105,10 @@ class Settings(BaseModel):
     required: ClassVar[tuple[str, ...]] = ("datasets",)
     """Fields that a config must give; elsewhere, stores say what they would."""
 
+    own_pass: ClassVar[bool] = False
+    """Whether it is of so few images that its own job pushes them through the models, beside the
+    stores: its function takes ``push``, which does it."""
+
     datasets: SomeOf[str] = Field((), description="Datasets to run on.")
 
     def required_taps(self) -> Mapping[str, Limit]:

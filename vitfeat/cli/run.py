@@ -87,7 +87,7 @@ def _add_job(add_parser: Any, analysis: Analysis, job: Job) -> None:
         sub.add_argument("--of", metavar="ID", help=text)
     if job.label:
         sub.add_argument("--labels", nargs="+", default=[""], help="names of models in titles")
-    if analysis.own_pass:
+    if analysis.settings.own_pass:
         text = "the models' fields as JSON, by id, in the place of the catalogue's"
         sub.add_argument("--entries", default="{}", help=text)
         text = "what decides a store's numbers, as JSON: the config's extraction, and view"
@@ -150,7 +150,7 @@ def _run(options: argparse.Namespace, console: Console) -> None:
     calls = []
     for place, model in enumerate(models):
         named: dict[str, Any] = {"label": labels[min(place, len(labels) - 1)]} if job.label else {}
-        if analysis.own_pass:
+        if analysis.settings.own_pass:
             named["push"] = _push(options, model, console)
         if several and "log" in ways:
             named["log"] = _named(console.log, model)

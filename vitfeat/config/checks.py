@@ -9,20 +9,14 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from vitfeat.analyses.settings import LearntSettings
+from vitfeat.config.config import Config, lacking
+from vitfeat.data.spec import DatasetSpec
 from vitfeat.errors import ConfigError
 from vitfeat.files import existing
 from vitfeat.store.layout import RAGGED_TAPS
-
-if TYPE_CHECKING:
-    from vitfeat.config.parsing import Config
-    from vitfeat.data.spec import DatasetSpec
-    from vitfeat.data.views.settings import ViewSettings
-
-# Of images in windows every window has its own.
-_OF_ONE_PASS = ("cls", "registers")
 
 # Kinds of tokens that are compared place by place.
 _FLATTENED = ("spatial", "all")
@@ -93,11 +87,6 @@ def check_apart(results: Path, specs: Iterable[DatasetSpec]) -> None:
             )
 
 
-def held(view: ViewSettings, taps: Iterable[str]) -> list[str]:
-    """Return those of some taps that a view can have."""
-    return [tap for tap in taps if tap not in _lacking(view, [tap])]
-
-
 def check_views(config: Config) -> None:
     """Refuse views that do not give what analyses need of their datasets.
 
@@ -111,7 +100,7 @@ def check_views(config: Config) -> None:
         for dataset in analysis.sources:
             view = config.view(dataset)
             remedy = f"leave it out, or set datasets.{dataset}.view"
-            if lost := _lacking(view, analysis.required_taps()):
+            if lost := lacking(view, analysis.required_taps()):
                 if all(tap in RAGGED_TAPS for tap in lost):
                     why = f"gives not of images in windows; {remedy}.passes: one"
                 else:
@@ -130,13 +119,6 @@ def check_views(config: Config) -> None:
         if isinstance(analysis, LearntSettings):
             for dataset, source in analysis.train.items():
                 _check_same_view(config, dataset, source)
-
-
-def _lacking(view: ViewSettings, taps: Iterable[str]) -> list[str]:
-    if view.kind != "dense":
-        return []
-    tiled = _OF_ONE_PASS if view.passes == "tiled" else ()
-    return [tap for tap in taps if tap not in RAGGED_TAPS or tap in tiled]
 
 
 def _check_same_view(config: Config, name: str, source: str) -> None:

@@ -14,7 +14,8 @@ from pathlib import Path
 from vitfeat.analyses.attention_maps.settings import AttentionMapSettings
 from vitfeat.analyses.clustering.settings import ClusteringSettings
 from vitfeat.analyses.registry import analyses
-from vitfeat.config.parsing import Config, embedded_root
+from vitfeat.config.config import Config
+from vitfeat.config.parsing import embedded_root
 from vitfeat.data.folders import Tally
 from vitfeat.data.images import printable
 from vitfeat.data.index import Index

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from vitfeat.config.parsing import Config
+from vitfeat.config.config import Config
 from vitfeat.models.entry import ModelEntry
 
 

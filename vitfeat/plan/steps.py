@@ -25,7 +25,7 @@ from vitfeat.analyses.needs import minutes_in_turn
 from vitfeat.analyses.registry import analyses, scored
 from vitfeat.analyses.scoring import TOGETHER
 from vitfeat.analyses.settings import Settings
-from vitfeat.config.parsing import Config
+from vitfeat.config.config import Config
 from vitfeat.jobs.pair_tables import pair_tables, pairs_of
 from vitfeat.models.layers import select_layers
 from vitfeat.models.shapes import guess_shape, size_name
@@ -158,7 +158,7 @@ class Step:
 
     def pushes(self, wildcards: Wildcards) -> list[str]:
         """Return the models that it pushes images through."""
-        return self._models(wildcards) if self.analysis.own_pass else []
+        return self._models(wildcards) if self.analysis.settings.own_pass else []
 
     @property
     def outputs(self) -> dict[str, list[str]]:
@@ -175,7 +175,7 @@ class Step:
     @property
     def how(self) -> str:
         """Flags by the shell's variables: what they say changes no results, and runs nothing."""
-        if self.analysis.own_pass:
+        if self.analysis.settings.own_pass:
             return '$VITFEAT_HOW --weights-folder "$VITFEAT_WEIGHTS"'
         return "--device $VITFEAT_DEVICE" if self.gpu else ""
 
@@ -205,7 +205,7 @@ class Step:
         )
         paths = [first[1], *(f"--{key.replace('_', '-')}={path}" for key, path in others)]
         words = [self.job.name, *paths, *flags(self.settings.used(self.job.settings))]
-        if self.analysis.own_pass:
+        if self.analysis.settings.own_pass:
             entries = {m: entry_fields(self.config.model(m)) for m in models}
             words += ["--entries", json.dumps(entries, sort_keys=True)]
             numbers = pass_settings(self.config, wildcards.dataset)

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from vitfeat.analyses.registry import analyses
-from vitfeat.config.parsing import AnySettings, Config
+from vitfeat.config.config import AnySettings, Config
 from vitfeat.models.shapes import Shape, guess_shape
 from vitfeat.plan.disk import rows_of
 
@@ -77,7 +76,8 @@ class Study:
     @property
     def n_annotated(self) -> int:
         """Rows of the table of what is annotated."""
-        return self._rows(Path(str(analyses()[self.analysis].annotations), f"{self.dataset}.csv"))
+        kind = self.config.companion(self.dataset)
+        return self._rows(Path(str(kind), f"{self.dataset}.csv"))
 
     @property
     def enlarged(self) -> float:

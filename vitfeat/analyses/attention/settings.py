@@ -10,7 +10,7 @@ from pydantic import Field
 from vitfeat.analyses.settings import Limit, Settings, SomeOf
 
 if TYPE_CHECKING:
-    from vitfeat.config.parsing import Config
+    from vitfeat.config.config import Config
 
 
 class AttentionSettings(Settings):

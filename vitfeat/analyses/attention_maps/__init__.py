@@ -10,7 +10,6 @@ ANALYSIS = Analysis(
     place=40,
     # These few images go through the model in a pass of their own, into a store of their own:
     # other images would else be another store of all.
-    own_pass=True,
     jobs=(
         Job(
             "attention_maps",

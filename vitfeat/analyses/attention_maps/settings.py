@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, StringConstraints
 
@@ -24,6 +24,8 @@ SHOWN = ("positions", "layers", "layer", "head", "renormalised", "scale", "perce
 
 class AttentionMapSettings(Settings):
     """Attention maps of chosen images, over the image that the model saw."""
+
+    own_pass: ClassVar[bool] = True
 
     datasets: SomeOf[str] = Field((), description="Datasets to take images from.")
     images: Images = Field(
