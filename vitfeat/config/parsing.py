@@ -226,20 +226,15 @@ def _dataset(name: str, mapping: Mapping[str, Any], results: Path) -> DatasetSpe
                 f"datasets.{name}.root: no small dataset of the layout {layout!r} is embedded; "
                 f"those that are: digits, {', '.join(demo.NAMES)}"
             )
-        mapping = {**mapping, "root": str(embedded_root(results, layout))}
+        mapping = {**mapping, "root": str(demo.embedded_root(results, layout))}
     elif layout == "digits":
         # Written by the rule demo_digits; nobody has to say where.
-        mapping = {"root": str(embedded_root(results, layout)), **mapping}
+        mapping = {"root": str(demo.embedded_root(results, layout)), **mapping}
     return DatasetSpec.from_config(name, mapping)
 
 
 #: What `root` says to take the small dataset that is made from the digits.
 EMBEDDED = "embedded"
-
-
-def embedded_root(results: Path, layout: str) -> Path:
-    """Return where the embedded dataset of a layout is written."""
-    return results / "demo" / layout
 
 
 def _check_train(

@@ -15,13 +15,13 @@ from vitfeat.analyses.attention_maps.settings import AttentionMapSettings
 from vitfeat.analyses.clustering.settings import ClusteringSettings
 from vitfeat.analyses.registry import analyses
 from vitfeat.config.config import Config
-from vitfeat.config.parsing import embedded_root
 from vitfeat.data.folders import Tally
 from vitfeat.data.images import printable
 from vitfeat.data.index import Index
 from vitfeat.data.layouts import LAYOUTS
 from vitfeat.data.listing import Listing
 from vitfeat.data.spec import DatasetSpec
+from vitfeat.demo.datasets import embedded_root
 from vitfeat.errors import ConfigError, DataError
 from vitfeat.files import existing
 from vitfeat.gpus import visible_gpus

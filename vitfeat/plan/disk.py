@@ -20,8 +20,8 @@ from vitfeat.analyses.attention_maps.settings import AttentionMapSettings
 from vitfeat.analyses.cka.settings import CkaSettings
 from vitfeat.analyses.similarity.settings import SimilaritySettings
 from vitfeat.config.config import Config
-from vitfeat.config.parsing import embedded_root
 from vitfeat.data.spec import DatasetSpec
+from vitfeat.demo.datasets import embedded_root
 from vitfeat.disk import CHOSEN, FEATURES, GRAMS, TRANSIENT, Item
 from vitfeat.errors import ConfigError
 from vitfeat.models.entry import ModelEntry

@@ -13,7 +13,8 @@ import yaml
 
 from vitfeat.analyses.own import OWN
 from vitfeat.analyses.registry import analyses
-from vitfeat.config.parsing import embedded_root, parse_config
+from vitfeat.config.parsing import parse_config
+from vitfeat.demo.datasets import embedded_root
 from vitfeat.data.hashes import contents
 from vitfeat.data.unchanged import annotations_token, token
 from vitfeat.demo.datasets import NAMES as EMBEDDED_LAYOUTS

@@ -11,6 +11,11 @@ NAMES = ("coco", "partimagenet", "revisited", "davis", "spair")
 """Layouts that have an embedded dataset beside the digits themselves."""
 
 
+def embedded_root(results: Path, layout: str) -> Path:
+    """Return where the embedded dataset of a layout is written."""
+    return results / "demo" / layout
+
+
 def write(name: str, root: Path) -> None:
     """Write an embedded dataset; the bytes depend on nothing but the libraries' versions.
 
