@@ -42,7 +42,10 @@ def images(layout: str, root: Path | str, **settings: Any) -> dict[str, Any]:
     ("dataset", "words"),
     [
         (images("flat", "nowhere"), "nowhere does not exist yet"),
-        (images("coco", "nowhere", split="val"), "docs/tasks/regions.md shows what belongs there"),
+        (
+            images("coco", "nowhere", split="val"),
+            "docs/analyses/regions.md shows what belongs there",
+        ),
         (images("flat", "D:\\photos"), "a path of Windows"),
         (images("flat", "data\\photos"), "a path of Windows"),
         (images("flat", __file__), "is no folder"),

@@ -76,7 +76,7 @@ def test_a_plan_says_which_folders_are_absent(
     said = absences(plan.stderr)
     assert len(said) == len(paper.config["datasets"])
     assert (
-        "vitfeat: dataset roxford5k: data/roxford5k does not exist yet; docs/tasks/retrieval.md "
+        "vitfeat: dataset roxford5k: data/roxford5k does not exist yet; docs/analyses/retrieval.md "
         "shows what belongs there"
     ) in said
     assert not absences(plan.stdout)

@@ -116,7 +116,7 @@ class ScoreRow(NamedTuple):
     ``attention``), ``variant`` the task's own settings behind the value (``k=20``, ``medium``,
     ``0.1``, ...; empty where there are none), ``score`` what the value is. ``group`` is empty for
     the dataset as a whole, else the category, object or head that the value is of. ``n`` counts
-    what the value is an average over. docs/tasks/ says of each task which rows there are.
+    what the value is an average over. docs/analyses/ says of each task which rows there are.
     """
 
     task: str

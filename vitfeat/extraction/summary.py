@@ -1,7 +1,8 @@
 """Attention summaries: the sufficient statistics of the attention metrics.
 
 They are made while the attention of a block is still in memory, so that it need never be stored:
-about thirty times fewer numbers for a ViT-B/16. docs/methods.md says which metric needs which.
+about thirty times fewer numbers for a ViT-B/16. docs/analyses/attention.md says which
+metric needs which.
 """
 
 from __future__ import annotations

@@ -95,7 +95,7 @@ def cka(
     r"""Linear centred kernel alignment of two sets of features of the same images.
 
     :math:`HSIC(K, L) / \sqrt{HSIC(K, K) \; HSIC(L, L)}` of the Gram matrices of the features; see
-    :func:`vitfeat.analyses.cka.compute.cka` for the estimators, and docs/methods.md.
+    :func:`vitfeat.analyses.cka.compute.cka` for the estimators, and docs/analyses/cka.md.
 
     Parameters
     ----------
@@ -208,7 +208,7 @@ def attention_metrics(
 ) -> dict[str, Floats]:
     """Metrics of attention that are one number a head: distance, entropy, attention on CLS, ...
 
-    See :func:`vitfeat.analyses.attention.metrics.metrics` for each, and docs/methods.md.
+    See :func:`vitfeat.analyses.attention.metrics.metrics` for each, and docs/analyses/attention.md.
 
     Parameters
     ----------

@@ -33,11 +33,11 @@ from vitfeat.text import nearest, plural
 LAYOUT_PAGES = {
     "imagenet": "docs/paper.md",
     "imagenet50": "docs/paper.md",
-    "coco": "docs/tasks/regions.md",
-    "partimagenet": "docs/tasks/regions.md",
-    "revisited": "docs/tasks/retrieval.md",
-    "davis": "docs/tasks/video.md",
-    "spair": "docs/tasks/keypoints.md",
+    "coco": "docs/analyses/regions.md",
+    "partimagenet": "docs/analyses/regions.md",
+    "revisited": "docs/analyses/retrieval.md",
+    "davis": "docs/analyses/video.md",
+    "spair": "docs/analyses/keypoints.md",
 }
 
 _DRIVER = Path("/proc/driver/nvidia/version")

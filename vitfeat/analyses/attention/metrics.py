@@ -1,8 +1,8 @@
 r"""Attention metrics of every image, layer and head, from the summaries that stores keep.
 
 The attention itself is not needed: ``vitfeat.extraction.summary`` names what was kept of it, and
-docs/methods.md has the definitions side by side. Metrics come for any leading dimensions, written
-... below: those of the summaries, usually image and layer.
+docs/analyses/attention.md has the definitions side by side. Metrics come for any leading
+dimensions, written ... below: those of the summaries, usually image and layer.
 
 With A the attention after the softmax, S the Q = gh gw spatial tokens of a grid of gh rows and gw
 columns, T all tokens, and the rows renormalised over spatial keys

@@ -1,6 +1,6 @@
 """Linear centred kernel alignment (CKA) of every layer of one model with every layer of another.
 
-Everything comes from two sets of Gram matrices. docs/methods.md has the definitions side by
+Everything comes from two sets of Gram matrices. docs/analyses/cka.md has the definitions side by
 side.
 """
 

@@ -2,7 +2,8 @@ r"""What the skip connections of a block carry beside its branches.
 
 A block adds two branches to what passes it by: :math:`z' = z + f(z)` for attention and
 :math:`z'' = z' + g(z')` for the MLP. z and z' are the skip inputs, f(z) and g(z') the branch
-outputs as they are added, behind whatever scales them. docs/methods.md has the definitions.
+outputs as they are added, behind whatever scales them. docs/analyses/residual.md has the
+definitions.
 
 Source: Raghu et al. 2021, "Do Vision Transformers see like convolutional neural networks?", who
 compare the norms of skip and branch token by token; the CKA between skips and branches is that of

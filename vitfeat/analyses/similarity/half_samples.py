@@ -3,7 +3,7 @@ r"""Confidence intervals over images from half-samples without replacement.
 A bootstrap would draw images twice, and the product of an image with itself is what debiased
 estimates leave out. A random half of the images has no such pairs, and a mean over half of them
 varies around the mean over all exactly as a bootstrap's does (Shao & Wu 1989; Politis & Romano
-1994). docs/methods.md has the reasoning and what was measured.
+1994). docs/analyses/similarity.md has the reasoning and what was measured.
 """
 
 from __future__ import annotations

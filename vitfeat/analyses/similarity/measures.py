@@ -2,7 +2,7 @@
 
 Every measure prepares a layer once and then compares prepared layers in pairs. None changes when
 the features of either side are rotated or scaled by one factor; all but ``mutual_knn`` also keep
-when they are moved by a constant. docs/methods.md has the definitions side by side.
+when they are moved by a constant. docs/analyses/similarity.md has the definitions side by side.
 """
 
 from __future__ import annotations

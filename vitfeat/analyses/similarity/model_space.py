@@ -100,8 +100,8 @@ class Map:
 def chords(cka: Floats) -> Floats:
     r"""Distances :math:`\sqrt{2 - 2 s}` between unit vectors of which s is the cosine, (n, n).
 
-    Debiased CKA is the cosine of two U-centred Gram matrices (docs/methods.md), so that models are
-    points on a sphere, and this the straight line between them.
+    Debiased CKA is the cosine of two U-centred Gram matrices (docs/analyses/cka.md), so that
+    models are points on a sphere, and this the straight line between them.
     """
     return np.asarray(np.sqrt(np.clip(2 - 2 * cka, 0, None)))
 
