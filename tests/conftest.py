@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 
 # The models here are so small that threads cost more than they give, the more so beside another
@@ -23,6 +24,9 @@ from vitfeat.numerics.gram import gram
 from vitfeat.numerics.gramfile import GramFile, GramMeta, write_gram_file
 
 ROOT = Path(__file__).parent.parent
+
+# caplog has what a command's log has.
+logging.getLogger("vitfeat").setLevel(logging.INFO)
 
 
 #: Files whose tests take longest come first: the last ones of a run must be short.

@@ -19,16 +19,22 @@ from vitfeat.progress import ProgressCounter
 # terminal themselves, in the middle of what is shown there.
 ERRORS_FROM_LOGS = "VITFEAT_ERRORS_FROM_LOGS"
 
+logger = logging.getLogger("vitfeat")
+
 
 class _Lines(logging.Handler):
-    """Takes what is said by Python's logging, where no console was handed down: by figures."""
+    """Takes what vitfeat logs, each line with its model where a job is of several."""
 
     def __init__(self, log: Callable[[str], None]) -> None:
         super().__init__()
         self._log = log
+        self.model = ""
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._log(record.getMessage())
+        line = record.getMessage()
+        begun = tuple(f"{self.model}{mark}" for mark in (":", ",", " "))
+        named = not self.model or line.startswith(begun)
+        self._log(line if named else f"{self.model}: {line}")
 
 
 class Console:
@@ -50,7 +56,11 @@ class Console:
             self._file = path.open("w", encoding="utf-8", buffering=1)
 
     def __enter__(self) -> Console:
-        logging.getLogger("vitfeat").addHandler(self._lines)
+        self._before = logger.level, logger.propagate
+        logger.addHandler(self._lines)
+        logger.setLevel(logging.INFO)
+        # A library may give the root logger a handler, which would write every line again.
+        logger.propagate = False
         return self
 
     def __exit__(
@@ -59,9 +69,20 @@ class Console:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        logging.getLogger("vitfeat").removeHandler(self._lines)
+        logger.removeHandler(self._lines)
+        level, logger.propagate = self._before
+        logger.setLevel(level)
         if self._file is not None:
             self._file.close()
+
+    @contextmanager
+    def naming(self, model: str) -> Iterator[None]:
+        """Write the model before what is logged, by any thread, unless a line begins with it."""
+        self._lines.model = model
+        try:
+            yield
+        finally:
+            self._lines.model = ""
 
     def print(self, line: str) -> None:
         """Write a line of a command's result to the standard output."""

@@ -14,37 +14,37 @@ from vitfeat.errors import AnalysisError
 from vitfeat.jobs.classes import Pair, open_pair
 
 
-def opened(tmp_path: Path, test: Classes, train: Classes, notes: list[str] | None = None) -> Pair:
+def opened(tmp_path: Path, test: Classes, train: Classes) -> Pair:
     paths = [
         content.write_to(tmp_path / name / "m.zarr")
         for name, content in (("digits", test), ("digits-train", train))
     ]
-    return open_pair(*paths, log=(notes if notes is not None else []).append)
+    return open_pair(*paths)
 
 
-def test_classes_are_matched_by_name(tmp_path: Path) -> None:
+def test_classes_are_matched_by_name(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Numbers of the two stores run in opposite order."""
-    notes: list[str] = []
-    pair = opened(tmp_path, TEST, TRAIN, notes)
+    pair = opened(tmp_path, TEST, TRAIN)
     assert pair.names == tuple("abcdef")
     for part, content in ((pair.test, TEST), (pair.train, TRAIN)):
         assert [pair.names[c] for c in part.classes] == list(content.names)
         np.testing.assert_array_equal(part.rows, np.arange(content.n_images))
     assert (pair.test.dataset, pair.train.dataset) == ("digits", "digits-train")
-    assert notes == []
+    assert caplog.messages == []
 
 
-def test_what_has_no_match_is_said_in_one_line(tmp_path: Path) -> None:
+def test_what_has_no_match_is_said_in_one_line(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     test = classes(["x", "a", None, "c", "x", "y"], "xaycé", seed=0, images="cd")
     train = classes(["a", "b", "c", None, None, "a"], "abc", seed=0, images="ab")
-    notes: list[str] = []
-    pair = opened(tmp_path, test, train, notes)
+    pair = opened(tmp_path, test, train)
     assert pair.names == ("a", "b", "c")
     assert pair.test.classes.tolist() == [-1, 0, 2, -1, -1]
     assert pair.test.rows.tolist() == [0, 1, 3, 4, 5]
     assert pair.train.classes.tolist() == [0, 1, 2, 0]
     assert pair.train.rows.tolist() == [0, 1, 2, 5]
-    assert notes == [
+    assert caplog.messages == [
         "m: 1 of 6 images of digits without a label: left out",
         "m: 2 of 6 images of digits-train without a label: left out",
         "m: 3 images of digits count as errors, of classes that digits-train lacks ('x', 'y'); "
@@ -52,11 +52,10 @@ def test_what_has_no_match_is_said_in_one_line(tmp_path: Path) -> None:
     ]
 
 
-def test_many_names_are_cut(tmp_path: Path) -> None:
+def test_many_names_are_cut(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     train = classes([*map(str, range(9)), "a"], [*map(str, range(9)), "a"], seed=0, images="ab")
-    notes: list[str] = []
-    opened(tmp_path, classes(["a"] * 4, "a", seed=0, images="cd"), train, notes)
-    assert notes == [
+    opened(tmp_path, classes(["a"] * 4, "a", seed=0, images="cd"), train)
+    assert caplog.messages == [
         "m: 9 of 10 classes of digits-train have no image in digits ('0', '1', '2', '3', '4', ...)"
     ]
 
@@ -103,24 +102,23 @@ def test_what_is_not_stored_is_one_line(tmp_path: Path, which: str) -> None:
     contents = {"test": TEST, "train": TRAIN}
     contents[which] = replace(contents[which], taps=("spatial",))
     pair = opened(tmp_path, contents["test"], contents["train"])
-    assert list(pair.kinds(["mean"], "knn", print)) == ["mean"]
+    assert list(pair.kinds(["mean"], "knn")) == ["mean"]
     with pytest.raises(AnalysisError, match=r"cls not stored \(it holds spatial\).*knn.features"):
-        list(pair.kinds(["mean", "cls"], "knn", print))
+        list(pair.kinds(["mean", "cls"], "knn"))
 
 
 def test_features_of_some_images_only_are_one_line(tmp_path: Path) -> None:
     pair = opened(tmp_path, replace(TEST, kept={"spatial": (1, 4, 7)}), TRAIN)
     with pytest.raises(AnalysisError, match="spatial of some images only"):
-        list(pair.kinds(["mean"], "knn", print))
+        list(pair.kinds(["mean"], "knn"))
 
 
-def test_layers_by_name_and_number(tmp_path: Path) -> None:
+def test_layers_by_name_and_number(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     pair = opened(tmp_path, TEST, TRAIN)
-    notes: list[str] = []
-    assert pair.layers(["all"], notes.append) == [1, 3, 4]
-    assert pair.layers([4, "first"], notes.append) == [1, 4]
-    assert pair.layers([-1, "first"], notes.append) == [1, 4]
-    assert pair.layers([-3, -1], notes.append) == [1, 4]
-    assert notes == []
-    assert pair.layers([4, 0, 9], notes.append) == [4]
-    assert notes == [f"m: layer {n} is not stored; nothing to do" for n in (0, 9)]
+    assert pair.layers(["all"]) == [1, 3, 4]
+    assert pair.layers([4, "first"]) == [1, 4]
+    assert pair.layers([-1, "first"]) == [1, 4]
+    assert pair.layers([-3, -1]) == [1, 4]
+    assert caplog.messages == []
+    assert pair.layers([4, 0, 9]) == [4]
+    assert caplog.messages == [f"m: layer {n} is not stored; nothing to do" for n in (0, 9)]

@@ -53,8 +53,8 @@ class Job:
     call
         The function, as ``module:function`` below the analysis' package. It takes the paths of
         `inputs` and `outputs` one after the other, and as far as it has such parameters
-        ``settings`` (the model), ``label`` (the model's), ``device``, ``threads``, ``max_bytes``
-        and ``log``. A function of one model writes all kinds of tokens, and takes paths with
+        ``settings`` (the model), ``label`` (the model's), ``device``, ``threads`` and
+        ``max_bytes``. A function of one model writes all kinds of tokens, and takes paths with
         ``{tokens}`` in them. One that compares two models is called for every pair and kind: of
         each input it takes the paths of both, whose ids are in alphabetical order.
     inputs, outputs

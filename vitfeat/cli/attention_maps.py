@@ -56,7 +56,6 @@ def _attention_maps(options: argparse.Namespace, console: Console) -> None:
         options.out,
         given_settings(options, AttentionMapSettings),
         label=options.label,
-        log=console.log,
     )
 
 
@@ -78,7 +77,6 @@ def _attention_grid(options: argparse.Namespace, console: Console) -> None:
         kinds=[kind.replace("-", "_") for kind in kinds],
         orientation=options.orientation,
         maps=options.maps,
-        log=console.log,
     )
     for path in figures:
         console.print(str(path))

@@ -33,7 +33,7 @@ def _collect(options: argparse.Namespace, console: Console) -> None:
     sets = {"all": [m.id for m in models], **from_json(options.sets, "--sets")}
     results = options.results if options.below is None else options.below / options.results
     out = options.out or results / "tasks"
-    rows = collect_tables(results, options.tables, models, out, log=console.log)
+    rows = collect_tables(results, options.tables, models, out)
     call_all(
         [
             partial(draw_together, rows, [m for m in models if m.id in ids], out / "sets" / chosen)

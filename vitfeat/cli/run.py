@@ -120,7 +120,7 @@ def _add_ways(sub: argparse.ArgumentParser) -> None:
 def _run(options: argparse.Namespace, console: Console) -> None:
     analysis, job = options.job
     function = analysis.function(job.call)
-    ways: dict[str, Any] = {"log": console.log, "threads": options.threads}
+    ways: dict[str, Any] = {"threads": options.threads}
     ways["settings"] = given_settings(options, analysis.settings)
     ways["device"] = options.device
     ways["layers"] = getattr(options, "layers", None)
@@ -152,9 +152,8 @@ def _run(options: argparse.Namespace, console: Console) -> None:
         named: dict[str, Any] = {"label": labels[min(place, len(labels) - 1)]} if job.label else {}
         if analysis.settings.own_pass:
             named["push"] = _push(options, model, console)
-        if several and "log" in ways:
-            named["log"] = _named(console.log, model)
-        calls.append(partial(function, *_paths(paths, model), **{**ways, **named}))
+        call = partial(function, *_paths(paths, model), **{**ways, **named})
+        calls.append(partial(_call_naming, console, model, call))
     call_all(calls, console)
 
 
@@ -188,10 +187,9 @@ def _push(options: argparse.Namespace, model: str, console: Console) -> Callable
     return push
 
 
-def _named(log: Callable[[str], None], model: str) -> Callable[[str], None]:
-    """Return a log of one of several models, whose lines all say which."""
-    begun = tuple(f"{model}{mark}" for mark in (":", ",", " "))
-    return lambda line: log(line if line.startswith(begun) else f"{model}: {line}")
+def _call_naming(console: Console, model: str, call: Callable[[], None]) -> None:
+    with console.naming(model):
+        call()
 
 
 def _join(options: argparse.Namespace, _: Console) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import logging
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +18,8 @@ from vitfeat.store.opening import open_store
 from vitfeat.store.reader import FeatureStore
 from vitfeat.text import plural
 
-Log = Callable[[str], None]
+logger = logging.getLogger(__name__)
+
 
 UNKNOWN = -1
 """Class of a test image that no training image is of."""
@@ -70,7 +72,7 @@ class Pair:
     train: Part
     names: tuple[str, ...]
 
-    def layers(self, wanted: Sequence[str | int], log: Log) -> list[int]:
+    def layers(self, wanted: Sequence[str | int]) -> list[int]:
         """Return numbers of layers of the test store; see :meth:`FeatureStore.layer_positions`.
 
         Numbers that are not stored are left out, and said.
@@ -78,11 +80,11 @@ class Pair:
         store = self.test.store
         absent = [n for n in wanted if isinstance(n, int) and not store.has_layer(n)]
         for number in absent:
-            log(f"{store.model}: layer {number} is not stored; nothing to do")
+            logger.info(f"{store.model}: layer {number} is not stored; nothing to do")
         positions = store.layer_positions([n for n in wanted if n not in absent])
         return [store.layers[position] for position in positions]
 
-    def kinds(self, features: Sequence[str], analysis: str, log: Log) -> Iterator[str]:
+    def kinds(self, features: Sequence[str], analysis: str) -> Iterator[str]:
         """Yield the features that the model has.
 
         Raises
@@ -93,7 +95,7 @@ class Pair:
         for kind in features:
             array = ARRAYS[kind]
             if not self.test.store.model_has(array):
-                log(f"{self.test.store.model} has no CLS token: {kind} left out")
+                logger.warning(f"{self.test.store.model} has no CLS token: {kind} left out")
                 continue
             for store in (self.test.store, self.train.store):
                 if array not in store or len(image_rows(store, kind)) < store.n_images:
@@ -162,7 +164,7 @@ def named(kind: str, final_norm: bool) -> str:
     return f"{kind}_norm" if final_norm else kind
 
 
-def open_pair(test_path: Path, train_path: Path, log: Log = lambda _: None) -> Pair:
+def open_pair(test_path: Path, train_path: Path) -> Pair:
     """Open two stores and match their classes.
 
     Labels are numbers of a dataset's own, so classes are matched by their names. Images without a
@@ -177,7 +179,7 @@ def open_pair(test_path: Path, train_path: Path, log: Log = lambda _: None) -> P
     """
     test, train = open_store(test_path), open_store(train_path)
     _check_alike(test, train)
-    test_names, train_names = (_class_names(store, log) for store in (test, train))
+    test_names, train_names = (_class_names(store) for store in (test, train))
     names = sorted(set(train_names.values()))
     number = {name: i for i, name in enumerate(names)}
     unknown = sorted(set(test_names.values()) - set(names))
@@ -205,7 +207,7 @@ def open_pair(test_path: Path, train_path: Path, log: Log = lambda _: None) -> P
             f"{pair.test.dataset} ({_some(unseen)})"
         )
     if notes:
-        log(f"{test.model}: {'; '.join(notes)}")
+        logger.warning(f"{test.model}: {'; '.join(notes)}")
     return pair
 
 
@@ -226,7 +228,7 @@ def _check_alike(test: FeatureStore, train: FeatureStore) -> None:
             )
 
 
-def _class_names(store: FeatureStore, log: Log) -> dict[int, str]:
+def _class_names(store: FeatureStore) -> dict[int, str]:
     """Return the name of each label that a store's images have."""
     labels, counts = np.unique(store.labels, return_counts=True)
     found = dict(zip(labels.tolist(), counts.tolist(), strict=True))
@@ -237,7 +239,7 @@ def _class_names(store: FeatureStore, log: Log) -> dict[int, str]:
             "classified from those of others; take a dataset with labels"
         )
     if absent:
-        log(
+        logger.warning(
             f"{store.model}: {absent:,} of {plural(store.n_images, 'image')} of "
             f"{store.path.parent.name} without a label: left out"
         )

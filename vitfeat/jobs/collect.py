@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from vitfeat.jobs.figure_files import save_with_numbers
 from vitfeat.jobs.model_tables import read_model
 from vitfeat.tables import write_table
 from vitfeat.text import nearest, plural
+
+logger = logging.getLogger(__name__)
 
 
 def reader(analysis: str) -> Callable[[Path], list[ScoreRow]]:
@@ -38,8 +41,6 @@ def collect_tables(
     tables: Sequence[str],
     models: Sequence[Model],
     out: Path,
-    *,
-    log: Callable[[str], None],
 ) -> list[ScoreRow]:
     """Write the values of whole datasets into one table, and the best layers into another.
 
@@ -53,8 +54,6 @@ def collect_tables(
         Whose, in the order of the tables.
     out
         Folder of ``all.csv``, of ScoreRow, and ``best.csv``, of BestScore.
-    log
-        Called with a line that says how much there is.
 
     Returns
     -------
@@ -83,7 +82,7 @@ def collect_tables(
     best_rows = best(rows)
     write_table(out / "all.csv", ScoreRow, rows)
     write_table(out / "best.csv", BestScore, best_rows)
-    log(
+    logger.info(
         f"{plural(len(rows), 'value')} of {plural(len(models), 'model')}, "
         f"{plural(len(tables), 'table')} each; {plural(len(best_rows), 'best layer')}"
     )

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import logging
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vitfeat.numerics.kmeans import Assignment, k_means
+
+logger = logging.getLogger(__name__)
 
 _THREAD_BYTES = 2 * 2**30
 
@@ -56,7 +59,6 @@ def cluster_layers(
     *,
     what: str,
     items: str,
-    log: Callable[[str], None],
 ) -> Assignment:
     """Cluster the features of layers, and note where fewer clusters are found.
 
@@ -74,8 +76,6 @@ def cluster_layers(
         How they are clustered.
     what, items
         What the features are of, and what the items are called: for the log.
-    log
-        Takes lines for people.
 
     Returns
     -------
@@ -93,7 +93,7 @@ def cluster_layers(
     for number, assignments in zip(numbers, found, strict=True):
         least = min(len(np.unique(assignment)) for assignment in assignments)
         if least < n_clusters:
-            log(
+            logger.warning(
                 f"{what}, layer {number}: {least} of {n_clusters} clusters found, since no more "
                 f"{items} differ"
             )

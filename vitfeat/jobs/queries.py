@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import logging
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,8 @@ from vitfeat.store.arrays import SUMMARY_GROUP
 from vitfeat.store.pieces import read_rows
 from vitfeat.store.reader import FeatureStore
 
+logger = logging.getLogger(__name__)
+
 QUERIES: Mapping[str, str] = {
     "cls": f"{SUMMARY_GROUP}/prefix_query",
     "mean": f"{SUMMARY_GROUP}/spatial_query",
@@ -20,9 +23,7 @@ QUERIES: Mapping[str, str] = {
 """Queries, and the array that their attention is in."""
 
 
-def usable_queries(
-    store: FeatureStore, analysis: str, queries: Sequence[str], log: Callable[[str], None]
-) -> list[str]:
+def usable_queries(store: FeatureStore, analysis: str, queries: Sequence[str]) -> list[str]:
     """Return the queries that a model has; say which it has not.
 
     Parameters
@@ -31,8 +32,6 @@ def usable_queries(
         Whose, and which are asked for.
     analysis
         For what, in messages.
-    log
-        Takes lines for people.
 
     Raises
     ------
@@ -47,7 +46,7 @@ def usable_queries(
     found = []
     for query in queries:
         if query == "cls" and not store.model_has("cls"):
-            log(f"{store.model} has no CLS token: the query cls is left out")
+            logger.warning(f"{store.model} has no CLS token: the query cls is left out")
             continue
         if QUERIES[query] not in store:
             raise AnalysisError(

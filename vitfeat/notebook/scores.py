@@ -158,7 +158,6 @@ def cka(
         batch_size=batch_size,
         batch_order=batch_order,
         seed=seed,
-        log=_log.warning,
     )
     return values if of_layers else float(values[0, 0])
 

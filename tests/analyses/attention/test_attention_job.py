@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -37,12 +36,10 @@ LABELS = [0, 2, 2, -1, 7, 7, 7, 0, 2]
 Table = dict[tuple[int, int | None, str], AttentionRow]
 
 
-def run(
-    store: Path, log: Callable[[str], None] = lambda _: None, **given: Any
-) -> tuple[Table, xarray.Dataset]:
+def run(store: Path, **given: Any) -> tuple[Table, xarray.Dataset]:
     out, maps = store.parent / "m.csv", store.parent / "m.nc"
     settings = AttentionSettings(**{"by_class": False, "high_norm": None, **given})
-    write_attention(store, out, maps, settings, log=log)
+    write_attention(store, out, maps, settings)
     rows = read_attention(out)
     with open_maps(maps) as dataset:
         loaded = dataset.load()
@@ -336,17 +333,20 @@ def test_nothing_but_null_rows(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("labels", [[-1] * 4, [3] * 4])
-def test_too_few_classes(tmp_path: Path, labels: list[int]) -> None:
+def test_too_few_classes(
+    tmp_path: Path, labels: list[int], caplog: pytest.LogCaptureFixture
+) -> None:
     """Without a class there are no maps by class, with one no deviation over classes."""
     tokens = Tokens((2, 2))
     store = write_attended(
         tmp_path / "d" / "m.zarr", random_attention(4, 1, 2, tokens), tokens, labels=labels
     )
-    said: list[str] = []
-    _, maps = run(store, by_class=True, log=said.append)
+    _, maps = run(store, by_class=True)
     assert ("class" in maps.dims) == (labels[0] >= 0)
     assert not [n for n in maps if str(n).endswith("_class_deviation")]
-    assert said == (["m: no image has a class: no maps by class"] if labels[0] < 0 else [])
+    assert caplog.messages == (
+        ["m: no image has a class: no maps by class"] if labels[0] < 0 else []
+    )
 
 
 @pytest.mark.parametrize(
@@ -354,7 +354,11 @@ def test_too_few_classes(tmp_path: Path, labels: list[int]) -> None:
     [((8, 12), "view", True), ((9, 12), "spatial", False), ((8, 8), "spatial", False)],
 )
 def test_patches_and_grid(
-    tmp_path: Path, view: tuple[int, int], grid_from: str, pixels: bool
+    tmp_path: Path,
+    view: tuple[int, int],
+    grid_from: str,
+    pixels: bool,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Attention alone has no grid: square patches of whole pixels tell it, or other arrays."""
     tokens = Tokens((2, 3), n_registers=1)
@@ -362,11 +366,10 @@ def test_patches_and_grid(
     store = write_attended(
         tmp_path / "d" / "m.zarr", random_attention(4, 1, 2, tokens), tokens, taps=taps, view=view
     )
-    said: list[str] = []
-    table, maps = run(store, log=said.append)
+    table, maps = run(store)
     assert (maps.attrs["grid_rows"], maps.attrs["grid_columns"]) == (2, 3)
     assert ((0, 0, "distance_pixels") in table) == pixels
-    assert bool(said) != pixels
+    assert bool(caplog.messages) != pixels
 
 
 def test_a_grid_that_cannot_be_told(tmp_path: Path) -> None:

@@ -96,37 +96,39 @@ def test_every_token_kind_is_what_it_says(grams: Gram, tokens: str, max_bytes: i
 @pytest.mark.parametrize("tokens", ["mean", "spatial", "all"])
 @pytest.mark.parametrize("without_cls", ["leave_out", "mean"])
 def test_without_a_cls_token_other_kinds_are_as_always(
-    grams: Gram, tokens: str, without_cls: str
+    grams: Gram, tokens: str, without_cls: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    notes: list[str] = []
-    file = grams(WITHOUT, tokens, without_cls=without_cls, log=notes.append)
+    file = grams(WITHOUT, tokens, without_cls=without_cls)
     assert_grams(file, features(WITHOUT, tokens))
     assert file.meta.made_from == tokens
-    assert notes == []
+    assert caplog.messages == []
 
 
 @pytest.mark.parametrize("without_cls", ["leave_out", "mean"])
-def test_a_cls_token_that_is_there_is_taken(grams: Gram, without_cls: str) -> None:
-    notes: list[str] = []
-    file = grams(WHOLE, "cls", without_cls=without_cls, log=notes.append)
+def test_a_cls_token_that_is_there_is_taken(
+    grams: Gram, without_cls: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = grams(WHOLE, "cls", without_cls=without_cls)
     assert_grams(file, features(WHOLE, "cls"))
-    assert (file.meta.made_from, notes) == ("cls", [])
+    assert (file.meta.made_from, caplog.messages) == ("cls", [])
 
 
-def test_the_mean_stands_in_for_cls_and_says_so(grams: Gram) -> None:
-    notes: list[str] = []
-    file = grams(WITHOUT, "cls", without_cls="mean", log=notes.append)
+def test_the_mean_stands_in_for_cls_and_says_so(
+    grams: Gram, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = grams(WITHOUT, "cls", without_cls="mean")
     assert_grams(file, features(WITHOUT, "mean"))
     assert (file.meta.tokens, file.meta.made_from) == ("cls", "mean")
-    assert notes == ["m has no CLS token: the mean of its spatial tokens stands in"]
+    assert caplog.messages == ["m has no CLS token: the mean of its spatial tokens stands in"]
 
 
-def test_without_cls_a_model_is_left_out_and_the_file_says_so(grams: Gram) -> None:
-    notes: list[str] = []
-    file = grams(WITHOUT, "cls", log=notes.append)
+def test_without_cls_a_model_is_left_out_and_the_file_says_so(
+    grams: Gram, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = grams(WITHOUT, "cls")
     assert (file.layers, file.n_images, file.left_out) == ((), 22, True)
     assert (file.meta.tokens, file.meta.made_from) == ("cls", NOTHING)
-    assert notes == ["m has no CLS token: left out"]
+    assert caplog.messages == ["m has no CLS token: left out"]
 
 
 @pytest.mark.parametrize("without_cls", ["leave_out", "mean"])
@@ -226,12 +228,13 @@ def age(path: Path, seconds: float) -> None:
     os.utime(path, (then, then))
 
 
-def test_a_further_kind_leaves_the_others_as_they_are(sealed: Path, tmp_path: Path) -> None:
+def test_a_further_kind_leaves_the_others_as_they_are(
+    sealed: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     written(sealed, tmp_path, "cls", "spatial")
     before = {kind: (tmp_path / kind / "m.safetensors").stat() for kind in ("cls", "spatial")}
-    notes: list[str] = []
-    written(sealed, tmp_path, "cls", "spatial", "mean", "all", log=notes.append)
-    assert notes == ["m: Gram matrices of cls, spatial are there, of the same features"]
+    written(sealed, tmp_path, "cls", "spatial", "mean", "all")
+    assert caplog.messages == ["m: Gram matrices of cls, spatial are there, of the same features"]
     for kind, stat in before.items():
         after = (tmp_path / kind / "m.safetensors").stat()
         assert (after.st_mtime_ns, after.st_ino) == (stat.st_mtime_ns, stat.st_ino)
@@ -253,16 +256,15 @@ def of_other_features(file: Path) -> None:
 
 @pytest.mark.parametrize("spoil", [older, cut, of_other_features])
 def test_what_is_not_of_the_store_is_made_anew(
-    sealed: Path, tmp_path: Path, spoil: Callable[[Path], None]
+    sealed: Path, tmp_path: Path, spoil: Callable[[Path], None], caplog: pytest.LogCaptureFixture
 ) -> None:
     written(sealed, tmp_path, "cls")
     file = tmp_path / "cls/m.safetensors"
     right = file.read_bytes()
     spoil(file)
     before = file.stat().st_ino
-    notes: list[str] = []
-    written(sealed, tmp_path, "cls", log=notes.append)
-    assert notes == []
+    written(sealed, tmp_path, "cls")
+    assert caplog.messages == []
     assert file.stat().st_ino != before
     assert file.read_bytes() == right
 

@@ -128,14 +128,15 @@ def test_scores_are_those_of_scikit_learn(cluster: Cluster, kind: str, dtype: st
 
 
 @pytest.mark.parametrize("kind", ["cls", "mean", "attention_mean"])
-def test_images_without_a_label_are_left_out(cluster: Cluster, kind: str) -> None:
-    notes: list[str] = []
-    rows = cluster(UNLABELLED, features=[kind], n_init=4, seeds=1, log=notes.append)
+def test_images_without_a_label_are_left_out(
+    cluster: Cluster, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = cluster(UNLABELLED, features=[kind], n_init=4, seeds=1)
     entries = np.flatnonzero(np.array(UNLABELLED.labels) != -1)
     truth = expected(UNLABELLED, kind, 3, (0,), entries, np.array(UNLABELLED.labels)[entries])
     assert values(rows, kind=kind) == pytest.approx(truth, abs=1e-12)
     assert {(r.n_images, r.n_clusters) for r in rows} == {(45, 3)}
-    assert notes == ["m: 15 of 60 images without a label: left out"]
+    assert caplog.messages == ["m: 15 of 60 images without a label: left out"]
 
 
 def test_patterns_of_some_images(cluster: Cluster) -> None:
@@ -222,28 +223,30 @@ WITHOUT_CLS = replace(
 )
 
 
-def test_a_model_without_cls_token_has_the_others(cluster: Cluster) -> None:
-    notes: list[str] = []
-    rows = cluster(WITHOUT_CLS, features=["cls", "mean"], n_init=4, seeds=1, log=notes.append)
+def test_a_model_without_cls_token_has_the_others(
+    cluster: Cluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = cluster(WITHOUT_CLS, features=["cls", "mean"], n_init=4, seeds=1)
     truth = expected(WITHOUT_CLS, "mean", 5, (0,), np.arange(60), np.array(CONTENT.labels))
     assert values(rows, kind="mean") == pytest.approx(truth, abs=1e-12)
     assert {r.features for r in rows} == {"mean"}
-    assert notes == ["m has no CLS token: cls left out"]
+    assert caplog.messages == ["m has no CLS token: cls left out"]
 
 
 def test_nothing_to_cluster_is_a_table_without_rows(cluster: Cluster) -> None:
     assert cluster(WITHOUT_CLS, features=["cls"]) == []
 
 
-def test_equal_images_are_noted(cluster: Cluster, recwarn: pytest.WarningsRecorder) -> None:
+def test_equal_images_are_noted(
+    cluster: Cluster, recwarn: pytest.WarningsRecorder, caplog: pytest.LogCaptureFixture
+) -> None:
     class Equal(Labelled):
         def arrays(self) -> dict[str, np.ndarray]:
             return {name: np.ones_like(values) for name, values in super().arrays().items()}
 
-    notes: list[str] = []
-    rows = cluster(Equal(), features=["cls"], n_init=1, seeds=1, log=notes.append)
+    rows = cluster(Equal(), features=["cls"], n_init=1, seeds=1)
     assert {(r.score, r.value) for r in rows} == {("nmi", 0.0), ("ari", 0.0), ("purity", 0.2)}
-    assert notes == [
+    assert caplog.messages == [
         f"m, cls, layer {layer}: 1 of 5 clusters found, since no more images differ"
         for layer in LAYERS
     ]

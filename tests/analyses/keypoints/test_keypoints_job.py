@@ -124,7 +124,6 @@ def run(tmp_path: Path, dataset: Dataset) -> Run:
         content: Features,
         rows: Sequence[PointRow] | None = None,
         *,
-        log: list[str] | None = None,
         threads: int = 1,
         max_bytes: int = 2**30,
         **options: Any,
@@ -133,14 +132,12 @@ def run(tmp_path: Path, dataset: Dataset) -> Run:
         store, table = tmp_path / str(number) / "pairs" / "m.zarr", tmp_path / f"{number}.csv"
         content.write(store)
         write_table(table, PointRow, dataset.rows if rows is None else rows)
-        lines: list[str] = [] if log is None else log
         out = tmp_path / f"{number}-scores.csv"
         write_keypoints(
             *(store, dataset.index_path, table, dataset.root, out, None),
             KeypointSettings(**options),
             threads=threads,
             max_bytes=max_bytes,
-            log=lines.append,
         )
         return read_scores(out)
 
@@ -285,18 +282,19 @@ def test_points_may_stand_in_any_order(tmp_path: Path, dataset: Dataset) -> None
     assert len(np.unique(places["one"], axis=0)) > 12
 
 
-def test_what_the_log_says(dataset: Dataset, run: Run) -> None:
-    log: list[str] = []
-    run(content_of(dataset, "square"), log=log)
+def test_what_the_log_says(dataset: Dataset, run: Run, caplog: pytest.LogCaptureFixture) -> None:
+    run(content_of(dataset, "square"))
     n = len(dataset.rows)
-    kept = int(log[0].split()[1])
-    assert log[0].startswith("m: ")
-    assert log[0].endswith("of 12 pairs, 4 categories")
-    assert log[1] == (f"m: {n - kept} keypoints left out, beyond what the view shows of an image")
-    log.clear()
-    run(content_of(dataset), pairs=2, log=log)
-    assert len(log) == 1
-    assert "of 8 pairs" in log[0]
+    kept = int(caplog.messages[0].split()[1])
+    assert caplog.messages[0].startswith("m: ")
+    assert caplog.messages[0].endswith("of 12 pairs, 4 categories")
+    assert caplog.messages[1] == (
+        f"m: {n - kept} keypoints left out, beyond what the view shows of an image"
+    )
+    caplog.clear()
+    run(content_of(dataset), pairs=2)
+    assert len(caplog.messages) == 1
+    assert "of 8 pairs" in caplog.messages[0]
 
 
 def test_points_a_little_beyond_the_image_are_used(dataset: Dataset, run: Run) -> None:

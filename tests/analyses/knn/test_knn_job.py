@@ -96,7 +96,9 @@ def test_scores_are_those_of_scikit_learn(run: Run, kind: str, dtype: str) -> No
     assert len({r.value for r in rows if r.score == "top1"}) > 3
 
 
-def test_images_without_a_label_and_classes_without_a_match(run: Run) -> None:
+def test_images_without_a_label_and_classes_without_a_match(
+    run: Run, caplog: pytest.LogCaptureFixture
+) -> None:
     """Neither the features nor the order of the store's images shift; unknown ones are errors."""
     test = replace(
         TEST,
@@ -108,13 +110,12 @@ def test_images_without_a_label_and_classes_without_a_match(run: Run) -> None:
     train = replace(
         TRAIN, names=tuple(None if i % 4 == 1 else n for i, n in enumerate(TRAIN.names))
     )
-    notes: list[str] = []
-    rows = run(test, train, features=["cls"], log=notes.append)
+    rows = run(test, train, features=["cls"])
     truth = expected(test, train, 7, 0.07, lambda c, position: c.features("cls", position))
     assert values(rows, "cls", "k=7") == pytest.approx(truth)
     assert {r.n for r in rows} == {40}
-    assert len(notes) == 3
-    assert notes[2].startswith("m: 6 images of digits count as errors")
+    assert len(caplog.messages) == 3
+    assert caplog.messages[2].startswith("m: 6 images of digits count as errors")
 
 
 @pytest.mark.parametrize("kind", ["cls", "mean"])
@@ -136,11 +137,14 @@ def test_a_store_without_final_norm(run: Run) -> None:
         run(replace(TEST, final_norm=None), final_norm=True)
 
 
-def test_more_neighbours_than_images_are_those_that_there_are(run: Run) -> None:
-    notes: list[str] = []
-    rows = run(features=["cls"], neighbours=(10, 90, 100, 200), log=notes.append)
+def test_more_neighbours_than_images_are_those_that_there_are(
+    run: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = run(features=["cls"], neighbours=(10, 90, 100, 200))
     assert list(dict.fromkeys(r.variant for r in rows)) == ["k=10", "k=90"]
-    assert notes == ["m: digits-train has 90 labelled images: k=90 in place of k=100, k=200"]
+    assert caplog.messages == [
+        "m: digits-train has 90 labelled images: k=90 in place of k=100, k=200"
+    ]
 
 
 def test_how_it_runs_touches_nothing(run: Run) -> None:
@@ -151,12 +155,11 @@ def test_how_it_runs_touches_nothing(run: Run) -> None:
     )
 
 
-def test_a_model_without_cls_token_has_the_mean(run: Run) -> None:
-    notes: list[str] = []
+def test_a_model_without_cls_token_has_the_mean(run: Run, caplog: pytest.LogCaptureFixture) -> None:
     test, train = (replace(c, **NO_CLS) for c in (TEST, TRAIN))
-    rows = run(test, train, log=notes.append)
+    rows = run(test, train)
     assert {r.features for r in rows} == {"mean"}
-    assert notes == ["m has no CLS token: cls left out"]
+    assert caplog.messages == ["m has no CLS token: cls left out"]
     assert run(test, train, features=["cls"]) == []
 
 
@@ -199,16 +202,15 @@ def stores(tmp_path: Path) -> tuple[Path, Path]:
 
 
 def test_tables_of_layers_are_joined_to_that_of_all(
-    stores: tuple[Path, Path], tmp_path: Path
+    stores: tuple[Path, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     settings = KnnSettings(neighbours=(1, 7))
     write_knn(*stores, tmp_path / "all.csv", settings)
     # Layers that the model does not have are in no table's way.
-    notes: list[str] = []
     tables = [tmp_path / f"{i}.csv" for i in range(3)]
     for table, layers in zip(tables, ([6, 7], [3], [0, 1, 2, 4]), strict=True):
-        write_knn(*stores, table, settings, layers=layers, log=notes.append)
-    assert notes == [f"m: layer {n} is not stored; nothing to do" for n in (6, 7, 0, 2)]
+        write_knn(*stores, table, settings, layers=layers)
+    assert caplog.messages == [f"m: layer {n} is not stored; nothing to do" for n in (6, 7, 0, 2)]
     join_layers(tables, stores[0], tmp_path / "joined.csv")
     assert (tmp_path / "joined.csv").read_bytes() == (tmp_path / "all.csv").read_bytes()
     with pytest.raises(AnalysisError, match=r"no table of layer 1, 4 .*; set layer_jobs: false"):

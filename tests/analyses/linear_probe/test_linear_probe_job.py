@@ -85,13 +85,12 @@ def test_behind_the_final_norm(run: Run) -> None:
     assert values(rows, "cls_norm") == pytest.approx(truth)
 
 
-def test_the_chosen_penalty_is_the_variant(run: Run) -> None:
+def test_the_chosen_penalty_is_the_variant(run: Run, caplog: pytest.LogCaptureFixture) -> None:
     """A penalty that lets nothing be learnt is never chosen where there is a better one."""
-    notes: list[str] = []
-    rows = run(features=["cls"], regularisation=(0.03, 1e6), log=notes.append)
+    rows = run(features=["cls"], regularisation=(0.03, 1e6))
     assert {r.variant for r in rows} == {"penalty=0.03"}
     # Both are at an end: of two there is no other.
-    assert notes == [
+    assert caplog.messages == [
         "m, digits, cls: the smallest penalty that was tried, 0.03, was the best in layer 1, 3, 4; "
         "a smaller one may be better"
     ]
@@ -112,17 +111,16 @@ def test_the_seed_chooses_the_part(run: Run) -> None:
     assert part[0] != part[2]
 
 
-def test_classes_without_a_match_are_errors(run: Run) -> None:
+def test_classes_without_a_match_are_errors(run: Run, caplog: pytest.LogCaptureFixture) -> None:
     test = replace(
         TEST,
         order=("x", *TEST.order),
         names=tuple("x" if i % 4 == 0 else n for i, n in enumerate(TEST.names)),
     )
-    notes: list[str] = []
-    rows = run(test, features=["cls"], regularisation=(0.03,), log=notes.append)
+    rows = run(test, features=["cls"], regularisation=(0.03,))
     truth = expected(test, TRAIN, 0.03, lambda c, position: c.features("cls", position))
     assert values(rows) == pytest.approx(truth)
-    assert notes == [
+    assert caplog.messages == [
         "m: 13 images of digits count as errors, of classes that digits-train lacks ('x')"
     ]
 
@@ -136,16 +134,14 @@ def test_up_to_five_classes_have_no_top5(run: Run) -> None:
     assert {r.score for r in rows} == {"top1", "validation_top1"}
 
 
-def test_what_has_not_converged_is_said(run: Run) -> None:
-    notes: list[str] = []
+def test_what_has_not_converged_is_said(run: Run, caplog: pytest.LogCaptureFixture) -> None:
     run(
         features=["cls"],
         layers=[3],
         regularisation=(1e-4, 1e-3),
         max_iterations=2,
-        log=notes.append,
     )
-    said = [n for n in notes if "converged" in n]
+    said = [n for n in caplog.messages if "converged" in n]
     assert len(said) == 3
     assert said[0].startswith(
         "m, digits, cls, layer 3: the choice at penalty 0.001 had not converged after 2 iterations "
@@ -162,12 +158,11 @@ def test_how_it_runs_touches_nothing(run: Run) -> None:
     )
 
 
-def test_a_model_without_cls_token_has_the_mean(run: Run) -> None:
-    notes: list[str] = []
+def test_a_model_without_cls_token_has_the_mean(run: Run, caplog: pytest.LogCaptureFixture) -> None:
     test, train = (replace(c, **NO_CLS) for c in (TEST, TRAIN))
-    rows = run(test, train, regularisation=(0.1,), log=notes.append)
+    rows = run(test, train, regularisation=(0.1,))
     assert {r.features for r in rows} == {"mean"}
-    assert notes == ["m has no CLS token: cls left out"]
+    assert caplog.messages == ["m has no CLS token: cls left out"]
 
 
 def test_training_images_of_one_class(run: Run) -> None:

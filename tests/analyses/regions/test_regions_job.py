@@ -81,15 +81,14 @@ KEPT = [number for number in range(len(TABLE)) if number not in (*CROWDS, 4, 9)]
 CONTENT = Pooled.of(TABLE, KEPT)
 
 
-def scored(content: Pooled, folder: Path, **options: Any) -> tuple[list[ScoreRow], list[str]]:
+def scored(content: Pooled, folder: Path, **options: Any) -> list[ScoreRow]:
     store, table, out = folder / "coco" / "m.zarr", folder / "table.csv", folder / "out.csv"
     if not store.exists():
         content.write(store)
         write_table(table, RegionRow, content.table)
-    notes: list[str] = []
     ways = {key: options.pop(key) for key in ("threads", "max_bytes") if key in options}
-    write_regions(store, table, out, RegionSettings(**options), log=notes.append, **ways)
-    return read_scores(out), notes
+    write_regions(store, table, out, RegionSettings(**options), **ways)
+    return read_scores(out)
 
 
 def values(rows: list[ScoreRow], level: str) -> dict[tuple[int, str, str], float]:
@@ -131,9 +130,11 @@ def count(level: str, content: Pooled = CONTENT) -> int:
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
-def test_scores_are_those_of_scikit_learn(tmp_path: Path, dtype: str) -> None:
+def test_scores_are_those_of_scikit_learn(
+    tmp_path: Path, dtype: str, caplog: pytest.LogCaptureFixture
+) -> None:
     content = replace(CONTENT, dtype=dtype)
-    rows, notes = scored(content, tmp_path, n_init=2, seeds=2, seed=5, threads=2)
+    rows = scored(content, tmp_path, n_init=2, seeds=2, seed=5, threads=2)
     for level, k in (("object", 4), ("part", 3)):
         truth = expected(content, level, k, range(5, 7), 2)
         assert values(rows, level) == pytest.approx(truth, abs=1e-12)
@@ -143,7 +144,7 @@ def test_scores_are_those_of_scikit_learn(tmp_path: Path, dtype: str) -> None:
     objects = sum(row.level == "object" for row in TABLE)
     assert len(CROWDS) == 4
     left = {level: [TABLE[n].level for n in (4, 9)].count(level) for level in ("object", "part")}
-    assert notes == [
+    assert caplog.messages == [
         f"m, object: {count('object')} of {objects} regions; left out are 4 as crowds and "
         f"{left['object']} without a token under them",
         f"m, part: {count('part')} of {objects - 4} regions; left out are 0 as crowds and "
@@ -156,41 +157,45 @@ def test_scores_are_those_of_scikit_learn(tmp_path: Path, dtype: str) -> None:
 def test_categories_without_a_kept_region_do_not_count(tmp_path: Path) -> None:
     kept = [number for number in KEPT if TABLE[number].category not in (90, 40)]
     content = Pooled.of(TABLE, kept)
-    rows, _ = scored(content, tmp_path, n_init=1, seeds=1)
+    rows = scored(content, tmp_path, n_init=1, seeds=1)
     for level, k in (("object", 3), ("part", 2)):
         assert values(rows, level) == pytest.approx(expected(content, level, k, range(1), 1))
 
 
-def test_crowds_are_objects_of_the_paper(tmp_path: Path) -> None:
+def test_crowds_are_objects_of_the_paper(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     kept = sorted([*KEPT, *CROWDS[:3]])
     content = Pooled.of(TABLE, kept, masks="paper")
-    rows, notes = scored(content, tmp_path, n_init=1, seeds=1)
+    rows = scored(content, tmp_path, n_init=1, seeds=1)
     assert values(rows, "object") == pytest.approx(expected(content, "object", 4, range(1), 1))
     assert {r.n for r in rows if r.variant == "object"} == {count("object") + 3}
     # The fourth crowd has no token.
     bare = [TABLE[n].level for n in (4, 9)].count("object") + 1
-    assert f"0 as crowds and {bare} without a token" in notes[0]
+    assert f"0 as crowds and {bare} without a token" in caplog.messages[0]
 
 
-def test_another_number_of_clusters(tmp_path: Path) -> None:
-    rows, notes = scored(CONTENT, tmp_path, clusters=6, n_init=1, seeds=1)
+def test_another_number_of_clusters(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    rows = scored(CONTENT, tmp_path, clusters=6, n_init=1, seeds=1)
     assert values(rows, "part") == pytest.approx(expected(CONTENT, "part", 6, range(1), 1))
-    assert notes[-1] == "m, part: 3 categories, 6 clusters"
+    assert caplog.messages[-1] == "m, part: 3 categories, 6 clusters"
 
 
 def test_pieces_and_threads_do_not_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = scored(CONTENT, tmp_path, n_init=1, seeds=2)[0]
+    whole = scored(CONTENT, tmp_path, n_init=1, seeds=2)
     monkeypatch.setattr("vitfeat.analyses.regions.job._PIECE_BYTES", 100)
-    assert scored(CONTENT, tmp_path, n_init=1, seeds=2, threads=3, max_bytes=1)[0] == whole
+    assert scored(CONTENT, tmp_path, n_init=1, seeds=2, threads=3, max_bytes=1) == whole
 
 
-def test_a_level_of_one_category_is_left_out(tmp_path: Path) -> None:
+def test_a_level_of_one_category_is_left_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     kept = [n for n in KEPT if TABLE[n].level == "part" or TABLE[n].category == 3]
     content = Pooled.of(TABLE, kept)
-    rows, notes = scored(content, tmp_path, n_init=1, seeds=1)
+    rows = scored(content, tmp_path, n_init=1, seeds=1)
     assert {row.variant for row in rows} == {"part"}
     of = count("object", content)
-    assert notes[2].startswith(f"m: {of} regions of the level object, of 'object 3': not clustered")
+    assert caplog.messages[2].startswith(
+        f"m: {of} regions of the level object, of 'object 3': not clustered"
+    )
 
 
 @pytest.mark.parametrize(
@@ -232,19 +237,21 @@ def test_features_that_tell_categories_apart(tmp_path: Path) -> None:
             return found
 
     content = Told(**vars(CONTENT))
-    rows, _ = scored(content, tmp_path, n_init=3, seeds=1)
+    rows = scored(content, tmp_path, n_init=3, seeds=1)
     assert {row.value for row in rows} == {1.0}
 
 
-def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    rows, notes = scored(CONTENT, tmp_path, clusters=3, n_init=2, seeds=2, seed=1)
+def test_the_command(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = scored(CONTENT, tmp_path, clusters=3, n_init=2, seeds=2, seed=1)
     out, log = tmp_path / "again.csv", tmp_path / "log"
     given = [tmp_path / "coco" / "m.zarr", "--regions", tmp_path / "table.csv"]
     numbers = ["--clusters", "3", "--n-init", "2", "--seeds", "2", "--seed", "1", "--threads", "2"]
     command = ["run", "regions", *given, *numbers, "--out", out, "--log", log]
     assert main([str(a) for a in command]) == 0
     assert read_scores(out) == rows
-    assert log.read_text("utf-8").splitlines() == notes
+    assert log.read_text("utf-8").splitlines() == caplog.messages
     assert main([str(a) for a in [*command, "--clusters", "999"]]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("vitfeat: error: ")

@@ -117,7 +117,6 @@ class Tables:
 
     norms: list[ResidualNormRow]
     cka: list[ResidualCkaRow]
-    notes: list[str]
     folder: Path
 
     def matrix(self, branch: str, tokens: str) -> np.ndarray:
@@ -143,12 +142,12 @@ def run(tmp_path: Path) -> Run:
         store = tmp_path / "digits" / "m.zarr"
         if not store.exists():
             content.write(store)
-        folder, notes = tmp_path / "tables", []
+        folder = tmp_path / "tables"
         norms, cka = folder / "m.norms.csv", folder / "m.cka.csv" if tokens else None
-        options = {"device": "cpu", "log": notes.append} | options
-        write_residual(store, norms, cka, ResidualSettings(tokens=tokens), **options)
+        settings = ResidualSettings(tokens=tokens)
+        write_residual(store, norms, cka, settings, **{"device": "cpu"} | options)
         rows = read_residual_cka(cka) if cka else []
-        return Tables(read_residual_norms(norms), rows, notes, folder)
+        return Tables(read_residual_norms(norms), rows, folder)
 
     return made
 
@@ -156,7 +155,9 @@ def run(tmp_path: Path) -> Run:
 # In tiles of one image, of a few, of all.
 @pytest.mark.parametrize(("max_bytes", "n_images"), [(1, 6), (3000, 22), (2**31, 22)])
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
-def test_cka_is_that_of_the_features(run: Run, dtype: str, max_bytes: int, n_images: int) -> None:
+def test_cka_is_that_of_the_features(
+    run: Run, dtype: str, max_bytes: int, n_images: int, caplog: pytest.LogCaptureFixture
+) -> None:
     content = replace(EVERY, dtype=dtype, n_images=n_images)
     found = run(content, max_bytes=max_bytes)
     for branch in ("attn", "mlp"):
@@ -164,7 +165,7 @@ def test_cka_is_that_of_the_features(run: Run, dtype: str, max_bytes: int, n_ima
             expected = content.expected(branch, kind, list(range(n_images)))
             np.testing.assert_allclose(found.matrix(branch, kind), expected, rtol=0, atol=3e-6)
     assert {(r.model, r.dataset, r.n_images) for r in found.cka} == {("m", "digits", n_images)}
-    assert found.notes == []
+    assert caplog.messages == []
     # The scratch folder is gone.
     assert sorted(p.name for p in found.folder.iterdir()) == ["m.cka.csv", "m.norms.csv"]
 
@@ -261,7 +262,9 @@ def test_branches_of_zero_are_left_out_and_counted(run: Run) -> None:
     assert found.norm("mlp", "spatial_tokens", LAYERS[2]).n_images == 22
 
 
-def test_a_layer_without_branch_has_neither_ratio_nor_cka(run: Run) -> None:
+def test_a_layer_without_branch_has_neither_ratio_nor_cka(
+    run: Run, caplog: pytest.LogCaptureFixture
+) -> None:
     # As weights that start from zero have it.
     content = replace(EVERY, silent=(("attn_branch", np.s_[:, 1]),))
     found = run(content, tokens=("spatial",))
@@ -273,13 +276,15 @@ def test_a_layer_without_branch_has_neither_ratio_nor_cka(run: Run) -> None:
     assert np.isnan(values).tolist() == [[False, True, False]] * 3
     expected = content.expected("mlp", "spatial", list(range(22)))
     np.testing.assert_allclose(found.matrix("mlp", "spatial"), expected, rtol=0, atol=3e-6)
-    assert found.notes == [
+    assert caplog.messages == [
         f"no CKA for layer {LAYERS[1]} of m, attn branch (spatial): its features do not tell the "
         "images apart"
     ]
 
 
-def test_the_first_block_gets_the_same_cls_token_for_all_images(run: Run) -> None:
+def test_the_first_block_gets_the_same_cls_token_for_all_images(
+    run: Run, caplog: pytest.LogCaptureFixture
+) -> None:
     content = replace(EVERY, seed=5)
     content.tokens["block_input"][:, 0, 0] = content.tokens["block_input"][0, 0, 0]
     found = run(content, tokens=("cls", "all"))
@@ -289,17 +294,19 @@ def test_the_first_block_gets_the_same_cls_token_for_all_images(run: Run) -> Non
     # Attention has told the images apart before the MLP comes, and other tokens always do.
     assert np.isfinite(found.matrix("mlp", "cls")).all()
     assert np.isfinite(found.matrix("attn", "all")).all()
-    assert len(found.notes) == 1
-    assert "m, attn skip (cls)" in found.notes[0]
+    assert len(caplog.messages) == 1
+    assert "m, attn skip (cls)" in caplog.messages[0]
 
 
 @pytest.mark.parametrize("n_registers", [0, 2])
-def test_without_a_cls_token_it_is_left_out(run: Run, n_registers: int) -> None:
+def test_without_a_cls_token_it_is_left_out(
+    run: Run, n_registers: int, caplog: pytest.LogCaptureFixture
+) -> None:
     content = replace(
         EVERY, geometry=replace(GEOMETRY, has_cls=False, n_registers=n_registers), seed=1
     )
     found = run(content)
-    assert found.notes == ["m has no CLS token: no CKA of skips with branches for 'cls'"]
+    assert caplog.messages == ["m has no CLS token: no CKA of skips with branches for 'cls'"]
     assert {r.tokens for r in found.cka} == {"spatial", "all"}
     for kind in ("spatial", "all"):
         expected = content.expected("mlp", kind, list(range(22)))
@@ -312,16 +319,16 @@ def test_without_a_cls_token_it_is_left_out(run: Run, n_registers: int) -> None:
     [("float16", 1e-5, True), ("float32", 1e-5, False), ("float16", 1, False)],
 )
 def test_branches_that_float16_cannot_hold_are_named(
-    run: Run, dtype: str, scale: float, noted: bool
+    run: Run, dtype: str, scale: float, noted: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     content = Blocks(dtype=dtype)
     # As LayerScale starts, in all layers but the first.
     content.tokens["attn_branch"][:, 1:] *= np.asarray(scale, dtype)
-    notes = run(content, tokens=("cls", "spatial")).notes
-    assert [note.split(" are about ")[0] for note in notes] == (
+    run(content, tokens=("cls", "spatial"))
+    assert [note.split(" are about ")[0] for note in caplog.messages] == (
         ["m: attn branches of cls", "m: attn branches of spatial"] if noted else []
     )
-    assert all("in 2 layers, where float16 has few digits" in note for note in notes)
+    assert all("in 2 layers, where float16 has few digits" in note for note in caplog.messages)
 
 
 def test_with_cls_alone_and_no_cls_token_the_table_is_empty(run: Run) -> None:

@@ -78,7 +78,7 @@ def written(tmp_path: Path) -> Callable[..., tuple[Path, Path]]:
 
 def score(inputs: tuple[Path, Path], **options: Any) -> list[ScoreRow]:
     out = inputs[1].with_name("out.csv")
-    ways = {key: options.pop(key) for key in ("max_bytes", "log") if key in options}
+    ways = {key: options.pop(key) for key in ("max_bytes",) if key in options}
     write_retrieval(*inputs, out, RetrievalSettings(**options), **ways)
     return read_scores(out)
 
@@ -123,10 +123,11 @@ VARIANTS = {
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
-def test_the_table_is_that_of_the_definition(written: Any, dtype: str) -> None:
+def test_the_table_is_that_of_the_definition(
+    written: Any, dtype: str, caplog: pytest.LogCaptureFixture
+) -> None:
     content = Places(dtype=dtype)
-    notes: list[str] = []
-    rows = score(written(content), ranks=(1, 3), log=notes.append)
+    rows = score(written(content), ranks=(1, 3))
     assert {(r.task, r.model, r.dataset) for r in rows} == {("retrieval", "m", "paris")}
     values = {(r.features, r.layer, r.variant, r.score, r.group): (r.n, r.value) for r in rows}
     assert len(values) == len(rows)
@@ -147,7 +148,7 @@ def test_the_table_is_that_of_the_definition(written: Any, dtype: str) -> None:
                     assert n == len(ap)
                     assert 0 <= found <= 1
     assert not values
-    assert notes == [
+    assert caplog.messages == [
         "m: 3 queries, 19 database images",
         "m, easy: 2 queries count, 1 excluded without a positive image",
         "m, medium: 2 queries count, 1 excluded without a positive image",
@@ -240,12 +241,13 @@ def test_the_final_norm(written: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     assert maps(rows, "cls_norm") != pytest.approx(maps(score(inputs), "cls"), abs=1e-3)
 
 
-def test_a_model_without_cls_has_no_rows_of_it(written: Any) -> None:
+def test_a_model_without_cls_has_no_rows_of_it(
+    written: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     content = Places(geometry=replace(GEOMETRY, has_cls=False, n_registers=0), taps=("spatial",))
-    notes: list[str] = []
-    rows = score(written(content), log=notes.append)
+    rows = score(written(content))
     assert {r.features for r in rows} == {"mean"}
-    assert notes[-1] == "m has no CLS token: cls left out"
+    assert caplog.messages[-1] == "m has no CLS token: cls left out"
 
 
 def test_a_variant_that_no_query_counts_in_has_no_rows(written: Any) -> None:

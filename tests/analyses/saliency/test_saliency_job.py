@@ -47,14 +47,11 @@ def store(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_store(path, dataset, attention_of())
 
 
-def scored(
-    store: Path, dataset: Dataset, tmp_path: Path, **options: Any
-) -> tuple[list[ScoreRow], list[str]]:
-    notes: list[str] = []
+def scored(store: Path, dataset: Dataset, tmp_path: Path, **options: Any) -> list[ScoreRow]:
     out = tmp_path / "out.csv"
     settings = SaliencySettings(**options)
-    write_saliency(store, dataset.index, dataset.table, out, settings, log=notes.append)
-    return read_scores(out), notes
+    write_saliency(store, dataset.index, dataset.table, out, settings)
+    return read_scores(out)
 
 
 def query_row(attention: np.ndarray, query: str) -> np.ndarray:
@@ -129,15 +126,17 @@ def test_the_foreground_is_what_was_made() -> None:
 
 
 @pytest.mark.parametrize("mass", [0.6, 0.25])
-def test_scores_by_loops(store: Path, dataset: Dataset, tmp_path: Path, mass: float) -> None:
-    rows, notes = scored(store, dataset, tmp_path, mass=mass)
+def test_scores_by_loops(
+    store: Path, dataset: Dataset, tmp_path: Path, mass: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = scored(store, dataset, tmp_path, mass=mass)
     true = true_tokens()
     truth = expected(attention_of(), true, mass)
     assert values(rows) == pytest.approx(truth, abs=1e-12)
     assert {(r.task, r.model, r.dataset, r.n) for r in rows} == {("saliency", "m", "coco", 4)}
     shares = np.mean([len(tokens) / 6 for tokens in true.values()])
     assert list(set(values(rows, "iou_all").values())) == [pytest.approx(shares)]
-    assert notes == [
+    assert caplog.messages == [
         f"m, {query}: 3 of 7 images without a token of foreground: left out"
         for query in ("cls", "mean", "centre")
     ]
@@ -146,7 +145,7 @@ def test_scores_by_loops(store: Path, dataset: Dataset, tmp_path: Path, mass: fl
 def test_chance_is_of_as_many_tokens_as_the_best_head_keeps(
     store: Path, dataset: Dataset, tmp_path: Path
 ) -> None:
-    rows, _ = scored(store, dataset, tmp_path, queries=["centre"])
+    rows = scored(store, dataset, tmp_path, queries=["centre"])
     found, attention = values(rows), query_row(attention_of(), "centre")
     generator = np.random.default_rng(0)
     for position, layer in enumerate(LAYERS):
@@ -165,9 +164,9 @@ def test_chance_is_of_as_many_tokens_as_the_best_head_keeps(
 
 
 def test_the_paper_s_foreground_has_crowds_and_whatever_is_touched(
-    store: Path, dataset: Dataset, tmp_path: Path
+    store: Path, dataset: Dataset, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    rows, notes = scored(store, dataset, tmp_path, masks="paper", queries=["cls"])
+    rows = scored(store, dataset, tmp_path, masks="paper", queries=["cls"])
     true: dict[int, set[int]] = {}
     for image, _, _, _, mask in REGIONS:
         box = SquareView((8, 12)).box(mask.shape[1], 16)
@@ -179,7 +178,9 @@ def test_the_paper_s_foreground_has_crowds_and_whatever_is_touched(
     cls = {key: value for key, value in truth.items() if key[1] == "attn_cls"}
     assert values(rows) == pytest.approx(cls, abs=1e-12)
     assert {row.n for row in rows} == {len(true)}
-    assert notes == [f"m, cls: {7 - len(true)} of 7 images without a token of foreground: left out"]
+    assert caplog.messages == [
+        f"m, cls: {7 - len(true)} of 7 images without a token of foreground: left out"
+    ]
 
 
 def test_rows_whose_heads_see_the_objects_alone(dataset: Dataset, tmp_path: Path) -> None:
@@ -191,7 +192,7 @@ def test_rows_whose_heads_see_the_objects_alone(dataset: Dataset, tmp_path: Path
         attention[image, :, 1] = 0
         attention[image, :, 1, :, keys] = 1 / len(keys)
     store = write_store(tmp_path / "coco" / "m.zarr", dataset, attention)
-    rows, _ = scored(store, dataset, tmp_path, mass=0.999)
+    rows = scored(store, dataset, tmp_path, mass=0.999)
     for (_, _, variant, group), value in values(rows).items():
         assert value == (0 if variant == "head" and group != "1" else 1), variant
 
@@ -199,18 +200,20 @@ def test_rows_whose_heads_see_the_objects_alone(dataset: Dataset, tmp_path: Path
 def test_pieces_do_not_matter(
     store: Path, dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole, _ = scored(store, dataset, tmp_path)
+    whole = scored(store, dataset, tmp_path)
     monkeypatch.setattr("vitfeat.analyses.saliency.job._PIECE_BYTES", 1)
-    assert scored(store, dataset, tmp_path)[0] == whole
+    assert scored(store, dataset, tmp_path) == whole
 
 
-def test_attention_of_some_images(dataset: Dataset, tmp_path: Path) -> None:
+def test_attention_of_some_images(
+    dataset: Dataset, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """A tap may be kept for some images: those are scored, against their own foreground."""
     kept = (1, 3, 6)
     taps = ("attention_summary", "attention_centre")
     store = tmp_path / "coco" / "m.zarr"
     write_store(store, dataset, attention_of(), taps=taps, kept={"attention_centre": kept})
-    rows, notes = scored(store, dataset, tmp_path, queries=["mean", "centre"])
+    rows = scored(store, dataset, tmp_path, queries=["mean", "centre"])
     of = true_tokens()
     some = expected(attention_of(), {image: of[image] for image in (1, 6)}, 0.6)
     every = expected(attention_of(), of, 0.6)
@@ -219,7 +222,7 @@ def test_attention_of_some_images(dataset: Dataset, tmp_path: Path) -> None:
         for found, features in ((some, "attn_centre"), (every, "attn_mean"))
     )
     assert values(rows) == pytest.approx(centre | mean, abs=1e-12)
-    assert notes[1] == "m, centre: 1 of 3 images without a token of foreground: left out"
+    assert caplog.messages[1] == "m, centre: 1 of 3 images without a token of foreground: left out"
     # The figure shows images that all queries are stored of.
     numbers, _ = drawn(store, dataset, tmp_path, queries=["mean", "centre"], images=9)
     assert list(dict.fromkeys(n.image_id for n in numbers)) == ["1.png", "6.png"]
@@ -229,13 +232,15 @@ def test_attention_of_some_images(dataset: Dataset, tmp_path: Path) -> None:
         assert np.mean(shown) == pytest.approx(some[2, features, "merged", ""])
 
 
-def test_a_model_without_cls_token(dataset: Dataset, tmp_path: Path) -> None:
+def test_a_model_without_cls_token(
+    dataset: Dataset, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     tokens = replace(TOKENS, has_cls=False, n_registers=0)
     store = write_store(tmp_path / "coco" / "m.zarr", dataset, attention_of(tokens), tokens)
-    rows, notes = scored(store, dataset, tmp_path)
-    assert notes[0] == "m has no CLS token: the query cls is left out"
+    rows = scored(store, dataset, tmp_path)
+    assert caplog.messages[0] == "m has no CLS token: the query cls is left out"
     assert {row.features for row in rows} == {"attn_mean", "attn_centre"}
-    assert scored(store, dataset, tmp_path, queries=["cls"])[0] == []
+    assert scored(store, dataset, tmp_path, queries=["cls"]) == []
 
 
 # --- The figure ---
@@ -244,9 +249,9 @@ def test_a_model_without_cls_token(dataset: Dataset, tmp_path: Path) -> None:
 def drawn(
     store: Path, dataset: Dataset, tmp_path: Path, **options: Any
 ) -> tuple[list[MaskRow], list[ScoreRow]]:
-    rows, _ = scored(store, dataset, tmp_path, **options.get("score", {}))
+    rows = scored(store, dataset, tmp_path, **options.get("score", {}))
     more = {key: value for key, value in options.items() if key != "score"}
-    ways = {key: more.pop(key) for key in ("layer", "label", "log") if key in more}
+    ways = {key: more.pop(key) for key in ("layer", "label") if key in more}
     out = tmp_path / "figure" / "masks.png"
     paths = (dataset.index, dataset.table, dataset.root, tmp_path / "out.csv", out)
     write_saliency_masks(store, *paths, SaliencySettings(**more), **ways)
@@ -384,16 +389,20 @@ def test_tables_that_do_not_fit(
 
 
 def test_the_commands(
-    store: Path, dataset: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    store: Path,
+    dataset: Dataset,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     table, figure, log = (tmp_path / n for n in ("t.csv", "m/masks.png", "log"))
     given = ["--index", dataset.index, "--regions", dataset.table]
     same = ["--queries", "centre", "--mass", "0.4", "--masks", "paper"]
     command = ["run", "saliency", store, *given, *same, "--out", table, "--log", log]
     assert main([str(a) for a in command]) == 0
-    rows, notes = scored(store, dataset, tmp_path, queries=["centre"], mass=0.4, masks="paper")
+    rows = scored(store, dataset, tmp_path, queries=["centre"], mass=0.4, masks="paper")
     assert read_scores(table) == rows
-    assert log.read_text("utf-8").splitlines() == notes
+    assert log.read_text("utf-8").splitlines() == caplog.messages
     options = ["--root", dataset.root, "--table", table, "--images", "0.png"]
     command = [
         "run",

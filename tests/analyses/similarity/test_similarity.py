@@ -103,46 +103,48 @@ def test_measures_come_in_the_order_they_are_asked_for(
     assert [row.measure for row in rows] == names
 
 
-def test_constant_layers_are_named(make_file: MakeFile, features: Features) -> None:
+def test_constant_layers_are_named(
+    make_file: MakeFile, features: Features, caplog: pytest.LogCaptureFixture
+) -> None:
     constant = np.full((30, 4), 2.5, dtype=np.float32)
     a = make_file([features(30, 6), constant], "a")
     b = make_file([constant, features(30, 9)], "b")
-    lines: list[str] = []
-    rows = similarity(
-        a, b, layers="all", neighbours=3, variance=0.5, resamples=20, log=lines.append
-    )
+    rows = similarity(a, b, layers="all", neighbours=3, variance=0.5, resamples=20)
     for name in NAMES:
         cells = by_cell(rows, name)
         assert np.isfinite(cells[0, 1].value)
         for cell in ((0, 0), (1, 0), (1, 1)):
             assert np.isnan((cells[cell].value, cells[cell].low, cells[cell].high)).all()
-    assert len(lines) == 8
-    assert sum("layer 1 of a (cls): its features do not tell the images" in x for x in lines) == 4
-    assert any(x.startswith("no procrustes and no svcca for layer 0 of b") for x in lines)
+    assert len(caplog.messages) == 8
+    assert (
+        sum("layer 1 of a (cls): its features do not tell the images" in x for x in caplog.messages)
+        == 4
+    )
+    assert any(x.startswith("no procrustes and no svcca for layer 0 of b") for x in caplog.messages)
 
 
-def test_too_many_directions_are_said_once(make_file: MakeFile, features: Features) -> None:
+def test_too_many_directions_are_said_once(
+    make_file: MakeFile, features: Features, caplog: pytest.LogCaptureFixture
+) -> None:
     a = make_file([features(30, 4), features(30, 20)], "a")
     b = make_file([features(30, 20), features(30, 20)], "b")
-    lines: list[str] = []
-    rows = similarity(
-        a, b, names=["svcca"], layers="all", variance=1, resamples=0, log=lines.append
-    )
+    rows = similarity(a, b, names=["svcca"], layers="all", variance=1, resamples=0)
     found = by_cell(rows, "svcca")
     assert np.isfinite([found[0, 0].value, found[0, 1].value]).all()
     assert np.isnan([found[1, 0].value, found[1, 1].value]).all()
-    (line,) = lines
+    (line,) = caplog.messages
     assert line.startswith("no svcca for 2 of 4 pairs of layers of a and b (cls): ")
     assert "take more images or a smaller share" in line
 
 
-def test_a_model_that_was_left_out(make_file: MakeFile, features: Features, tmp_path: Path) -> None:
+def test_a_model_that_was_left_out(
+    make_file: MakeFile, features: Features, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     a = make_file([features(30, 6)], "a")
     path = tmp_path / "b.safetensors"
     write_left_out(path, 30, GramMeta("b", "d", "cls", "i", "f"))
-    lines: list[str] = []
-    assert similarity(a, GramFile(path), log=lines.append) == []
-    assert lines == ["no similarity of a and b (cls): no such tokens in b"]
+    assert similarity(a, GramFile(path)) == []
+    assert caplog.messages == ["no similarity of a and b (cls): no such tokens in b"]
     out = tmp_path / "pair.csv"
     write_similarity(a.path, path, out, SimilaritySettings())
     assert read_similarity(out) == []

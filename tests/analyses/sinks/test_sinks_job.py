@@ -78,10 +78,9 @@ def written(of: Sinking, tmp_path: Path, model: str = "m") -> Path:
     return path
 
 
-def scored(store: Path, tmp_path: Path, **options: Any) -> tuple[list[ScoreRow], list[str]]:
-    notes: list[str] = []
-    write_sinks(store, tmp_path / "out.csv", SinkSettings(**options), log=notes.append)
-    return read_scores(tmp_path / "out.csv"), notes
+def scored(store: Path, tmp_path: Path, **options: Any) -> list[ScoreRow]:
+    write_sinks(store, tmp_path / "out.csv", SinkSettings(**options))
+    return read_scores(tmp_path / "out.csv")
 
 
 Key = tuple[int, str, str, str]
@@ -129,15 +128,15 @@ EVERY = tuple(range(N_IMAGES))
 
 
 @pytest.mark.parametrize("norms", ["last", "own"])
-def test_shares_by_loops(tmp_path: Path, norms: str) -> None:
+def test_shares_by_loops(tmp_path: Path, norms: str, caplog: pytest.LogCaptureFixture) -> None:
     of = content()
-    rows, notes = scored(written(of, tmp_path), tmp_path, norms=norms)
+    rows = scored(written(of, tmp_path), tmp_path, norms=norms)
     # Summaries are float32.
     assert values(rows) == pytest.approx(expected(of, norms, EVERY), rel=2e-6)
     assert {(r.task, r.model, r.dataset, r.variant, r.n) for r in rows} == {
         ("sinks", "m", "digits", f"median/{norms}", N_IMAGES)
     }
-    assert notes == []
+    assert caplog.messages == []
 
 
 def test_the_made_store_has_an_image_without_and_images_with_several() -> None:
@@ -147,24 +146,24 @@ def test_the_made_store_has_an_image_without_and_images_with_several() -> None:
 
 def test_pieces_do_not_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = written(content(), tmp_path)
-    whole, _ = scored(store, tmp_path)
+    whole = scored(store, tmp_path)
     monkeypatch.setattr(job, "_PIECE_BYTES", 1)
-    pieces, _ = scored(store, tmp_path)
+    pieces = scored(store, tmp_path)
     assert values(pieces) == pytest.approx(values(whole), rel=1e-14)
 
 
-def test_a_model_without_cls_token(tmp_path: Path) -> None:
+def test_a_model_without_cls_token(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     of = content(Tokens((2, 4), has_cls=False, n_registers=0))
     store = written(of, tmp_path)
-    rows, notes = scored(store, tmp_path)
+    rows = scored(store, tmp_path)
     assert values(rows) == pytest.approx(expected(of, "last", EVERY), rel=2e-6)
-    assert notes == ["m has no CLS token: the query cls is left out"]
-    assert {r.features for r in scored(store, tmp_path, queries=["cls"])[0]} == {"spatial"}
+    assert caplog.messages == ["m has no CLS token: the query cls is left out"]
+    assert {r.features for r in scored(store, tmp_path, queries=["cls"])} == {"spatial"}
 
 
 def test_images_that_have_both_tokens_and_attention(tmp_path: Path) -> None:
     of = content(kept={"spatial": (1, 3, 6)})
-    rows, _ = scored(written(of, tmp_path), tmp_path)
+    rows = scored(written(of, tmp_path), tmp_path)
     assert values(rows) == pytest.approx(expected(of, "last", (1, 3, 6)), rel=2e-6)
     assert {row.n for row in rows} == {3}
 
@@ -175,7 +174,7 @@ def test_a_head_without_spatial_attention_counts_where_it_has_some(tmp_path: Pat
     attention[2, 0, 1, 0] = np.eye(10)[0]  # one image, by the CLS query
     attention[:, 1, 0, 0] = np.eye(10)[1]  # all images
     store = written(content(attention=attention), tmp_path)
-    rows, _ = scored(store, tmp_path, queries=["cls"])
+    rows = scored(store, tmp_path, queries=["cls"])
     n = {(r.layer, r.group): r.n for r in rows if r.score == "sink_share"}
     assert n == {(0, ""): 6, (0, "0"): 7, (0, "1"): 6, (2, ""): 7, (2, "1"): 7} | {
         (3, group): 7 for group in ("", "0", "1")
@@ -186,11 +185,13 @@ def test_a_head_without_spatial_attention_counts_where_it_has_some(tmp_path: Pat
     assert found[2, "attn_cls", "sink_share", ""] == found[2, "attn_cls", "sink_share", "1"]
 
 
-def test_without_high_norm_tokens_shares_are_0_and_it_is_said(tmp_path: Path) -> None:
+def test_without_high_norm_tokens_shares_are_0_and_it_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     of = content(spatial=np.ones_like(features()))
-    rows, notes = scored(written(of, tmp_path), tmp_path)
+    rows = scored(written(of, tmp_path), tmp_path)
     assert {row.value for row in rows} == {0}
-    assert notes == ["m: no high-norm tokens in 7 images"]
+    assert caplog.messages == ["m: no high-norm tokens in 7 images"]
 
 
 def without(of: Sinking, tap: str) -> Sinking:
@@ -235,7 +236,7 @@ def test_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     command = ["run", "sinks", str(store), "--norms", "own"]
     assert main([*command, "--out", str(tables / "m.csv")]) == 0
     rows = read_scores(tables / "m.csv")
-    assert rows == scored(store, tmp_path, norms="own")[0]
+    assert rows == scored(store, tmp_path, norms="own")
     none = [row._replace(model="none", value=0.0) for row in rows]
     write_table(tables / "none.csv", ScoreRow, none)
     draw = ["draw", "sinks", str(tmp_path / "sinks"), "--datasets", "digits", "--models", MODELS]

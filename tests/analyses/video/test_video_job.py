@@ -79,7 +79,6 @@ def follow(films: Films, tmp_path: Path) -> Follow:
         figure: Path | None = None,
         folder: Path | None = None,
         threads: int = 1,
-        log: Callable[[str], None] = lambda _: None,
         **options: Any,
     ) -> list[ScoreRow]:
         number = len(list(tmp_path.iterdir()))
@@ -88,7 +87,7 @@ def follow(films: Films, tmp_path: Path) -> Follow:
         out = tmp_path / f"{number}.csv"
         settings = VideoSettings(**(GIVEN | options))
         paths = (store, *films.arguments(), out, figure, folder)
-        write_video(*paths, settings, threads=threads, log=log)
+        write_video(*paths, settings, threads=threads)
         return read_scores(out)
 
     return run
@@ -211,18 +210,15 @@ def test_void_of_the_first_mask_is_background(tmp_path: Path, follow: Follow) ->
 
 
 def test_videos_with_a_first_mask_alone_are_followed_not_scored(
-    tmp_path: Path, follow: Follow
+    tmp_path: Path, follow: Follow, caplog: pytest.LogCaptureFixture
 ) -> None:
     films = write_films(
         tmp_path / "dev", {"a": [quarters(24, 32), None, None], "b": [quarters(24, 32)] * 2}
     )
-    notes: list[str] = []
     folder, figure = tmp_path / "masks", tmp_path / "f.png"
-    rows = follow(
-        own_place, films=films, masks="first", folder=folder, figure=figure, log=notes.append
-    )
+    rows = follow(own_place, films=films, masks="first", folder=folder, figure=figure)
     assert rows == []
-    assert notes == [
+    assert caplog.messages == [
         "davis: 2 sequences without masks of all frames, or of fewer than three frames: not scored"
     ]
     assert [p.name for p in sorted((folder / "00" / "a").iterdir())] == [
@@ -242,15 +238,14 @@ def test_what_is_scored_stays_when_another_video_is_not(tmp_path: Path, follow: 
 
 
 def test_an_object_smaller_than_a_token_is_followed_and_said(
-    tmp_path: Path, follow: Follow
+    tmp_path: Path, follow: Follow, caplog: pytest.LogCaptureFixture
 ) -> None:
     mask = quarters(24, 32)
     mask[17, 25] = 4
     films = write_films(tmp_path / "small", {"a": [mask] * 4})
-    notes: list[str] = []
     folder = tmp_path / "masks"
-    follow(own_place, films=films, log=notes.append, masks="last", folder=folder)
-    assert notes == [
+    follow(own_place, films=films, masks="last", folder=folder)
+    assert caplog.messages == [
         "sequence a: object 4 (1 pixel) has the largest share of no token: its shares are raised "
         "so that it can be followed"
     ]
@@ -261,26 +256,29 @@ def test_an_object_smaller_than_a_token_is_followed_and_said(
 
 
 def test_an_object_that_no_pixel_of_the_first_mask_has_is_none(
-    tmp_path: Path, follow: Follow
+    tmp_path: Path, follow: Follow, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Objects 1 and 3: 1 is followed perfectly; 3 is gone after the first frame, predicted yet."""
     first, later = quarters(24, 32), quarters(24, 32)
     first[first == 2] = later[later == 2] = 0
     later[later == 3] = 0
     films = write_films(tmp_path / "gap", {"gap": [first, later, later, later]})
-    notes: list[str] = []
-    rows = follow(own_place, films=films, log=notes.append)
+    rows = follow(own_place, films=films)
     assert {r.group for r in rows} == {"", "gap/1", "gap/3"}
     assert (value(rows, 0, "jf_mean", "gap/1"), value(rows, 0, "jf_mean", "gap/3")) == (1, 0)
     assert value(rows, 0, "jf_mean") == 0.5
     assert {r.n for r in rows if not r.group} == {2}
-    assert notes == ["sequence gap: 2 of its objects without a pixel in the first mask: not scored"]
+    assert caplog.messages == [
+        "sequence gap: 2 of its objects without a pixel in the first mask: not scored"
+    ]
     # As davis2017-evaluation: as many objects as the highest number; one that is nowhere is right.
-    notes.clear()
-    official = follow(own_place, films=films, log=notes.append, objects="official")
+    caplog.clear()
+    official = follow(own_place, films=films, objects="official")
     assert value(official, 0, "jf_mean", "gap/2") == 1
     assert value(official, 0, "jf_mean") == pytest.approx(2 / 3)
-    assert notes == ["sequence gap: 2 of its objects without a pixel in the first mask: scored"]
+    assert caplog.messages == [
+        "sequence gap: 2 of its objects without a pixel in the first mask: scored"
+    ]
 
 
 def test_frames_that_exif_turns_are_drawn_with_their_masks(tmp_path: Path, follow: Follow) -> None:
@@ -299,19 +297,22 @@ def test_frames_that_exif_turns_are_drawn_with_their_masks(tmp_path: Path, follo
     assert figure.exists()
 
 
-def test_objects_that_come_later_and_void_are_said(tmp_path: Path, follow: Follow) -> None:
+def test_objects_that_come_later_and_void_are_said(
+    tmp_path: Path, follow: Follow, caplog: pytest.LogCaptureFixture
+) -> None:
     first, later = quarters(24, 32), quarters(24, 32)
     later[0, :3], later[1, :2] = 4, 255
     films = write_films(tmp_path / "later", {"a": [first, later, first]})
-    notes: list[str] = []
-    follow(own_place, films=films, log=notes.append)
-    assert notes == [
+    follow(own_place, films=films)
+    assert caplog.messages == [
         "sequence a: objects that come after its first mask, not scored: 4",
         "sequence a: masks with pixels of 255 (void), which count as background",
     ]
 
 
-def test_objects_that_vanish_are_said_with_their_layers(tmp_path: Path, follow: Follow) -> None:
+def test_objects_that_vanish_are_said_with_their_layers(
+    tmp_path: Path, follow: Follow, caplog: pytest.LogCaptureFixture
+) -> None:
     """Tokens of the object are told from the others in layer 2 alone; else all are alike."""
 
     def in_layer_2(sequence: str, number: int, layer: int, grid: tuple[int, int]) -> np.ndarray:
@@ -322,37 +323,38 @@ def test_objects_that_vanish_are_said_with_their_layers(tmp_path: Path, follow: 
     mask = np.zeros((24, 32), dtype=np.uint8)
     mask[8:16, 8:16] = 1
     films = write_films(tmp_path / "gone", {"a": [mask] * 4})
-    notes: list[str] = []
-    follow(in_layer_2, films=films, log=notes.append)
-    assert notes == [
+    follow(in_layer_2, films=films)
+    assert caplog.messages == [
         "sequence a: object 1 has no pixel after the first frame with the features of layers 0, 5"
     ]
-    follow(constant, films=films, log=notes.append)
-    assert notes[1:] == [
+    follow(constant, films=films)
+    assert caplog.messages[1:] == [
         "sequence a: object 1 has no pixel after the first frame with the features of any layer"
     ]
 
 
-def test_objects_that_the_view_cuts_off_are_said(tmp_path: Path) -> None:
+def test_objects_that_the_view_cuts_off_are_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     mask = np.zeros((32, 64), dtype=np.uint8)
     mask[:, :8], mask[:16, 24:40] = 1, 2
     films = write_films(tmp_path / "wide", {"a": [mask] * 3})
     store = write_store(films, own_place, SquareView((32, 32), 1.0), tmp_path / "s" / "m.zarr")
-    notes: list[str] = []
     out = tmp_path / "t.csv"
-    write_video(store, *films.arguments(), out, None, None, SETTINGS, log=notes.append)
-    assert notes == ["sequence a: object 1 cannot be followed: the view does not show it"]
+    write_video(store, *films.arguments(), out, None, None, SETTINGS)
+    assert caplog.messages == ["sequence a: object 1 cannot be followed: the view does not show it"]
     rows = read_scores(out)
     assert value(rows, 0, "j_mean", "a/1") == 0
     assert value(rows, 0, "j_mean", "a/2") > 0.9
 
 
-def test_a_video_without_objects_is_left_out(tmp_path: Path, follow: Follow) -> None:
+def test_a_video_without_objects_is_left_out(
+    tmp_path: Path, follow: Follow, caplog: pytest.LogCaptureFixture
+) -> None:
     empty = [np.zeros((24, 32), dtype=np.uint8)] * 3
     films = write_films(tmp_path / "none", {"a": empty, "b": [quarters(24, 32)] * 3})
-    notes: list[str] = []
-    rows = follow(own_place, films=films, log=notes.append)
-    assert notes == ["sequence a: its first mask holds no object: left out"]
+    rows = follow(own_place, films=films)
+    assert caplog.messages == ["sequence a: its first mask holds no object: left out"]
     assert {r.group.split("/")[0] for r in rows} == {"", "b"}
 
 

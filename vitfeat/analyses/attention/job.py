@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
 from itertools import groupby
 from math import prod
 from pathlib import Path
@@ -35,6 +35,8 @@ from vitfeat.store.pieces import read_rows
 from vitfeat.store.reader import FeatureStore
 from vitfeat.tables import write_table
 
+logger = logging.getLogger(__name__)
+
 # Bytes that are read at once, of all arrays together; there are three such pieces in memory.
 _PIECE_BYTES = 64 * 2**20
 
@@ -44,8 +46,6 @@ def write_attention(
     out: Path,
     maps: Path,
     settings: AttentionSettings,
-    *,
-    log: Callable[[str], None] = lambda _: None,
 ) -> None:
     """Write the table of attention metrics of a store, and its maps averaged over images.
 
@@ -62,8 +62,6 @@ def write_attention(
     settings
         What becomes of queries that attend to no spatial token, whether maps are averaged by class
         too, and which spatial tokens count as high-norm.
-    log
-        Called with one line where something is left out.
 
     Raises
     ------
@@ -81,10 +79,12 @@ def write_attention(
             "to extraction.taps, or set analyses.attention.high_norm to null"
         )
     if made_from.patch_size is None:
-        log(f"{store.model}: its patches are no squares of whole pixels: no distance in pixels")
+        logger.warning(
+            f"{store.model}: its patches are no squares of whole pixels: no distance in pixels"
+        )
     labels = store.labels[made_from.rows]
     if settings.by_class and not (labels >= 0).any():
-        log(f"{store.model}: no image has a class: no maps by class")
+        logger.warning(f"{store.model}: no image has a class: no maps by class")
     nulls = settings.null_rows, settings.offset_null_rows
     source = Source(store.model, store_path.parent.name, *nulls)
     rows: list[AttentionRow] = []

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import re
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -29,7 +30,8 @@ from vitfeat.figures.models import shortened
 from vitfeat.files import replacing
 from vitfeat.jobs.figure_files import save_with_numbers
 
-Log = Callable[[str], None]
+logger = logging.getLogger(__name__)
+
 
 # Letters of an image's id in the name of its folder.
 _NAME_LENGTH = 50
@@ -59,12 +61,12 @@ class Seen:
     caption: str
 
 
-def usable(names: Sequence[str], tokens: Tokens, model: str, log: Log) -> tuple[str, ...]:
+def usable(names: Sequence[str], tokens: Tokens, model: str) -> tuple[str, ...]:
     """Leave out the position ``cls`` for a model without CLS token, where others remain."""
     others = tuple(name for name in names if name != "cls")
     if tokens.has_cls or not others or len(others) == len(names):
         return tuple(names)
-    log(f"{model} has no CLS token: the position cls is left out")
+    logger.warning(f"{model} has no CLS token: the position cls is left out")
     return others
 
 

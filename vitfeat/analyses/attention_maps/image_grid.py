@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,7 +11,6 @@ import torch
 from vitfeat.analyses.attention.summary import Tokens
 from vitfeat.analyses.attention_maps.compute import positions
 from vitfeat.analyses.attention_maps.files import (
-    Log,
     Seen,
     caption,
     folder_name,
@@ -29,6 +29,8 @@ from vitfeat.models.layers import select_layers
 from vitfeat.models.taps import collect
 from vitfeat.text import plural
 
+logger = logging.getLogger(__name__)
+
 
 def write_attention_grid(
     image: Path,
@@ -39,7 +41,6 @@ def write_attention_grid(
     kinds: Sequence[str] = ("position_layer",),
     orientation: Orientation = "stored",
     maps: Path | None = None,
-    log: Log = lambda _: None,
 ) -> list[Path]:
     """Push one image through a model and draw its attention maps.
 
@@ -59,8 +60,6 @@ def write_attention_grid(
         Whether the image is turned as its EXIF says.
     maps
         Folder for a file of every map; none are written if not given.
-    log
-        Takes lines for people.
 
     Returns
     -------
@@ -76,12 +75,12 @@ def write_attention_grid(
     if out.suffix.lower() != ".png":
         raise AnalysisError(f"{out}: the figure is a PNG; give a name that ends in .png")
     tokens = Tokens(backbone.grid, backbone.has_cls, backbone.n_registers)
-    names = usable(settings.positions, tokens, backbone.entry.id, log)
+    names = usable(settings.positions, tokens, backbone.entry.id)
     chosen = positions(names, tokens)
     numbers = select_layers(backbone.depth, settings.layer)
     shown = select_layers(backbone.depth, settings.layers)
     view = SquareView(backbone.image_size, backbone.entry.crop_fraction, backbone.interpolation)
-    picture = view(open_rgb(image, orientation, log=log))
+    picture = view(open_rgb(image, orientation))
     pixels = normalise(torch.from_numpy(picture)[None], backbone.mean, backbone.std)
     attention = collect(backbone, pixels, ("attention",))["attention"][0].float().numpy()
     found = image_maps(
@@ -110,5 +109,5 @@ def write_attention_grid(
         figures.append(path)
     if maps is not None:
         count = write_single_maps(maps / folder_name(0, image.name), seen, settings)
-        log(f"{maps}: {plural(count, 'map')}")
+        logger.info(f"{maps}: {plural(count, 'map')}")
     return figures

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,7 +12,6 @@ from numpy.typing import NDArray
 from vitfeat.analyses.attention.summary import Tokens
 from vitfeat.analyses.attention_maps.compute import Position, positions
 from vitfeat.analyses.attention_maps.files import (
-    Log,
     Seen,
     caption,
     folder_name,
@@ -34,6 +34,8 @@ from vitfeat.store.pieces import read_rows
 from vitfeat.store.reader import FeatureStore
 from vitfeat.text import nearest, plural
 
+logger = logging.getLogger(__name__)
+
 
 class Push(Protocol):
     """Pushes images through the model of a job."""
@@ -54,7 +56,6 @@ def write_attention_maps(
     *,
     push: Push,
     label: str = "",
-    log: Log = lambda _: None,
 ) -> None:
     """Push some images through a model, and draw their attention maps.
 
@@ -64,7 +65,7 @@ def write_attention_maps(
         The dataset's index, and the folder of its images.
     store_path, manifest
         The store to write, of these images alone, and its manifest.
-    out, settings, label, log
+    out, settings, label
         As :func:`draw_attention_maps` takes them.
     push
         Pushes images through the model.
@@ -77,7 +78,7 @@ def write_attention_maps(
     index = Index.read(index_path)
     chosen = index.only(chosen_rows(settings.images, index.image_id, "the chosen images"))
     push(chosen, root, store_path, manifest, tuple(settings.required_taps()))
-    draw_attention_maps(store_path, index_path, root, out, settings, label=label, log=log)
+    draw_attention_maps(store_path, index_path, root, out, settings, label=label)
 
 
 def draw_attention_maps(
@@ -88,7 +89,6 @@ def draw_attention_maps(
     settings: AttentionMapSettings,
     *,
     label: str = "",
-    log: Log = lambda _: None,
 ) -> None:
     """Draw the attention maps of some images of a store.
 
@@ -107,8 +107,6 @@ def draw_attention_maps(
         Which images and maps are drawn, and how.
     label
         The model's name in titles; its id if not given.
-    log
-        Takes lines for people.
 
     Raises
     ------
@@ -126,7 +124,7 @@ def draw_attention_maps(
     n_images = len(index)
     index = _of_store(index, store, index_path)
     tokens = tokens_of(store)
-    names = usable(settings.positions, tokens, store.model, log)
+    names = usable(settings.positions, tokens, store.model)
     chosen = positions(names, tokens)
     places = store.layer_positions(settings.layer)
     seen = [
@@ -157,7 +155,7 @@ def draw_attention_maps(
             write_single_maps(out / "maps" / folder_name(place, one.maps.image), one, settings)
             for place, one in enumerate(seen)
         )
-        log(f"{out / 'maps'}: {plural(count, 'map')}")
+        logger.info(f"{out / 'maps'}: {plural(count, 'map')}")
 
 
 def _of_store(index: Index, store: FeatureStore, path: Path) -> Index:

@@ -6,6 +6,7 @@ side.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -19,7 +20,8 @@ from vitfeat.numerics.gramfile import REMEDY
 from vitfeat.numerics.grams import Grams
 from vitfeat.numerics.hsic import Floats, Terms, batch_sums, biased, unbiased
 
-Log = Callable[[str], None]
+logger = logging.getLogger(__name__)
+
 
 BatchOrder = Literal["shuffled", "stored"]
 
@@ -76,7 +78,6 @@ def cka(
     batch_order: BatchOrder = "shuffled",
     seed: int = 0,
     max_bytes: int = 64 * 2**20,
-    log: Log = lambda _: None,
 ) -> NDArray[np.float64]:
     r"""Linear CKA of every layer of a with every layer of b.
 
@@ -112,9 +113,6 @@ def cka(
         Of the permutation that makes shuffled batches.
     max_bytes
         Bound on the blocks of Gram matrices in memory.
-    log
-        Called with one line for a batch that was dropped, for a layer without a CKA, and for a
-        pair without one.
 
     Returns
     -------
@@ -140,7 +138,7 @@ def cka(
         )
     _check_pair(a, b)
     if absent := [grams.meta.model for grams in (a, b) if grams.left_out]:
-        log(
+        logger.warning(
             f"no CKA of {a.meta.model} and {b.meta.model} ({a.meta.tokens}): no such tokens in "
             f"{' and '.join(dict.fromkeys(absent))}"
         )
@@ -152,15 +150,15 @@ def cka(
     order = np.arange(n)
     if how.batched and batch_order == "shuffled":
         order = np.random.default_rng(seed).permutation(n)
-    batches = _batches(order, batch_size, log) if how.batched else [order]
+    batches = _batches(order, batch_size) if how.batched else [order]
     sums = batch_sums(a, b, batches, max_bytes=max_bytes, ranges=how.scaled)
     scales_a = _scales(a, [batch.range_a for batch in sums]) if how.scaled else None
     scales_b = _scales(b, [batch.range_b for batch in sums]) if how.scaled else None
     cross = np.stack([how.hsic(batch.ab) for batch in sums])
     if scales_a is not None and scales_b is not None:
         cross /= scales_a[:, :, None] * scales_b[:, None, :]
-    norm_a = _self_hsic(a, how, [batch.aa for batch in sums], scales_a, log)
-    norm_b = norm_a if b is a else _self_hsic(b, how, [batch.bb for batch in sums], scales_b, log)
+    norm_a = _self_hsic(a, how, [batch.aa for batch in sums], scales_a)
+    norm_b = norm_a if b is a else _self_hsic(b, how, [batch.bb for batch in sums], scales_b)
     values = cross.mean(axis=0) / np.sqrt(np.outer(norm_a, norm_b))
     return np.asarray(values, dtype=np.float64)
 
@@ -184,7 +182,7 @@ def _check_pair(a: Grams, b: Grams) -> None:
         )
 
 
-def _batches(order: NDArray[np.intp], size: int, log: Log) -> list[NDArray[np.intp]]:
+def _batches(order: NDArray[np.intp], size: int) -> list[NDArray[np.intp]]:
     """Cut images into batches, each in ascending order."""
     n = len(order)
     if size < MIN_IMAGES:
@@ -193,7 +191,7 @@ def _batches(order: NDArray[np.intp], size: int, log: Log) -> list[NDArray[np.in
         )
     batches = [np.sort(order[start : start + size]) for start in range(0, n, size)]
     if len(batches[-1]) < MIN_IMAGES:
-        log(
+        logger.warning(
             f"CKA leaves out {len(batches[-1])} of {n} images: a last batch of fewer than "
             f"{MIN_IMAGES} has no unbiased HSIC"
         )
@@ -215,7 +213,7 @@ def _scales(grams: Grams, ranges: Sequence[Floats]) -> Floats:
 
 
 def _self_hsic(
-    grams: Grams, how: Estimator, terms: Sequence[Terms], scales: Floats | None, log: Log
+    grams: Grams, how: Estimator, terms: Sequence[Terms], scales: Floats | None
 ) -> Floats:
     """HSIC of each layer with itself, averaged over batches, (layer,); NaN where it vanishes."""
     hsic = np.stack([how.hsic(batch) for batch in terms])
@@ -223,7 +221,7 @@ def _self_hsic(
         raise AnalysisError(f"Gram file {grams.where} holds values that are not finite: {REMEDY}")
     vanishing = hsic.mean(axis=0) <= DEGENERATE * np.square(grams.diag.mean(axis=1))
     for index in np.flatnonzero(vanishing):
-        log(
+        logger.warning(
             f"no CKA for layer {grams.layers[index]} of {grams.meta.model} "
             f"({grams.meta.tokens}): its features do not tell the images apart"
         )

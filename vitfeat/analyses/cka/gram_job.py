@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,8 @@ from vitfeat.store.opening import open_store
 from vitfeat.store.paths import Place, manifest_path
 from vitfeat.store.reader import FeatureStore
 
+logger = logging.getLogger(__name__)
+
 _KIND = "{tokens}"
 
 
@@ -29,7 +32,6 @@ def write_grams(
     *,
     max_bytes: int = 2 * 2**30,
     device: str = "auto",
-    log: Callable[[str], None] = lambda _: None,
 ) -> None:
     """Compute the Gram matrix of every layer of a store for some kinds of tokens, a file a kind.
 
@@ -51,9 +53,6 @@ def write_grams(
         Bound on the features in memory.
     device
         Where the products are computed; ``auto`` takes a GPU where there is one.
-    log
-        Called with one line where something stands in for the CLS token, or nothing does, and for
-        files that are kept.
 
     Raises
     ------
@@ -79,7 +78,7 @@ def write_grams(
             tokens=kind,
             image_fingerprint=store.image_fingerprint,
             features_fingerprint=store.fingerprint,
-            made_from=_made_from(store, kind, settings.without_cls, log),
+            made_from=_made_from(store, kind, settings.without_cls),
         )
         if _is_current(path, meta, store_path):
             kept.append(kind)
@@ -90,7 +89,9 @@ def write_grams(
         if kind == "spatial":
             spatial = GramFile(path)
     if kept:
-        log(f"{store.model}: Gram matrices of {', '.join(kept)} are there, of the same features")
+        logger.info(
+            f"{store.model}: Gram matrices of {', '.join(kept)} are there, of the same features"
+        )
 
 
 def _is_current(path: Path, meta: GramMeta, store: Place) -> bool:
@@ -165,14 +166,12 @@ def _write(
     write_gram_file(out, store.layers, layers(), meta)
 
 
-def _made_from(
-    store: FeatureStore, tokens: str, without_cls: str, log: Callable[[str], None]
-) -> str:
+def _made_from(store: FeatureStore, tokens: str, without_cls: str) -> str:
     """Return the token kind that a Gram file is really made from, or ``NOTHING``."""
     if tokens != "cls" or store.model_has("cls"):
         return tokens
     if without_cls == "mean":
-        log(f"{store.model} has no CLS token: the mean of its spatial tokens stands in")
+        logger.warning(f"{store.model} has no CLS token: the mean of its spatial tokens stands in")
         return "mean"
-    log(f"{store.model} has no CLS token: left out")
+    logger.warning(f"{store.model} has no CLS token: left out")
     return NOTHING

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 from vitfeat.analyses.cka.compute import cka
@@ -16,8 +15,6 @@ def write_cka(
     gram_b: Path,
     out: Path,
     settings: CkaSettings,
-    *,
-    log: Callable[[str], None] = lambda _: None,
 ) -> None:
     """Compare all layers of one model with all of another and write the table.
 
@@ -29,8 +26,6 @@ def write_cka(
         The table to write; without rows where a model lacks the tokens.
     settings
         Which estimators, and their batches.
-    log
-        As in :func:`vitfeat.analyses.cka.compute.cka`.
 
     Raises
     ------
@@ -48,7 +43,6 @@ def write_cka(
             batch_size=settings.batch_size,
             batch_order=settings.batch_order,
             seed=settings.seed,
-            log=log,
         )
         rows += table(values, a, b, estimator=estimator)
     write_csv(out, rows)

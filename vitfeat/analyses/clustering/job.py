@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
 from math import prod
 from pathlib import Path
 
@@ -20,6 +20,8 @@ from vitfeat.store.reader import FeatureStore
 from vitfeat.tables import write_table
 from vitfeat.text import plural
 
+logger = logging.getLogger(__name__)
+
 
 def write_clustering(
     store_path: Path,
@@ -28,7 +30,6 @@ def write_clustering(
     *,
     threads: int = 1,
     max_bytes: int | None = None,
-    log: Callable[[str], None] = lambda _: None,
 ) -> None:
     """Cluster every layer of a store and write the scores as a table of ClusteringRow.
 
@@ -43,8 +44,6 @@ def write_clustering(
         shuffled labels.
     threads, max_bytes
         See :class:`vitfeat.jobs.layer_clusters.Runs`.
-    log
-        Called with a line for what is left out, and for equal images.
 
     Raises
     ------
@@ -54,12 +53,12 @@ def write_clustering(
     """
     store = open_store(store_path)
     labelled = store.labels != -1
-    _check_labels(store, labelled, log)
+    _check_labels(store, labelled)
     runs = Runs(settings.n_init, settings.seeds, settings.seed, threads, max_bytes)
     rows: list[ClusteringRow] = []
     for kind in settings.features:
         if not store.model_has(ARRAYS[kind]):
-            log(f"{store.model} has no CLS token: {kind} left out")
+            logger.warning(f"{store.model} has no CLS token: {kind} left out")
             continue
         _check_stored(store, kind)
         positions = store.layer_positions(
@@ -79,7 +78,6 @@ def write_clustering(
             runs,
             what=f"{store.model}, {kind}",
             items="images",
-            log=log,
         )
         for layer, assignments in zip(layers, found, strict=True):
             against = {"true": [labels] * settings.seeds}
@@ -111,9 +109,7 @@ def _width(store: FeatureStore, kind: str) -> int:
     return shape[-1] if kind == "mean" else prod(shape[2:])
 
 
-def _check_labels(
-    store: FeatureStore, labelled: NDArray[np.bool_], log: Callable[[str], None]
-) -> None:
+def _check_labels(store: FeatureStore, labelled: NDArray[np.bool_]) -> None:
     n = int(labelled.sum())
     if not n:
         raise AnalysisError(
@@ -122,7 +118,7 @@ def _check_labels(
             "analyses.clustering.datasets"
         )
     if n < store.n_images:
-        log(
+        logger.warning(
             f"{store.model}: {store.n_images - n} of {plural(store.n_images, 'image')} without a "
             "label: left out"
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -30,7 +30,6 @@ def write_keypoints(
     label: str = "",
     threads: int = 1,
     max_bytes: int = 2**30,
-    log: Callable[[str], None] = lambda _: None,
 ) -> None:
     """Find the points in every layer of a store; write PCK as a table of ScoreRow, and a figure.
 
@@ -53,8 +52,6 @@ def write_keypoints(
         Layers that are worked on side by side.
     max_bytes
         Bound on the tokens of images in memory.
-    log
-        Takes lines about what is looked for, and about points that the view does not show.
 
     Raises
     ------
@@ -62,7 +59,7 @@ def write_keypoints(
         The store has no spatial tokens of all images, features are not finite; the index or the
         table is of other images; no point is left; an image of the figure is gone or has changed.
     """
-    store, task = open_task(store_path, index_path, points_path, settings, log)
+    store, task = open_task(store_path, index_path, points_path, settings)
     with threadpool_limits(1), ThreadPoolExecutor(threads) as pool:
         layers = list(
             pool.map(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +22,8 @@ from vitfeat.store.opening import open_store
 from vitfeat.store.reader import FeatureStore
 from vitfeat.text import plural
 
-Log = Callable[[str], None]
+logger = logging.getLogger(__name__)
+
 
 Floats = NDArray[np.float64]
 
@@ -86,7 +88,6 @@ def open_task(
     index_path: Path,
     points_path: Path,
     settings: KeypointSettings,
-    log: Log = lambda _: None,
 ) -> tuple[FeatureStore, Task]:
     """Open a store, and read the points that are looked for.
 
@@ -96,8 +97,6 @@ def open_task(
         The store, the index that it was made from, and the dataset's table of keypoints.
     settings
         How many pairs of each category are drawn, and the seed of the drawing.
-    log
-        Takes a line about what is looked for, and about points that the view does not show.
 
     Raises
     ------
@@ -123,13 +122,13 @@ def open_task(
             f"{points_path}: {plural(len(rows), 'keypoint')}, none of which the view of "
             f"{store_path} shows in both images; take more images, or the view padded"
         )
-    log(
+    logger.info(
         f"{store.model}: {plural(len(shown), 'keypoint')} of "
         f"{plural(len({row.pair for row in shown}), 'pair')}, "
         f"{len({row.category for row in shown})} categories"
     )
     if left_out := len(rows) - len(shown):
-        log(
+        logger.warning(
             f"{store.model}: {plural(left_out, 'keypoint')} left out, beyond what the view shows "
             "of an image"
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -11,9 +12,11 @@ from vitfeat.analyses.knn.settings import KnnSettings
 from vitfeat.analyses.rows import ScoreRow
 from vitfeat.device import torch_device_name
 from vitfeat.errors import AnalysisError
-from vitfeat.jobs.classes import Log, Pair, named, open_pair
+from vitfeat.jobs.classes import Pair, named, open_pair
 from vitfeat.tables import write_table
 from vitfeat.text import plural
+
+logger = logging.getLogger(__name__)
 
 
 def write_knn(
@@ -26,7 +29,6 @@ def write_knn(
     max_bytes: int = 2 * 2**30,
     threads: int = 1,
     device: str = "auto",
-    log: Log = lambda _: None,
 ) -> None:
     """Classify the images of a store from those of another and write the table of ScoreRow.
 
@@ -47,19 +49,17 @@ def write_knn(
         Layers by name or number; numbers of layers that are not stored are passed over.
     max_bytes, threads, device
         See :func:`vitfeat.numerics.neighbours.nearest`; ``auto`` takes a GPU where there is one.
-    log
-        Called with a line for what is left out, and for classes without a match.
 
     Raises
     ------
     AnalysisError, StoreError
         The stores do not go together, lack what is asked for, or hold what is not finite.
     """
-    pair = open_pair(test_path, train_path, log)
-    counts = _capped(settings.neighbours, pair, log)
-    chosen = pair.layers(layers, log)
+    pair = open_pair(test_path, train_path)
+    counts = _capped(settings.neighbours, pair)
+    chosen = pair.layers(layers)
     rows: list[ScoreRow] = []
-    for kind in pair.kinds(settings.features, "knn", log):
+    for kind in pair.kinds(settings.features, "knn"):
         for layer in chosen:
             test, train = (
                 partial(part.features, kind, layer, final_norm=settings.final_norm)
@@ -85,11 +85,11 @@ def write_knn(
     write_table(out, ScoreRow, rows)
 
 
-def _capped(neighbours: Sequence[int], pair: Pair, log: Log) -> list[int]:
+def _capped(neighbours: Sequence[int], pair: Pair) -> list[int]:
     """Return numbers of neighbours that there are, each once."""
     n = len(pair.train)
     if beyond := [k for k in neighbours if k > n]:
-        log(
+        logger.warning(
             f"{pair.test.store.model}: {pair.train.dataset} has {plural(n, 'labelled image')}: "
             f"k={n} in place of {', '.join(f'k={k}' for k in beyond)}"
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,9 +12,11 @@ from vitfeat.analyses.linear_probe.settings import LinearProbeSettings
 from vitfeat.analyses.rows import ScoreRow
 from vitfeat.device import torch_device_name
 from vitfeat.errors import AnalysisError
-from vitfeat.jobs.classes import Log, Pair, named, open_pair
+from vitfeat.jobs.classes import Pair, named, open_pair
 from vitfeat.tables import write_table
 from vitfeat.text import plural
+
+logger = logging.getLogger(__name__)
 
 
 def write_linear_probe(
@@ -26,7 +29,6 @@ def write_linear_probe(
     layers: Sequence[str | int] = ("all",),
     threads: int = 1,
     device: str = "auto",
-    log: Log = lambda _: None,
 ) -> None:
     """Fit a linear classifier to each layer of a store, try it on another, write a table.
 
@@ -48,9 +50,6 @@ def write_linear_probe(
         Layers by name or number; numbers of layers that are not stored are passed over.
     device
         Where the classifiers are fitted; ``auto`` takes a GPU where there is one.
-    log
-        Called with a line for what is left out, for classes without a match, fits that did not
-        converge, and a choice at the end of the penalties that were tried.
 
     Raises
     ------
@@ -58,12 +57,12 @@ def write_linear_probe(
         The stores do not go together, lack what is asked for, or hold what is not finite; the
         training images are of one class.
     """
-    pair = open_pair(test_path, train_path, log)
+    pair = open_pair(test_path, train_path)
     tops = (1, 5) if len(pair.names) > 5 else (1,)
-    chosen = pair.layers(layers, log)
+    chosen = pair.layers(layers)
     smallest, largest = min(settings.regularisation), max(settings.regularisation)
     rows: list[ScoreRow] = []
-    for kind in pair.kinds(settings.features, "linear_probe", log):
+    for kind in pair.kinds(settings.features, "linear_probe"):
         ends: dict[float, list[int]] = {}
         for layer in chosen:
             x, test = (
@@ -85,7 +84,7 @@ def write_linear_probe(
                 ranks = found.ranks(test, pair.test.classes)
             except AnalysisError as error:
                 raise AnalysisError(f"{pair.where(kind, layer)}: {error}") from error
-            _note_unconverged(pair.where(kind, layer), found, log)
+            _note_unconverged(pair.where(kind, layer), found)
             name, variant = named(kind, settings.final_norm), f"penalty={found.penalty:g}"
             rows += pair.top_rows("linear_probe", layer, name, variant, ranks, tops)
             if found.validation:
@@ -96,25 +95,23 @@ def write_linear_probe(
                 at_end = found.penalty in (smallest, largest)
                 if at_end and value > max(others):
                     ends.setdefault(found.penalty, []).append(layer)
-        _note_ends(pair, kind, settings.regularisation, ends, log)
+        _note_ends(pair, kind, settings.regularisation, ends)
     write_table(out, ScoreRow, rows)
 
 
-def _note_unconverged(where: str, found: Probe, log: Log) -> None:
+def _note_unconverged(where: str, found: Probe) -> None:
     for penalty, fit in found.unconverged.items():
         which = "the classifier" if penalty is None else f"the choice at penalty {penalty:g}"
-        log(
+        logger.warning(
             f"{where}: {which} had not converged after {plural(fit.iterations, 'iteration')} "
             f"(largest entry of the gradient {fit.gradient:.1e}, not {TOLERANCE:g})"
         )
 
 
-def _note_ends(
-    pair: Pair, kind: str, tried: Sequence[float], ends: dict[float, list[int]], log: Log
-) -> None:
+def _note_ends(pair: Pair, kind: str, tried: Sequence[float], ends: dict[float, list[int]]) -> None:
     for penalty, layers in sorted(ends.items()):
         which = "smallest" if penalty == min(tried) else "largest"
-        log(
+        logger.warning(
             f"{pair.test.store.model}, {pair.test.dataset}, {kind}: the {which} penalty that was "
             f"tried, {penalty:g}, was the best in layer {', '.join(map(str, layers))}; a "
             f"{which[:-2]}r one may be better"

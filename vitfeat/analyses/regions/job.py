@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,8 @@ from vitfeat.store.reader import FeatureStore
 from vitfeat.tables import write_table
 from vitfeat.text import plural
 
+logger = logging.getLogger(__name__)
+
 LEVELS = ("object", "part")
 """Levels of regions, in the order of tables; each is clustered for itself."""
 
@@ -36,7 +39,6 @@ def write_regions(
     *,
     threads: int = 1,
     max_bytes: int | None = None,
-    log: Callable[[str], None] = lambda _: None,
 ) -> None:
     """Cluster the regions of every layer of a store and write the scores as a table of ScoreRow.
 
@@ -56,9 +58,6 @@ def write_regions(
         are present.
     threads, max_bytes
         See :class:`vitfeat.jobs.layer_clusters.Runs`.
-    log
-        Takes lines for people: how many regions there are of each level, and how many were left
-        out.
 
     Raises
     ------
@@ -77,7 +76,7 @@ def write_regions(
     runs = Runs(settings.n_init, settings.seeds, settings.seed, threads, max_bytes)
     kept = [annotated[number] for number in store.region_numbers]
     rows: list[ScoreRow] = []
-    for level in _scorable(store, annotated, kept, log):
+    for level in _scorable(store, annotated, kept):
         used = np.array([i for i, row in enumerate(kept) if row.level == level], dtype=np.intp)
         labels = np.array([kept[i].category for i in used], dtype=np.int64)
         n_clusters = settings.clusters or len(np.unique(labels))
@@ -87,7 +86,9 @@ def write_regions(
                 f"{n_clusters} clusters of k-means; take more images, or fewer clusters "
                 "(analyses.regions.clusters)"
             )
-        log(f"{store.model}, {level}: {len(np.unique(labels))} categories, {n_clusters} clusters")
+        logger.info(
+            f"{store.model}, {level}: {len(np.unique(labels))} categories, {n_clusters} clusters"
+        )
         found = cluster_layers(
             (_layer(store, position, used) for position in range(len(store.layers))),
             store.layers,
@@ -96,7 +97,6 @@ def write_regions(
             runs,
             what=f"{store.model}, {level}",
             items="regions",
-            log=log,
         )
         for layer, assignments in zip(store.layers, found, strict=True):
             by_seed = [scores(labels, assignment) for assignment in assignments]
@@ -148,7 +148,6 @@ def _scorable(
     store: FeatureStore,
     annotated: Sequence[RegionRow],
     kept: Sequence[RegionRow],
-    log: Callable[[str], None],
 ) -> list[str]:
     """Return the levels that have several categories; say how many regions each has.
 
@@ -166,7 +165,7 @@ def _scorable(
         with_tokens = [row for row in kept if row.level == level]
         crowds = 0 if crowds_are_objects else sum(row.crowd for row in of_level)
         bare = len(of_level) - len(with_tokens) - crowds
-        log(
+        logger.warning(
             f"{store.model}, {level}: {len(with_tokens):,} of {plural(len(of_level), 'region')}; "
             f"left out are {crowds:,} as crowds and {bare:,} without a token under them"
         )
@@ -182,5 +181,5 @@ def _scorable(
             f"{store.path}: {'; '.join(single)}; {why}: take more images (the dataset's limit)"
         )
     for level in single:
-        log(f"{store.model}: {level}: not clustered; {why}")
+        logger.warning(f"{store.model}: {level}: not clustered; {why}")
     return found

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import logging
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -29,7 +30,8 @@ from vitfeat.store.stored_array import StoredArray
 from vitfeat.tables import write_table
 from vitfeat.text import plural
 
-Log = Callable[[str], None]
+logger = logging.getLogger(__name__)
+
 
 SIDES = ("skip", "branch")
 
@@ -59,7 +61,6 @@ def write_residual(
     *,
     max_bytes: int = 2 * 2**30,
     device: str = "auto",
-    log: Log = lambda _: None,
 ) -> None:
     """Compare the skip inputs of a store's blocks with their branch outputs; write the tables.
 
@@ -81,9 +82,6 @@ def write_residual(
         and go again.
     device
         Where products are computed; ``auto`` takes a GPU where there is one.
-    log
-        Called with a line for what is left out, for a layer without CKA, and for branches that
-        float16 cannot hold.
 
     Raises
     ------
@@ -98,26 +96,28 @@ def write_residual(
         )
     store = open_store(store_path)
     if not store.has_branches:
-        log(f"{store.model} has no branches with skips of their own: left out")
+        logger.warning(f"{store.model} has no branches with skips of their own: left out")
         write_table(norms_out, ResidualNormRow, ())
         if cka_out is not None:
             write_table(cka_out, ResidualCkaRow, ())
         return
-    kinds = _kinds(store, tokens, log)
+    kinds = _kinds(store, tokens)
     arrays = list(dict.fromkeys(a for made_of in kinds.values() for a in made_of))
     _check_taps(store, arrays)
     write_table(norms_out, ResidualNormRow, _norm_rows(store, max_bytes))
     if cka_out is not None:
-        _note_rounding(store, arrays, max_bytes, log)
-        rows = _cka_rows(store, kinds, arrays, cka_out.parent, max_bytes, device, log)
+        _note_rounding(store, arrays, max_bytes)
+        rows = _cka_rows(store, kinds, arrays, cka_out.parent, max_bytes, device)
         write_table(cka_out, ResidualCkaRow, rows)
 
 
-def _kinds(store: FeatureStore, tokens: Sequence[str], log: Log) -> dict[str, list[str]]:
+def _kinds(store: FeatureStore, tokens: Sequence[str]) -> dict[str, list[str]]:
     """Return by token kind that the model has the arrays that it is made of."""
     kinds = {k: [a for a in TOKEN_ARRAYS[k] if store.model_has(a)] for k in tokens}
     for kind in [k for k, made_of in kinds.items() if not made_of]:
-        log(f"{store.model} has no CLS token: no CKA of skips with branches for {kind!r}")
+        logger.warning(
+            f"{store.model} has no CLS token: no CKA of skips with branches for {kind!r}"
+        )
         del kinds[kind]
     return kinds
 
@@ -168,7 +168,7 @@ def _norm_rows(store: FeatureStore, max_bytes: int) -> Iterator[ResidualNormRow]
     )
 
 
-def _note_rounding(store: FeatureStore, arrays: Sequence[str], max_bytes: int, log: Log) -> None:
+def _note_rounding(store: FeatureStore, arrays: Sequence[str], max_bytes: int) -> None:
     """Say which branches are too small for float16, by the norms of tokens before rounding."""
     first = int(store.model_has("cls"))
     prefix = first + int(store.attributes["n_registers"])
@@ -187,7 +187,7 @@ def _note_rounding(store: FeatureStore, arrays: Sequence[str], max_bytes: int, l
             size = norms[..., tokens[array]].mean(axis=(0, 2)) / stored.shape[-1] ** 0.5
             small = (size > 0) & (size < np.finfo(np.float16).smallest_normal)
             if small.any():
-                log(
+                logger.warning(
                     f"{store.model}: {branch} branches of {array} are about {size[small].min():.0e}"
                     f" in {plural(int(small.sum()), 'layer')}, where float16 has few digits or "
                     "none: do not trust their CKA; set extraction.dtype to float32"
@@ -201,7 +201,6 @@ def _cka_rows(
     folder: Path,
     max_bytes: int,
     device: str,
-    log: Log,
 ) -> list[ResidualCkaRow]:
     if not kinds:
         return []
@@ -224,7 +223,7 @@ def _cka_rows(
         for kind, made_of in kinds.items():
             skip, added = (GramSum([files[side, a] for a in made_of], kind) for side in SIDES)
             yield from cka_rows(
-                cka(skip, added, log=log),
+                cka(skip, added),
                 model=store.model,
                 dataset=dataset,
                 branch=branch,

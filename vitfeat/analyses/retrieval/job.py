@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import logging
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,7 +31,8 @@ from vitfeat.store.reader import FeatureStore
 from vitfeat.tables import write_table
 from vitfeat.text import plural
 
-Log = Callable[[str], None]
+logger = logging.getLogger(__name__)
+
 
 SIMILARITY_BYTES = 2**30
 """Usual bound on the similarities in memory."""
@@ -65,7 +67,6 @@ def write_retrieval(
     settings: RetrievalSettings,
     *,
     max_bytes: int = SIMILARITY_BYTES,
-    log: Log = lambda _: None,
 ) -> None:
     """Score the ranking of the database in every layer of a store.
 
@@ -86,8 +87,6 @@ def write_retrieval(
     max_bytes
         Bound on the similarities in memory: beyond, the database is read once for every group of
         queries.
-    log
-        Takes lines for people: which queries count.
 
     Raises
     ------
@@ -97,11 +96,11 @@ def write_retrieval(
     """
     store = open_store(store_path)
     task = read_task(store, relevance_path)
-    _report(store, task, log)
+    _report(store, task)
     rows: list[ScoreRow] = []
     final_norm = settings.final_norm
     for kind in settings.features:
-        if not usable(store, kind, log):
+        if not usable(store, kind):
             continue
         for position in store.layer_positions("all"):
             found = evaluate(
@@ -165,7 +164,7 @@ def _graded(
     ]
 
 
-def usable(store: FeatureStore, kind: str, log: Log) -> bool:
+def usable(store: FeatureStore, kind: str) -> bool:
     """Return whether a model has what descriptors are made of.
 
     Raises
@@ -175,7 +174,7 @@ def usable(store: FeatureStore, kind: str, log: Log) -> bool:
     """
     array = ARRAYS[kind]
     if not store.model_has(array):
-        log(f"{store.model} has no CLS token: {kind} left out")
+        logger.warning(f"{store.model} has no CLS token: {kind} left out")
         return False
     if array not in store or len(image_rows(store, kind)) < store.n_images:
         what = "of some images only" if array in store else "not stored"
@@ -244,8 +243,8 @@ def _blocks(
         yield block[kept[start:stop]]
 
 
-def _report(store: FeatureStore, task: Task, log: Log) -> None:
-    log(
+def _report(store: FeatureStore, task: Task) -> None:
+    logger.info(
         f"{store.model}: {len(task.queries):,} queries, "
         f"{plural(len(task.database), 'database image')}"
     )
@@ -262,7 +261,7 @@ def _report(store: FeatureStore, task: Task, log: Log) -> None:
         without = len(task.queries) - count
         excluded = f", {without:,} excluded without a positive image" if without else ""
         counted = "1 query counts" if count == 1 else f"{count:,} queries count"
-        log(f"{store.model}, {variant}: {counted}{excluded}")
+        logger.info(f"{store.model}, {variant}: {counted}{excluded}")
 
 
 def _rows(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -26,6 +26,8 @@ from vitfeat.store.limits import spread
 from vitfeat.store.opening import open_store
 from vitfeat.store.reader import FeatureStore
 from vitfeat.text import plural
+
+logger = logging.getLogger(__name__)
 
 # Pixels of a picture's longer side, of which a figure shows fewer.
 _SIDE = 256
@@ -60,7 +62,6 @@ def write_ranking(
     queries: int = 6,
     results: int = 8,
     label: str = "",
-    log: Callable[[str], None] = lambda _: None,
 ) -> None:
     """Draw some queries of a store and the images that they find first.
 
@@ -83,8 +84,6 @@ def write_ranking(
         How many queries, spread over the table's, and how many results of each.
     label
         The model's name in the title; its id if not given.
-    log
-        Takes lines for people.
 
     Raises
     ------
@@ -96,9 +95,9 @@ def write_ranking(
     task = read_task(store, relevance_path)
     kind, final_norm = settings.features[0], settings.final_norm
     if not store.model_has(ARRAYS[kind]):
-        log(f"{store.model} has no CLS token: the mean of the spatial tokens instead")
+        logger.warning(f"{store.model} has no CLS token: the mean of the spatial tokens instead")
         kind = "mean"
-    usable(store, kind, log)
+    usable(store, kind)
     places = store.layer_positions(layer)
     if len(places) != 1:
         raise AnalysisError(f"layer {layer!r}: one layer is needed, by name or number")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,8 @@ from vitfeat.store.reader import FeatureStore
 from vitfeat.tables import write_table
 from vitfeat.text import plural
 
+logger = logging.getLogger(__name__)
+
 _PIECE_BYTES = 16 * 2**20
 
 
@@ -30,8 +33,6 @@ def write_saliency(
     regions_path: Path,
     out: Path,
     settings: SaliencySettings,
-    *,
-    log: Callable[[str], None] = lambda _: None,
 ) -> None:
     """Compare the most attended tokens of every head with the foreground; a table of ScoreRow.
 
@@ -46,8 +47,6 @@ def write_saliency(
     settings
         Which queries, what share of a row's attention the kept tokens have, and which tokens are
         foreground (:func:`vitfeat.numerics.coverage.foreground`).
-    log
-        Takes lines for people: what is left out.
 
     Raises
     ------
@@ -57,7 +56,7 @@ def write_saliency(
     """
     store = open_store(store_path)
     index = index_of(store, index_path)
-    kinds = usable_queries(store, "saliency", settings.queries, log)
+    kinds = usable_queries(store, "saliency", settings.queries)
     truth = Foregrounds(read_regions(regions_path), index, store.view, store.grid, settings.masks)
     foreground = truth.of(range(len(index)))
     has_some = np.asarray(foreground.any(-1))
@@ -71,7 +70,7 @@ def write_saliency(
                 f"the masks of {regions_path}; check the dataset's annotations"
             )
         if len(entries) < total:
-            log(
+            logger.warning(
                 f"{store.model}, {query}: {total - len(entries):,} of {plural(total, 'image')} "
                 "without a token of foreground: left out"
             )

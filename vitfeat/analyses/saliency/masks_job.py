@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,7 +56,6 @@ def write_saliency_masks(
     *,
     layer: str | int = "last",
     label: str = "",
-    log: Callable[[str], None] = lambda _: None,
 ) -> None:
     """Draw the tokens that the best head and all heads merged keep of some images.
 
@@ -79,8 +78,6 @@ def write_saliency_masks(
         By name or number.
     label
         The model's name in the title; its id if not given.
-    log
-        Takes lines for people.
 
     Raises
     ------
@@ -90,7 +87,7 @@ def write_saliency_masks(
     """
     store = open_store(store_path)
     index = index_of(store, index_path)
-    kinds = usable_queries(store, "saliency", settings.queries, log)
+    kinds = usable_queries(store, "saliency", settings.queries)
     places = store.layer_positions(layer)
     if len(places) != 1:
         raise AnalysisError(f"layer {layer!r}: one layer is needed, by name or number")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -15,7 +16,8 @@ from vitfeat.analyses.similarity.measures import NAMES, Measure, measures
 from vitfeat.errors import AnalysisError
 from vitfeat.numerics.gramfile import REMEDY, GramFile
 
-Log = Callable[[str], None]
+logger = logging.getLogger(__name__)
+
 Images = NDArray[np.intp] | None
 
 LAYERS = ("last", "all")
@@ -41,7 +43,6 @@ def similarity(
     resamples: int = 200,
     confidence: float = 0.95,
     seed: int = 0,
-    log: Log = lambda _: None,
 ) -> list[SimilarityRow]:
     """Compare layers of two models.
 
@@ -63,9 +64,6 @@ def similarity(
         Of the intervals, between 0 and 1.
     seed
         Of the halves.
-    log
-        Called with one line for a layer or a pair of layers that a measure does not exist for,
-        and for a model that was left out.
 
     Returns
     -------
@@ -87,7 +85,7 @@ def similarity(
         raise AnalysisError(f"layers {layers!r} cannot be compared: choose {' or '.join(LAYERS)}")
     _check_alike(a, b)
     if absent := [file.meta.model for file in (a, b) if file.left_out]:
-        log(
+        logger.warning(
             f"no similarity of {a.meta.model} and {b.meta.model} ({a.meta.tokens}): no such tokens "
             f"in {' and '.join(dict.fromkeys(absent))}"
         )
@@ -101,10 +99,10 @@ def similarity(
     # What layers cost once is shared by the measures that need the same, and dropped after them.
     for prepare in dict.fromkeys(known[name].prepare for name in names):
         sharing = [name for name in names if known[name].prepare is prepare]
-        side_a = _prepared(a, places[0], images, prepare, sharing, log)
+        side_a = _prepared(a, places[0], images, prepare, sharing)
         side_b = side_a
         if a.path != b.path:
-            side_b = _prepared(b, places[1], images, prepare, sharing, log)
+            side_b = _prepared(b, places[1], images, prepare, sharing)
         for name in sharing:
             found[name] = _compare(known[name], side_a, side_b, halves, confidence)
             missing = sum(
@@ -114,7 +112,7 @@ def similarity(
                 if left is not None and right is not None
             )
             if missing:
-                log(
+                logger.warning(
                     f"no {name} for {missing} of {found[name].value.size} pairs of layers of "
                     f"{a.meta.model} and {b.meta.model} ({a.meta.tokens}): {known[name].saturated}"
                 )
@@ -156,7 +154,6 @@ def _prepared(
     images: Images,
     prepare: Callable[[Layer], Any],
     sharing: Sequence[str],
-    log: Log,
 ) -> list[Any]:
     found = []
     for place in places:
@@ -167,7 +164,7 @@ def _prepared(
             )
         found.append(prepare(layer))
         if found[-1] is None:
-            log(
+            logger.warning(
                 f"no {' and no '.join(sharing)} for layer {file.layers[place]} of "
                 f"{file.meta.model} ({file.meta.tokens}): its features do not tell the images apart"
             )

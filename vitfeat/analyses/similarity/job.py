@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +19,6 @@ def write_similarity(
     gram_b: Path,
     out: Path,
     settings: SimilaritySettings,
-    *,
-    log: Callable[[str], None] = lambda _: None,
 ) -> None:
     """Compare two models and write the table.
 
@@ -34,8 +31,6 @@ def write_similarity(
     settings
         Measures, layers and intervals, and how many images are compared, spread evenly over the
         dataset; all where there are no more.
-    log
-        As in :func:`vitfeat.analyses.similarity.compare.similarity`.
 
     Raises
     ------
@@ -56,6 +51,5 @@ def write_similarity(
         resamples=settings.resamples,
         confidence=settings.confidence,
         seed=settings.seed,
-        log=log,
     )
     write_table(out, SimilarityRow, rows)

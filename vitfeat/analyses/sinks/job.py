@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -21,6 +22,8 @@ from vitfeat.store.pieces import Entries
 from vitfeat.store.reader import FeatureStore
 from vitfeat.tables import write_table
 from vitfeat.text import plural
+
+logger = logging.getLogger(__name__)
 
 SHARE, TOKENS, IMAGES = "sink_share", "high_norm", "high_norm_images"
 """Scores: the share of attention, of tokens (what uniform attention gives), of images with some."""
@@ -58,8 +61,6 @@ def write_sinks(
     store_path: Path,
     out: Path,
     settings: SinkSettings,
-    *,
-    log: Callable[[str], None] = lambda _: None,
 ) -> None:
     """Write the shares of attention on high-norm tokens as a table of ScoreRow.
 
@@ -74,8 +75,6 @@ def write_sinks(
         give nothing to spatial tokens in any image.
     settings
         Which tokens are high-norm, and whose attention.
-    log
-        Takes lines for people: what is left out, and whether there are high-norm tokens.
 
     Raises
     ------
@@ -84,7 +83,7 @@ def write_sinks(
         what is not finite.
     """
     store = open_store(store_path)
-    kinds = usable_queries(store, "sinks", settings.queries, log)
+    kinds = usable_queries(store, "sinks", settings.queries)
     if "spatial" not in store:
         raise AnalysisError(
             f"{store.path}: no spatial tokens in this store (it holds {store.held}), whose norms "
@@ -114,7 +113,7 @@ def write_sinks(
         )
         rows += _layer(row, found, high)
     if not any(row.value for row in rows if row.score == IMAGES):
-        log(f"{store.model}: no high-norm tokens in {plural(len(images), 'image')}")
+        logger.warning(f"{store.model}: no high-norm tokens in {plural(len(images), 'image')}")
     write_table(out, ScoreRow, rows)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +20,7 @@ from vitfeat.analyses.video.segmentation_scores import SequenceScores, score_seq
 from vitfeat.analyses.video.settings import VideoSettings
 from vitfeat.analyses.video.soft_masks import Mask, to_mask
 from vitfeat.analyses.video.strip_job import Choice, DrawnFrame, Shown
-from vitfeat.analyses.video.videos import Log, Video, videos
+from vitfeat.analyses.video.videos import Video, videos
 from vitfeat.data.companions import read_frames
 from vitfeat.data.images import printable
 from vitfeat.data.masks import write_mask
@@ -31,6 +32,8 @@ from vitfeat.store.pieces import image_tokens
 from vitfeat.store.reader import FeatureStore
 from vitfeat.tables import write_table
 from vitfeat.text import plural
+
+logger = logging.getLogger(__name__)
 
 _LAYER_FOLDER = re.compile(r"\d{2,}")
 
@@ -63,7 +66,6 @@ def write_video(
     *,
     label: str = "",
     threads: int = 1,
-    log: Log = lambda _: None,
 ) -> None:
     """Follow the objects of every sequence with each layer's features; write scores and masks.
 
@@ -87,8 +89,6 @@ def write_video(
         The model's name in the figure; its id if not given.
     threads
         Layers that are worked on side by side. Each has the features of the context in memory.
-    log
-        Takes lines for people.
 
     Raises
     ------
@@ -113,7 +113,7 @@ def write_video(
     followed = unscored = 0
     # Products are small: BLAS' own threads would wait for each other more than they work.
     with threadpool_limits(1), ThreadPoolExecutor(threads) as pool:
-        for video in videos(store, index, frames, root, log, settings.objects):
+        for video in videos(store, index, frames, root, settings.objects):
             shown = Shown(video) if drawn is not None and drawn.takes(video.name) else None
             followed += 1
 
@@ -141,14 +141,14 @@ def write_video(
                 strip.append(shown.row(index, root, last))
                 frames_drawn += shown.frames(index, last)
             layers = {store.layers[position]: result for position, result in results.items()}
-            _note_vanished(video, layers, log)
+            _note_vanished(video, layers)
     if not followed:
         raise AnalysisError(
             f"{store_path}: no sequence of {frames_path} has an object in its first mask, so there "
             "is nothing to follow; check the dataset's masks"
         )
     if unscored:
-        log(
+        logger.warning(
             f"{store_path.parent.name}: {plural(unscored, 'sequence')} without masks of all "
             "frames, or of fewer than three frames: not scored"
         )
@@ -273,13 +273,13 @@ def _followed(masks: Iterator[Mask], video: Video) -> Followed:
     return Followed(None, found)
 
 
-def _note_vanished(video: Video, layers: Mapping[int, Followed], log: Log) -> None:
+def _note_vanished(video: Video, layers: Mapping[int, Followed]) -> None:
     for number in video.objects:
         gone = [layer for layer, one in layers.items() if number not in one.found]
         if gone and len(video.rows) > 1 and number not in video.first.lost:
             numbers = ", ".join(map(str, gone))
             which = "any layer" if len(gone) == len(layers) else f"layers {numbers}"
-            log(
+            logger.warning(
                 f"sequence {printable(video.name)}: object {number} has no pixel after the first "
                 f"frame with the features of {which}"
             )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import logging
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path, PurePosixPath
@@ -19,7 +20,8 @@ from vitfeat.numerics.coverage import Box
 from vitfeat.store.reader import FeatureStore
 from vitfeat.text import plural
 
-Log = Callable[[str], None]
+logger = logging.getLogger(__name__)
+
 
 Tokens = tuple[slice, slice]
 
@@ -79,7 +81,6 @@ def videos(
     index: Index,
     frames: Sequence[FrameRow],
     root: Path,
-    log: Log,
     objects: str = "first_mask",
 ) -> Iterator[Video]:
     """Read the videos of a table of frames, one at a time.
@@ -96,8 +97,6 @@ def videos(
         The frames, sequence by sequence.
     root
         The folder that masks are relative to.
-    log
-        Takes lines for people.
     objects
         Which objects are scored: those with a pixel in the ``first_mask``, or as the ``official``
         evaluation has it all numbers up to the highest one in it.
@@ -112,10 +111,10 @@ def videos(
     for name, group in groupby(frames, key=lambda frame: frame.sequence):
         video = _video(store, index, places, name, list(group), root, objects)
         if not video.scored:
-            log(f"sequence {printable(name)}: its first mask holds no object: left out")
+            logger.warning(f"sequence {printable(name)}: its first mask holds no object: left out")
             continue
-        _note_scored(video, log)
-        _note_small(video, log)
+        _note_scored(video)
+        _note_small(video)
         yield video
 
 
@@ -177,33 +176,35 @@ def _video(
     )
 
 
-def _note_scored(video: Video, log: Log) -> None:
+def _note_scored(video: Video) -> None:
     """Say which numbers one may expect to be scored and are not, or the other way round."""
     where = f"sequence {printable(video.name)}"
     absent = [number for number in range(1, max(video.objects)) if number not in video.objects]
     if absent:
         numbers = ", ".join(map(str, absent))
         done = "scored" if absent[0] in video.scored else "not scored"
-        log(f"{where}: {numbers} of its objects without a pixel in the first mask: {done}")
+        logger.warning(
+            f"{where}: {numbers} of its objects without a pixel in the first mask: {done}"
+        )
     later = set().union(*(objects_in(mask) for mask in video.truth or ())).difference(video.scored)
     if later.difference(absent):
         numbers = ", ".join(map(str, sorted(later.difference(absent))))
-        log(f"{where}: objects that come after its first mask, not scored: {numbers}")
+        logger.warning(f"{where}: objects that come after its first mask, not scored: {numbers}")
     if any((mask == VOID).any() for mask in video.truth or (video.given,)):
-        log(f"{where}: masks with pixels of 255 (void), which count as background")
+        logger.warning(f"{where}: masks with pixels of 255 (void), which count as background")
 
 
-def _note_small(video: Video, log: Log) -> None:
+def _note_small(video: Video) -> None:
     where = f"sequence {printable(video.name)}"
     first = video.first
     for number in first.lifted:
         if number not in first.lost:
             pixels = plural(int((video.given == number).sum()), "pixel")
-            log(
+            logger.warning(
                 f"{where}: object {number} ({pixels}) has the largest share of no token: its "
                 "shares are raised so that it can be followed"
             )
     for number in first.lost:
         seen = first.labels[..., number].any()
         why = "others fill its tokens" if seen else "the view does not show it"
-        log(f"{where}: object {number} cannot be followed: {why}")
+        logger.warning(f"{where}: object {number} cannot be followed: {why}")
