@@ -65,7 +65,7 @@ def main() -> None:
             folder.mkdir()
             photographs(folder, options.images)
         spec = DatasetSpec("photographs", "flat", folder, limit=options.images)
-        index = build_index(spec, log=lambda _: None)
+        index = build_index(spec)
         entry = ModelEntry.from_mapping("vit", {"source": "timm", "name": options.name})
         backbone = load_backbone(entry)
         backbone.module.to(device)

@@ -133,7 +133,7 @@ class Bench:
 
     def _indexed(self, n: int) -> Index:
         spec = DatasetSpec("photographs", "flat", self._folder, limit=n)
-        return build_index(spec, log=lambda _: None)
+        return build_index(spec)
 
     def _repeated(self, n: int) -> Index:
         """Make an index of so many images in memory: their files are never read."""

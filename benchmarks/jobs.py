@@ -42,7 +42,7 @@ def images(folder: Path, n: int) -> Path:
         image.save(folder / "images" / f"{i:04d}.png")
     index = folder / "images.csv"
     spec = DatasetSpec("images", "flat", folder / "images")
-    build_index(spec, log=lambda _: None).write(index)
+    build_index(spec).write(index)
     return index
 
 

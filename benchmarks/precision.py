@@ -157,7 +157,7 @@ def main() -> None:
             for number, crop in enumerate(focus_weights.photographs(rows=3, columns=4)):
                 crop.save(folder / f"{number:03d}.png")
         spec = DatasetSpec("photographs", "flat", folder, limit=options.limit)
-        index = build_index(spec, log=lambda _: None)
+        index = build_index(spec)
         print(f"{machine()}; {len(index)} photographs\n")
         summary = []
         for model in options.models or default_models():

@@ -198,7 +198,7 @@ def made_video(root: Path, n_frames: int) -> tuple[Index, list[FrameRow]]:
         Image.fromarray(pixels).save(folders[0] / f"{number:05d}.jpg")
         write_mask(folders[1] / f"{number:05d}.png", mask)
     spec = DatasetSpec("davis", "davis", root, split="val")
-    index = build_index(spec, log=lambda _: None)
+    index = build_index(spec)
     index.write(root / "index.csv")
     companion = LAYOUTS["davis"].companion
     assert companion is not None

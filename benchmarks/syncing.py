@@ -56,7 +56,7 @@ def main() -> None:
             folder.mkdir()
             photographs(folder, options.images)
         spec = DatasetSpec("photographs", "flat", folder, limit=options.images)
-        index = build_index(spec, log=lambda _: None)
+        index = build_index(spec)
         print(f"{machine()}; {len(index)} images\n")
         print("| extraction | files | synced | not synced | cost (range) | target |")
         print("|---|---|---|---|---|---|")

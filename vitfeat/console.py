@@ -22,6 +22,16 @@ ERRORS_FROM_LOGS = "VITFEAT_ERRORS_FROM_LOGS"
 logger = logging.getLogger("vitfeat")
 
 
+def log_to_terminal() -> None:
+    """Write what vitfeat logs to the standard error, with its name, among lines of others."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("vitfeat: %(message)s"))
+    # A workflow's rules are read more than once.
+    logger.handlers = [handler]
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+
+
 class _Lines(logging.Handler):
     """Takes what vitfeat logs, each line with its model where a job is of several."""
 

@@ -26,9 +26,8 @@ def spec_of(root: Path, **settings: Any) -> DatasetSpec:
     return DatasetSpec("c", "coco", root, split="val2017", **settings)
 
 
-def index_of(root: Path, log: list[str] | None = None, **settings: Any) -> Index:
-    lines: list[str] = [] if log is None else log
-    return build_index(spec_of(root, **settings), log=lines.append)
+def index_of(root: Path, **settings: Any) -> Index:
+    return build_index(spec_of(root, **settings))
 
 
 @pytest.fixture
@@ -46,27 +45,29 @@ def coco(tree: MakeTree) -> Callable[[Any], Path]:
 TWO = [image(1, "1.png"), image(2, "2.png")]
 
 
-def test_images_are_those_in_both_places_and_annotated(tree: MakeTree) -> None:
+def test_images_are_those_in_both_places_and_annotated(
+    tree: MakeTree, caplog: pytest.LogCaptureFixture
+) -> None:
     root = tree(*(f"{FOLDER}/{name}.png" for name in ("b", "a", "more", "empty")))
     (root / FOLDER / "notes.txt").write_text("-")
     images = [image(n, f"{name}.png") for n, name in enumerate(("b", "gone", "a", "empty", "too"))]
     annotations = [region(9, 0), region(8, 2), region(7, 2), region(6, 1)]
     dump(root / JSON, instances(images, annotations))
-    log: list[str] = []
-    index = index_of(root, log)
+    index = index_of(root)
     assert index.image_id == [f"{FOLDER}/a.png", f"{FOLDER}/b.png"]
     assert not index.has_labels
-    text = "\n".join(log)
+    text = "\n".join(caplog.messages)
     assert f"2 images of 5 that {JSON} names left out, not in {FOLDER}, first {FOLDER}/gone" in text
     assert "1 image without annotations left out" in text
     assert f"1 image ignored, not in {JSON}" in text
     assert "1 file ignored" in text
 
 
-def test_a_whole_dataset_leaves_no_remark(coco: Callable[[Any], Path]) -> None:
-    log: list[str] = []
-    index_of(coco(instances(TWO, [region(1, 1), region(2, 2)])), log)
-    assert log == ["dataset c: 2 images, no classes"]
+def test_a_whole_dataset_leaves_no_remark(
+    coco: Callable[[Any], Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    index_of(coco(instances(TWO, [region(1, 1), region(2, 2)])))
+    assert caplog.messages == ["dataset c: 2 images, no classes"]
 
 
 def test_regions(coco: Callable[[Any], Path], tmp_path: Path) -> None:
@@ -105,14 +106,13 @@ def test_regions(coco: Callable[[Any], Path], tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("on_error", ["stop", "skip"])
 def test_images_that_the_json_names_are_used_whatever_lies_beside_them(
-    coco: Callable[[Any], Path], on_error: Any
+    coco: Callable[[Any], Path], on_error: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     root = coco(instances(TWO, [region(1, 1), region(2, 2)]))
     for other in ("1.jpg", "2.bmp"):
         (root / FOLDER / other).write_bytes(b"a mask, or a copy")
-    log: list[str] = []
-    assert index_of(root, log, on_error=on_error).image_id == [f"{FOLDER}/1.png", f"{FOLDER}/2.png"]
-    assert log[1:] == [f"dataset c: 2 images ignored, not in {JSON}"]
+    assert index_of(root, on_error=on_error).image_id == [f"{FOLDER}/1.png", f"{FOLDER}/2.png"]
+    assert caplog.messages[1:] == [f"dataset c: 2 images ignored, not in {JSON}"]
 
 
 def test_keys_in_any_order(coco: Callable[[Any], Path]) -> None:

@@ -41,9 +41,8 @@ def spec_of(root: Path, **settings: Any) -> DatasetSpec:
     return DatasetSpec("d", "davis", root, **({"split": "val"} | settings))
 
 
-def index_of(root: Path, log: list[str] | None = None, **settings: Any) -> Index:
-    lines: list[str] = [] if log is None else log
-    return build_index(spec_of(root, **settings), log=lines.append)
+def index_of(root: Path, **settings: Any) -> Index:
+    return build_index(spec_of(root, **settings))
 
 
 def test_frames_of_the_split_by_sequence(root: Path) -> None:
@@ -200,14 +199,13 @@ def test_per_class_takes_the_first_frames_of_each(root: Path) -> None:
     ],
 )
 def test_limit_takes_whole_sequences(
-    root: Path, limit: int, whole: list[str], note: str | None
+    root: Path, limit: int, whole: list[str], note: str | None, caplog: pytest.LogCaptureFixture
 ) -> None:
-    log: list[str] = []
-    index = index_of(root, log, limit=limit)
+    index = index_of(root, limit=limit)
     assert index.class_name == [name for name in whole for _ in range(SEQUENCES[name])]
     assert sorted({row.sequence for row in frames(spec_of(root, limit=limit), index, [])}) == whole
-    assert any("sequences used" in line for line in log) == (note is not None)
-    assert note is None or any(note in line for line in log)
+    assert any("sequences used" in line for line in caplog.messages) == (note is not None)
+    assert note is None or any(note in line for line in caplog.messages)
 
 
 def test_limit_counts_frames_after_per_class(root: Path) -> None:
@@ -219,12 +217,13 @@ def test_limit_below_the_first_sequence(root: Path) -> None:
         index_of(root, limit=2)
 
 
-def test_other_splits_and_folders_do_not_matter(root: Path) -> None:
+def test_other_splits_and_folders_do_not_matter(
+    root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     (root / "JPEGImages/480p/unlisted").mkdir()
     (root / "JPEGImages/480p/bear/notes.txt").write_text("-")
-    log: list[str] = []
-    assert index_of(root, log).image_id == images()
-    assert any("1 file ignored" in line for line in log)
+    assert index_of(root).image_id == images()
+    assert any("1 file ignored" in line for line in caplog.messages)
 
 
 @pytest.mark.parametrize("broken", [0, 1, 2])

@@ -106,10 +106,11 @@ def test_of_a_plain_image_nothing_is_noticed(data: bytes) -> None:
     )
 
 
-def test_an_index_counts_what_changes_numbers_with_the_first_image(tree: MakeTree) -> None:
+def test_an_index_counts_what_changes_numbers_with_the_first_image(
+    tree: MakeTree, caplog: pytest.LogCaptureFixture
+) -> None:
     root = tree("plain.png", contents=dict(KINDS.values()))
-    log: list[str] = []
-    index = build_index(DatasetSpec("d", "flat", root), log=log.append)
+    index = build_index(DatasetSpec("d", "flat", root))
     assert index.notes == [
         "2 images with transparency, laid over white; first alpha.png",
         "2 images of 16 bits, reduced to 8; first deep.png",
@@ -118,7 +119,7 @@ def test_an_index_counts_what_changes_numbers_with_the_first_image(tree: MakeTre
         "1 image with a colour profile other than sRGB, which is not applied; first p.jpg",
         "3 images of several frames or pages, of which the first is used; first frames.gif",
     ]
-    assert log[1:] == [f"dataset d: {note}" for note in index.notes]
+    assert caplog.messages[1:] == [f"dataset d: {note}" for note in index.notes]
 
 
 def test_info_of_an_index(tree: MakeTree, tmp_path: Path, say: Say) -> None:

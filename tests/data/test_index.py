@@ -23,9 +23,7 @@ from vitfeat.errors import ConfigError, DataError
 
 
 def build(root: Path, layout: str = "folder", *, workers: int = 1, **settings: Any) -> Index:
-    return build_index(
-        DatasetSpec("d", layout, root, **settings), workers=workers, log=lambda _: None
-    )
+    return build_index(DatasetSpec("d", layout, root, **settings), workers=workers)
 
 
 @pytest.fixture
@@ -168,13 +166,12 @@ def test_nothing_left(tree: MakeTree) -> None:
         build(root, on_error="skip")
 
 
-def test_the_log(tree: MakeTree) -> None:
+def test_the_log(tree: MakeTree, caplog: pytest.LogCaptureFixture) -> None:
     data = encode(noise(8))
     root = tree("a/2.png", contents={"a/0.png": b"x", "a/1.png": data, "b/0.png": data})
-    log: list[str] = []
     spec = DatasetSpec("d", "folder", root, on_error="skip", per_class=2)
-    build_index(spec, log=log.append)
-    text = "\n".join(log)
+    build_index(spec)
+    text = "\n".join(caplog.messages)
     assert "dataset d: 3 images, 2 classes" in text
     assert "1 unusable image skipped, first a/0.png: not an image" in text
     assert "1 image byte-identical to others" in text

@@ -30,9 +30,7 @@ def test_a_view_of_another_kind() -> None:
 
 
 def test_one_image_is_what_the_extraction_gets(photos: Path) -> None:
-    index = build_index(
-        DatasetSpec(name="photos", layout="folder", root=photos), log=lambda _: None
-    )
+    index = build_index(DatasetSpec(name="photos", layout="folder", root=photos))
     view = SquareView((16, 24))
     ((batch,),) = load_batches(index, photos, view, [range(6)], workers=0)
     for row in range(6):
@@ -42,9 +40,7 @@ def test_one_image_is_what_the_extraction_gets(photos: Path) -> None:
 
 
 def test_a_file_of_the_same_size_with_other_bytes_is_another(photos: Path) -> None:
-    index = build_index(
-        DatasetSpec(name="photos", layout="folder", root=photos), log=lambda _: None
-    )
+    index = build_index(DatasetSpec(name="photos", layout="folder", root=photos))
     path = photos / index.image_id[2]
     path.write_bytes(path.read_bytes()[:-1] + b"?")
     with pytest.raises(ImageError, match=r"cat/c.png: the file has changed since it was indexed"):

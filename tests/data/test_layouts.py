@@ -14,29 +14,27 @@ from vitfeat.data.spec import DatasetSpec
 from vitfeat.errors import ConfigError, DataError
 
 
-def index_of(root: Path, layout: str, log: list[str] | None = None, **settings: Any) -> Index:
-    lines: list[str] = [] if log is None else log
-    return build_index(DatasetSpec("d", layout, root, **settings), log=lines.append)
+def index_of(root: Path, layout: str, **settings: Any) -> Index:
+    return build_index(DatasetSpec("d", layout, root, **settings))
 
 
 def rows(index: Index) -> list[tuple[str, int, str]]:
     return list(zip(index.image_id, index.label.tolist(), index.class_name, strict=True))
 
 
-def test_folder(tree: MakeTree) -> None:
+def test_folder(tree: MakeTree, caplog: pytest.LogCaptureFixture) -> None:
     root = tree("dog/2.png", "dog/10.png", "cat/sub/x.PNG", "cat/a.png", "cat/.hidden.png")
-    log: list[str] = []
     (root / "cat" / "notes.txt").write_text("-")
     (root / ".git" / "x").mkdir(parents=True)
     (root / "empty").mkdir()
     (root / "beside.png").write_bytes(b"")
-    assert rows(index_of(root, "folder", log)) == [
+    assert rows(index_of(root, "folder")) == [
         ("cat/a.png", 0, "cat"),
         ("cat/sub/x.PNG", 0, "cat"),
         ("dog/10.png", 1, "dog"),
         ("dog/2.png", 1, "dog"),
     ]
-    text = "\n".join(log)
+    text = "\n".join(caplog.messages)
     assert "4 images, 2 classes" in text
     assert "1 file ignored" in text
     assert "1 image beside the class folders ignored" in text
@@ -246,12 +244,11 @@ def test_image_and_mask_of_one_name(tree: MakeTree, other: str) -> None:
 
 @pytest.mark.parametrize("layout", ["flat", "folder"])
 def test_of_images_of_one_name_the_photograph_is_used_with_skip(
-    tree: MakeTree, layout: str
+    tree: MakeTree, layout: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     names = ["x/IMG_1.webp", "x/IMG_1.jpg", "x/IMG_2.BMP", "x/IMG_2.JPG", "x/IMG_3.png", "x/a.gif"]
     root = tree(*names, "x/a.PNG", "x/a.png", "y/IMG_1.png")
-    log: list[str] = []
-    index = index_of(root, layout, log, on_error="skip")
+    index = index_of(root, layout, on_error="skip")
     assert index.image_id == ["x/IMG_1.jpg", "x/IMG_2.JPG", "x/IMG_3.png", "x/a.PNG", "y/IMG_1.png"]
     assert index.skipped == [
         ("x/IMG_1.webp", "IMG_1.jpg is used, of the same name (its mask, or a copy?)"),
@@ -262,7 +259,7 @@ def test_of_images_of_one_name_the_photograph_is_used_with_skip(
     assert (
         "dataset d: 4 images skipped, named as another but for the ending, first x/IMG_1.webp: "
         "IMG_1.jpg is used, of the same name (its mask, or a copy?)"
-    ) in log
+    ) in caplog.messages
     # A list says itself what is meant.
     list_file = root.parent / "list.txt"
     list_file.write_text("x/IMG_1.webp\nx/IMG_1.jpg\n")
@@ -276,7 +273,7 @@ def test_names_that_are_not_utf8(tree: MakeTree) -> None:
         index_of(root, "flat")
 
 
-def test_links(tree: MakeTree, tmp_path: Path) -> None:
+def test_links(tree: MakeTree, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     root = tree("a/1.png", "b/2.png")
     outside = tmp_path / "outside.png"
     outside.write_bytes(encode(noise(7)))
@@ -286,14 +283,15 @@ def test_links(tree: MakeTree, tmp_path: Path) -> None:
     (root / "a" / "up").symlink_to("..")
     (root / "b" / "sub").mkdir()
     (root / "b" / "sub" / "round").symlink_to("..")
-    log: list[str] = []
     for layout in ("folder", "flat"):
-        index = index_of(root, layout, log, on_error="skip")
+        index = index_of(root, layout, on_error="skip")
         assert index.image_id == ["a/0.png", "a/1.png", "b/2.png"]
         reasons = dict(index.skipped)
         assert reasons["a/gone.png"] == "a link to a file that does not exist"
         assert "cannot be read" in reasons["a/self.png"]
-    assert "2 links to folders already visited not followed, first a/up" in "\n".join(log)
+    assert "2 links to folders already visited not followed, first a/up" in "\n".join(
+        caplog.messages
+    )
 
 
 def test_a_pipe_does_not_hang(tree: MakeTree) -> None:

@@ -200,16 +200,15 @@ def photos(tmp_path: Path) -> Path:
 
 
 def index_of(root: Path, **settings: Any) -> Index:
-    return build_index(DatasetSpec("photos", "flat", root, **settings), log=lambda _: None)
+    return build_index(DatasetSpec("photos", "flat", root, **settings))
 
 
 @pytest.mark.parametrize(("on_error", "workers"), [("stop", 1), ("skip", 1), ("stop", 2)])
 def test_the_index_has_the_size_as_seen_and_says_how_many_are_turned(
-    photos: Path, on_error: Any, workers: int
+    photos: Path, on_error: Any, workers: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     spec = DatasetSpec("photos", "flat", photos, on_error=on_error)
-    log: list[str] = []
-    stored = build_index(spec, workers=workers, log=log.append)
+    stored = build_index(spec, workers=workers)
     assert stored.orientation.tolist() == [1, 1, 1, 1]
     assert (stored.width.tolist(), stored.height.tolist()) == ([24] * 4, [16] * 4)
     (note,) = stored.notes
@@ -217,7 +216,7 @@ def test_the_index_has_the_size_as_seen_and_says_how_many_are_turned(
         "3 images with an EXIF orientation, used as stored and not as viewers show them "
         "(datasets.photos.orientation: exif turns them); first 1.jpg"
     )
-    assert log[-1] == f"dataset photos: {note}"
+    assert caplog.messages[-1] == f"dataset photos: {note}"
     seen = index_of(photos, on_error=on_error, orientation="exif")
     assert seen.orientation.tolist() == [1, 6, 8, 3]
     assert (seen.width.tolist(), seen.height.tolist()) == ([24, 16, 16, 24], [16, 24, 24, 16])
@@ -234,9 +233,7 @@ def test_annotations_of_stored_images_are_said_to_be_of_the_stored(tmp_path: Pat
         Image.new("RGB", (24, 16)).save(path, exif=exif)
     (tmp_path / "ImageSets/2017").mkdir(parents=True)
     (tmp_path / "ImageSets/2017/val.txt").write_text("bear")
-    (note,) = build_index(
-        DatasetSpec("d", "davis", tmp_path, split="val"), log=lambda _: None
-    ).notes
+    (note,) = build_index(DatasetSpec("d", "davis", tmp_path, split="val")).notes
     assert "as viewers show them, and so is what is annotated in them (datasets.d." in note
 
 
@@ -276,7 +273,7 @@ def coco_of(root: Path, turn: int, size: tuple[int, int], **settings: Any) -> li
     listed = image(1, "1.jpg", width=size[0], height=size[1])
     dump(root / "annotations/instances_val.json", instances([listed], [region(1, 1)]))
     spec = DatasetSpec("c", "coco", root, split="val", **settings)
-    return coco.regions(spec, build_index(spec, log=lambda _: None), [])
+    return coco.regions(spec, build_index(spec), [])
 
 
 @pytest.mark.parametrize(("how", "size"), [("stored", (24, 16)), ("exif", (16, 24))])

@@ -28,9 +28,8 @@ def spec_of(root: Path, split: str = "train", **settings: Any) -> DatasetSpec:
     return DatasetSpec("p", "partimagenet", root, split=split, **settings)
 
 
-def index_of(spec: DatasetSpec, log: list[str] | None = None) -> Index:
-    lines: list[str] = [] if log is None else log
-    return build_index(spec, log=lines.append)
+def index_of(spec: DatasetSpec) -> Index:
+    return build_index(spec)
 
 
 def content(parts: dict[str, list[int]], **other: Any) -> dict[str, Any]:
@@ -59,11 +58,10 @@ def release(tree: MakeTree, parts: dict[str, list[int]], split: str = "train") -
     return root
 
 
-def test_labels_are_superclasses(tree: MakeTree) -> None:
+def test_labels_are_superclasses(tree: MakeTree, caplog: pytest.LogCaptureFixture) -> None:
     parts = {name(SNAKE, 7): [2], name(DOG, 2): [1, 0], name(CAT, 3): [0], name(CAT, 20): [1]}
     root = release(tree, parts)
-    log: list[str] = []
-    index = index_of(spec_of(root), log)
+    index = index_of(spec_of(root))
     assert list(zip(index.image_id, index.label.tolist(), index.class_name, strict=True)) == [
         # Bottles have a number though there are none.
         (f"train/{SNAKE}/{name(SNAKE, 7)}", 2, "Snake"),
@@ -71,7 +69,7 @@ def test_labels_are_superclasses(tree: MakeTree) -> None:
         (f"train/{CAT}/{name(CAT, 20)}", 1, "Quadruped"),
         (f"train/{CAT}/{name(CAT, 3)}", 1, "Quadruped"),
     ]
-    assert log == ["dataset p: 4 images, 2 classes"]
+    assert caplog.messages == ["dataset p: 4 images, 2 classes"]
 
 
 def test_regions(tree: MakeTree) -> None:
@@ -148,30 +146,32 @@ SAMPLED = {
         (None, list(SAMPLED)),
     ],
 )
-def test_sampling(tree: MakeTree, n: int | None, expected: list[str]) -> None:
+def test_sampling(
+    tree: MakeTree, n: int | None, expected: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
     root = release(tree, SAMPLED)
-    log: list[str] = []
-    index = index_of(spec_of(root, per_superclass=n), log)
+    index = index_of(spec_of(root, per_superclass=n))
     found = [image_id.split("/")[2] for image_id in index.image_id]
     assert sorted(found) == sorted(expected)
     assert index.image_id == sorted(index.image_id)
-    text = "\n".join(log)
+    text = "\n".join(caplog.messages)
     short = n is not None and n > 3
     assert ("superclass Snake has 3 images, fewer than per_superclass" in text) == short
     assert ("superclass Quadruped has 7 images, fewer than" in text) == (n == 100)
 
 
-def test_sampling_takes_only_what_is_there_and_annotated(tree: MakeTree) -> None:
+def test_sampling_takes_only_what_is_there_and_annotated(
+    tree: MakeTree, caplog: pytest.LogCaptureFixture
+) -> None:
     root = release(tree, SAMPLED)
     (root / "train" / DOG / name(DOG, 10)).unlink()
     changed = content(SAMPLED)
     changed["annotations"] = [a for a in changed["annotations"] if a["image_id"] != 0]
     dump(root / "train.json", changed)
-    log: list[str] = []
-    index = index_of(spec_of(root, per_superclass=3), log)
+    index = index_of(spec_of(root, per_superclass=3))
     quadrupeds = [i.split("/")[2] for i in index.image_id if SNAKE not in i]
     assert quadrupeds == of(DOG, 9) + of(CAT, 2, 3)
-    text = "\n".join(log)
+    text = "\n".join(caplog.messages)
     assert "1 image of 10 that train.json names left out, not in train, first n02109961_10" in text
     assert "1 image without annotations in train.json left out" in text
 

@@ -59,7 +59,7 @@ def dataset(tree: MakeTree) -> Any:
 
 
 def indexed(spec: DatasetSpec, **more: Any) -> Index:
-    return build_index(spec, log=lambda _: None, **more)
+    return build_index(spec, **more)
 
 
 def test_images_are_sorted_by_name_and_queries_have_their_boxes(dataset: Any) -> None:

@@ -83,7 +83,7 @@ def spec_of(root: Path, **settings: Any) -> DatasetSpec:
 
 
 def index_of(root: Path, **settings: Any) -> Index:
-    return build_index(spec_of(root, **settings), log=lambda _: None)
+    return build_index(spec_of(root, **settings))
 
 
 def rows_of(root: Path, **settings: Any) -> list[PointRow]:

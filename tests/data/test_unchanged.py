@@ -42,7 +42,6 @@ class Indexed:
             "photos", {"layout": layout, "root": str(root), **settings}
         )
         self.path = root.parent / "index.csv"
-        self.said: list[str] = []
         self.make()
 
     def make(self) -> None:
@@ -52,8 +51,7 @@ class Indexed:
         assert main(["index", "photos", *words, "--out", str(self.path)]) == 0
 
     def token(self) -> str:
-        self.said.clear()
-        return token(self.spec, self.path, self.said.append)
+        return token(self.spec, self.path)
 
 
 @pytest.fixture
@@ -110,25 +108,26 @@ def linked_elsewhere(path: Path) -> None:
 )
 @pytest.mark.usefixtures("settle")
 def test_a_replaced_image_is_found_whatever_its_size_and_date(
-    settled: Path, replaced: Callable[[Path], None]
+    settled: Path, replaced: Callable[[Path], None], caplog: pytest.LogCaptureFixture
 ) -> None:
     indexed = Indexed(settled)
     before = indexed.token()
     replaced(settled / "dog/e.png")
     after = indexed.token()
     assert after not in ("", before)
-    assert indexed.said == [
+    assert caplog.messages == [
         "dataset photos: 1 image is not what was indexed, first dog/e.png: the index is made anew"
     ]
     # Asked again it is the same text, and so it is once the index was made.
     assert indexed.token() == after
     indexed.make()
+    caplog.clear()
     assert indexed.token() == after
-    assert indexed.said == []
+    assert caplog.messages == []
 
 
 @pytest.mark.usefixtures("settle")
-def test_touched_files_are_the_same(settled: Path) -> None:
+def test_touched_files_are_the_same(settled: Path, caplog: pytest.LogCaptureFixture) -> None:
     indexed = Indexed(settled)
     before = indexed.token()
     age(settled, LONG_AGO + 5)
@@ -137,9 +136,10 @@ def test_touched_files_are_the_same(settled: Path) -> None:
     # They are read once.
     assert snapshot_path(indexed.path).read_bytes() != stale
     fresh = snapshot_path(indexed.path).stat().st_mtime_ns
+    caplog.clear()
     assert indexed.token() == before
     assert snapshot_path(indexed.path).stat().st_mtime_ns == fresh
-    assert indexed.said == []
+    assert caplog.messages == []
 
 
 def test_what_may_have_been_written_while_it_was_read_is_read_again(photos: Path) -> None:
@@ -157,17 +157,17 @@ def test_what_may_have_been_written_while_it_was_read_is_read_again(photos: Path
 
 
 @pytest.mark.usefixtures("settle")
-def test_new_and_lost_images(settled: Path) -> None:
+def test_new_and_lost_images(settled: Path, caplog: pytest.LogCaptureFixture) -> None:
     indexed = Indexed(settled)
     before = indexed.token()
     shutil.copy(settled / "dog/d.png", settled / "dog/new.png")
     added = indexed.token()
-    assert "other images than before" in indexed.said[0]
+    assert "other images than before" in caplog.messages[0]
     (settled / "dog/new.png").rename(settled.parent / "kept.png")
     assert indexed.token() == before
     (settled / "dog/d.png").unlink()
     assert indexed.token() not in (before, added)
-    assert "first dog/d.png" in indexed.said[0]
+    assert "first dog/d.png" in caplog.messages[-1]
 
 
 @pytest.mark.usefixtures("settle")
@@ -231,7 +231,7 @@ def test_a_folder_that_is_away_leaves_what_was_made(settled: Path) -> None:
 
 @pytest.mark.usefixtures("settle")
 def test_more_than_can_be_read_while_planning_is_left_to_the_job(
-    settled: Path, monkeypatch: pytest.MonkeyPatch
+    settled: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     indexed = Indexed(settled)
     before = indexed.token()
@@ -239,7 +239,7 @@ def test_more_than_can_be_read_while_planning_is_left_to_the_job(
     age(settled, LONG_AGO + 5)
     after = indexed.token()
     assert after != before
-    assert "6 images of 34" in indexed.said[0]
+    assert "6 images of 34" in caplog.messages[0]
     indexed.make()
     assert indexed.token() == after
 

@@ -28,7 +28,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def rows_of(root: Path, split: str) -> list[FrameRow]:
     spec = DatasetSpec("demo", "davis", root, split=split)
-    return layout.frames(spec, build_index(spec, log=lambda line: None), [])
+    return layout.frames(spec, build_index(spec), [])
 
 
 def masks_of(root: Path, sequence: str) -> Video:

@@ -33,7 +33,7 @@ def annotations(spec: DatasetSpec) -> layout.Annotations:
 
 @pytest.fixture(scope="module")
 def index(spec: DatasetSpec) -> Index:
-    return build_index(spec, log=lambda _: None)
+    return build_index(spec)
 
 
 def picture(spec: DatasetSpec, name: str) -> Image.Image:

@@ -46,7 +46,7 @@ def write_images(folder: Path) -> None:
 
 def make_index(folder: Path) -> Index:
     spec = DatasetSpec(name="d", layout="folder", root=folder)
-    return build_index(spec, log=lambda _: None)
+    return build_index(spec)
 
 
 def make_backbone(kind: str = "registers") -> Backbone:

@@ -53,7 +53,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def images(root: Path) -> Index:
-    return build_index(DatasetSpec("d", "flat", root), log=lambda _: None)
+    return build_index(DatasetSpec("d", "flat", root))
 
 
 @pytest.fixture(scope="module")

@@ -63,7 +63,7 @@ def _index(options: argparse.Namespace, console: Console) -> None:
     spec = DatasetSpec.from_config(options.name, {k: getattr(options, k) for k in _KEYS})
     options.out.parent.mkdir(parents=True, exist_ok=True)
     started, told = time.time_ns(), token(spec, options.out)
-    index = build_index(spec, workers=options.workers, log=console.log)
+    index = build_index(spec, workers=options.workers)
     index.write(options.out)
     write_snapshot(spec, index, options.out, told, started)
 

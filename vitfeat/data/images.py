@@ -25,11 +25,12 @@ from __future__ import annotations
 import functools
 import importlib
 import io
+import logging
 import math
 import stat
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -39,6 +40,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from vitfeat.errors import DataError
+
+logger = logging.getLogger(__name__)
 
 # What Pillow registers but cannot decode by itself: it only identifies (or only writes) the first
 # six, and draws the last two with Ghostscript and with Windows.
@@ -321,9 +324,7 @@ def read_bytes(path: Path, name: str, most: int = -1) -> bytes:
         raise ImageError(name, f"cannot be read: {what}") from None
 
 
-def open_rgb(
-    path: Path, orientation: Orientation = "stored", *, log: Callable[[str], None] = lambda _: None
-) -> Image.Image:
+def open_rgb(path: Path, orientation: Orientation = "stored") -> Image.Image:
     """Read and decode an image file into 8-bit RGB.
 
     Parameters
@@ -332,8 +333,6 @@ def open_rgb(
         The file; errors call it by this path.
     orientation
         Whether it is turned as its EXIF says.
-    log
-        Takes a line for people about an orientation other than upright.
 
     Returns
     -------
@@ -352,7 +351,9 @@ def open_rgb(
     if found == 1:
         return image
     done = "which is applied" if orientation == "exif" else "which is not applied"
-    log(f"{printable(name)}: EXIF orientation {found}, {done} (orientation: {orientation})")
+    logger.warning(
+        f"{printable(name)}: EXIF orientation {found}, {done} (orientation: {orientation})"
+    )
     return turned(image, found) if orientation == "exif" else image
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import logging
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -25,6 +26,8 @@ from vitfeat.data.spec import DatasetSpec
 from vitfeat.data.table import damaged, read_notes, read_table, write_notes, write_table
 from vitfeat.errors import DataError
 from vitfeat.text import plural
+
+logger = logging.getLogger(__name__)
 
 COLUMNS = (
     *("image_id", "label", "class_name", "width", "height", "n_bytes", "sha256"),
@@ -258,7 +261,6 @@ def build_index(
     spec: DatasetSpec,
     *,
     workers: int = 1,
-    log: Callable[[str], None],
     candidates: Sequence[Candidate] | None = None,
 ) -> Index:
     """Find a dataset's images and look at each once.
@@ -273,8 +275,6 @@ def build_index(
         The dataset.
     workers
         Processes that read images; 1 reads in this one. The result is the same.
-    log
-        Takes lines for people: what was found, left out and noticed.
     candidates
         Images below the root, none twice, in the place of those that the layout finds.
 
@@ -333,8 +333,10 @@ def build_index(
         )
     index = _from_rows(rows, [*skipped, *tally.doubles], [])
     index.notes.extend([*seen.notes(), *_noticed(spec, index, skipped), *tally.notes()])
-    for line in (f"{plural(len(index), 'image')}, {index.n_classes or 'no'} classes", *index.notes):
-        log(f"dataset {spec.name}: {line}")
+    classes = index.n_classes or "no"
+    logger.info(f"dataset {spec.name}: {plural(len(index), 'image')}, {classes} classes")
+    for note in index.notes:
+        logger.warning(f"dataset {spec.name}: {note}")
     return index
 
 

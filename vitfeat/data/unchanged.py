@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import time
 import zipfile
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -30,7 +31,8 @@ from vitfeat.errors import DataError
 from vitfeat.files import replacing
 from vitfeat.text import plural, size
 
-Log = Callable[[str], None]
+logger = logging.getLogger(__name__)
+
 
 # Of what was looked at while it may have been written: it is looked at again.
 _UNSETTLED = -2
@@ -215,7 +217,7 @@ def _listing(spec: DatasetSpec, usable: Container[str], unusable: Container[str]
     return digest.hexdigest()
 
 
-def token(spec: DatasetSpec, path: Path, log: Log = lambda _: None) -> str:
+def token(spec: DatasetSpec, path: Path) -> str:
     """Return a text that is another one when files of a dataset are others than in its index.
 
     The contents of files decide, and whether there would be other images. Nothing is read as long
@@ -227,8 +229,6 @@ def token(spec: DatasetSpec, path: Path, log: Log = lambda _: None) -> str:
         The dataset.
     path
         Its index; empty is the text where no snapshot is beside it.
-    log
-        Takes lines for people when something changed.
     """
     started = time.time_ns()
     if not snapshot_path(path).exists():
@@ -244,8 +244,8 @@ def token(spec: DatasetSpec, path: Path, log: Log = lambda _: None) -> str:
     stats = [(before.image_stats, now.image_stats), (before.around_stats, now.around_stats)]
     if all(np.array_equal(a, b) for a, b in stats):
         return before.token
-    if change := _change(spec, path, before, now, log):
-        log(f"dataset {spec.name}: {change}: the index is made anew")
+    if change := _change(spec, path, before, now):
+        logger.info(f"dataset {spec.name}: {change}: the index is made anew")
         digest = hashlib.sha256(now.image_stats.tobytes())
         digest.update(now.around_stats.tobytes())
         return digest.hexdigest()
@@ -253,7 +253,7 @@ def token(spec: DatasetSpec, path: Path, log: Log = lambda _: None) -> str:
     return before.token
 
 
-def _change(spec: DatasetSpec, path: Path, before: Snapshot, now: Snapshot, log: Log) -> str:
+def _change(spec: DatasetSpec, path: Path, before: Snapshot, now: Snapshot) -> str:
     """Say what makes an index another one; empty if nothing does."""
     try:
         index = Index.read(path)
@@ -268,7 +268,7 @@ def _change(spec: DatasetSpec, path: Path, before: Snapshot, now: Snapshot, log:
         return f"{plural(len(places), 'image')} of {size(n_bytes)} changed since it was indexed"
     if n_bytes > _MOST_BYTES // 16:
         touched = f"{plural(len(places), 'image')}, {size(n_bytes)}"
-        log(f"dataset {spec.name}: reading what was touched: {touched}")
+        logger.info(f"dataset {spec.name}: reading what was touched: {touched}")
     others = [
         before.images[place]
         for place in places
@@ -291,7 +291,7 @@ def hashes_path(table: Path) -> Path:
     return table.with_name(f"{table.stem}.files.json")
 
 
-def annotations_token(spec: DatasetSpec, table: Path, log: Log = lambda _: None) -> str:
+def annotations_token(spec: DatasetSpec, table: Path) -> str:
     """Return a text that is another one when a dataset's annotations are others than in a table.
 
     Parameters
@@ -300,15 +300,15 @@ def annotations_token(spec: DatasetSpec, table: Path, log: Log = lambda _: None)
         The dataset.
     table
         The table of annotations; empty is the text before it is made.
-    log
-        Takes a line for people when something changed.
     """
     before = Hashes.read(hashes_path(table))
     if before is None or not spec.root.exists():
         return before.token if before else ""
     now = hash_annotations(spec, table)
     if now.token != before.token:
-        log(f"dataset {spec.name}: its annotations are not what they were: they are read anew")
+        logger.info(
+            f"dataset {spec.name}: its annotations are not what they were: they are read anew"
+        )
     elif now != before:
         quietly(lambda: now.write(hashes_path(table)))
     return now.token

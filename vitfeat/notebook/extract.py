@@ -145,7 +145,6 @@ def extract(
     index = build_index(
         spec,
         workers=max(1, processes or 1),
-        log=_log.info,
         candidates=None if files is None else _candidates(files, spec.root),
     )
     place = place_of(out)

@@ -2,6 +2,7 @@
 import functools
 import inspect
 import json
+import logging
 import os
 import re
 import shlex
@@ -14,6 +15,7 @@ import yaml
 from vitfeat.analyses.own import OWN
 from vitfeat.analyses.registry import analyses
 from vitfeat.config.parsing import parse_config
+from vitfeat.console import log_to_terminal
 from vitfeat.demo.datasets import embedded_root
 from vitfeat.data.hashes import contents
 from vitfeat.data.unchanged import annotations_token, token
@@ -47,14 +49,9 @@ def checked_config():
         sys.exit(f"vitfeat: error: {error}")
     # The process of every job reads these files again, and keeps quiet.
     if workflow.is_main_process:
-        say(*checked.remarks, *foreseen(checked), *disk_lines(checked))
+        for line in (*checked.remarks, *foreseen(checked), *disk_lines(checked)):
+            logging.getLogger("vitfeat").info(line)
     return checked
-
-
-def say(*lines):
-    """Tell the user what is no error."""
-    for line in lines:
-        print(f"vitfeat: {line}", file=sys.stderr)
 
 
 def foreseen(checked):
@@ -200,13 +197,13 @@ def made_folder(dataset, look):
 @functools.cache
 def index_token(dataset):
     """Return a text that changes when a dataset's files do."""
-    return token(CONFIG.datasets[dataset], Path(f"{RESULTS}/datasets/{dataset}.csv"), say)
+    return token(CONFIG.datasets[dataset], Path(f"{RESULTS}/datasets/{dataset}.csv"))
 
 
 @functools.cache
 def annotation_token(dataset):
     """Return a text that changes when what is annotated does."""
-    return annotations_token(CONFIG.datasets[dataset], Path(annotations(dataset)), say)
+    return annotations_token(CONFIG.datasets[dataset], Path(annotations(dataset)))
 
 
 @functools.cache

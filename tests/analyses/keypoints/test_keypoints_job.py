@@ -85,7 +85,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     root = tmp_path_factory.mktemp("spair")
     datasets.write("spair", root)
     spec = DatasetSpec("pairs", "spair", root, split="val")
-    index = build_index(spec, log=lambda _: None)
+    index = build_index(spec)
     path = root / "index.csv"
     index.write(path)
     return Dataset(root, index, path, read_pairs(spec, index, []))

@@ -341,7 +341,7 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Drawn:
     folder = tmp_path_factory.mktemp("ranking")
     datasets.write("revisited", folder / "images")
     spec = DatasetSpec("d", "revisited", folder / "images")
-    index = build_index(spec, log=lambda _: None)
+    index = build_index(spec)
     index.write(folder / "index.csv")
     write_table(folder / "relevance.csv", RelevanceRow, relevance(spec, index, []))
     content = Indexed(taps=("cls", "spatial"), n_images=len(index), index=index)
