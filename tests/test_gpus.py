@@ -17,9 +17,10 @@ from vitfeat.gpus import own_gpu, visible_gpus
 
 # Claims a GPU, says what CUDA is shown and what PyTorch is told, and holds it until its input ends.
 JOB = """
-import os, sys
+import logging, os, sys
 from vitfeat.gpus import own_gpu
-with own_gpu(sys.argv[1], lambda line: print(line, file=sys.stderr, flush=True)) as device:
+logging.basicConfig(level="INFO", format="%(message)s")
+with own_gpu(sys.argv[1]) as device:
     print(os.environ.get("CUDA_VISIBLE_DEVICES"), device, flush=True)
     sys.stdin.read()
 """
@@ -104,7 +105,7 @@ def test_jobs_side_by_side_have_a_gpu_each_and_a_third_waits_until_one_is_killed
 
 def test_a_job_that_ends_gives_its_gpu_back(two_gpus: list[str], start: Start) -> None:
     for _ in range(3):
-        with own_gpu("cuda", lambda line: None) as device:
+        with own_gpu("cuda") as device:
             assert os.environ["CUDA_VISIBLE_DEVICES"] == two_gpus[0]
             # The only one that PyTorch sees.
             assert device == "cuda"
@@ -161,18 +162,17 @@ def test_what_slurm_gave_a_job_no_other_job_of_slurm_keeps_from_it(
 
 @pytest.mark.parametrize("device", ["auto", "cuda", "cuda:1", "cpu"])
 def test_without_gpus_nothing_changes(
-    device: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    device: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     # A driver that fails lists none either.
     listing(tmp_path, monkeypatch, "")
     (tmp_path / "nvidia-smi").write_text("#!/bin/sh\necho 'GPU 0: X (UUID: GPU-x)'; exit 9\n")
     before = dict(os.environ)
-    said: list[str] = []
-    with own_gpu(device, said.append) as given:
+    with own_gpu(device) as given:
         assert given == device
         assert dict(os.environ) == before
-    assert said == []
+    assert caplog.messages == []
 
 
 def test_a_command_says_in_its_log_which_gpu_is_its_own(

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import re
 import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
 from vitfeat.text import plural
+
+logger = logging.getLogger(__name__)
 
 _LISTED = re.compile(r"^(?P<kind>\s*MIG|GPU) .*\(UUID: (?P<uuid>[^)]+)\)")
 _SECONDS_BETWEEN_TRIES = 0.5
@@ -29,7 +32,7 @@ class Gpu(NamedTuple):
 
 
 @contextmanager
-def own_gpu(device: str, log: Callable[[str], None]) -> Iterator[str]:
+def own_gpu(device: str) -> Iterator[str]:
     """Let CUDA show this process one GPU that no other one has, for as long as the context lasts.
 
     Waits until one is free. The claim is a name in Linux's abstract namespace of sockets: it leaves
@@ -39,8 +42,6 @@ def own_gpu(device: str, log: Callable[[str], None]) -> Iterator[str]:
     ----------
     device
         ``auto``, ``cuda``, ``cuda:N`` (that one) or ``cpu`` (none).
-    log
-        Takes a line: which GPU it is, or that none is free.
 
     Yields
     ------
@@ -51,7 +52,7 @@ def own_gpu(device: str, log: Callable[[str], None]) -> Iterator[str]:
     if not wanted:
         yield device
         return
-    with _claimed(wanted, log) as gpu:
+    with _claimed(wanted) as gpu:
         before = os.environ.get("CUDA_VISIBLE_DEVICES")
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu.entry
         try:
@@ -121,7 +122,7 @@ def _name(entry: str, groups: list[list[str]]) -> str:
 
 
 @contextmanager
-def _claimed(gpus: list[Gpu], log: Callable[[str], None]) -> Iterator[Gpu]:
+def _claimed(gpus: list[Gpu]) -> Iterator[Gpu]:
     # Whom a scheduler gave a GPU may use it: only processes of the same job may be in the way.
     scope = os.environ.get("SLURM_JOB_ID", "machine")
     waits = False
@@ -134,10 +135,12 @@ def _claimed(gpus: list[Gpu], log: Callable[[str], None]) -> Iterator[Gpu]:
                     if error.errno != errno.EADDRINUSE:
                         raise
                     continue
-                log(f"GPU {gpu.name}, of {plural(len(gpus), 'GPU')} to choose from")
+                logger.info(f"GPU {gpu.name}, of {plural(len(gpus), 'GPU')} to choose from")
                 yield gpu
                 return
         if not waits:
-            log(f"other jobs of vitfeat have {plural(len(gpus), 'GPU')} of this machine; waiting")
+            logger.warning(
+                f"other jobs of vitfeat have {plural(len(gpus), 'GPU')} of this machine; waiting"
+            )
             waits = True
         time.sleep(_SECONDS_BETWEEN_TRIES)

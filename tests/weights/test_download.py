@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
+import logging
 import os
 import subprocess
 import sys
@@ -38,7 +39,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 
 
 def get(url: str, folder: Path, **more: Any) -> str:
-    arguments = {"name": "mine", "log": lambda _: None, "progress": False, **more}
+    arguments = {"name": "mine", "progress": False, **more}
     return download(url, folder / "model.bin", folder / "model.bin.part", **arguments)
 
 
@@ -84,14 +85,17 @@ def test_a_later_call_goes_on_where_one_was_cut(
     assert [p.name for p in tmp_path.iterdir()] == ["model.bin"]
 
 
-def test_a_call_goes_on_by_itself_while_bytes_come(server: Server, tmp_path: Path) -> None:
+def test_a_call_goes_on_by_itself_while_bytes_come(
+    server: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     url = server.publish("model.bin", content=OLD, etag='"1"')
-    lines: list[str] = []
     server.cut = [1000] * (module.TRIES + 3)
-    assert get(url, tmp_path, log=lines.append) == sha256(OLD)
+    assert get(url, tmp_path) == sha256(OLD)
     starts = [a.headers.get("range") for a in server.asked]
     assert starts == [None, *(f"bytes={1000 * n}-" for n in range(1, module.TRIES + 4))]
-    assert lines[0] == ("mine: the connection ended after 1,000 of 102,400 bytes; trying to go on")
+    assert caplog.messages[0] == (
+        "mine: the connection ended after 1,000 of 102,400 bytes; trying to go on"
+    )
 
 
 def test_without_a_network_it_says_so_at_once(tmp_path: Path, monkeypatch: Any) -> None:
@@ -162,15 +166,17 @@ def test_a_known_sum_vouches_for_a_part(server: Server, tmp_path: Path) -> None:
     assert "if-range" not in asked.headers
 
 
-def test_parts_that_do_not_fit_are_downloaded_anew(server: Server, tmp_path: Path) -> None:
+def test_parts_that_do_not_fit_are_downloaded_anew(
+    server: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     url = server.publish("model.bin", content=NEW)
     cut(server, url, tmp_path, sha256=sha256(OLD))
     server.publish("model.bin", content=OLD)
-    lines: list[str] = []
-    assert get(url, tmp_path, sha256=sha256(OLD), log=lines.append) == sha256(OLD)
+    caplog.clear()
+    assert get(url, tmp_path, sha256=sha256(OLD)) == sha256(OLD)
     assert "range" in server.asked[0].headers
     assert "range" not in server.asked[1].headers
-    assert lines == ["mine: its parts do not fit together; downloading it anew"]
+    assert caplog.messages == ["mine: its parts do not fit together; downloading it anew"]
 
 
 def test_a_part_for_another_sum_is_not_continued(server: Server, tmp_path: Path) -> None:
@@ -210,13 +216,15 @@ def test_a_note_never_stands_beside_bytes_of_another_version(
     assert get(url, tmp_path) == sha256(NEW)
 
 
-def test_an_answer_that_starts_elsewhere_is_not_appended(server: Server, tmp_path: Path) -> None:
+def test_an_answer_that_starts_elsewhere_is_not_appended(
+    server: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     url = server.publish("model.bin", content=OLD, etag='"1"')
     cut(server, url, tmp_path)
     server.files["/model.bin"].from_start = True
-    lines: list[str] = []
-    assert get(url, tmp_path, log=lines.append) == sha256(OLD)
-    assert not lines
+    caplog.clear()
+    assert get(url, tmp_path) == sha256(OLD)
+    assert not caplog.messages
 
 
 @pytest.mark.parametrize("note", ["", "[]", "{}", None])
@@ -260,7 +268,7 @@ def test_a_full_disk_loses_nothing(server: Server, tmp_path: Path) -> None:
         "resource.setrlimit(resource.RLIMIT_FSIZE, (70000, 70000));"
         "target = Path(sys.argv[2]);"
         "download(sys.argv[1], target, target.with_name('model.bin.part'),"
-        " name='', log=print, progress=False)"
+        " name='', progress=False)"
     )
     run = subprocess.run(
         [sys.executable, "-c", script, url, str(tmp_path / "model.bin")],
@@ -386,20 +394,24 @@ def test_one_at_a_time(tmp_path: Path) -> None:
     order: list[str] = []
     waiting = threading.Event()
 
-    def wait(line: str) -> None:
-        order.append(line)
-        waiting.set()
+    class Wait(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            order.append(record.getMessage())
+            waiting.set()
 
     def second() -> None:
-        with locked(tmp_path / "sub" / "lock", "the file", wait):
+        with locked(tmp_path / "sub" / "lock", "the file"):
             order.append("second")
 
+    handler = Wait()
+    module.logger.addHandler(handler)
     thread = threading.Thread(target=second)
-    with locked(tmp_path / "sub" / "lock", "the file", order.append):
+    with locked(tmp_path / "sub" / "lock", "the file"):
         thread.start()
         assert waiting.wait(10)
         order.append("first")
     thread.join()
+    module.logger.removeHandler(handler)
     assert order == [
         "waiting for another process that is fetching the file",
         "first",

@@ -30,7 +30,7 @@ NEW = bytes(reversed(OLD))
 FIRST, SECOND = "1" * 40, "2" * 40
 
 _SCRIPT = """
-import json, sys
+import json, logging, sys
 from pathlib import Path
 from vitfeat.errors import ModelError
 from vitfeat.weights import download
@@ -41,8 +41,15 @@ download.SECONDS_BETWEEN_TRIES = 0.0
 value, folder = json.loads(sys.argv[1]), Path(sys.argv[2])
 source = WeightsSource.from_config(value, "here")
 answer = {"present": present(source, folder, "mine"), "log": [], "error": None}
+
+class Kept(logging.Handler):
+    def emit(self, record):
+        answer["log"].append(record.getMessage())
+
+logging.getLogger("vitfeat").addHandler(Kept())
+logging.getLogger("vitfeat").setLevel("INFO")
 try:
-    ensure("mine", source, folder, log=answer["log"].append)
+    ensure("mine", source, folder)
 except ModelError as error:
     answer["error"] = str(error)
 answer["modules"] = "torch" in sys.modules
@@ -436,17 +443,16 @@ def _source(url: str, digest: str | None = None) -> WeightsSource:
     return WeightsSource.from_config({"url": url, "sha256": digest}, "")
 
 
-def test_a_url(server: Server, tmp_path: Path) -> None:
+def test_a_url(server: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     url = server.publish("model.pth", content=OLD, etag='"1"')
-    lines: list[str] = []
-    record = ensure("mine", _source(url), tmp_path, log=lines.append)
+    record = ensure("mine", _source(url), tmp_path)
     assert record == WeightsRecord.read(record_path(tmp_path, "mine"))
     assert (record.repository, record.revision, record.url) == (None, None, url)
     assert (record.file, record.sha256, record.bytes) == ("model.pth", sha256(OLD), len(OLD))
     assert record.path == tmp_path / "mine" / "model.pth"
     assert record.path.read_bytes() == OLD
     assert not record.placed
-    assert lines == [f"mine: fetching {url}"]
+    assert caplog.messages == [f"mine: fetching {url}"]
     # Nobody is asked again, also if what is there has changed.
     server.publish("model.pth", content=NEW, etag='"2"')
     server.asked.clear()
@@ -525,7 +531,9 @@ def test_another_url_replaces_what_the_first_one_sent(server: Server, tmp_path: 
     assert not server.asked
 
 
-def test_files_placed_by_hand(server: Server, tmp_path: Path) -> None:
+def test_files_placed_by_hand(
+    server: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     url = server.publish("model.pth", content=OLD, etag='"1"')
     path = place(tmp_path, "mine", "model.pth")
     path.parent.mkdir()
@@ -540,10 +548,10 @@ def test_files_placed_by_hand(server: Server, tmp_path: Path) -> None:
         ensure("mine", other, tmp_path)
     path.write_bytes(OLD)
     assert ensure("mine", other, tmp_path).sha256 == sha256(OLD)
-    lines: list[str] = []
     record_path(tmp_path, "mine").unlink()
-    ensure("mine", _source(url, sha256(OLD)), tmp_path, log=lines.append)
-    assert lines == [f"mine: found {path}, SHA-256 {sha256(OLD)} (as expected)"]
+    caplog.clear()
+    ensure("mine", _source(url, sha256(OLD)), tmp_path)
+    assert caplog.messages == [f"mine: found {path}, SHA-256 {sha256(OLD)} (as expected)"]
     assert not server.asked
 
 

@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     find_caches()
     with _console(options.log) as console, _no_lost_interrupt(console):
         try:
-            with own_gpu(getattr(options, "device", "cpu"), console.log) as device:
+            with own_gpu(getattr(options, "device", "cpu")) as device:
                 options.device = device
                 options.handler(options, console)
         except VitfeatError as error:

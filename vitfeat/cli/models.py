@@ -69,7 +69,7 @@ def _fetch(options: argparse.Namespace, console: Console) -> None:
             console.print(f"{model_id}: nothing to fetch")
             continue
         # With a log file several jobs of a workflow would draw their bars at once.
-        record = fetch(entry, folder, log=console.log, progress=options.log is None)
+        record = fetch(entry, folder, progress=options.log is None)
         revision = f" at {record.revision[:12]}" if record.revision else ""
         console.print(
             f"{model_id}: {record.repository or record.url}{revision}, {record.file}, "

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import posixpath
 import shlex
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -45,7 +44,6 @@ def fetch(
     entry: ModelEntry,
     folder: Path,
     *,
-    log: Callable[[str], None] = lambda _: None,
     progress: bool = True,
 ) -> WeightsRecord:
     """Make sure that an entry's published weights are on this machine.
@@ -56,7 +54,7 @@ def fetch(
         A model whose weights are fetched.
     folder
         Where records of fetched weights are.
-    log, progress
+    progress
         As for :func:`vitfeat.weights.fetch.ensure`, whose errors this has.
     """
     # Models of a config's own are known from there alone.
@@ -64,7 +62,7 @@ def fetch(
     where = "" if folder == Path("weights") else f" --weights-folder {shlex.quote(str(folder))}"
     command = f"vitfeat fetch {entry.id}{config}{where}"
     source = source_of(entry)
-    return ensure(entry.id, source, folder, command=command, log=log, progress=progress)
+    return ensure(entry.id, source, folder, command=command, progress=progress)
 
 
 def timm_tag(name: str) -> Any:

@@ -298,7 +298,7 @@ def _weights(entry: ModelEntry, folder: Path, log: Log) -> Weights | None:
         return Weights(path, {"file": path.name, "sha256": sha256_of(path)})
     if not entry.is_fetched:
         return None
-    record = fetch(entry, folder, log=log)
+    record = fetch(entry, folder)
     origin = {
         "file": record.file,
         "sha256": record.sha256,

@@ -11,10 +11,11 @@ the version (``If-Range``, RFC 9110) and says so.
 from __future__ import annotations
 
 import json
+import logging
 import re
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from email.message import Message
@@ -28,6 +29,8 @@ from filelock import FileLock, Timeout
 
 import vitfeat
 from vitfeat.files import sha256_of, write_json
+
+logger = logging.getLogger(__name__)
 
 # Seconds that a server may say nothing.
 TIMEOUT = 30.0
@@ -97,7 +100,7 @@ class _Part:
 
 
 @contextmanager
-def locked(path: Path, what: str, log: Callable[[str], None]) -> Iterator[None]:
+def locked(path: Path, what: str) -> Iterator[None]:
     """Let one process at a time in, on this machine and, where file systems lock, on several.
 
     Parameters
@@ -106,8 +109,6 @@ def locked(path: Path, what: str, log: Callable[[str], None]) -> Iterator[None]:
         The lock file; its folder is made when absent.
     what
         What is waited for, for the message.
-    log
-        Takes that message, if one must wait.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     # Members of a group may share the folder.
@@ -115,7 +116,7 @@ def locked(path: Path, what: str, log: Callable[[str], None]) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        log(f"waiting for another process that is fetching {what}")
+        logger.warning(f"waiting for another process that is fetching {what}")
         lock.acquire()
     try:
         yield
@@ -205,7 +206,6 @@ def download(
     part: Path,
     *,
     name: str,
-    log: Callable[[str], None],
     progress: bool,
     token: str | None = None,
     sha256: str | None = None,
@@ -224,8 +224,6 @@ def download(
         the download is cut, and when the disk is full.
     name
         What messages and the bar call it.
-    log
-        Takes messages.
     progress
         Whether to show a bar, if standard error is a terminal.
     token
@@ -245,12 +243,12 @@ def download(
     StatusError, DownloadError
         An HTTP error; no answer, or one that breaks off again and again.
     """
-    run = _Download(url, part, name, log, progress, token, sha256, size)
+    run = _Download(url, part, name, progress, token, sha256, size)
     run.transfer()
     found = sha256_of(part)
     if run.continued and sha256 not in (None, found):
         # The start was of another version, or a machine failed while it was written.
-        log(f"{name}: its parts do not fit together; downloading it anew")
+        logger.warning(f"{name}: its parts do not fit together; downloading it anew")
         run.discard()
         run.transfer()
         found = sha256_of(part)
@@ -278,7 +276,6 @@ class _Download:
         url: str,
         part: Path,
         name: str,
-        log: Callable[[str], None],
         progress: bool,
         token: str | None,
         sha256: str | None,
@@ -289,7 +286,6 @@ class _Download:
         self.note = part.with_name(f"{part.name}.json")
         self._url = url
         self._part = part
-        self._log = log
         self._progress = progress
         self._token = token
         self._sha256 = sha256
@@ -315,7 +311,7 @@ class _Download:
                 # Without a network it is said at once; one that fails on the way may come back.
                 if not self._answered or fruitless == TRIES:
                     raise
-                self._log(f"{self._name}: {error}; trying to go on")
+                logger.warning(f"{self._name}: {error}; trying to go on")
             time.sleep(SECONDS_BETWEEN_TRIES)
 
     def _length(self) -> int:

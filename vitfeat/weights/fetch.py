@@ -7,8 +7,8 @@ from the network, ``HF_ENDPOINT`` names a mirror of the hub, ``HF_TOKEN`` opens 
 
 from __future__ import annotations
 
+import logging
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from email.message import Message
 from pathlib import Path
@@ -42,7 +42,7 @@ from vitfeat.weights.records import (
     record_path,
 )
 
-Log = Callable[[str], None]
+logger = logging.getLogger(__name__)
 
 
 def ensure(
@@ -51,7 +51,6 @@ def ensure(
     folder: Path,
     *,
     command: str | None = None,
-    log: Log = lambda _: None,
     progress: bool = True,
 ) -> WeightsRecord:
     """Make sure that a model's weights are on this machine, verified and recorded.
@@ -73,8 +72,6 @@ def ensure(
         Where records are kept.
     command
         What a user runs to fetch them, for messages; ``vitfeat fetch <model_id>`` if not given.
-    log
-        Takes messages.
     progress
         Whether to show a bar while fetching, if standard error is a terminal.
 
@@ -84,7 +81,7 @@ def ensure(
         The weights are not here and cannot be fetched, or are not what was published or recorded.
     """
     command = command or f"vitfeat fetch {model_id}"
-    return _Weights(model_id, source, Path(folder), command, log, progress).ensure()
+    return _Weights(model_id, source, Path(folder), command, progress).ensure()
 
 
 @dataclass(frozen=True)
@@ -137,14 +134,12 @@ class _Weights:
         source: WeightsSource,
         folder: Path,
         command: str,
-        log: Log,
         progress: bool,
     ) -> None:
         self._id = model_id
         self._source = source
         self._folder = folder
         self._command = f"run `{command}`"
-        self._log = log
         self._progress = progress
         self._record_path = record_path(folder, model_id)
         self._look_up()
@@ -204,7 +199,7 @@ class _Weights:
                         f"place the right file, or remove it and {self._command}"
                     )
             checked = "as expected" if expected else "taken as it is"
-            self._log(f"{self._id}: found {path}, SHA-256 {found} ({checked})")
+            logger.info(f"{self._id}: found {path}, SHA-256 {found} ({checked})")
             # A file with the recorded SHA-256 is also of the recorded commit.
             commit = self._same.revision if self._same else None
             return self._keep(path, file, found, commit, placed=True)
@@ -225,7 +220,7 @@ class _Weights:
             )
         if self._wanted.sha256 not in (None, found):
             return None
-        self._log(f"{self._id}: found {file} of {self._wanted.repository}@{commit} in the cache")
+        logger.info(f"{self._id}: found {file} of {self._wanted.repository}@{commit} in the cache")
         return self._keep(path, file, found, commit)
 
     # What is elsewhere.
@@ -234,19 +229,18 @@ class _Weights:
         file = self._wanted.files[0]
         target = place(self._folder.absolute(), self._id, file)
         part = target.with_name(f"{file}.part")
-        with locked(target.with_name(f"{file}.lock"), self._name, self._log):
+        with locked(target.with_name(f"{file}.lock"), self._name):
             # Another process may have fetched it meanwhile.
             self._look_up()
             if record := self._recorded() or self._placed():
                 return record
-            self._log(f"{self._id}: fetching {url}")
+            logger.info(f"{self._id}: fetching {url}")
             try:
                 found = download(
                     url,
                     target,
                     part,
                     name=self._id,
-                    log=self._log,
                     progress=self._progress,
                     sha256=self._wanted.sha256,
                 )
@@ -300,13 +294,13 @@ class _Weights:
         expected = described.sha256 or self._wanted.sha256
         # The hub's own lock for this file: other tools wait for it, and it for them.
         locks = _cache_of(repository).parent / ".locks" / _cache_of(repository).name
-        with locked(locks / f"{described.etag}.lock", self._name, self._log):
+        with locked(locks / f"{described.etag}.lock", self._name):
             if blob.exists():
                 if expected in (None, found := sha256_of(blob)):
                     return found
-                self._log(f"{self._id}: the hub's cache has a damaged copy; fetching it anew")
+                logger.warning(f"{self._id}: the hub's cache has a damaged copy; fetching it anew")
             amount = "" if described.size is None else f" ({size(described.size)})"
-            self._log(
+            logger.info(
                 f"{self._id}: fetching {described.file} of {repository}@{described.commit}{amount}"
             )
             try:
@@ -316,7 +310,6 @@ class _Weights:
                     # The hub's tools for tidying up know this ending.
                     blob.with_name(f"{described.etag}.vitfeat.incomplete"),
                     name=self._id,
-                    log=self._log,
                     progress=self._progress,
                     token=_token(),
                     sha256=expected,
