@@ -14,20 +14,19 @@ from vitfeat.errors import ModelError
 
 @pytest.mark.parametrize("name", network.TRAINED)
 def test_a_few_steps_lower_the_loss(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     if name != "mae":
         # The scores of one model are enough to see that training records them.
         monkeypatch.setattr(train.knn, "accuracy_by_layer", lambda network: {})
-    lines: list[str] = []
     before = torch.random.get_rng_state()
     threads = torch.get_num_threads()
-    record = train.train(name, tmp_path, threads=1, log=lines.append, steps=4)
+    record = train.train(name, tmp_path, threads=1, steps=4)
     assert torch.equal(before, torch.random.get_rng_state())
     assert torch.get_num_threads() == threads
     assert record == json.loads((tmp_path / f"{name}.json").read_text())
     assert record["steps"] == 4
-    assert lines
+    assert caplog.messages
     assert bool(record["knn"]) == (name == "mae")
     # DINO's target sharpens as its teacher learns, so that its loss may rise at first.
     assert record["loss_after"] < record["loss_before"] + (0.1 if name == "dino" else 0.0)
@@ -99,7 +98,7 @@ def test_the_curve_averages_all_steps() -> None:
 
     data = read("train", labelled=False)
     objective = Counting(network.build(0), data.images)
-    curve = loop.optimise(objective, data, 40, Generator().manual_seed(0), lambda line: None)
+    curve = loop.optimise(objective, data, 40, Generator().manual_seed(0))
     assert curve == [2 * i + 1.5 for i in range(20)]
 
 

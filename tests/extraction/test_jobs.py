@@ -98,13 +98,13 @@ def test_what_the_jobs_left_is_done_by_the_last(part: Any, whole: Path, tmp_path
 
 
 def test_a_job_of_a_finished_store_has_nothing_to_do(
-    part: Any, whole: Path, images: Tensor, backbone: Backbone
+    part: Any, whole: Path, images: Tensor, backbone: Backbone, caplog: pytest.LogCaptureFixture
 ) -> None:
-    before, log = files(whole), list[str]()
+    before = files(whole)
     with Watch(backbone, images) as watch:
-        part(whole, 1, log=log.append)
+        part(whole, 1)
     assert watch.rows == []
-    assert "nothing to do" in log[-1]
+    assert "nothing to do" in caplog.messages[-1]
     assert files(whole) == before
 
 
@@ -117,8 +117,9 @@ def test_a_job_that_looked_just_before_the_sealing_begins_nothing_anew(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     number: int | None,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    out, log, probe = tmp_path / "m.zarr", list[str](), run.probe
+    out, probe = tmp_path / "m.zarr", run.probe
     for other in (1, 2, 3):
         part(out, other)
 
@@ -130,10 +131,11 @@ def test_a_job_that_looked_just_before_the_sealing_begins_nothing_anew(
 
     monkeypatch.setattr(run, "probe", late)
     with Watch(backbone, images) as watch:
-        manifest = part(out, number, log=log.append)
+        manifest = part(out, number)
     assert watch.rows == []
     assert manifest["forward_images"] == N_IMAGES
-    assert log[-1] == f"{out}: another job has just finished it: nothing to do"
+    assert caplog.messages[-1] == f"{out}: another job has just finished it: nothing to do"
+    assert not any("already there" in line for line in caplog.messages)
     assert files(out) == files(whole)
     assert sorted(p.name for p in tmp_path.iterdir()) == [".m.zarr.lock", "m.zarr"]
 
@@ -154,19 +156,20 @@ def test_a_store_moves_into_its_place_while_nobody_can_begin_it(
     assert moved == [True]
 
 
-def test_a_job_counts_its_own_images(part: Any, tmp_path: Path) -> None:
-    totals, done, log = list[int](), list[int](), list[str]()
+def test_a_job_counts_its_own_images(
+    part: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    totals, done = list[int](), list[int]()
     for _ in range(2):
         part(
             tmp_path / "m.zarr",
             3,
             on_total=totals.append,
             on_images=done.append,
-            log=log.append,
         )
     assert totals == [6, 6]
     assert (done[0], sum(done[:-1]), done[-1]) == (0, 6, 6)
-    assert "job 3 of 3: blocks 2 to 2 of 3" in log
+    assert "job 3 of 3: blocks 2 to 2 of 3" in caplog.messages
 
 
 # --- Two jobs on one block ---

@@ -303,10 +303,13 @@ def test_limits_that_cannot_be(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_is_to_come_is_said(extracting: Extract, tmp_path: Path) -> None:
-    log: list[str] = []
-    extracting(tmp_path / "m.zarr", replace(SOME, taps=("cls", *LIMITS)), log=log.append)
-    assert any("attention (of 3 images), block_input (of 7 images)" in line for line in log)
+def test_what_is_to_come_is_said(
+    extracting: Extract, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    extracting(tmp_path / "m.zarr", replace(SOME, taps=("cls", *LIMITS)))
+    assert any(
+        "attention (of 3 images), block_input (of 7 images)" in line for line in caplog.messages
+    )
 
 
 def test_the_disk_must_hold_what_is_kept_twice(

@@ -49,11 +49,10 @@ def _holding(backbone: Backbone, most: int, pushed: list[int]) -> Backbone:
 
 @pytest.mark.usefixtures("as_gpu")
 def test_a_batch_that_does_not_fit_is_halved_until_it_does(
-    backbone: Backbone, index: Index, folder: Path, tmp_path: Path
+    backbone: Backbone, index: Index, folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     extract(backbone, index, folder, tmp_path / "whole.zarr", SETTINGS)
     pushed: list[int] = []
-    lines: list[str] = []
     done: list[int] = []
     extract(
         _holding(backbone, 6, pushed),
@@ -61,7 +60,6 @@ def test_a_batch_that_does_not_fit_is_halved_until_it_does(
         folder,
         tmp_path / "halved.zarr",
         SETTINGS,
-        log=lines.append,
         on_images=done.append,
     )
     whole, halved = open_store(tmp_path / "whole.zarr"), open_store(tmp_path / "halved.zarr")
@@ -77,7 +75,7 @@ def test_a_batch_that_does_not_fit_is_halved_until_it_does(
     # A block is 16 images: 16, 8 and then 4 at a time; what fitted is never pushed again.
     assert sum(done) == halved.attributes["forward_images"] == n
     assert [size for size in pushed if size != 2] == [4] * 5
-    said = [line for line in lines if "do not fit" in line]
+    said = [line for line in caplog.messages if "do not fit" in line]
     assert [line.split()[0] for line in said] == ["16", "8"]
     assert [note for note in halved.attributes["notes"] if "do not fit" in note] == said
     assert any(said[1] in line for line in describe(halved))

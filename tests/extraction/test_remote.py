@@ -43,15 +43,22 @@ def url(server: S3, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Url:
 
 
 def test_an_extraction_there_is_the_one_on_a_disk(
-    backbone: Backbone, index: Index, folder: Path, url: Url, tmp_path: Path
+    backbone: Backbone,
+    index: Index,
+    folder: Path,
+    url: Url,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     here = extract(backbone, index, folder, tmp_path / "m.zarr", ASKED)
     there = extract(backbone, index, folder, url, ASKED)
     assert there == here
     assert objects_below(str(url)) == files(tmp_path / "m.zarr")
-    said: list[str] = []
-    assert extract(backbone, index, folder, url, ASKED, log=said.append) == here
-    assert said == [f"{url}: already there, whole and from these settings: nothing to do"]
+    caplog.clear()
+    assert extract(backbone, index, folder, url, ASKED) == here
+    assert caplog.messages == [
+        f"{url}: already there, whole and from these settings: nothing to do"
+    ]
 
 
 def test_what_was_pushed_before_an_interruption_is_not_pushed_again(
@@ -102,6 +109,7 @@ def test_a_job_that_looked_just_before_the_sealing_leaves_the_store_as_it_is(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     elsewhere: bool,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     probe, sealed = run.probe, dict[str, bytes]()
 
@@ -117,9 +125,8 @@ def test_a_job_that_looked_just_before_the_sealing_leaves_the_store_as_it_is(
         sealed.update(objects_below(str(url.parent)))
 
     monkeypatch.setattr(run, "probe", late)
-    log: list[str] = []
-    extract(backbone, index, folder, url, ASKED, log=log.append)
-    assert log[-1] == f"{url}: another job has just finished it: nothing to do"
+    extract(backbone, index, folder, url, ASKED)
+    assert caplog.messages[-1] == f"{url}: another job has just finished it: nothing to do"
     assert objects_below(str(url.parent)) == sealed
     assert not partial_path(work_path(url)).exists()
 

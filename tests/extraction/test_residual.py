@@ -282,19 +282,18 @@ def _refused(backbone: Backbone, index: Index, folder: Path, out: Path, taps: An
 
 
 def test_a_model_that_adds_all_at_once_is_stored_without(
-    index: Index, folder: Path, tmp_path: Path, backbone: Backbone
+    index: Index, folder: Path, tmp_path: Path, backbone: Backbone, caplog: pytest.LogCaptureFixture
 ) -> None:
     """As one without CLS is without `cls`: a config with such a model runs all the same."""
     parallel = build(next(a for a in ACCEPTED if a.id == "vit_base_patch16_xp_224"))
     assert (parallel.has_branches, backbone.has_branches) == (False, True)
-    log: list[str] = []
     settings = replace(SETTINGS, taps=("cls", *TAPS), limits={"attn_branch": 3})
-    extract(parallel, index, folder, tmp_path / "m.zarr", settings, log=log.append)
+    extract(parallel, index, folder, tmp_path / "m.zarr", settings)
     store = open_store(tmp_path / "m.zarr")
     assert store.array_names == ("cls", "attention_mean")
     assert not store.has_branches
     assert store.attributes["request"]["taps"] == ["cls", "attention_mean"]
-    assert log[0] == (
+    assert caplog.messages[0] == (
         "vit_base_patch16_xp_224 has no blocks that add attention and MLP to skips of their own: "
         "left out are block_input, attn_branch, mlp_branch, residual_norms"
     )

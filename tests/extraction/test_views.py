@@ -206,18 +206,18 @@ def test_the_dataset_s_view_decides_over_the_model_s_own_and_it_is_said(
     entry_says: float,
     expected: Any,
     said: list[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    lines: list[str] = []
     own = replace(mae, entry=replace(mae.entry, crop_fraction=entry_says))
-    store = extracting(own, replace(SETTINGS, view=settings), log=lines.append)
+    store = extracting(own, replace(SETTINGS, view=settings))
     assert store.view == expected
     tokens = tokens_of(own, seen(root, 5, expected)) if settings.kind != "dense" else None
     if tokens is not None:
         found = np.asarray(store["spatial"][5]).reshape(6, 64, 64)
         np.testing.assert_allclose(found, tokens[:, 1:], atol=1e-4)
     assert [note for note in store.attributes["notes"] if "by the dataset's view" in note] == said
-    assert [line for line in lines if "by the dataset's view" in line] == said
-    (line,) = [line for line in lines if line.startswith("view: ")]
+    assert [line for line in caplog.messages if "by the dataset's view" in line] == said
+    (line,) = [line for line in caplog.messages if line.startswith("view: ")]
     assert line == f"view: {in_words(expected.describe())}"
     assert line.startswith(f"view: {settings.kind}: ")
     assert line.endswith(f"; {expected.interpolation}")
@@ -269,21 +269,24 @@ def shares(row: RegionRow, view: Any, grid: tuple[int, int]) -> NDArray[np.float
 
 @pytest.mark.parametrize("kind", ["square", "padded", "one", "tiled"])
 def test_features_are_pooled_by_coverage(
-    dino: Backbone, mae: Backbone, extracting: Extracting, kind: str
+    dino: Backbone,
+    mae: Backbone,
+    extracting: Extracting,
+    kind: str,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     rows = annotate()
     dense = kind in ("one", "tiled")
     view = DENSE if dense else ViewSettings("square" if kind == "square" else "padded")
     settings = replace(SETTINGS, taps=("spatial", "regions"), view=view)
-    said: list[str] = []
-    store = extracting(dino if kind == "one" else mae, settings, annotated=rows, log=said.append)
+    store = extracting(dino if kind == "one" else mae, settings, annotated=rows)
     numbers = store.region_numbers.tolist()
     assert all(not rows[number].crowd for number in numbers)
     kept = [i for i, r in enumerate(rows) if not r.crowd]
     # The strip at the left edge is outside of the square's crop alone.
     lost = [i for i in kept if i not in numbers]
     assert len(lost) == (1 if kind == "square" else 0)
-    assert any(f"5 as crowds and {len(lost)} without" in line for line in said)
+    assert any(f"5 as crowds and {len(lost)} without" in line for line in caplog.messages)
     for entry, (number, image) in enumerate(zip(numbers, store.rows("regions"), strict=True)):
         grid = tuple(store.grid_shapes[image])
         share = shares(rows[number], store.view, grid)

@@ -65,7 +65,7 @@ def _attention_grid(options: argparse.Namespace, console: Console) -> None:
 
     settings = given_settings(options, AttentionMapSettings)
     entry = read_entry(options.model, options.entry)
-    backbone = load_backbone(entry, folder=options.weights_folder, log=console.log)
+    backbone = load_backbone(entry, folder=options.weights_folder)
     for line in (*backbone.notes, f"images are normalised: {backbone.normalisation}"):
         console.log(line)
     kinds = KINDS if options.kind == "all" else [options.kind]

@@ -30,4 +30,4 @@ def _demo_digits(options: argparse.Namespace, console: Console) -> None:
 def _train_demo(options: argparse.Namespace, console: Console) -> None:
     from vitfeat.demo.train import train
 
-    train(options.name, options.out, seed=options.seed, threads=options.threads, log=console.log)
+    train(options.name, options.out, seed=options.seed, threads=options.threads)

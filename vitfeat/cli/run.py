@@ -178,7 +178,6 @@ def _push(options: argparse.Namespace, model: str, console: Console) -> Callable
             place_of(store),
             PassSettings(taps=taps, **numbers, **{**pass_ways(options), "replace": True}),
             weights_folder=options.weights_folder,
-            log=console.log,
             progress=console.progress,
         )
         if sealed is not None and manifest != manifest_path(place_of(store)):

@@ -127,7 +127,6 @@ def _extract(options: argparse.Namespace, console: Console) -> None:
         weights_folder=options.weights_folder,
         keep=options.keep,
         annotated=None if options.regions is None else read_regions(options.regions),
-        log=console.log,
         progress=console.progress,
     )
     if sealed is not None and options.manifest not in (None, manifest_path(out)):

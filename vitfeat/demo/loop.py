@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Callable
 
 import torch
 from torch import Generator
@@ -11,6 +11,8 @@ from torch.optim import AdamW
 
 from vitfeat.demo.batches import Batch, epoch
 from vitfeat.demo.objectives import Objective
+
+logger = logging.getLogger(__name__)
 
 WARMUP = 0.1
 FINAL_RATE = 0.01
@@ -46,7 +48,6 @@ def optimise(
     data: Batch,
     steps: int,
     generator: Generator,
-    log: Callable[[str], None],
 ) -> list[float]:
     """Train an objective in place by AdamW (Loshchilov and Hutter, 2019).
 
@@ -60,8 +61,6 @@ def optimise(
         Optimiser steps to take; epochs are drawn until they are done.
     generator
         Source of batches and views.
-    log
-        Called with one line per point of the curve.
 
     Returns
     -------
@@ -94,7 +93,7 @@ def optimise(
             if len(losses) in points:
                 curve.append(round(sum(losses[start:]) / (len(losses) - start), 4))
                 start = len(losses)
-                log(f"step {start} of {steps}: loss {curve[-1]:.4f}")
+                logger.info(f"step {start} of {steps}: loss {curve[-1]:.4f}")
             if len(losses) == steps:
                 break
     return curve

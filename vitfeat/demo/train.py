@@ -6,7 +6,7 @@ import json
 import logging
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -21,7 +21,7 @@ from vitfeat.demo.loop import evaluate, optimise
 from vitfeat.demo.objectives import OBJECTIVES
 from vitfeat.errors import ModelError
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 def train(
@@ -30,7 +30,6 @@ def train(
     *,
     seed: int = 0,
     threads: int | None = None,
-    log: Callable[[str], None] = _log.info,
     steps: int | None = None,
 ) -> dict[str, Any]:
     """Train one model; write ``out/{name}.safetensors`` (float32) and ``out/{name}.json``.
@@ -48,8 +47,6 @@ def train(
         Seed of weights, batches and views.
     threads
         Torch threads to use; None leaves torch's setting.
-    log
-        Called with lines on the progress.
     steps
         Optimiser steps, in place of the recipe's number of epochs.
 
@@ -77,10 +74,12 @@ def train(
         generator = Generator().manual_seed(own_seed)
         before = evaluate(objective, held_out)
         start = time.perf_counter()
-        curve = optimise(objective, data, steps, generator, log)
+        curve = optimise(objective, data, steps, generator)
         seconds = time.perf_counter() - start
         after = evaluate(objective, held_out)
-        log(f"{name}: held-out loss {before:.4f} before and {after:.4f} after {seconds:.0f} s")
+        logger.info(
+            f"{name}: held-out loss {before:.4f} before and {after:.4f} after {seconds:.0f} s"
+        )
         trained = objective.trained()
         record = {
             "name": name,

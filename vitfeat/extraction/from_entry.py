@@ -9,7 +9,7 @@ from typing import Any
 
 from vitfeat.data.companions import RegionRow
 from vitfeat.data.index import Index
-from vitfeat.extraction.run import Log, extract
+from vitfeat.extraction.run import extract
 from vitfeat.extraction.settings import Settings
 from vitfeat.models.entry import ModelEntry
 from vitfeat.models.loading import load_backbone
@@ -31,7 +31,6 @@ def extract_from_entry(
     weights_folder: Path,
     keep: Collection[str] | None = None,
     annotated: Sequence[RegionRow] | None = None,
-    log: Log,
     progress: Progress,
 ) -> dict[str, Any] | None:
     """Load a model, push all images through it, and write the store and its manifest.
@@ -46,8 +45,6 @@ def extract_from_entry(
         Where records of fetched weights are; what is absent is fetched.
     keep
         Taps that stay on the disk, where others go after use; None keeps all.
-    log
-        Takes lines for people.
     progress
         Shows how far the extraction is.
 
@@ -61,7 +58,7 @@ def extract_from_entry(
     VitfeatError
         With one line for the user.
     """
-    backbone = load_backbone(entry, folder=weights_folder, log=log)
+    backbone = load_backbone(entry, folder=weights_folder)
     with ExitStack() as stack:
         reports: list[Callable[[int], None]] = []
         sealed = extract(
@@ -71,7 +68,6 @@ def extract_from_entry(
             out,
             settings,
             annotated=annotated,
-            log=log,
             on_total=lambda total: reports.append(stack.enter_context(progress(total, entry.id))),
             on_images=lambda n: reports[-1](n),
         )

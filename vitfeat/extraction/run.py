@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import time
@@ -30,7 +31,8 @@ from vitfeat.store.paths import Place, Url, partial_path, work_path
 from vitfeat.store.writer import Rows, manifest, open_writer, remove_leftovers
 from vitfeat.text import duration, plural, size
 
-Log = Callable[[str], None]
+logger = logging.getLogger(__name__)
+
 
 # Bytes of image files that are decoded sooner than a process has started.
 _SMALL_DATASET = 8 * 2**20
@@ -46,7 +48,6 @@ def extract(
     out: Place,
     settings: Settings,
     *,
-    log: Log = lambda _: None,
     on_images: Callable[[int], None] = lambda _: None,
     on_total: Callable[[int], None] = lambda _: None,
     batches: Callable[[Schedule], Iterator[Tensor]] | None = None,
@@ -66,8 +67,6 @@ def extract(
         Where the store goes.
     settings
         What to extract and how.
-    log
-        Takes lines for people.
     on_images
         Called first with the number of images that an interrupted store holds already, then with
         that of those that were just pushed.
@@ -91,13 +90,18 @@ def extract(
     started = time.monotonic()
     device = choose_device(settings.device)
     asked = resolve(backbone, index, settings, annotated)
-    finished = _finished(out, asked.request, settings.replace, log)
+    finished, line = _finished(out, asked.request, settings.replace)
+    if line:
+        logger.info(line)
     if finished is not None:
         return finished
 
     notes = [*backbone.notes, *index.notes, *asked.notes]
-    for line in (*notes, f"images are normalised: {backbone.normalisation}"):
-        log(line)
+    for note in (*backbone.notes, *index.notes):
+        logger.info(note)
+    for note in asked.notes:
+        logger.warning(note)
+    logger.info(f"images are normalised: {backbone.normalisation}")
     layout = asked.layout(len(index), settings.dtype)
     backbone.module.to(device)
     job = Job(
@@ -114,8 +118,8 @@ def extract(
         regions=asked.regions,
     )
     probe(job)
-    _announce(job, out, asked.request, log)
-    log(f"view: {in_words(asked.view.describe())}")
+    _announce(job, out, asked.request)
+    logger.info(f"view: {in_words(asked.view.describe())}")
     rows = Rows(
         index.image_id,
         index.label,
@@ -128,7 +132,7 @@ def extract(
     def is_finished() -> bool:
         # Another job may have sealed it while this one looked at its model.
         nonlocal finished
-        finished = _finished(out, asked.request, settings.replace)
+        finished, _ = _finished(out, asked.request, settings.replace)
         return finished is not None
 
     with open_writer(
@@ -147,25 +151,27 @@ def extract(
         is_finished=is_finished,
     ) as writer:
         if writer is None:
-            log(f"{out}: another job has just finished it: nothing to do")
+            logger.info(f"{out}: another job has just finished it: nothing to do")
             return finished
 
         def add_note(line: str) -> None:
-            log(line)
+            logger.warning(line)
             writer.note(line)
 
         missing, blocks = writer.missing_blocks(), len(writer.blocks)
         if settings.part is not None:
-            log(_part_in_words(settings.part, writer.blocks, layout.n_blocks))
+            logger.info(_part_in_words(settings.part, writer.blocks, layout.n_blocks))
         if writer.damaged:
-            log(
+            logger.warning(
                 f"{plural(len(writer.damaged), 'block')} of the interrupted store "
                 f"({', '.join(map(str, writer.damaged[:_SHOWN]))}"
                 f"{', ...' if len(writer.damaged) > _SHOWN else ''}) not as written, by their "
                 "checksums: pushed again"
             )
         if len(missing) < blocks:
-            log(f"resuming an interrupted store: {len(missing)} of {plural(blocks, 'block')} to do")
+            logger.info(
+                f"resuming an interrupted store: {len(missing)} of {plural(blocks, 'block')} to do"
+            )
         n_images = sum(len(layout.rows(block)) for block in writer.blocks)
         on_total(n_images)
         on_images(n_images - sum(len(layout.rows(block)) for block in missing))
@@ -184,10 +190,12 @@ def extract(
         with closing(source):  # type: ignore[type-var]
             run_pipeline(job, writer, plan, source, on_images, add_note)
         if settings.part is not None:
-            log(f"{out}: {plural(n_images, 'image')} in {duration(time.monotonic() - started)}")
+            logger.info(
+                f"{out}: {plural(n_images, 'image')} in {duration(time.monotonic() - started)}"
+            )
             return None
         sealed = writer.seal()
-    log(
+    logger.info(
         f"{out}: {plural(len(index), 'image')} in {duration(time.monotonic() - started)}, "
         f"{size(sum(a['bytes'] for a in sealed['arrays'].values()))}"
     )
@@ -202,15 +210,15 @@ def _part_in_words(part: tuple[int, int], blocks: range, n_blocks: int) -> str:
 
 
 def _finished(
-    out: Place, request: Mapping[str, Any], replace: bool, log: Log = lambda _: None
-) -> dict[str, Any] | None:
-    """Return the manifest of a finished store of this request, if that is what stands there."""
+    out: Place, request: Mapping[str, Any], replace: bool
+) -> tuple[dict[str, Any] | None, str]:
+    """Return the manifest of a finished store of this request, if there is one, and what to say."""
     if isinstance(out, Url):
         # What else stands there is told when it is claimed.
         if not is_store(out):
-            return None
+            return None, ""
     elif not out.exists():
-        return None
+        return None, ""
     elif not is_store(out):
         # Not even with --replace: it may be anything of the user's.
         raise StoreError(f"{out}: something that is no store stands there; choose another path")
@@ -218,13 +226,12 @@ def _finished(
         store = open_store(out, check_manifest=False)
     except StoreError:
         if replace:
-            return None
+            return None, ""
         raise
     other = provenance.differences(store.attributes["request"], request)
     gone = [name for name in store.dropped if name.partition("/")[0] in request["taps"]]
     if gone and not other:
-        log(f"{out}: {', '.join(gone)} went after use, and all of it is extracted anew")
-        return None
+        return None, f"{out}: {', '.join(gone)} went after use, and all of it is extracted anew"
     if not other:
         if isinstance(out, Url):
             from vitfeat.store.uploading import release
@@ -232,11 +239,10 @@ def _finished(
             release(out, work_path(out))
         else:
             remove_leftovers(out)
-        log(f"{out}: already there, whole and from these settings: nothing to do")
-        return manifest(out, store.attributes)
+        line = f"{out}: already there, whole and from these settings: nothing to do"
+        return manifest(out, store.attributes), line
     if replace:
-        log(f"{out}: from other settings ({other}); it will be replaced")
-        return None
+        return None, f"{out}: from other settings ({other}); it will be replaced"
     raise StoreError(
         f"{out}: a store from other settings stands there ({other}); remove it, or pass "
         "--replace (replace=True in Python)"
@@ -262,7 +268,7 @@ def _classes(index: Index) -> dict[int, str]:
     return {label: names[label] for label in sorted(names) if label >= 0}
 
 
-def _announce(job: Job, out: Place, request: Mapping[str, Any], log: Log) -> None:
+def _announce(job: Job, out: Place, request: Mapping[str, Any]) -> None:
     """Say what is to come, and refuse what the disk cannot hold.
 
     The size is that of the uncompressed numbers: what compression saves is not known before. How
@@ -271,7 +277,7 @@ def _announce(job: Job, out: Place, request: Mapping[str, Any], log: Log) -> Non
     layout = job.layout
     kept = {a.tap: layout.length(a) for a in layout.arrays if a.dims[0].endswith("_image")}
     taps = [f"{t} (of {plural(kept[t], 'image')})" if t in kept else t for t in request["taps"]]
-    log(
+    logger.info(
         f"{out}: {plural(layout.n_images, 'image')} x {len(job.geometry.layers)} layers, taps "
         f"{', '.join(taps)}, at most {size(layout.n_bytes)}, on {job.device}"
     )

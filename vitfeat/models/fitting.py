@@ -22,7 +22,7 @@ from vitfeat.models.timm_filter import Filter, resampling
 from vitfeat.models.timm_names import to_timm_names
 from vitfeat.text import plural
 
-Log = Callable[[str], None]
+Note = Callable[[str], None]
 
 # Tensors that published files and training code hold among a backbone's: heads, projectors and
 # predictors, decoders, mask tokens, prototypes, queues, text towers. None is on the way through the
@@ -52,7 +52,7 @@ _LAYOUT_NAMES = {
 
 
 def fill_timm(
-    entry: ModelEntry, model: Any, published: Published, adapt: Filter | None, log: Log
+    entry: ModelEntry, model: Any, published: Published, adapt: Filter | None, note: Note
 ) -> None:
     """Load a network into a timm model whole.
 
@@ -66,7 +66,7 @@ def fill_timm(
         The network.
     adapt
         timm's own filter of the architecture, which knows the names of further releases.
-    log
+    note
         Takes lines on what was taken, left out, renamed and resized.
 
     Raises
@@ -94,7 +94,7 @@ def fill_timm(
     whole = {k: v for k, v in adapted.items() if v.numel()} | _kept(model, state, fitted)
     # What a filter leaves out is said as what is left out here.
     whole |= {k: v for k, v in state.items() if _NOT_BACKBONE.match(k) and k not in whole}
-    _load(entry, model, published, whole, resized, log)
+    _load(entry, model, published, whole, resized, note)
 
 
 def _kept(model: Any, state: State, fitted: Iterable[str]) -> State:
@@ -109,7 +109,7 @@ def _kept(model: Any, state: State, fitted: Iterable[str]) -> State:
     return kept
 
 
-def fill_open_clip(entry: ModelEntry, visual: Any, published: Published, log: Log) -> None:
+def fill_open_clip(entry: ModelEntry, visual: Any, published: Published, note: Note) -> None:
     """Load a network into open_clip's own image tower whole; as :func:`fill_timm`."""
     if published.layout not in ("clip", "other"):
         raise ModelError(
@@ -125,7 +125,7 @@ def fill_open_clip(entry: ModelEntry, visual: Any, published: Published, log: Lo
         fitted, line = _fit(entry, published, found[None], grid, n_prefix)
         state["positional_embedding"] = fitted[0]
         resized = [f"positional_embedding {line}"] if line else []
-    _load(entry, visual, published, state, resized, log)
+    _load(entry, visual, published, state, resized, note)
 
 
 def _resize(
@@ -282,7 +282,7 @@ def _load(
     published: Published,
     state: Mapping[str, Tensor],
     resized: list[str],
-    log: Log,
+    note: Note,
 ) -> None:
     """Load a state dict whole, and say what was done."""
     _check(entry, model, state)
@@ -292,17 +292,17 @@ def _load(
     renamed = sorted(set(wanted) - set(published.state))
     place = f" at {published.place}" if published.place else ""
     for line in published.notes:
-        log(f"{entry.id}: {line}")
-    log(
+        note(f"{entry.id}: {line}")
+    note(
         f"{entry.id}: {plural(len(wanted), 'tensor')} under {_LAYOUT_NAMES[published.layout]}"
         f"{place}, {len(renamed)} renamed"
     )
     left = {**published.left, **Counter(group(k) for k in set(state) - set(wanted))}
     if left:
         parts = ", ".join(f"{name} ({count})" for name, count in sorted(left.items()))
-        log(f"{entry.id}: left out, no part of the backbone: {parts}")
+        note(f"{entry.id}: left out, no part of the backbone: {parts}")
     for line in resized:
-        log(f"{entry.id}: interpolated: {line}")
+        note(f"{entry.id}: interpolated: {line}")
 
 
 def _check(entry: ModelEntry, model: nn.Module, state: Mapping[str, Tensor]) -> None:

@@ -39,7 +39,7 @@ from vitfeat.text import nearest
 from vitfeat.weights.local import fault_of
 from vitfeat.weights.weightfile import read_weight_file
 
-Log = Callable[[str], None]
+Note = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -58,9 +58,7 @@ class Weights:
     origin: Mapping[str, Any]
 
 
-def load_backbone(
-    entry: ModelEntry | str, *, folder: Path = Path("weights"), log: Log = lambda _: None
-) -> Backbone:
+def load_backbone(entry: ModelEntry | str, *, folder: Path = Path("weights")) -> Backbone:
     """Load a model on the CPU, in evaluation mode, without gradients.
 
     Parameters
@@ -69,10 +67,8 @@ def load_backbone(
         The model, or its id in the catalogue.
     folder
         Where records of fetched weights are (:mod:`vitfeat.weights.fetch`); published weights that
-        are not on this machine are fetched.
-    log
-        Takes lines for people on what is being fetched. What the weight file held, what was left
-        out, renamed and resized stands in the backbone's notes.
+        are not on this machine are fetched. What the weight file held, what was left out, renamed
+        and resized stands in the backbone's notes.
 
     Raises
     ------
@@ -82,7 +78,7 @@ def load_backbone(
     if isinstance(entry, str):
         entry = find_entry(entry)
     notes: list[str] = []
-    backbone = _LOADERS[entry.source](entry, folder, log, notes.append)
+    backbone = _LOADERS[entry.source](entry, folder, notes.append)
     backbone.module.eval().requires_grad_(False)
     return replace(backbone, notes=notes, at_size=partial(_at_size, backbone, folder))
 
@@ -90,7 +86,7 @@ def load_backbone(
 def _at_size(backbone: Backbone, folder: Path, size: tuple[int, int]) -> Backbone:
     """Load the entry anew for another input size, and share what does not depend on it."""
     entry = replace(backbone.entry, image_size=size)
-    resized = _LOADERS[entry.source](entry, folder, _unsaid, _unsaid)
+    resized = _LOADERS[entry.source](entry, folder, _unsaid)
     module = resized.module.eval().requires_grad_(False)
     if resized.image_size != size:
         raise ModelError(
@@ -109,7 +105,7 @@ def _unsaid(_: str) -> None:
     """Take a line that was said before."""
 
 
-def _load_demo(entry: ModelEntry, folder: Path, log: Log, note: Log) -> Backbone:
+def _load_demo(entry: ModelEntry, folder: Path, note: Note) -> Backbone:
     from vitfeat.demo import network
 
     model = network.load(entry.name, entry.input_size)
@@ -117,16 +113,16 @@ def _load_demo(entry: ModelEntry, folder: Path, log: Log, note: Log) -> Backbone
     return _normalised(backbone, (network.MEAN, network.STD), "how the demo models were trained")
 
 
-def _load_noise(entry: ModelEntry, folder: Path, log: Log, note: Log) -> Backbone:
+def _load_noise(entry: ModelEntry, folder: Path, note: Note) -> Backbone:
     from vitfeat.models.noise import noise_backbone
 
     return noise_backbone(entry)
 
 
-def _load_checkpoint(entry: ModelEntry, folder: Path, log: Log, note: Log) -> Backbone:
+def _load_checkpoint(entry: ModelEntry, folder: Path, note: Note) -> Backbone:
     """Load a file into an architecture of whichever library knows it."""
     library = _library_of(entry)
-    return _LOADERS[library](entry, folder, log, note)
+    return _LOADERS[library](entry, folder, note)
 
 
 def _library_of(entry: ModelEntry) -> str:
@@ -192,11 +188,11 @@ def _timm_model(entry: ModelEntry) -> Any:
     return _build(entry, lambda: timm.create_model(entry.name, pretrained=False, **arguments))
 
 
-def _load_timm(entry: ModelEntry, folder: Path, log: Log, note: Log) -> Backbone:
+def _load_timm(entry: ModelEntry, folder: Path, note: Note) -> Backbone:
     from timm.data import resolve_model_data_config
 
     _library_of(entry)
-    weights = _weights(entry, folder, log)
+    weights = _weights(entry, folder)
     published = _open(entry, weights) if weights else None
     if published:
         told, lines = told_arguments(published, entry, entry.name.split(".")[0])
@@ -215,11 +211,11 @@ def _load_timm(entry: ModelEntry, folder: Path, log: Log, note: Log) -> Backbone
     return _checked(backbone, published, weights, of=f"timm's {entry.name}")
 
 
-def _load_open_clip(entry: ModelEntry, folder: Path, log: Log, note: Log) -> Backbone:
+def _load_open_clip(entry: ModelEntry, folder: Path, note: Note) -> Backbone:
     import open_clip
 
     _library_of(entry)
-    weights = _weights(entry, folder, log)
+    weights = _weights(entry, folder)
     published = _open(entry, weights) if weights else None
     arguments = dict(entry.args)
     if entry.input_size is not None:
@@ -255,7 +251,7 @@ def _load_open_clip(entry: ModelEntry, folder: Path, log: Log, note: Log) -> Bac
     )
 
 
-Loader = Callable[[ModelEntry, Path, Log, Log], Backbone]
+Loader = Callable[[ModelEntry, Path, Note], Backbone]
 
 _LOADERS: dict[str, Loader] = {
     "timm": _load_timm,
@@ -289,7 +285,7 @@ def _build(entry: ModelEntry, create: Callable[[], Any]) -> Any:
         raise ModelError(f"model {entry.id}: {entry.name} could not be built: {reason}") from error
 
 
-def _weights(entry: ModelEntry, folder: Path, log: Log) -> Weights | None:
+def _weights(entry: ModelEntry, folder: Path) -> Weights | None:
     """Find the entry's weight file, fetching it if need be; None for an untrained network."""
     if entry.checkpoint:
         path = Path(entry.checkpoint)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
     from vitfeat.data.spec import DatasetSpec
     from vitfeat.models.entry import ModelEntry
     from vitfeat.store.reader import FeatureStore
-
-_log = logging.getLogger(__name__)
 
 _USUAL = Extraction()
 
@@ -93,8 +90,8 @@ def extract(
     replace
         Whether a store from other settings under this path is replaced.
     progress
-        Whether a progress bar is shown. What else there is to say goes to Python's ``logging``,
-        at the level INFO.
+        Whether a progress bar is shown. What else there is to say goes to Python's ``logging``:
+        what changes numbers or leaves something out as a warning, the rest at the level INFO.
 
     Returns
     -------
@@ -167,7 +164,6 @@ def extract(
             view=chosen or spec.view or LAYOUTS[spec.layout].view,
         ),
         weights_folder=Path(weights),
-        log=_log.info,
         progress=_bar if progress else _nothing_shown,
     )
     return open_store(place)

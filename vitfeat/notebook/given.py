@@ -18,7 +18,7 @@ Features = NDArray[np.float32]
 UNLABELLED = -1
 """Class of an image without a label, as in stores."""
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 class TrainTest(NamedTuple):
@@ -67,7 +67,7 @@ class TrainTest(NamedTuple):
         place = np.minimum(np.searchsorted(known, wanted), len(known) - 1)
         truth = np.where(known[place] == wanted, place, UNLABELLED)
         if strange := int((truth == UNLABELLED).sum()):
-            _log.warning(
+            logger.warning(
                 "%s: %s of classes that no training image has: count as errors",
                 *(function, plural(strange, "test image")),
             )

@@ -44,7 +44,7 @@ from vitfeat.text import plural
 
 Floats = NDArray[np.float64]
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _ATTENTION = AttentionSettings()
 _CKA = CkaSettings()
@@ -503,7 +503,7 @@ def linear_probe(
         device=torch_device_name(device),
     )
     for penalty, fit in found.unconverged.items():
-        _log.warning(
+        logger.warning(
             "%s: penalty %g had not converged after %d iterations (largest entry of the gradient "
             "%.1e, not %g)",
             *(name, found.penalty if penalty is None else penalty, fit.iterations),
