@@ -2,6 +2,7 @@
 # make all     everything of the embedded default
 # make test    the whole test suite
 # make quick   the arithmetic and the settings, under a minute
+# make test-browser  the explorer in Chromium; as root, with Debian's packages
 # make test-slurm  the workflow on a SLURM of two nodes, on this machine; as root, with Debian's packages
 # make lint    style, types, workflow
 PYTHON ?= python3
@@ -9,7 +10,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 CORES ?= $(shell $(PYTHON) -c "import os; print(os.cpu_count())")
 
-.PHONY: demo all quick test test-slurm lint bench clean
+.PHONY: demo all quick test test-browser test-slurm lint bench clean
 
 demo: $(VENV)/installed
 	@$(BIN)/snakemake --cores $(CORES) results/cka/all.png
@@ -28,6 +29,14 @@ quick: $(VENV)/installed
 # The tests of a file run in one process, which makes their models and stores once.
 test: $(VENV)/installed
 	$(BIN)/python -m pytest -n $(CORES) --dist loadfile --no-loadscope-reorder
+
+# The page that is committed must be what its source gives: that needs npm, and its registry or cache.
+test-browser: $(VENV)/installed
+	which chromium npm > /dev/null || { \
+		apt-get update --quiet && \
+		DEBIAN_FRONTEND=noninteractive apt-get install --quiet --yes --no-install-recommends chromium npm; }
+	cd explorer && npm ci --no-audit --no-fund
+	$(BIN)/python -m pytest -m browser tests/explorer
 
 test-slurm: $(VENV)/installed
 	which slurmctld slurmd munged > /dev/null || { \

@@ -43,6 +43,7 @@ TARGETS = {"configs/paper.yaml": "results/paper/tasks/best.csv"}
 # Commands of vitfeat that are not run here, and why.
 NOT_RUN = {
     "fetch": "needs a network; tests/workflow/test_fetched_weights.py runs it on its own server",
+    "explore": "serves until it is ended; tests/explorer/ runs it",
     "train-demo": "takes minutes; tests/demo/test_demo_training.py trains for a few steps",
 }
 # Targets of make that are looked at alone (make -n), and why.
@@ -53,12 +54,15 @@ NOT_MADE = {
     "lint": ".ci/run makes it",
     "quick": "is some of what runs here",
     "test": "is what runs here",
+    "test-browser": "needs Debian's Chromium",
     "test-slurm": "needs the daemons of SLURM",
 }
 # Other programs: what their words are checked for, since they need an installation or hours.
 NEEDS_MORE = {
     "benchmarks": "take an idle machine",
     "docs/gallery/build.py": "reads the results of the whole default",
+    "cd": "leads to what needs npm: make test-browser builds the page",
+    "ssh": "needs another machine",
     "pip": "needs a registry",
     "conda": "needs conda and a network",
     "source": "is of the reader's shell",

@@ -23,6 +23,7 @@ from vitfeat.cli import (
     config,
     datasets,
     demo,
+    explore,
     models,
     run,
     stores,
@@ -137,6 +138,7 @@ def build_parser() -> argparse.ArgumentParser:
         models,
         datasets,
         stores,
+        explore,
         config,
         attention_maps,
         run,
@@ -160,6 +162,7 @@ EXAMPLES = {
     "info": "results/features/digits/demo-dino.zarr",
     "verify": "results/features/digits/demo-dino.zarr",
     "du": "results",
+    "explore": "results",
     "settings": "",
     "attention-grid": "cat.jpg --model demo-dino --out cat.png",
 }

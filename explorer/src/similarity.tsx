@@ -1,0 +1,1 @@
+export function SimilarityView() { return <p class="note">not yet</p>; }
