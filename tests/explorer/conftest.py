@@ -52,7 +52,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
             pixels = generator.integers(0, 256, (40, 48, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(path)
     spec = DatasetSpec(name="d", layout="folder", root=folder / "images")
-    index = build_index(spec, log=lambda _: None)
+    index = build_index(spec)
     results = folder / "results"
     (results / "datasets").mkdir(parents=True)
     index.write(results / "datasets" / "d.csv")

@@ -11,8 +11,9 @@ from typing import Any
 
 import yaml
 
-from vitfeat.config.parsing import embedded_root, parse_config
+from vitfeat.config.parsing import parse_config
 from vitfeat.data.index import Index
+from vitfeat.demo.datasets import embedded_root
 from vitfeat.errors import ConfigError, DataError, VitfeatError
 from vitfeat.figures.style import family_colour
 from vitfeat.models.entry import ModelEntry, builtin_catalog

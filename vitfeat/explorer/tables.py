@@ -10,7 +10,7 @@ from statistics import fmean
 from typing import Any, NamedTuple
 
 from vitfeat.analyses.cka.tables import read_csv
-from vitfeat.analyses.rows import read_attention, read_clustering, read_residual_norms, read_task
+from vitfeat.analyses.rows import read_attention, read_clustering, read_residual_norms, read_scores
 from vitfeat.errors import VitfeatError
 from vitfeat.explorer.catalog import NAME, Results
 
@@ -121,7 +121,7 @@ def _scores_of(analysis: str, path: Path) -> Iterator[Score]:
     """Read the scores in a table of a model; those of layers that have several are averaged."""
     if path.name.endswith(".cka.csv"):
         return
-    reader = _READERS.get(analysis, _task_scores)
+    reader = _READERS.get(analysis, _scored)
     groups: dict[tuple[str, str, str, int], list[float]] = defaultdict(list)
     for dataset, score, model, layer, value in reader(path):
         groups[dataset, score, model, layer].append(value)
@@ -132,8 +132,8 @@ def _scores_of(analysis: str, path: Path) -> Iterator[Score]:
 _Values = Iterator[tuple[str, str, str, int, float]]
 
 
-def _task_scores(path: Path) -> _Values:
-    for row in read_task(path):
+def _scored(path: Path) -> _Values:
+    for row in read_scores(path):
         if not row.group:
             name = " · ".join(part for part in (row.score, row.features, row.variant) if part)
             yield row.dataset, _chosen(name), row.model, row.layer, row.value
