@@ -35,16 +35,16 @@ def log_to_terminal() -> None:
 class _Lines(logging.Handler):
     """Takes what vitfeat logs, each line with its model where a job is of several."""
 
-    def __init__(self, log: Callable[[str], None]) -> None:
+    def __init__(self, write: Callable[[str], None]) -> None:
         super().__init__()
-        self._log = log
+        self._write = write
         self.model = ""
 
     def emit(self, record: logging.LogRecord) -> None:
         line = record.getMessage()
         begun = tuple(f"{self.model}{mark}" for mark in (":", ",", " "))
         named = not self.model or line.startswith(begun)
-        self._log(line if named else f"{self.model}: {line}")
+        self._write(line if named else f"{self.model}: {line}")
 
 
 class Console:
@@ -59,7 +59,7 @@ class Console:
 
     def __init__(self, path: Path | None = None) -> None:
         self._file: TextIO | None = None
-        self._lines = _Lines(self.log)
+        self._lines = _Lines(self._write)
         self._shows_status = False
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -98,7 +98,7 @@ class Console:
         """Write a line of a command's result to the standard output."""
         sys.stdout.write(line + "\n")
 
-    def log(self, line: str) -> None:
+    def _write(self, line: str) -> None:
         """Write a message to the log file, or to the terminal's standard error without one."""
         if self._shows_status:
             self._status("")
@@ -139,7 +139,7 @@ class Console:
             if on_terminal:
                 self._status(line)
             elif counter.line_is_due():
-                self.log(line)
+                self._write(line)
 
         try:
             yield advance

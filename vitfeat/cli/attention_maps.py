@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 from pathlib import Path
 
 from vitfeat.analyses.attention_maps.settings import SHOWN, AttentionMapSettings
@@ -10,6 +11,8 @@ from vitfeat.cli.arguments import AddCommand, weights_folder
 from vitfeat.cli.models import read_entry
 from vitfeat.cli.settings_flags import add_settings, given_settings
 from vitfeat.console import Console
+
+logger = logging.getLogger(__name__)
 
 KINDS = ["position-layer", "head-position", "head-layer"]
 
@@ -46,7 +49,7 @@ def add(command: AddCommand) -> None:
     weights_folder(sub)
 
 
-def _attention_maps(options: argparse.Namespace, console: Console) -> None:
+def _attention_maps(options: argparse.Namespace, _: Console) -> None:
     from vitfeat.analyses.attention_maps.job import draw_attention_maps
 
     draw_attention_maps(
@@ -67,7 +70,7 @@ def _attention_grid(options: argparse.Namespace, console: Console) -> None:
     entry = read_entry(options.model, options.entry)
     backbone = load_backbone(entry, folder=options.weights_folder)
     for line in (*backbone.notes, f"images are normalised: {backbone.normalisation}"):
-        console.log(line)
+        logger.info(line)
     kinds = KINDS if options.kind == "all" else [options.kind]
     figures = write_attention_grid(
         options.image,

@@ -25,7 +25,7 @@ def add(command: AddCommand) -> None:
     sub.add_argument("--sets", default="{}", help="{name: [id, ...]} as JSON: choices of models")
 
 
-def _collect(options: argparse.Namespace, console: Console) -> None:
+def _collect(options: argparse.Namespace, _: Console) -> None:
     from vitfeat.figures.models import models_from
     from vitfeat.jobs.collect import collect_tables, draw_together
 
@@ -38,6 +38,5 @@ def _collect(options: argparse.Namespace, console: Console) -> None:
         [
             partial(draw_together, rows, [m for m in models if m.id in ids], out / "sets" / chosen)
             for chosen, ids in sets.items()
-        ],
-        console,
+        ]
     )

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import time
 from pathlib import Path
 
 from vitfeat.cli.arguments import AddCommand, positive
 from vitfeat.console import Console
+
+logger = logging.getLogger(__name__)
 
 
 def add(command: AddCommand) -> None:
@@ -55,7 +58,7 @@ _KEYS = (
 )
 
 
-def _index(options: argparse.Namespace, console: Console) -> None:
+def _index(options: argparse.Namespace, _: Console) -> None:
     from vitfeat.data.index import build_index
     from vitfeat.data.spec import DatasetSpec
     from vitfeat.data.unchanged import token, write_snapshot
@@ -68,7 +71,7 @@ def _index(options: argparse.Namespace, console: Console) -> None:
     write_snapshot(spec, index, options.out, told, started)
 
 
-def _annotations(options: argparse.Namespace, console: Console) -> None:
+def _annotations(options: argparse.Namespace, _: Console) -> None:
     from vitfeat.data.index import Index
     from vitfeat.data.layouts import LAYOUTS
     from vitfeat.data.sizes import untold
@@ -96,8 +99,9 @@ def _annotations(options: argparse.Namespace, console: Console) -> None:
     write_notes(options.out, notes)
     write_table(options.out, companion.row, rows)
     hashes.write(hashes_path(options.out))
-    for line in (f"{plural(len(rows), 'row')} of {companion.kind}", *notes):
-        console.log(f"dataset {spec.name}: {line}")
+    logger.info(f"dataset {spec.name}: {plural(len(rows), 'row')} of {companion.kind}")
+    for note in notes:
+        logger.warning(f"dataset {spec.name}: {note}")
 
 
 def _demo_data(options: argparse.Namespace, console: Console) -> None:

@@ -27,7 +27,7 @@ def _demo_digits(options: argparse.Namespace, console: Console) -> None:
     digits.write(options.out)
 
 
-def _train_demo(options: argparse.Namespace, console: Console) -> None:
+def _train_demo(options: argparse.Namespace, _: Console) -> None:
     from vitfeat.demo.train import train
 
     train(options.name, options.out, seed=options.seed, threads=options.threads)

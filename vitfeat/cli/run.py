@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import inspect
 import json
+import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -26,6 +27,8 @@ from vitfeat.jobs.pair_tables import pairs_of
 
 if TYPE_CHECKING:
     from vitfeat.figures.models import Model
+
+logger = logging.getLogger(__name__)
 
 _MODEL, _OTHER, _TOKENS = "{model}", "{other}", "{tokens}"
 _MODELS = "[{id, label, family, size}, ...] as JSON"
@@ -144,7 +147,7 @@ def _run(options: argparse.Namespace, console: Console) -> None:
                 f"--{next(iter(job.outputs))}: found one file for {len(pairs)}; its name needs "
                 f"{_MODEL} and {_OTHER}, and {_TOKENS} for several kinds of tokens"
             )
-        call_all([partial(function, *given, **ways) for given in pairs], console)
+        call_all([partial(function, *given, **ways) for given in pairs])
         return
     labels = getattr(options, "labels", [""])
     calls = []
@@ -154,7 +157,7 @@ def _run(options: argparse.Namespace, console: Console) -> None:
             named["push"] = _push(options, model, console)
         call = partial(function, *_paths(paths, model), **{**ways, **named})
         calls.append(partial(_call_naming, console, model, call))
-    call_all(calls, console)
+    call_all(calls)
 
 
 def _push(options: argparse.Namespace, model: str, console: Console) -> Callable[..., None]:
@@ -219,7 +222,7 @@ def _put(options: argparse.Namespace, path: str | Path | None, pattern: str = ""
     return str(path) if options.below is None or stays else str(options.below / path)
 
 
-def _draw(options: argparse.Namespace, console: Console) -> None:
+def _draw(options: argparse.Namespace, _: Console) -> None:
     analysis, across = options.across
     models = _shown(options)
     folder = Path(str(_put(options, options.folder)))
@@ -244,7 +247,7 @@ def _draw(options: argparse.Namespace, console: Console) -> None:
         ]
         overview = _drawing(analysis, across.draw_overview, ways)
         calls.append(partial(overview, folder, options.datasets, models, out / "all.png"))
-    call_all(calls, console)
+    call_all(calls)
 
 
 def _drawing(analysis: Analysis, call: str, ways: dict[str, Any]) -> Callable[..., None]:
@@ -254,7 +257,7 @@ def _drawing(analysis: Analysis, call: str, ways: dict[str, Any]) -> Callable[..
     return partial(function, *named, **_taken(function, ways))
 
 
-def call_all(calls: Iterable[Callable[[], None]], console: Console) -> None:
+def call_all(calls: Iterable[Callable[[], None]]) -> None:
     """Call all, also behind one that fails; the first failure is raised, others are told."""
     failures = []
     for call in calls:
@@ -263,7 +266,7 @@ def call_all(calls: Iterable[Callable[[], None]], console: Console) -> None:
         except VitfeatError as error:
             failures.append(error)
     for line in list(dict.fromkeys(map(str, failures)))[1:]:
-        console.log(line)
+        logger.error(line)
     if failures:
         raise failures[0]
 
