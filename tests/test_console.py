@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from vitfeat.console import Console
+from vitfeat.console import Console, log_to_terminal
 
 logger = logging.getLogger("vitfeat.some.module")
 
@@ -60,6 +60,18 @@ def test_lines_of_a_model_say_which_from_every_thread(tmp_path: Path) -> None:
         "dino: dino2: other",
         "of all",
     ]
+
+
+def test_a_plan_says_each_line_once_with_the_name_of_vitfeat(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    top = logging.getLogger("vitfeat")
+    for name in ("handlers", "propagate"):
+        monkeypatch.setattr(top, name, getattr(top, name))
+    for _ in range(2):
+        log_to_terminal()
+    logger.info("disk: at most 2 MiB")
+    assert capsys.readouterr().err == "vitfeat: disk: at most 2 MiB\n"
 
 
 @pytest.mark.parametrize(("level", "shown"), [("", ["warning"]), ("INFO", ["info", "warning"])])

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import logging
 from pathlib import Path
 
 from vitfeat.cli.arguments import AddCommand, count
 from vitfeat.console import Console
+
+logger = logging.getLogger(__name__)
 
 CONFIG = Path("config.yaml")
 
@@ -51,7 +54,7 @@ def _explore(options: argparse.Namespace, console: Console) -> None:
     config = options.configfile or (CONFIG if CONFIG.is_file() else None)
     results = Results.of(options.results, config, dict(options.root))
     for line in results.remarks:
-        console.log(line)
+        logger.warning(line)
     try:
         server = Server(Content(results), options.port)
     except OSError as error:

@@ -37,6 +37,7 @@ from vitfeat.plan.passes import entry_fields, pass_settings
 
 
 def checked_config():
+    log_to_terminal()
     if found := re.search("[{}]", f"{workflow.basedir}{sys.executable}"):
         sys.exit(
             f"vitfeat: error: Snakemake takes {found.group()!r} for a wildcard in the paths of the project "
