@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from benchmarks.precision import FOCUS, default_models, load
 from benchmarks.timing import machine
 from tests.models import focus_weights
-from vitfeat.data.index import Index, build_index
+from vitfeat.data.index import Index
+from vitfeat.data.scan import build_index
 from vitfeat.data.spec import DatasetSpec
 from vitfeat.demo import digits
 from vitfeat.extraction.run import extract

@@ -18,8 +18,8 @@ from PIL import Image
 from torch import Tensor
 
 from benchmarks.timing import Pair, in_turn, machine
-from vitfeat.data.index import build_index
 from vitfeat.data.loader import load_batches
+from vitfeat.data.scan import build_index
 from vitfeat.data.spec import DatasetSpec
 from vitfeat.data.tensors import normalise
 from vitfeat.data.views import SquareView

@@ -24,7 +24,7 @@ from PIL import Image
 
 from benchmarks.scaling import exponent
 from benchmarks.timing import machine
-from vitfeat.data.index import build_index
+from vitfeat.data.scan import build_index
 from vitfeat.data.spec import DatasetSpec
 
 NAME, SIZE = "vit_small_patch16_224", 224

@@ -20,7 +20,7 @@ from benchmarks.timing import machine
 
 def child(folder: Path, count: int, out: Path) -> None:
     """Extract and print the peak of this process and of its largest worker, in MiB."""
-    from vitfeat.data.index import build_index
+    from vitfeat.data.scan import build_index
     from vitfeat.data.spec import DatasetSpec
     from vitfeat.extraction.run import extract
     from vitfeat.extraction.settings import Settings

@@ -59,7 +59,7 @@ class Run:
 
 def vitfeat_run(folder: Path, weights: Path, out: Path, how: dict[str, Any]) -> float:
     """Extract by vitfeat and return the seconds from the list of images to the sealed store."""
-    from vitfeat.data.index import build_index
+    from vitfeat.data.scan import build_index
     from vitfeat.data.spec import DatasetSpec
     from vitfeat.data.views import ViewSettings
     from vitfeat.extraction.run import extract

@@ -26,7 +26,8 @@ from safetensors.torch import save_file
 from benchmarks.timing import machine
 from tests.models import focus_weights
 from vitfeat.analyses.cka.compute import cka
-from vitfeat.data.index import Index, build_index
+from vitfeat.data.index import Index
+from vitfeat.data.scan import build_index
 from vitfeat.data.spec import DatasetSpec
 from vitfeat.errors import ModelError
 from vitfeat.extraction.run import extract

@@ -28,10 +28,11 @@ from benchmarks.timing import in_turn, machine
 from vitfeat.analyses.video.job import write_video
 from vitfeat.analyses.video.propagation import spread, unit_tokens
 from vitfeat.analyses.video.settings import VideoSettings
-from vitfeat.data.companions import FrameRow
-from vitfeat.data.index import Index, build_index
-from vitfeat.data.layouts import LAYOUTS
+from vitfeat.data.annotations import FrameRow
+from vitfeat.data.index import Index
+from vitfeat.data.layouts import read_annotated
 from vitfeat.data.masks import write_mask
+from vitfeat.data.scan import build_index
 from vitfeat.data.spec import DatasetSpec
 from vitfeat.data.views import ViewSettings
 from vitfeat.extraction.run import extract
@@ -200,9 +201,7 @@ def made_video(root: Path, n_frames: int) -> tuple[Index, list[FrameRow]]:
     spec = DatasetSpec("davis", "davis", root, split="val")
     index = build_index(spec)
     index.write(root / "index.csv")
-    companion = LAYOUTS["davis"].companion
-    assert companion is not None
-    rows = companion.read(spec, index)
+    _, rows = read_annotated(spec, index, [])
     write_table(root / "frames.csv", FrameRow, rows)
     return index, rows
 

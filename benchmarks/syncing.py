@@ -16,7 +16,7 @@ from unittest.mock import patch
 from benchmarks.extraction import photographs
 from benchmarks.timing import in_turn, machine
 from vitfeat import files
-from vitfeat.data.index import build_index
+from vitfeat.data.scan import build_index
 from vitfeat.data.spec import DatasetSpec
 from vitfeat.extraction.run import extract
 from vitfeat.extraction.settings import Settings

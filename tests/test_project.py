@@ -15,8 +15,7 @@ import pytest
 import yaml
 
 from vitfeat.config.parsing import parse_config, with_defaults
-from vitfeat.data.layouts import LAYOUTS
-from vitfeat.data.spec import DatasetSpec
+from vitfeat.data.spec import LAYOUTS, DatasetSpec
 from vitfeat.extraction.precision import PRECISIONS
 from vitfeat.models.entry import SOURCES, ModelEntry
 from vitfeat.store.layout import DTYPES, TAPS

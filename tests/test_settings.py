@@ -86,8 +86,8 @@ def test_tasks_take_what_they_are_made_from() -> None:
         "videos": "dense",
         "pairs": "padded",
     }
-    assert config.companion("masks") == "regions"
-    assert config.companion("digits") is None
+    assert config.datasets["masks"].annotations == "regions"
+    assert config.datasets["digits"].annotations is None
     assert config.datasets["masks"].root.as_posix() == "results/demo/coco"
     analyses["saliency"]["queries"] = ["cls", "mean"]
     assert parsed(analyses, datasets=datasets).taps("masks") == [

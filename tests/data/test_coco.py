@@ -10,10 +10,11 @@ import pytest
 
 from tests.data.coco_json import HEIGHT, WIDTH, category, dump, image, instances, region, square
 from tests.data.pictures import MakeTree
+from vitfeat.data.annotations import RegionRow, read_annotations
 from vitfeat.data.coco import regions
-from vitfeat.data.companions import RegionRow, read_regions
-from vitfeat.data.index import Index, build_index
+from vitfeat.data.index import Index
 from vitfeat.data.regions import encode, mask_of
+from vitfeat.data.scan import build_index
 from vitfeat.data.spec import DatasetSpec
 from vitfeat.errors import DataError
 from vitfeat.tables import write_table
@@ -101,7 +102,7 @@ def test_regions(coco: Callable[[Any], Path], tmp_path: Path) -> None:
     for row, mask in zip(rows, (whole, parts, plain, crowd), strict=True):
         np.testing.assert_array_equal(mask_of(row), mask)
     write_table(tmp_path / "regions.csv", RegionRow, rows)
-    assert read_regions(tmp_path / "regions.csv") == rows
+    assert read_annotations(tmp_path / "regions.csv", RegionRow) == rows
 
 
 @pytest.mark.parametrize("on_error", ["stop", "skip"])

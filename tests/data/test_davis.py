@@ -8,9 +8,10 @@ import pytest
 from PIL import Image
 
 from tests.data.pictures import MakeTree, encode
-from vitfeat.data.companions import FrameRow
+from vitfeat.data.annotations import FrameRow
 from vitfeat.data.davis import frames
-from vitfeat.data.index import Index, build_index
+from vitfeat.data.index import Index
+from vitfeat.data.scan import build_index
 from vitfeat.data.spec import DatasetSpec
 from vitfeat.errors import DataError
 

@@ -14,7 +14,7 @@ from tests.data.coco_json import dump, image, instances, region, square
 from tests.data.pictures import MakeTree, encode, noise
 from vitfeat.cli import main
 from vitfeat.data.images import facts_of
-from vitfeat.data.index import build_index
+from vitfeat.data.scan import build_index
 from vitfeat.data.spec import DatasetSpec
 
 Say = Callable[..., tuple[int, str]]

@@ -13,7 +13,8 @@ import pytest
 from tests.data.pictures import MakeTree, noise
 from vitfeat.data import images
 from vitfeat.data.images import facts_of, image_extensions, reader_of
-from vitfeat.data.index import Index, build_index
+from vitfeat.data.index import Index
+from vitfeat.data.scan import build_index
 from vitfeat.data.spec import DatasetSpec
 from vitfeat.errors import DataError
 
@@ -107,7 +108,7 @@ def register_heif_opener():
 READ = """
 import sys
 from pathlib import Path
-from vitfeat.data.index import build_index
+from vitfeat.data.scan import build_index
 from vitfeat.data.spec import DatasetSpec
 
 if __name__ == "__main__":

@@ -17,7 +17,8 @@ import pytest
 from tests.data.pictures import MakeTree, encode, noise
 from vitfeat.data import scan
 from vitfeat.data.images import ImageError, read_bytes
-from vitfeat.data.index import Index, build_index
+from vitfeat.data.index import Index
+from vitfeat.data.scan import build_index
 from vitfeat.data.spec import DatasetSpec
 from vitfeat.errors import ConfigError, DataError
 

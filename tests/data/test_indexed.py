@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 
 from vitfeat.data.images import ImageError
-from vitfeat.data.index import build_index
-from vitfeat.data.indexed import indexed_image, view_of
+from vitfeat.data.indexed import view_of
 from vitfeat.data.loader import load_batches
+from vitfeat.data.scan import build_index
 from vitfeat.data.spec import DatasetSpec
 from vitfeat.data.views import SquareView, view_from
 from vitfeat.errors import DataError
@@ -34,7 +34,7 @@ def test_one_image_is_what_the_extraction_gets(photos: Path) -> None:
     view = SquareView((16, 24))
     ((batch,),) = load_batches(index, photos, view, [range(6)], workers=0)
     for row in range(6):
-        one = view_of(indexed_image(index, row), photos, view)
+        one = view_of(index.row(row), photos, view)
         np.testing.assert_array_equal(one, batch[row].numpy())
         np.testing.assert_array_equal(one, view(Image.open(photos / index.image_id[row])))
 
@@ -44,4 +44,4 @@ def test_a_file_of_the_same_size_with_other_bytes_is_another(photos: Path) -> No
     path = photos / index.image_id[2]
     path.write_bytes(path.read_bytes()[:-1] + b"?")
     with pytest.raises(ImageError, match=r"cat/c.png: the file has changed since it was indexed"):
-        view_of(indexed_image(index, 2), photos, SquareView((16, 16)))
+        view_of(index.row(2), photos, SquareView((16, 16)))

@@ -8,8 +8,9 @@ import pytest
 
 from tests.data.pictures import MakeTree, encode, noise
 from vitfeat.data.folders import Tally
-from vitfeat.data.index import Index, build_index
-from vitfeat.data.layouts import IMAGENET50, LAYOUTS
+from vitfeat.data.index import Index
+from vitfeat.data.layouts import IMAGENET50, find
+from vitfeat.data.scan import build_index
 from vitfeat.data.spec import DatasetSpec
 from vitfeat.errors import ConfigError, DataError
 
@@ -357,7 +358,7 @@ def test_every_layout_says_whether_it_has_labels(tree: MakeTree, tmp_path: Path)
         spec = DatasetSpec(
             "d", layout, root, split=split, list=list_file if layout == "list" else None
         )
-        assert LAYOUTS[layout].find(spec, Tally()).has_labels is bool(want)
+        assert find(spec, Tally()).has_labels is bool(want)
     list_file.write_text(f"{names[0]}\tcat")
     spec = DatasetSpec("d", "list", root, list=list_file)
-    assert LAYOUTS["list"].find(spec, Tally()).has_labels
+    assert find(spec, Tally()).has_labels

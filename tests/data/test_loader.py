@@ -11,8 +11,9 @@ import torch
 
 from tests.data.pictures import MakeTree, encode, noise
 from vitfeat.data.images import open_rgb
-from vitfeat.data.index import Index, build_index
+from vitfeat.data.index import Index
 from vitfeat.data.loader import load_batches
+from vitfeat.data.scan import build_index
 from vitfeat.data.spec import DatasetSpec
 from vitfeat.data.views import SquareView
 from vitfeat.errors import DataError

@@ -19,8 +19,9 @@ from tests.data.pictures import encode, noise
 from vitfeat.cli import main
 from vitfeat.data import coco
 from vitfeat.data.images import facts_of, open_rgb, rgb_from_bytes, turned
-from vitfeat.data.index import Index, build_index
-from vitfeat.data.indexed import indexed_image, rgb_of, view_of
+from vitfeat.data.index import Index
+from vitfeat.data.indexed import rgb_of, view_of
+from vitfeat.data.scan import build_index
 from vitfeat.data.spec import DatasetSpec
 from vitfeat.data.views import DenseView
 from vitfeat.errors import DataError
@@ -255,7 +256,7 @@ def test_readers_of_an_index_turn_as_it_says(photos: Path) -> None:
     for how in ("stored", "exif"):
         index = index_of(photos, orientation=how)
         for row in range(len(index)):
-            one = indexed_image(index, row)
+            one = index.row(row)
             data = (photos / one.image_id).read_bytes()
             stored = np.asarray(rgb_from_bytes(data, "i"))
             orientation = facts_of(data, "i").orientation if how == "exif" else 1

@@ -8,9 +8,10 @@ import pytest
 
 from tests.data.coco_json import HEIGHT, WIDTH, category, dump, image, instances, region, square
 from tests.data.pictures import MakeTree
-from vitfeat.data.index import Index, build_index
+from vitfeat.data.index import Index
 from vitfeat.data.partimagenet import regions
 from vitfeat.data.regions import mask_of
+from vitfeat.data.scan import build_index
 from vitfeat.data.spec import DatasetSpec
 from vitfeat.errors import DataError
 

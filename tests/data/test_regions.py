@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from pycocotools import mask as rle
 from pycocotools.coco import COCO
 
-from vitfeat.data.companions import RegionRow
+from vitfeat.data.annotations import RegionRow
 from vitfeat.data.regions import compress, decode, encode, mask_of, unite
 from vitfeat.errors import DataError
 

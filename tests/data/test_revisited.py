@@ -13,11 +13,12 @@ from PIL import Image
 
 from tests.data.pictures import MakeTree, encode, noise
 from vitfeat.cli import main
-from vitfeat.data.companions import RelevanceRow
+from vitfeat.data.annotations import RelevanceRow
 from vitfeat.data.folders import Tally
-from vitfeat.data.index import Index, build_index
+from vitfeat.data.index import Index
 from vitfeat.data.listing import Candidate
 from vitfeat.data.revisited import find, read_annotations, relevance
+from vitfeat.data.scan import build_index
 from vitfeat.data.spec import DatasetSpec
 from vitfeat.errors import DataError
 

@@ -10,8 +10,9 @@ from PIL import Image
 
 from tests.data.pictures import MakeTree, encode, noise
 from vitfeat.cli import main
-from vitfeat.data.companions import PointRow, read_points
-from vitfeat.data.index import Index, build_index
+from vitfeat.data.annotations import PointRow, read_annotations
+from vitfeat.data.index import Index
+from vitfeat.data.scan import build_index
 from vitfeat.data.spair import points
 from vitfeat.data.spec import DatasetSpec
 from vitfeat.errors import DataError
@@ -421,7 +422,7 @@ def test_as_commands_do_it(root: Root, capsys: pytest.CaptureFixture[str]) -> No
     settings = ["d", "--layout", "spair", "--root", str(made), "--split", "test"]
     assert main(["index", *settings, "--out", str(index)]) == 0
     assert main(["annotations", *settings, "--index", str(index), "--out", str(out)]) == 0
-    assert read_points(out) == EXPECTED
+    assert read_annotations(out, PointRow) == EXPECTED
     (made / "PairAnnotation/test/000002-cat_b-cat_a:cat.json").write_text("{")
     out.unlink()
     capsys.readouterr()

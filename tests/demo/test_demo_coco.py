@@ -12,8 +12,8 @@ from pycocotools import mask as rle
 from pycocotools.coco import COCO
 
 from vitfeat.data.coco import regions
-from vitfeat.data.index import build_index
 from vitfeat.data.regions import compress, decode, mask_of
+from vitfeat.data.scan import build_index
 from vitfeat.data.spec import DatasetSpec
 from vitfeat.demo.datasets import annotated, write
 from vitfeat.errors import DataError

@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 
 from vitfeat.data import davis as layout
-from vitfeat.data.companions import FrameRow
-from vitfeat.data.index import build_index
+from vitfeat.data.annotations import FrameRow
 from vitfeat.data.masks import objects_in, read_mask
+from vitfeat.data.scan import build_index
 from vitfeat.data.spec import DatasetSpec
 from vitfeat.data.views.dense import DenseView
 from vitfeat.demo import datasets

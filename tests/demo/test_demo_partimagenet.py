@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 from pycocotools.coco import COCO
 
-from vitfeat.data.index import build_index
 from vitfeat.data.partimagenet import SPLITS, regions
 from vitfeat.data.regions import mask_of
+from vitfeat.data.scan import build_index
 from vitfeat.data.spec import DatasetSpec
 from vitfeat.demo.datasets import write
 from vitfeat.demo.datasets.partimagenet import SUPERCLASSES

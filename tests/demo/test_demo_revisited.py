@@ -12,7 +12,8 @@ from PIL import Image
 
 from vitfeat.analyses.retrieval.compute import evaluate, similarities
 from vitfeat.data import revisited as layout
-from vitfeat.data.index import Index, build_index
+from vitfeat.data.index import Index
+from vitfeat.data.scan import build_index
 from vitfeat.data.spec import DatasetSpec
 from vitfeat.demo import datasets
 from vitfeat.demo.datasets.revisited import N_LANDMARKS

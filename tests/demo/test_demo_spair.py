@@ -10,8 +10,9 @@ import pytest
 from PIL import Image
 
 from vitfeat.data import spair as layout
-from vitfeat.data.companions import PointRow
-from vitfeat.data.index import Index, build_index
+from vitfeat.data.annotations import PointRow
+from vitfeat.data.index import Index
+from vitfeat.data.scan import build_index
 from vitfeat.data.spec import DatasetSpec
 from vitfeat.demo import datasets, digits
 from vitfeat.demo.datasets.spair import CATEGORIES, KEYPOINTS, SPLITS

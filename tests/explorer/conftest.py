@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 
 from tests.store.filled import Content as Filled
-from vitfeat.data.index import Index, build_index
+from vitfeat.data.index import Index
+from vitfeat.data.scan import build_index
 from vitfeat.data.spec import DatasetSpec
 from vitfeat.explorer.catalog import Results
 from vitfeat.explorer.content import Content

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torchvision import transforms
 
 from tests.models.shrunk import stir, timm_entry
-from vitfeat.data.index import Index, build_index
+from vitfeat.data.index import Index
+from vitfeat.data.scan import build_index
 from vitfeat.data.spec import DatasetSpec
 from vitfeat.extraction.settings import Settings
 from vitfeat.models.backbone import Backbone

@@ -16,7 +16,7 @@ from PIL import Image
 from tests.analyses.attention_maps.attended import Attended, random_attention
 from vitfeat.analyses.attention.summary import Tokens
 from vitfeat.cli import main
-from vitfeat.data.companions import RegionRow
+from vitfeat.data.annotations import RegionRow
 from vitfeat.data.index import Index
 from vitfeat.data.regions import encode
 from vitfeat.store.arrays import Geometry

@@ -24,7 +24,7 @@ from tests.models.focus_weights import (
     photographs,
     to_timm,
 )
-from vitfeat.data.index import build_index
+from vitfeat.data.scan import build_index
 from vitfeat.data.spec import DatasetSpec
 from vitfeat.data.tensors import normalise
 from vitfeat.data.views import SquareView

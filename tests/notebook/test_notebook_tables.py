@@ -38,7 +38,7 @@ from vitfeat.analyses.retrieval.settings import RetrievalSettings
 from vitfeat.analyses.rows import ScoreRow, read_attention, read_clustering, read_scores
 from vitfeat.analyses.video.job import write_video
 from vitfeat.analyses.video.settings import VideoSettings
-from vitfeat.data.companions import PointRow, RelevanceRow
+from vitfeat.data.annotations import PointRow, RelevanceRow
 from vitfeat.data.masks import read_mask
 from vitfeat.numerics.gramfile import GramFile
 from vitfeat.store.reader import FeatureStore

@@ -59,7 +59,7 @@ _KEYS = (
 
 
 def _index(options: argparse.Namespace, _: Console) -> None:
-    from vitfeat.data.index import build_index
+    from vitfeat.data.scan import build_index
     from vitfeat.data.spec import DatasetSpec
     from vitfeat.data.unchanged import token, write_snapshot
 
@@ -72,34 +72,27 @@ def _index(options: argparse.Namespace, _: Console) -> None:
 
 
 def _annotations(options: argparse.Namespace, _: Console) -> None:
+    from vitfeat.data.annotations import ROWS
     from vitfeat.data.index import Index
-    from vitfeat.data.layouts import LAYOUTS
-    from vitfeat.data.sizes import untold
+    from vitfeat.data.layouts import read_annotated
+    from vitfeat.data.listing import untold
     from vitfeat.data.spec import DatasetSpec
     from vitfeat.data.table import write_notes
     from vitfeat.data.unchanged import hash_annotations, hashes_path
-    from vitfeat.errors import ConfigError
     from vitfeat.tables import write_table
     from vitfeat.text import plural
 
     spec = DatasetSpec.from_config(options.name, {k: getattr(options, k) for k in _KEYS})
-    companion = LAYOUTS[spec.layout].companion
-    if companion is None:
-        annotated = [name for name, layout in LAYOUTS.items() if layout.companion]
-        raise ConfigError(
-            f"dataset {spec.name}: the layout {spec.layout} annotates nothing beside its images; "
-            f"those that do are {', '.join(annotated)}"
-        )
     hashes = hash_annotations(spec, options.out)
     index = Index.read(options.index)
     notes: list[str] = []
-    rows = companion.read(spec, index, notes)
-    if companion.kind != "relevance":  # which has no places in images
+    kind, rows = read_annotated(spec, index, notes)
+    if kind != "relevance":  # which has no places in images
         notes += untold(index)
     write_notes(options.out, notes)
-    write_table(options.out, companion.row, rows)
+    write_table(options.out, ROWS[kind], rows)
     hashes.write(hashes_path(options.out))
-    logger.info(f"dataset {spec.name}: {plural(len(rows), 'row')} of {companion.kind}")
+    logger.info(f"dataset {spec.name}: {plural(len(rows), 'row')} of {kind}")
     for note in notes:
         logger.warning(f"dataset {spec.name}: {note}")
 

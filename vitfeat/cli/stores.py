@@ -70,7 +70,7 @@ def add(command: AddCommand) -> None:
 
 
 def _info(options: argparse.Namespace, console: Console) -> None:
-    from vitfeat.data.describe import describe_table
+    from vitfeat.data.annotations import describe_table
     from vitfeat.store.info import describe
     from vitfeat.store.opening import open_store
 
@@ -92,7 +92,7 @@ def _verify(options: argparse.Namespace, console: Console) -> None:
 
 
 def _extract(options: argparse.Namespace, console: Console) -> None:
-    from vitfeat.data.companions import read_regions
+    from vitfeat.data.annotations import RegionRow, read_annotations
     from vitfeat.data.index import Index
     from vitfeat.errors import StoreError
     from vitfeat.extraction.from_entry import extract_from_entry
@@ -126,7 +126,7 @@ def _extract(options: argparse.Namespace, console: Console) -> None:
         ),
         weights_folder=options.weights_folder,
         keep=options.keep,
-        annotated=None if options.regions is None else read_regions(options.regions),
+        annotated=None if options.regions is None else read_annotations(options.regions, RegionRow),
         progress=console.progress,
     )
     if sealed is not None and options.manifest not in (None, manifest_path(out)):

@@ -10,7 +10,6 @@ from typing import Any, TypeVar
 from vitfeat.analyses.cka.settings import CkaSettings
 from vitfeat.analyses.settings import Limit, Settings
 from vitfeat.analyses.similarity.settings import SimilaritySettings
-from vitfeat.data.layouts import LAYOUTS
 from vitfeat.data.spec import DatasetSpec
 from vitfeat.data.views.settings import ViewSettings
 from vitfeat.models.entry import ModelEntry
@@ -77,13 +76,7 @@ class Config:
 
     def view(self, dataset: str) -> ViewSettings:
         """Return how a dataset's images become inputs."""
-        spec = self.datasets[dataset]
-        return spec.view or LAYOUTS[spec.layout].view
-
-    def companion(self, dataset: str) -> str | None:
-        """Return the kind of what is annotated beside a dataset's images, if anything is."""
-        found = LAYOUTS[self.datasets[dataset].layout].companion
-        return found.kind if found else None
+        return self.datasets[dataset].usual_view
 
     def may_have_labels(self, dataset: str) -> bool:
         """Return whether a dataset's layout gives its images labels, or may give them."""

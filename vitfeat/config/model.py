@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, WithJsonSc
 from pydantic.config import JsonDict
 
 from vitfeat.analyses.settings import Count, Layers, SomeOf, words
-from vitfeat.data.layouts import LAYOUTS
+from vitfeat.data.spec import LAYOUTS
 from vitfeat.store.layout import TAPS
 
 NAME = "^[A-Za-z0-9][A-Za-z0-9._-]*$"

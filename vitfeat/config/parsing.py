@@ -21,8 +21,7 @@ from vitfeat.config.config import UNLABELLED, Config
 from vitfeat.config.messages import flaw, kind_of
 from vitfeat.config.model import ConfigModel
 from vitfeat.config.schema import schema_of
-from vitfeat.data.layouts import LAYOUTS
-from vitfeat.data.spec import DatasetSpec
+from vitfeat.data.spec import LAYOUTS, DatasetSpec
 from vitfeat.demo import datasets as demo
 from vitfeat.errors import ConfigError
 from vitfeat.models.entry import ModelEntry, find_entry, read_catalog
@@ -277,9 +276,8 @@ def _check_datasets(
                 f"dataset {name!r} has none; datasets with labels: {', '.join(labelled) or 'none'}"
             )
         needed = analyses()[analysis].annotations
-        found = LAYOUTS[layout].companion
-        if needed is not None and (found is None or found.kind != needed):
-            layouts = [n for n, x in LAYOUTS.items() if x.companion and x.companion.kind == needed]
+        if needed not in (None, datasets[name].annotations):
+            layouts = [n for n, x in LAYOUTS.items() if x.annotations == needed]
             raise ConfigError(
                 f"{where}: {analysis} needs a dataset of the layout {' or '.join(layouts)}, and "
                 f"{name!r} is of {layout}"

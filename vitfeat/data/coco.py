@@ -6,27 +6,21 @@ T.-Y. Lin et al.: Microsoft COCO: common objects in context. ECCV 2014.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
-from vitfeat.data.companions import RegionRow
+from vitfeat.data.annotations import RegionRow
 from vitfeat.data.folders import Tally, images_below
 from vitfeat.data.images import printable
+from vitfeat.data.index import Index
 from vitfeat.data.instances import (
     Instances,
     RegionTally,
     read_instances,
-    require_file,
-    require_folder,
     require_inside,
 )
-from vitfeat.data.listing import Candidate, Listing
-from vitfeat.data.sizes import require_size
+from vitfeat.data.listing import Candidate, Listing, require_file, require_folder, require_size
+from vitfeat.data.spec import DatasetSpec
 from vitfeat.errors import DataError
 from vitfeat.text import plural
-
-if TYPE_CHECKING:
-    from vitfeat.data.index import Index
-    from vitfeat.data.spec import DatasetSpec
 
 
 def find(spec: DatasetSpec, tally: Tally) -> Listing:

@@ -15,20 +15,16 @@ import re
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
 
-from vitfeat.data.companions import FrameRow
+from vitfeat.data.annotations import FrameRow
 from vitfeat.data.folders import Tally, images_below, one_too_deep
 from vitfeat.data.images import printable
-from vitfeat.data.listing import Candidate, Listing
+from vitfeat.data.index import Index
+from vitfeat.data.listing import Candidate, Listing, require_root, require_size
 from vitfeat.data.masks import VOID, Mask, mask_size, objects_in, read_mask
-from vitfeat.data.sizes import require_size
+from vitfeat.data.spec import DatasetSpec
 from vitfeat.errors import DataError
 from vitfeat.text import plural
-
-if TYPE_CHECKING:
-    from vitfeat.data.index import Index
-    from vitfeat.data.spec import DatasetSpec
 
 _DIGITS = re.compile("([0-9]+)")
 
@@ -276,12 +272,7 @@ def _require_folder(spec: DatasetSpec, folder: str, what: str) -> None:
 def _sequences(spec: DatasetSpec) -> list[str]:
     """Read the names of the split's sequences, sorted."""
     root = spec.root
-    if not root.is_dir():
-        what = "is no folder" if root.exists() else "does not exist"
-        raise DataError(
-            f"dataset {spec.name}: the folder {printable(str(root))} {what}; "
-            f"set datasets.{spec.name}.root"
-        )
+    require_root(spec)
     _require_folder(spec, _SETS, "the lists of sequences")
     path = root / _SETS / f"{spec.split}.txt"
     if not path.is_file():

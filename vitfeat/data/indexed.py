@@ -4,50 +4,18 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from vitfeat.data.images import ImageError, read_bytes, rgb_from_bytes, turned
-from vitfeat.data.index import Index, pixels_of, size_of_part
-from vitfeat.data.listing import Box
+from vitfeat.data.index import Row, pixels_of
 from vitfeat.data.views import View
 from vitfeat.errors import DataError
 
 
-class IndexedImage(NamedTuple):
-    """A row of an index, as far as reading its file needs it."""
-
-    image_id: str
-    width: int
-    height: int
-    n_bytes: int
-    sha256: str
-    orientation: int = 1
-    crop: Box | None = None
-
-    @property
-    def seen_size(self) -> tuple[int, int]:
-        """Width and height of the part of it that a view is applied to."""
-        return size_of_part(self.width, self.height, self.crop)
-
-
-def indexed_image(index: Index, row: int) -> IndexedImage:
-    """Return a row of an index."""
-    return IndexedImage(
-        index.image_id[row],
-        int(index.width[row]),
-        int(index.height[row]),
-        int(index.n_bytes[row]),
-        index.sha256[row],
-        int(index.orientation[row]),
-        index.crop[row],
-    )
-
-
-def rgb_of(image: IndexedImage, root: Path) -> Image.Image:
+def rgb_of(image: Row, root: Path) -> Image.Image:
     """Read, check and decode an image, turned where the index says so; all of it.
 
     Parameters
@@ -75,7 +43,7 @@ def rgb_of(image: IndexedImage, root: Path) -> Image.Image:
     return turned(rgb, image.orientation)
 
 
-def view_of(image: IndexedImage, root: Path, view: View) -> NDArray[np.uint8]:
+def view_of(image: Row, root: Path, view: View) -> NDArray[np.uint8]:
     """Apply a view to the part of an image that is used.
 
     Parameters

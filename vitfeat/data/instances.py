@@ -13,16 +13,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-from vitfeat.data.folders import one_too_deep
 from vitfeat.data.images import printable
 from vitfeat.data.regions import area, compress, reaches_out
 from vitfeat.errors import DataError
 from vitfeat.text import plural
-
-if TYPE_CHECKING:
-    from vitfeat.data.spec import DatasetSpec
 
 
 class Picture(NamedTuple):
@@ -142,46 +138,6 @@ class RegionTally:
 _CROWD = "of several objects that were not told apart (crowds), which are no objects by default"
 _EMPTY = "without a pixel"
 _BEYOND = "drawn more than a pixel beyond the image, cut at its border"
-
-
-def require_folder(spec: DatasetSpec, folder: str, remedy: str) -> None:
-    """Check that the root and a folder of the layout are there.
-
-    Parameters
-    ----------
-    spec
-        The dataset.
-    folder
-        Relative to its root.
-    remedy
-        What brings it there, for the message.
-
-    Raises
-    ------
-    DataError
-        One of them is missing.
-    """
-    if not spec.root.is_dir():
-        what = "is no folder" if spec.root.exists() else "does not exist"
-        raise DataError(
-            f"dataset {spec.name}: the folder {printable(str(spec.root))} {what}; "
-            f"set datasets.{spec.name}.root"
-        )
-    if not (spec.root / folder).is_dir():
-        raise _missing(spec, folder, f"the folder {folder}", remedy)
-
-
-def require_file(spec: DatasetSpec, file: str, remedy: str) -> None:
-    """Check that a file of the layout is there; as :func:`require_folder`."""
-    if not (spec.root / file).is_file():
-        raise _missing(spec, file, file, remedy)
-
-
-def _missing(spec: DatasetSpec, path: str, what: str, remedy: str) -> DataError:
-    return DataError(
-        f"dataset {spec.name}: {what} is missing in {printable(str(spec.root))}"
-        f"{one_too_deep(spec.root, path)}; {remedy}, or set datasets.{spec.name}.root or split"
-    )
 
 
 def require_inside(instances: Instances, folder: Path) -> None:

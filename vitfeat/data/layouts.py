@@ -1,26 +1,22 @@
-"""Layouts: how a dataset's folder becomes a list of images with labels.
+"""Layouts: how a dataset's folder becomes a list of images with labels, and its annotations rows.
 
-A layout is one function that takes the dataset's settings and gives its :class:`Candidate` rows,
-sorted by the parts of their paths, lazily: only the folders that are needed are read.
+Images are found lazily, sorted by the parts of their paths: only folders that are needed are read.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 from vitfeat.data import coco, davis, partimagenet, revisited, spair
-from vitfeat.data.companions import Companion, FrameRow, PointRow, RegionRow, RelevanceRow
 from vitfeat.data.folders import Doubles, Tally, images_below
 from vitfeat.data.images import printable
+from vitfeat.data.index import Index
 from vitfeat.data.listfile import read_list
-from vitfeat.data.listing import Candidate, Layout, Listing, no_images, start_of, where
-from vitfeat.data.views.settings import ViewSettings
-from vitfeat.errors import DataError
-
-if TYPE_CHECKING:
-    from vitfeat.data.spec import DatasetSpec
+from vitfeat.data.listing import Candidate, Listing, no_images, start_of, where
+from vitfeat.data.spec import DatasetSpec
+from vitfeat.errors import ConfigError, DataError
 
 IMAGENET50 = (
     *("n01601694", "n01669191", "n01755581", "n01770393", "n01855672", "n02018207", "n02058221"),
@@ -134,48 +130,49 @@ def _imagenet(spec: DatasetSpec, tally: Tally) -> Listing:
     return Listing(_members(spec, start, classes, tally), has_labels=True)
 
 
-_OF_COCO = ("annotations/instances_{split}.json",)
-_OF_DAVIS = ("ImageSets/2017/{split}.txt", "Annotations/480p/*/*.png")
-_OF_SPAIR = ("Layout/large/{split}.txt", "PairAnnotation/{split}/*.json")
-
-LAYOUTS: dict[str, Layout] = {
-    "folder": Layout(_folder, split="optional"),
-    "flat": Layout(_flat),
-    "list": Layout(_list, reads_list=True),
-    "imagenet": Layout(_imagenet, split="always"),
-    "imagenet50": Layout(_imagenet50, split="optional"),
-    # The embedded dataset is written as {train,test}/{class}/{index}.png.
-    "digits": Layout(_folder, split="always"),
-    "coco": Layout(
-        coco.find,
-        split="always",
-        companion=Companion("regions", RegionRow, coco.regions, _OF_COCO),
-    ),
-    "partimagenet": Layout(
-        partimagenet.find,
-        split="always",
-        companion=Companion(
-            "regions", RegionRow, partimagenet.regions, ("*.json", "annotations/*/*.json")
-        ),
-        settings=("per_superclass",),
-    ),
-    "revisited": Layout(
-        revisited.find,
-        companion=Companion("relevance", RelevanceRow, revisited.relevance, ("gnd_*.pkl",)),
-        settings=("query_crop",),
-        view=ViewSettings("dense", long_side=512, passes="one"),
-    ),
-    "davis": Layout(
-        davis.find,
-        split="always",
-        companion=Companion("frames", FrameRow, davis.frames, _OF_DAVIS),
-        view=ViewSettings("dense"),
-    ),
-    "spair": Layout(
-        spair.find,
-        split="always",
-        companion=Companion("points", PointRow, spair.points, _OF_SPAIR),
-        view=ViewSettings("padded"),
-    ),
+_FIND: dict[str, Callable[[DatasetSpec, Tally], Listing]] = {
+    "folder": _folder,
+    "flat": _flat,
+    "list": _list,
+    "imagenet": _imagenet,
+    "imagenet50": _imagenet50,
+    "digits": _folder,
+    "coco": coco.find,
+    "partimagenet": partimagenet.find,
+    "revisited": revisited.find,
+    "davis": davis.find,
+    "spair": spair.find,
 }
-"""Every layout by the name that ``datasets.NAME.layout`` takes."""
+
+_ANNOTATED: dict[str, Callable[[DatasetSpec, Index, list[str]], Sequence[Any]]] = {
+    "coco": coco.regions,
+    "partimagenet": partimagenet.regions,
+    "revisited": revisited.relevance,
+    "davis": davis.frames,
+    "spair": spair.points,
+}
+
+
+def find(spec: DatasetSpec, tally: Tally) -> Listing:
+    """List a dataset's images; the tally grows with what is passed over."""
+    return _FIND[spec.layout](spec, tally)
+
+
+def read_annotated(spec: DatasetSpec, index: Index, notes: list[str]) -> tuple[str, Sequence[Any]]:
+    """Read what a layout's own files annotate in the images of an index: the kind, and its rows.
+
+    Adds lines for people about what was noticed to the notes.
+
+    Raises
+    ------
+    ConfigError
+        The layout annotates nothing.
+    DataError
+        The files are missing, damaged, or at odds with the index.
+    """
+    if spec.annotations is None:
+        raise ConfigError(
+            f"dataset {spec.name}: the layout {spec.layout} annotates nothing beside its images; "
+            f"those that do are {', '.join(_ANNOTATED)}"
+        )
+    return spec.annotations, _ANNOTATED[spec.layout](spec, index, notes)

@@ -1,23 +1,18 @@
-"""What a layout gives: the images of a dataset, with labels; and what helps to find them."""
+"""What layouts find, and the checks that they share: folders, files, and sizes of images."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import NamedTuple
 
-from vitfeat.data.companions import Companion
-from vitfeat.data.folders import Folder, Tally
-from vitfeat.data.images import printable
-from vitfeat.data.views.settings import ViewSettings
+from vitfeat.data.folders import Folder, Tally, one_too_deep
+from vitfeat.data.images import ImageError, facts_of, printable, read_bytes
+from vitfeat.data.index import Box, Index
+from vitfeat.data.spec import DatasetSpec
 from vitfeat.errors import DataError
-
-if TYPE_CHECKING:
-    from vitfeat.data.spec import DatasetSpec
-
-Box = tuple[float, float, float, float]
-"""Left, top, right, bottom in pixels, where an image spans (0, 0, width, height)."""
+from vitfeat.text import plural
 
 
 class Candidate(NamedTuple):
@@ -35,38 +30,26 @@ class Candidate(NamedTuple):
 
 @dataclass(frozen=True)
 class Listing:
-    """What a layout found."""
+    """The images of a dataset, sorted by the parts of their paths, found as they are asked for."""
 
     candidates: Iterator[Candidate]
     has_labels: bool
 
 
-@dataclass(frozen=True)
-class Layout:
-    """A way to lay out a dataset, and the settings that it takes.
+def require_root(spec: DatasetSpec) -> None:
+    """Check that a dataset's root is a folder.
 
-    Attributes
-    ----------
-    find
-        Lists the images.
-    split
-        Whether it knows splits.
-    reads_list
-        Whether it reads a list file.
-    companion
-        What is annotated beside the images, if anything.
-    settings
-        Keys of a dataset that it alone takes.
-    view
-        How its images usually become inputs.
+    Raises
+    ------
+    DataError
+        It is not.
     """
-
-    find: Callable[[DatasetSpec, Tally], Listing]
-    split: Literal["never", "optional", "always"] = "never"
-    reads_list: bool = False
-    companion: Companion | None = None
-    settings: tuple[str, ...] = ()
-    view: ViewSettings = field(default=ViewSettings())
+    if not spec.root.is_dir():
+        what = "is no folder" if spec.root.exists() else "does not exist"
+        raise DataError(
+            f"dataset {spec.name}: the folder {printable(str(spec.root))} {what}; "
+            f"set datasets.{spec.name}.root"
+        )
 
 
 def start_of(spec: DatasetSpec) -> tuple[str, Folder]:
@@ -77,20 +60,15 @@ def start_of(spec: DatasetSpec) -> tuple[str, Folder]:
     DataError
         It does not exist.
     """
-    if not spec.root.is_dir():
-        what = "is no folder" if spec.root.exists() else "does not exist"
-        raise DataError(
-            f"dataset {spec.name}: the folder {printable(str(spec.root))} {what}; "
-            f"set datasets.{spec.name}.root"
-        )
+    require_root(spec)
     top = Folder.read(spec.root)
     if spec.split is None:
         return ".", top
     if spec.split not in top.folders:
-        found = ", ".join(map(printable, top.folders[:10])) or "no folders"
+        there = ", ".join(map(printable, top.folders[:10])) or "no folders"
         raise DataError(
             f"dataset {spec.name}: no split {spec.split} in {printable(str(spec.root))}, "
-            f"which holds {found}; set datasets.{spec.name}.split"
+            f"which holds {there}; set datasets.{spec.name}.split"
         )
     return spec.split, Folder.read(spec.root / spec.split)
 
@@ -107,3 +85,96 @@ def no_images(spec: DatasetSpec, tally: Tally, expected: str) -> DataError:
         f"dataset {spec.name}: no images in {printable(str(where(spec)))} (.jpg, .png, .tif, .webp "
         f"and so on){others}; {expected}; set datasets.{spec.name}.root"
     )
+
+
+def require_folder(spec: DatasetSpec, folder: str, remedy: str) -> None:
+    """Check that a folder of the layout is there; the remedy says what brings it there.
+
+    Raises
+    ------
+    DataError
+        The root or the folder is missing.
+    """
+    require_root(spec)
+    if not (spec.root / folder).is_dir():
+        raise _missing(spec, folder, f"the folder {folder}", remedy)
+
+
+def require_file(spec: DatasetSpec, file: str, remedy: str) -> None:
+    """Check that a file of the layout is there; as :func:`require_folder`."""
+    if not (spec.root / file).is_file():
+        raise _missing(spec, file, file, remedy)
+
+
+def _missing(spec: DatasetSpec, path: str, what: str, remedy: str) -> DataError:
+    return DataError(
+        f"dataset {spec.name}: {printable(what)} is missing in {printable(str(spec.root))}"
+        f"{one_too_deep(spec.root, path)}; {remedy}, or set datasets.{spec.name}.root or split"
+    )
+
+
+_REMEDY = "annotations fit the images that they were made in only, restore the original"
+
+
+def require_size(
+    spec: DatasetSpec,
+    index: Index,
+    row: int,
+    annotated: tuple[int, int],
+    where: str,
+    remedy: str = _REMEDY,
+) -> None:
+    """Check that an image is as large as what is annotated in it: its width and height.
+
+    `where` is the file that says so, `remedy` what to do where no orientation explains it.
+
+    Raises
+    ------
+    DataError
+        It is not; the message names an EXIF orientation that explains it.
+    """
+    size = int(index.width[row]), int(index.height[row])
+    if annotated == size:
+        return
+    name = index.image_id[row]
+    says = (
+        f"{where}: {printable(name)} has {annotated[0]} x {annotated[1]} pixels by it, but "
+        f"{size[0]} x {size[1]}"
+    )
+    if annotated == size[::-1]:
+        orientation = _orientation(spec, name)
+        if orientation >= 5:
+            is_turned = index.orientation[row] != 1
+            taken, other = ("turned", "stored") if is_turned else ("stored", "exif")
+            raise DataError(
+                f"{says} as {taken}: its EXIF orientation {orientation} turns it by 90 degrees, "
+                f"and what was annotated is the other; set datasets.{spec.name}.orientation: "
+                f"{other}"
+            )
+        says = f"{says} in truth, turned by 90 degrees (by an EXIF orientation that was lost?)"
+    else:
+        says = f"{says} in truth"
+    raise DataError(f"{says}; {remedy}")
+
+
+def _orientation(spec: DatasetSpec, name: str) -> int:
+    try:
+        data = read_bytes(spec.root / name, name)
+        return facts_of(data, name, min_side=1, max_megapixels=spec.max_megapixels).orientation
+    except ImageError:
+        return 1
+
+
+def untold(index: Index) -> list[str]:
+    """Say of how many turned images no size tells whether their annotations are of the turned."""
+    names = [
+        row.image_id
+        for row in index.rows()
+        if row.orientation in (2, 3, 4) or (row.orientation >= 5 and row.width == row.height)
+    ]
+    if not names:
+        return []
+    return [
+        f"{plural(len(names), 'image')} turned by EXIF to the same size: what is annotated in them "
+        f"is taken to be of the turned image; first {printable(names[0])}"
+    ]

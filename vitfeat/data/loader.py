@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from vitfeat.data.index import Index
-from vitfeat.data.indexed import IndexedImage, indexed_image, view_of
+from vitfeat.data.index import Index, Row
+from vitfeat.data.indexed import view_of
 from vitfeat.data.views import View
 from vitfeat.errors import DataError
 
@@ -23,7 +23,7 @@ class _Batches(Dataset[list[torch.Tensor] | DataError]):
         self._root = root
         self._view = view
 
-    def __getitem__(self, images: list[IndexedImage]) -> list[torch.Tensor] | DataError:
+    def __getitem__(self, images: list[Row]) -> list[torch.Tensor] | DataError:
         """Give uint8 (n, H, W, 3) of every run of images of one size, or the error.
 
         The error is returned because DataLoader would rewrite what a worker raises.
@@ -40,7 +40,7 @@ class _Batches(Dataset[list[torch.Tensor] | DataError]):
             return error
         return groups
 
-    def _size(self, image: IndexedImage) -> tuple[int, int]:
+    def _size(self, image: Row) -> tuple[int, int]:
         return self._view.size_of(*image.seen_size)
 
 
@@ -54,10 +54,10 @@ class _Requests:
     def __len__(self) -> int:
         return len(self._batches)
 
-    def __iter__(self) -> Iterator[list[IndexedImage]]:
+    def __iter__(self) -> Iterator[list[Row]]:
         for rows in self._batches:
             # All that a worker is sent: the index stays here.
-            yield [indexed_image(self._index, row) for row in rows]
+            yield [self._index.row(row) for row in rows]
 
 
 def _one_thread(_worker: int) -> None:

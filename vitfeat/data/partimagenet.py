@@ -11,29 +11,23 @@ from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING
 
-from vitfeat.data.companions import RegionRow
+from vitfeat.data.annotations import RegionRow
 from vitfeat.data.folders import Tally, images_below
 from vitfeat.data.images import printable
+from vitfeat.data.index import Index
 from vitfeat.data.instances import (
     Annotation,
     Instances,
     Picture,
     RegionTally,
     read_instances,
-    require_file,
-    require_folder,
 )
-from vitfeat.data.listing import Candidate, Listing
+from vitfeat.data.listing import Candidate, Listing, require_file, require_folder, require_size
 from vitfeat.data.regions import unite
-from vitfeat.data.sizes import require_size
+from vitfeat.data.spec import DatasetSpec
 from vitfeat.errors import DataError
 from vitfeat.text import plural
-
-if TYPE_CHECKING:
-    from vitfeat.data.index import Index
-    from vitfeat.data.spec import DatasetSpec
 
 SPLITS = ("train", "val", "test")
 """The official splits; ``split: all`` takes the images of all three."""

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as rle
 
-from vitfeat.data.companions import RegionRow
+from vitfeat.data.annotations import RegionRow
 from vitfeat.errors import DataError
 
 Bool = NDArray[np.bool_]

@@ -11,21 +11,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from vitfeat.data.companions import RelevanceRow
+from vitfeat.data.annotations import RelevanceRow
 from vitfeat.data.folders import Folder, Tally, one_too_deep
 from vitfeat.data.images import printable
-from vitfeat.data.listing import Box, Candidate, Listing, start_of
+from vitfeat.data.index import Box, Index
+from vitfeat.data.listing import Candidate, Listing, start_of
 from vitfeat.data.plain_pickle import read_plain_pickle
+from vitfeat.data.spec import DatasetSpec
 from vitfeat.errors import DataError
 from vitfeat.text import plural
-
-if TYPE_CHECKING:
-    from vitfeat.data.index import Index
-    from vitfeat.data.spec import DatasetSpec
 
 FOLDER, EXTENSION = "jpg", ".jpg"
 """Where the images are, and how their names end."""

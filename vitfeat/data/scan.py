@@ -1,20 +1,36 @@
-"""Looking at candidate images, in parallel but in order, and at no more of them than are wanted."""
+"""Making an index: images are read in parallel but in order, and no more than are wanted."""
 
 from __future__ import annotations
 
 import hashlib
+import logging
+import math
 import multiprocessing
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import NamedTuple, ParamSpec, TypeVar
 
-from vitfeat.data.images import Facts, ImageError, facts_of, read_bytes
-from vitfeat.data.listing import Candidate
+from vitfeat.data.folders import Tally
+from vitfeat.data.images import (
+    TRAITS,
+    Facts,
+    ImageError,
+    facts_of,
+    printable,
+    read_bytes,
+    turned_size,
+)
+from vitfeat.data.index import Box, Index, Row, pixels_of
+from vitfeat.data.layouts import find
+from vitfeat.data.listing import Candidate, Listing
 from vitfeat.data.spec import DatasetSpec
 from vitfeat.errors import DataError
+from vitfeat.text import plural
+
+logger = logging.getLogger(__name__)
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -179,3 +195,187 @@ def examine(
             # The executor waits for its calls on leaving; those not begun need not run.
             for _, future in under_way:
                 future.cancel()
+
+
+def build_index(
+    spec: DatasetSpec,
+    *,
+    workers: int = 1,
+    candidates: Sequence[Candidate] | None = None,
+) -> Index:
+    """Find a dataset's images and look at each once.
+
+    With ``on_error: skip`` every image is decoded fully, so that what stands in the index is known
+    to decode. With ``on_error: stop`` the header is looked at: the extraction decodes anyway, and
+    stops at an image that it cannot decode.
+
+    Parameters
+    ----------
+    spec
+        The dataset.
+    workers
+        Processes that read images; 1 reads in this one. The result is the same.
+    candidates
+        Images below the root, none twice, in the place of those that the layout finds.
+
+    Returns
+    -------
+    Index
+        Sorted by the parts of the paths, or in the order of the candidates.
+
+    Raises
+    ------
+    DataError
+        If the folder or its images cannot be used as the layout expects.
+    ConfigError
+        If ``per_class`` is set for images without labels.
+    """
+    tally = Tally()
+    seen = _Seen(spec)
+    if candidates is None:
+        listing = find(spec, tally)
+    else:
+        listing = Listing(iter(candidates), has_labels=any(c.label >= 0 for c in candidates))
+    if spec.per_class is not None and not listing.has_labels:
+        raise spec.error("per_class", "the images have no labels; use limit")
+    rows: list[Row] = []
+    skipped: list[tuple[str, str]] = []
+    for candidate, result in examine(listing.candidates, spec, workers):
+        if isinstance(result, Contents):
+            orientation = result.facts.orientation if spec.orientation == "exif" else 1
+            size = turned_size(result.facts.width, result.facts.height, orientation)
+            rows.append(
+                Row(
+                    image_id=candidate.image_id,
+                    label=candidate.label,
+                    class_name=candidate.class_name,
+                    width=size[0],
+                    height=size[1],
+                    n_bytes=result.n_bytes,
+                    sha256=result.sha256,
+                    orientation=orientation,
+                    crop=_within(spec, candidate, size, orientation),
+                )
+            )
+            seen.add(candidate, result.facts, rows[-1])
+        elif spec.on_error == "stop":
+            raise DataError(
+                f"dataset {spec.name}: {result}; repair or remove the file, or set "
+                f"datasets.{spec.name}.on_error: skip"
+            )
+        else:
+            skipped.append((candidate.image_id, result.reason))
+    if not rows:
+        first, reason = skipped[0]
+        raise DataError(
+            f"dataset {spec.name}: none of its {len(skipped)} images can be used, the first is "
+            f"{printable(first)}: {reason}"
+        )
+    index = Index.of(rows, [*skipped, *tally.doubles], [])
+    index.notes.extend([*seen.notes(), *_noticed(spec, index, skipped), *tally.notes()])
+    classes = index.n_classes or "no"
+    logger.info(f"dataset {spec.name}: {plural(len(index), 'image')}, {classes} classes")
+    for note in index.notes:
+        logger.warning(f"dataset {spec.name}: {note}")
+    return index
+
+
+class _Seen:
+    """What was seen of the images of an index that changes their numbers, with the first of each.
+
+    Parameters
+    ----------
+    spec
+        The dataset.
+    """
+
+    def __init__(self, spec: DatasetSpec) -> None:
+        self._spec = spec
+        self._first: dict[str, str] = {}
+        self._counts: Counter[str] = Counter()
+
+    def add(self, candidate: Candidate, facts: Facts, row: Row) -> None:
+        """Count an image that is used."""
+        found = list(facts.traits)
+        if facts.orientation != 1:
+            found.append("orientation")
+        if candidate.crop is not None and row.crop is not None:
+            beyond = max(abs(a - b) for a, b in zip(candidate.crop, row.crop, strict=True))
+            found += ["cut"] if beyond > 1 else []
+        for name in found:
+            self._first.setdefault(name, candidate.image_id)
+            self._counts[name] += 1
+
+    def notes(self) -> Iterator[str]:
+        """Yield a line for people about each."""
+        if self._spec.orientation == "exif":
+            orientation = "turned upright as the EXIF orientation says"
+        else:
+            annotated = ", and so is what is annotated in them" if self._spec.annotations else ""
+            orientation = (
+                "with an EXIF orientation, used as stored and not as viewers show them"
+                f"{annotated} (datasets.{self._spec.name}.orientation: exif turns them)"
+            )
+        cut = "whose box reaches beyond the image, cut at its border"
+        for name, words in {"orientation": orientation, **TRAITS, "cut": cut}.items():
+            if count := self._counts[name]:
+                yield f"{plural(count, 'image')} {words}; first {printable(self._first[name])}"
+
+
+def _within(
+    spec: DatasetSpec, candidate: Candidate, size: tuple[int, int], orientation: int
+) -> Box | None:
+    """Return the part of an image that is used, as far as it lies within the image.
+
+    Raises
+    ------
+    DataError
+        No pixel of it does; or the image is turned, and nothing tells whether its box is.
+    """
+    if candidate.crop is None:
+        return None
+    name = printable(candidate.image_id)
+    if orientation != 1:
+        raise DataError(
+            f"dataset {spec.name}: {name} is turned by its EXIF orientation {orientation}, and its "
+            "box does not say whether it is of the turned image; set "
+            f"datasets.{spec.name}.orientation: stored, or query_crop: whole"
+        )
+    width, height = size
+    left, top, right, bottom = candidate.crop
+    box = (
+        max(0.0, float(left)),
+        max(0.0, float(top)),
+        min(float(width), float(right)),
+        min(float(height), float(bottom)),
+    )
+    x0, y0, x1, y1 = pixels_of(box) if all(map(math.isfinite, box)) else (0, 0, 0, 0)
+    if not (x0 < x1 and y0 < y1):
+        raise DataError(
+            f"{name}: the box {candidate.crop} holds no pixel of the image of {width} x {height}; "
+            "correct the annotation"
+        )
+    return box
+
+
+def _noticed(spec: DatasetSpec, index: Index, skipped: list[tuple[str, str]]) -> Iterator[str]:
+    """Yield what is to be known of the images of an index."""
+    if skipped:
+        first, reason = skipped[0]
+        yield (
+            f"{plural(len(skipped), 'unusable image')} skipped, first {printable(first)}: {reason}"
+        )
+    copies: dict[str, list[str]] = {}
+    for image_id, sha256 in zip(index.image_id, index.sha256, strict=True):
+        copies.setdefault(sha256, []).append(image_id)
+    repeated = [same for same in copies.values() if len(same) > 1]
+    if repeated:
+        yield (
+            f"{plural(len(index) - len(copies), 'image')} byte-identical to others, which biases "
+            f"measures of similarity, first {printable(repeated[0][1])} of "
+            f"{printable(repeated[0][0])}"
+        )
+    if spec.per_class is not None and spec.limit is None:
+        for name, count in Counter(index.class_name).items():
+            if count < spec.per_class:
+                yield f"class {printable(name)} has {plural(count, 'image')}, fewer than per_class"

@@ -15,20 +15,16 @@ import os
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-from vitfeat.data.companions import PointRow
+from vitfeat.data.annotations import PointRow
 from vitfeat.data.folders import Folder, Tally
 from vitfeat.data.images import printable
-from vitfeat.data.instances import require_folder
-from vitfeat.data.listing import Candidate, Listing
-from vitfeat.data.sizes import require_size
+from vitfeat.data.index import Index
+from vitfeat.data.listing import Candidate, Listing, require_folder, require_size
+from vitfeat.data.spec import DatasetSpec
 from vitfeat.errors import DataError
 from vitfeat.text import plural
-
-if TYPE_CHECKING:
-    from vitfeat.data.index import Index
-    from vitfeat.data.spec import DatasetSpec
 
 IMAGES, PAIRS, LISTS = "JPEGImages", "PairAnnotation", "Layout/large"
 """Folders of the layout."""

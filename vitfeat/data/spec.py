@@ -1,55 +1,85 @@
-"""The settings of a dataset."""
+"""The settings of a dataset, and what is to be known of its layout before any file is read."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+import glob
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
 from vitfeat.data.images import Orientation
-from vitfeat.data.layouts import LAYOUTS
 from vitfeat.data.views.settings import ViewSettings
 from vitfeat.errors import ConfigError
 from vitfeat.text import nearest
 
 
 @dataclass(frozen=True)
-class DatasetSpec:
-    """Where a dataset lies and which of its images to use.
+class Layout:
+    """What a layout takes and has; :mod:`vitfeat.data.layouts` reads its files.
 
-    Parameters
+    Attributes
     ----------
-    name
-        What the dataset is called; errors name it.
-    layout
-        How the folder is laid out: a key of :data:`vitfeat.data.layouts.LAYOUTS`.
-    root
-        The folder that image ids are relative to.
     split
-        First-level folder to use, for layouts that know splits.
-    list
-        Text file that names the images, for the layout ``list``.
-    per_class
-        Use the first so many valid images of each class.
-    limit
-        Use the first so many valid images of all.
-    per_superclass
-        PartImageNet: use so many images of each superclass, taken evenly over its classes.
-    query_crop
-        Revisited Oxford and Paris: whether of queries the ``box`` around the landmark is used, as
-        officially, or the ``whole`` image.
+        Whether it knows splits.
+    settings
+        Keys of a dataset that it alone takes.
+    annotations
+        The kind of what is annotated beside the images, a key of
+        :data:`vitfeat.data.annotations.ROWS`, if anything is.
+    files
+        Patterns of the files that annotate, below the root; ``{split}`` stands for the split.
     view
-        How images become inputs; the layout's usual view if not given.
-    orientation
-        Whether images are used as they are ``stored``, as the published models saw theirs, or
-        turned as their ``exif`` says, as viewers show them. Annotations are of the same.
-    on_error
-        What an unusable image does: ``"stop"`` or ``"skip"``.
-    min_side
-        Fewest pixels of an image's width and height.
-    max_megapixels
-        Most pixels of an image, in millions.
+        How its images usually become inputs.
+    """
+
+    split: Literal["never", "optional", "always"] = "never"
+    settings: tuple[str, ...] = ()
+    annotations: str | None = None
+    files: tuple[str, ...] = ()
+    view: ViewSettings = field(default=ViewSettings())
+
+
+LAYOUTS: dict[str, Layout] = {
+    "folder": Layout("optional"),
+    "flat": Layout(),
+    "list": Layout(settings=("list",)),
+    "imagenet": Layout("always"),
+    "imagenet50": Layout("optional"),
+    # The embedded dataset is written as {train,test}/{class}/{index}.png.
+    "digits": Layout("always"),
+    "coco": Layout("always", annotations="regions", files=("annotations/instances_{split}.json",)),
+    "partimagenet": Layout(
+        "always",
+        settings=("per_superclass",),
+        annotations="regions",
+        files=("*.json", "annotations/*/*.json"),
+    ),
+    "revisited": Layout(
+        settings=("query_crop",),
+        annotations="relevance",
+        files=("gnd_*.pkl",),
+        view=ViewSettings("dense", long_side=512, passes="one"),
+    ),
+    "davis": Layout(
+        "always",
+        annotations="frames",
+        files=("ImageSets/2017/{split}.txt", "Annotations/480p/*/*.png"),
+        view=ViewSettings("dense"),
+    ),
+    "spair": Layout(
+        "always",
+        annotations="points",
+        files=("Layout/large/{split}.txt", "PairAnnotation/{split}/*.json"),
+        view=ViewSettings("padded"),
+    ),
+}
+"""Every layout by the name that ``datasets.NAME.layout`` takes."""
+
+
+@dataclass(frozen=True)
+class DatasetSpec:
+    """Where a dataset lies and which of its images to use; docs/settings.md describes the keys.
 
     Raises
     ------
@@ -86,12 +116,14 @@ class DatasetSpec:
             raise self.error("split", f"the layout {self.layout} has no splits; remove it")
         if self.split is None and layout.split == "always":
             raise self.error("split", f"missing; the layout {self.layout} needs it")
-        if self.list is not None and not layout.reads_list:
+        reads_list = "list" in layout.settings
+        if self.list is not None and not reads_list:
             raise self.error("list", f"the layout {self.layout} reads no list; use layout: list")
-        if self.list is None and layout.reads_list:
+        if self.list is None and reads_list:
             raise self.error("list", f"missing; the layout {self.layout} needs a list file")
-        if self.query_crop not in ("box", "whole"):
-            raise self.error("query_crop", f"{self.query_crop!r} is not one of box, whole")
+        for key, words in _WORDS.items():
+            if getattr(self, key) not in words:
+                raise self.error(key, f"{getattr(self, key)!r} is not one of {', '.join(words)}")
         given = {"per_superclass": self.per_superclass is not None, "query_crop": self.whole_query}
         for key, is_given in given.items():
             if is_given and key not in layout.settings:
@@ -100,10 +132,6 @@ class DatasetSpec:
             value = getattr(self, key)
             if value is not None and value < 1:
                 raise self.error(key, f"{value} is below 1")
-        if self.orientation not in ("stored", "exif"):
-            raise self.error("orientation", f"{self.orientation!r} is not one of stored, exif")
-        if self.on_error not in ("stop", "skip"):
-            raise self.error("on_error", f"{self.on_error!r} is not one of stop, skip")
         if not 0 < self.max_megapixels < float("inf"):
             raise self.error("max_megapixels", f"{self.max_megapixels} is not a number above 0")
 
@@ -111,6 +139,22 @@ class DatasetSpec:
     def whole_query(self) -> bool:
         """Whether queries are used as whole images."""
         return self.query_crop == "whole"
+
+    @property
+    def annotations(self) -> str | None:
+        """The kind of what is annotated beside the images, if anything is."""
+        return LAYOUTS[self.layout].annotations
+
+    @property
+    def usual_view(self) -> ViewSettings:
+        """How its images become inputs, where a model says nothing else."""
+        return self.view or LAYOUTS[self.layout].view
+
+    def annotation_files(self) -> Sequence[Path]:
+        """Return the files that annotate the images, as far as they are there, sorted."""
+        split = glob.escape(self.split or "")
+        patterns = (p.replace("{split}", split) for p in LAYOUTS[self.layout].files)
+        return sorted(path for pattern in patterns for path in self.root.glob(pattern))
 
     def error(self, key: str, problem: str) -> ConfigError:
         """Make the error that blames one of the settings."""
@@ -120,13 +164,8 @@ class DatasetSpec:
     def from_config(cls, name: str, mapping: Mapping[str, Any]) -> DatasetSpec:
         """Make the settings from one entry of the config's ``datasets``.
 
-        Parameters
-        ----------
-        name
-            The entry's key.
-        mapping
-            The entry. Keys are the parameters of this class; null is the same as absence. ``~`` in
-            paths is expanded; relative paths stay relative to the working directory.
+        Keys are the fields of this class; null is the same as absence. ``~`` in paths is expanded;
+        relative paths stay relative to the working directory.
 
         Raises
         ------
@@ -134,7 +173,7 @@ class DatasetSpec:
             If a key is unknown, absent or of the wrong type, or as this class does.
         """
         where = f"datasets.{name}"
-        allowed = [field.name for field in fields(cls) if field.name != "name"]
+        allowed = [f.name for f in fields(cls) if f.name != "name"]
         if not isinstance(mapping, Mapping):
             raise ConfigError(f"{where}: must be a mapping with the keys {', '.join(allowed)}")
         given = {key: value for key, value in mapping.items() if value is not None}
@@ -144,7 +183,7 @@ class DatasetSpec:
                     f"{where}.{key}: unknown key{nearest(str(key), allowed)}; allowed are "
                     f"{', '.join(allowed)}"
                 )
-            types, words = _TYPES[key]
+            types, words = _TYPES.get(key, ((str,), "a text"))
             if not isinstance(value, types) or isinstance(value, bool):
                 raise ConfigError(f"{where}.{key}: {value!r} is not {words}")
         for key in ("layout", "root"):
@@ -162,18 +201,18 @@ class DatasetSpec:
         return cls(name=name, **given)
 
 
+_WORDS = {
+    "query_crop": ("box", "whole"),
+    "orientation": ("stored", "exif"),
+    "on_error": ("stop", "skip"),
+}
+
+# Of the keys that are no texts.
 _TYPES: dict[str, tuple[tuple[type, ...], str]] = {
-    "layout": ((str,), "a text"),
-    "root": ((str, Path), "a path"),
-    "split": ((str,), "a text"),
-    "list": ((str, Path), "a path"),
-    "per_class": ((int,), "a whole number"),
-    "limit": ((int,), "a whole number"),
-    "per_superclass": ((int,), "a whole number"),
-    "query_crop": ((str,), "a text"),
+    **dict.fromkeys(("root", "list"), ((str, Path), "a path")),
+    **dict.fromkeys(
+        ("per_class", "limit", "per_superclass", "min_side"), ((int,), "a whole number")
+    ),
     "view": ((Mapping,), "a mapping"),
-    "orientation": ((str,), "a text"),
-    "on_error": ((str,), "a text"),
-    "min_side": ((int,), "a whole number"),
     "max_megapixels": ((int, float), "a number"),
 }

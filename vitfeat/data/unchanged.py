@@ -24,7 +24,7 @@ from vitfeat.data.folders import Tally
 from vitfeat.data.hashes import TICK_NS, Hashes, Stats, hash_of, hashes_of, quietly, stats_of
 from vitfeat.data.images import printable
 from vitfeat.data.index import Index
-from vitfeat.data.layouts import LAYOUTS
+from vitfeat.data.layouts import find
 from vitfeat.data.scan import Wanted
 from vitfeat.data.spec import DatasetSpec
 from vitfeat.errors import DataError
@@ -162,17 +162,15 @@ def listing_files(spec: DatasetSpec) -> list[Path]:
     """Return the files that say which images there are, and what is annotated, if there are any."""
     if spec.list is not None:
         return [spec.list]
-    companion = LAYOUTS[spec.layout].companion
-    return [] if companion is None else companion.paths(spec)
+    return [*spec.annotation_files()]
 
 
 def _folders(spec: DatasetSpec) -> list[str]:
     """Return a dataset's folders, also those behind links."""
     if spec.list is not None:
         return []
-    annotated = LAYOUTS[spec.layout].companion is not None
     # Splits of annotated datasets are no folders of the first level.
-    top = spec.root if annotated or spec.split is None else spec.root / spec.split
+    top = spec.root if spec.annotations or spec.split is None else spec.root / spec.split
     return sorted(_below(str(top), set()))
 
 
@@ -203,7 +201,7 @@ def _listing(spec: DatasetSpec, usable: Container[str], unusable: Container[str]
     """
     wanted, digest = Wanted(spec), hashlib.sha256()
     try:
-        for candidate in LAYOUTS[spec.layout].find(spec, Tally()).candidates:
+        for candidate in find(spec, Tally()).candidates:
             if not wanted.any():
                 break
             if not wanted.of(candidate.label) or candidate.image_id in unusable:

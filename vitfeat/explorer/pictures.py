@@ -7,7 +7,7 @@ import io
 from PIL import Image
 
 from vitfeat.data.index import Index
-from vitfeat.data.indexed import indexed_image, rgb_of, view_of
+from vitfeat.data.indexed import rgb_of, view_of
 from vitfeat.errors import DataError
 from vitfeat.explorer.catalog import Listed, Results
 
@@ -24,7 +24,7 @@ def thumbnail(results: Results, dataset: str, place: int) -> bytes:
         It cannot be had.
     """
     index = _index(results, dataset)
-    image = indexed_image(index, place)
+    image = index.row(place)
     rgb = rgb_of(image, results.roots[dataset])
     rgb.thumbnail((SIDE, SIDE))
     return _webp(rgb, lossless=max(image.width, image.height) <= SIDE)
@@ -40,7 +40,7 @@ def view(results: Results, listed: Listed, row: int) -> bytes:
     """
     index = _index(results, listed.dataset)
     place = results.ids(listed.dataset)[listed.store.image_ids[row]]
-    pixels = view_of(indexed_image(index, place), results.roots[listed.dataset], listed.store.view)
+    pixels = view_of(index.row(place), results.roots[listed.dataset], listed.store.view)
     return _webp(Image.fromarray(pixels), lossless=pixels.size < 3 * 256**2 // 4)
 
 

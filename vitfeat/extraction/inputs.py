@@ -43,5 +43,5 @@ def view_for(backbone: Backbone, settings: ViewSettings) -> View:
 
 def grid_shapes(view: DenseView, index: Index) -> NDArray[np.int64]:
     """Return int64 (image, 2): rows and columns of every image's grid of tokens."""
-    sizes = [view.size_of(*index.seen_size(row)) for row in range(len(index))]
+    sizes = [view.size_of(*row.seen_size) for row in index.rows()]
     return np.array(sizes, dtype=np.int64) // np.array(view.patch, dtype=np.int64)

@@ -9,7 +9,7 @@ from itertools import groupby
 import numpy as np
 from numpy.typing import NDArray
 
-from vitfeat.data.companions import RegionRow, fingerprint
+from vitfeat.data.annotations import RegionRow, fingerprint
 from vitfeat.data.images import printable
 from vitfeat.data.index import Index
 from vitfeat.data.regions import mask_of

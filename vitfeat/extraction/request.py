@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vitfeat.data.companions import RegionRow
+from vitfeat.data.annotations import RegionRow
 from vitfeat.data.index import Index
 from vitfeat.data.views import DenseView, View
 from vitfeat.errors import ConfigError, ModelError

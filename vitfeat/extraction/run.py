@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import Tensor
 
-from vitfeat.data.companions import RegionRow
+from vitfeat.data.annotations import RegionRow
 from vitfeat.data.index import Index
 from vitfeat.data.loader import load_batches
 from vitfeat.data.views import in_words

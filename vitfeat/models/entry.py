@@ -361,6 +361,22 @@ def _is_size(value: Any, *, single: bool) -> bool:
     )
 
 
+def uneven(size: tuple[int, int], patch: tuple[int, int]) -> str:
+    """Say that patches do not fill an image, and which sizes they do."""
+    pairs = list(zip(size, patch, strict=True))
+    low = [max(1, side // p) * p for side, p in pairs]
+    high = [-(-side // p) * p for side, p in pairs]
+    wanted = " or ".join(dict.fromkeys(map(_side, (low, high))))
+    return (
+        f"image_size {_side(size)} is no whole number of patches of {_side(patch)} pixels; take "
+        f"{wanted}"
+    )
+
+
+def _side(sides: Sequence[int]) -> str:
+    return str(sides[0]) if len(set(sides)) == 1 else f"[{sides[0]}, {sides[1]}]"
+
+
 def _is_rgb(value: Any) -> bool:
     return (
         isinstance(value, list | tuple)

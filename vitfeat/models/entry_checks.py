@@ -7,13 +7,12 @@ not say that an entry is right, the library itself is asked, and what it says is
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from vitfeat.errors import ConfigError, VitfeatError
 from vitfeat.models import library_names
-from vitfeat.models.entry import NORMALISATIONS, ModelEntry
+from vitfeat.models.entry import NORMALISATIONS, ModelEntry, uneven
 from vitfeat.models.families import family_within
 from vitfeat.text import nearest
 from vitfeat.weights.local import fault_of
@@ -162,22 +161,6 @@ def _check_sizes(entry: ModelEntry) -> None:
             f"catalog.{entry.id}.args: embed_dim {width} cannot be split among {heads} heads; make "
             "num_heads a divisor of it"
         )
-
-
-def uneven(size: tuple[int, int], patch: tuple[int, int]) -> str:
-    """Say that patches do not fill an image, and which sizes they do."""
-    pairs = list(zip(size, patch, strict=True))
-    low = [max(1, side // p) * p for side, p in pairs]
-    high = [-(-side // p) * p for side, p in pairs]
-    wanted = " or ".join(dict.fromkeys(map(_side, (low, high))))
-    return (
-        f"image_size {_side(size)} is no whole number of patches of {_side(patch)} pixels; take "
-        f"{wanted}"
-    )
-
-
-def _side(sides: Sequence[int]) -> str:
-    return str(sides[0]) if len(set(sides)) == 1 else f"[{sides[0]}, {sides[1]}]"
 
 
 def _check_image_size(entry: ModelEntry) -> None:

@@ -20,8 +20,7 @@ import torch
 from vitfeat.errors import ModelError
 from vitfeat.files import sha256_of
 from vitfeat.models.backbone import Backbone
-from vitfeat.models.entry import ModelEntry, find_entry
-from vitfeat.models.entry_checks import uneven
+from vitfeat.models.entry import ModelEntry, find_entry, uneven
 from vitfeat.models.families import contradict
 from vitfeat.models.fitting import fill_open_clip, fill_timm
 from vitfeat.models.hub import fetch, timm_tag

@@ -115,8 +115,7 @@ def extract(
     >>> store.classes
     {0: 'cat', 1: 'dog'}
     """
-    from vitfeat.data.index import build_index
-    from vitfeat.data.layouts import LAYOUTS
+    from vitfeat.data.scan import build_index
     from vitfeat.data.views.settings import ViewSettings
     from vitfeat.extraction.from_entry import extract_from_entry
     from vitfeat.extraction.settings import Settings
@@ -161,7 +160,7 @@ def extract(
             device=device,
             workers=processes,
             replace=replace,
-            view=chosen or spec.view or LAYOUTS[spec.layout].view,
+            view=chosen or spec.usual_view,
         ),
         weights_folder=Path(weights),
         progress=_bar if progress else _nothing_shown,

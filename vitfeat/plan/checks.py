@@ -18,9 +18,9 @@ from vitfeat.config.config import Config
 from vitfeat.data.folders import Tally
 from vitfeat.data.images import printable
 from vitfeat.data.index import Index
-from vitfeat.data.layouts import LAYOUTS
+from vitfeat.data.layouts import find
 from vitfeat.data.listing import Listing
-from vitfeat.data.spec import DatasetSpec
+from vitfeat.data.spec import LAYOUTS, DatasetSpec
 from vitfeat.demo.datasets import embedded_root
 from vitfeat.errors import ConfigError, DataError
 from vitfeat.files import existing
@@ -132,14 +132,14 @@ def _of_dataset(config: Config, spec: DatasetSpec) -> Iterator[str]:
     if _index(config, spec.name).exists():
         # It was found once; what changed since, the index is held to.
         return
-    layout = LAYOUTS[spec.layout]
-    if spec.layout in _LARGE and layout.companion is not None:
-        if not layout.companion.paths(spec):
-            expected = " or ".join(layout.companion.files).replace("{split}", spec.split or "")
+    if spec.layout in _LARGE and spec.annotations is not None:
+        if not spec.annotation_files():
+            files = " or ".join(LAYOUTS[spec.layout].files)
+            expected = files.replace("{split}", spec.split or "")
             yield f"{where} has no {expected}; {LAYOUT_PAGES[spec.layout]} shows what belongs there"
         return
     try:
-        listing = layout.find(spec, Tally())
+        listing = find(spec, Tally())
         next(iter(listing.candidates), None)
     except DataError as error:
         yield str(error)

@@ -76,7 +76,7 @@ class Study:
     @property
     def n_annotated(self) -> int:
         """Rows of the table of what is annotated."""
-        kind = self.config.companion(self.dataset)
+        kind = self.config.datasets[self.dataset].annotations
         return self._rows(Path(str(kind), f"{self.dataset}.csv"))
 
     @property

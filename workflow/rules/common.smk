@@ -226,7 +226,7 @@ def index_settings(spec):
 
 def annotations(dataset):
     """Return the table of what is annotated beside a dataset's images."""
-    return local(f"{RESULTS}/datasets/{CONFIG.companion(dataset)}/{dataset}.csv")
+    return local(f"{RESULTS}/datasets/{CONFIG.datasets[dataset].annotations}/{dataset}.csv")
 
 
 def region_table(dataset):

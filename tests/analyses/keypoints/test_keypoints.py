@@ -18,7 +18,7 @@ from vitfeat.analyses.keypoints.compute import (
     is_shown,
     scores,
 )
-from vitfeat.data.companions import PointRow
+from vitfeat.data.annotations import PointRow
 from vitfeat.data.views import DenseView, PaddedView, SquareView
 from vitfeat.numerics.upsampled import features_at, nearest
 

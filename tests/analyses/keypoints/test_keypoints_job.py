@@ -24,9 +24,10 @@ from vitfeat.analyses.keypoints.search import find_points
 from vitfeat.analyses.keypoints.settings import KeypointSettings
 from vitfeat.analyses.rows import ScoreRow, read_scores
 from vitfeat.cli import main
-from vitfeat.data.companions import PointRow
+from vitfeat.data.annotations import PointRow
 from vitfeat.data.images import ImageError
-from vitfeat.data.index import Index, build_index
+from vitfeat.data.index import Index
+from vitfeat.data.scan import build_index
 from vitfeat.data.spair import points as read_pairs
 from vitfeat.data.spec import DatasetSpec
 from vitfeat.data.views import DenseView, PaddedView, SquareView, View

@@ -19,7 +19,7 @@ from vitfeat.analyses.regions.job import write_regions
 from vitfeat.analyses.regions.settings import RegionSettings
 from vitfeat.analyses.rows import ScoreRow, read_scores
 from vitfeat.cli import main
-from vitfeat.data.companions import RegionRow
+from vitfeat.data.annotations import RegionRow
 from vitfeat.data.regions import encode
 from vitfeat.errors import AnalysisError
 from vitfeat.store.arrays import starts_of

@@ -19,9 +19,10 @@ from vitfeat.analyses.retrieval.ranking_job import RankingRow, write_ranking
 from vitfeat.analyses.retrieval.settings import RetrievalSettings
 from vitfeat.analyses.rows import ScoreRow, read_scores
 from vitfeat.cli import main
-from vitfeat.data.companions import RelevanceRow
-from vitfeat.data.index import Index, build_index
+from vitfeat.data.annotations import RelevanceRow
+from vitfeat.data.index import Index
 from vitfeat.data.revisited import relevance
+from vitfeat.data.scan import build_index
 from vitfeat.data.spec import DatasetSpec
 from vitfeat.demo import datasets
 from vitfeat.errors import AnalysisError, StoreError

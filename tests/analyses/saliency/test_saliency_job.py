@@ -28,7 +28,7 @@ from vitfeat.analyses.saliency.job import write_saliency
 from vitfeat.analyses.saliency.masks_job import write_saliency_masks
 from vitfeat.analyses.saliency.settings import SaliencySettings
 from vitfeat.cli import main
-from vitfeat.data.companions import RegionRow
+from vitfeat.data.annotations import RegionRow
 from vitfeat.data.regions import encode
 from vitfeat.data.views import SquareView
 from vitfeat.errors import AnalysisError, DataError

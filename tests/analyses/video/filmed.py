@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tests.store.filled import Content
-from vitfeat.data.companions import FrameRow
+from vitfeat.data.annotations import FrameRow
 from vitfeat.data.davis import frames
-from vitfeat.data.index import Index, build_index
+from vitfeat.data.index import Index
 from vitfeat.data.masks import write_mask
+from vitfeat.data.scan import build_index
 from vitfeat.data.spec import DatasetSpec
 from vitfeat.data.views import DenseView, PaddedView, SquareView, View
 from vitfeat.store.arrays import Geometry

@@ -19,7 +19,7 @@ from vitfeat.analyses.video.settings import VideoSettings
 from vitfeat.analyses.video.soft_masks import first_labels, to_mask
 from vitfeat.analyses.video.strip_job import Choice, DrawnFrame
 from vitfeat.cli import main
-from vitfeat.data.companions import FrameRow
+from vitfeat.data.annotations import FrameRow
 from vitfeat.data.masks import read_mask, write_mask
 from vitfeat.data.views import SquareView
 from vitfeat.errors import AnalysisError, DataError

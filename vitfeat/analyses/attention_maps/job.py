@@ -24,7 +24,7 @@ from vitfeat.analyses.attention_maps.files import (
 from vitfeat.analyses.attention_maps.grids import KINDS, image_maps
 from vitfeat.analyses.attention_maps.settings import AttentionMapSettings
 from vitfeat.data.index import Index
-from vitfeat.data.indexed import indexed_image, view_of
+from vitfeat.data.indexed import view_of
 from vitfeat.data.views import view_from
 from vitfeat.errors import AnalysisError
 from vitfeat.jobs.reading import other_images
@@ -219,5 +219,5 @@ def _seen(
 
     maps = image_maps(image, read, store.layers, tokens, chosen, renormalised=renormalised)
     view = view_from(store.attributes["request"]["view"])
-    picture = view_of(indexed_image(index, row), root, view)
+    picture = view_of(index.row(row), root, view)
     return Seen(maps, picture, caption(image, store.classes.get(int(store.labels[row]), "")))

@@ -21,7 +21,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from vitfeat.data.companions import PointRow
+from vitfeat.data.annotations import PointRow
 from vitfeat.numerics.upsampled import Box, Floats, pixels_within
 
 # A distance is a root, and a threshold a product, so either may be rounded away from the other.

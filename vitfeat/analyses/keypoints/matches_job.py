@@ -12,7 +12,7 @@ from vitfeat.analyses.keypoints.figures import MatchRow, Pair, figure, table
 from vitfeat.analyses.keypoints.pairs import Task
 from vitfeat.analyses.keypoints.search import Found
 from vitfeat.data.index import Index
-from vitfeat.data.indexed import indexed_image, view_of
+from vitfeat.data.indexed import view_of
 from vitfeat.data.views import DenseView
 from vitfeat.jobs.figure_files import save_with_numbers
 from vitfeat.store.limits import spread
@@ -103,7 +103,7 @@ def _pair(
     source, target = (task.images[name] for name in (rows[0].source, rows[0].target))
     pictures = [
         view_of(
-            indexed_image(index, one.row),
+            index.row(one.row),
             root,
             DenseView("long", min(_PIXELS, max(one.size)), (1, 1)),
         )

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from vitfeat.analyses.keypoints.compute import Points, drawn_pairs, held_within, is_shown
 from vitfeat.analyses.keypoints.settings import KeypointSettings
-from vitfeat.data.companions import PointRow, read_points
+from vitfeat.data.annotations import PointRow, read_annotations
 from vitfeat.data.images import printable
 from vitfeat.data.index import Index
 from vitfeat.errors import AnalysisError
@@ -112,7 +112,7 @@ def open_task(
             "keypoints are found by; extract the tap spatial of all images"
         )
     index = index_of(store, index_path)
-    rows = read_points(points_path)
+    rows = read_annotations(points_path, PointRow)
     if settings.pairs is not None:
         rows = drawn_pairs(rows, settings.pairs, settings.seed)
     images = _placed(store, index, rows, points_path)

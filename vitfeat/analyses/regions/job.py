@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from vitfeat.analyses.regions.settings import RegionSettings
 from vitfeat.analyses.rows import ScoreRow
-from vitfeat.data.companions import RegionRow, fingerprint, read_regions
+from vitfeat.data.annotations import RegionRow, fingerprint, read_annotations
 from vitfeat.errors import AnalysisError
 from vitfeat.jobs.layer_clusters import Runs, cluster_layers
 from vitfeat.jobs.reading import rows_that_fit, slices
@@ -71,7 +71,7 @@ def write_regions(
             f"{store.path}: no regions in this store (it holds {store.held}); "
             "extract the tap regions"
         )
-    annotated = read_regions(regions_path)
+    annotated = read_annotations(regions_path, RegionRow)
     _check_table(store, annotated, regions_path)
     runs = Runs(settings.n_init, settings.seeds, settings.seed, threads, max_bytes)
     kept = [annotated[number] for number in store.region_numbers]

@@ -21,7 +21,7 @@ from vitfeat.analyses.retrieval.compute import (
 )
 from vitfeat.analyses.retrieval.settings import RetrievalSettings
 from vitfeat.analyses.rows import ScoreRow
-from vitfeat.data.companions import RelevanceRow, read_relevance
+from vitfeat.data.annotations import RelevanceRow, read_annotations
 from vitfeat.data.images import printable
 from vitfeat.errors import AnalysisError
 from vitfeat.jobs.features import ARRAYS, image_features, image_rows
@@ -122,7 +122,7 @@ def read_task(store: FeatureStore, relevance_path: Path) -> Task:
     AnalysisError
         The table is of other images than the store's, names no query, or a query or grade twice.
     """
-    table = read_relevance(relevance_path)
+    table = read_annotations(relevance_path, RelevanceRow)
     place = {image: row for row, image in enumerate(store.image_ids)}
     names = list(dict.fromkeys(row.query for row in table))
     if missing := [n for row in table for n in (row.query, row.image) if n and n not in place]:

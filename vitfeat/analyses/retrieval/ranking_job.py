@@ -16,7 +16,7 @@ from vitfeat.analyses.retrieval.scoring import SCORING
 from vitfeat.analyses.retrieval.settings import RetrievalSettings
 from vitfeat.data.images import printable
 from vitfeat.data.index import Index
-from vitfeat.data.indexed import indexed_image, view_of
+from vitfeat.data.indexed import view_of
 from vitfeat.data.views import DenseView
 from vitfeat.errors import AnalysisError
 from vitfeat.jobs.features import ARRAYS
@@ -167,6 +167,6 @@ def _search(
 
 def _picture(index: Index, row: int, root: Path) -> NDArray[np.uint8]:
     """Read the whole of an image, whatever part of it the model saw, made smaller where large."""
-    image = indexed_image(index, row)._replace(crop=None)
+    image = index.row(row)._replace(crop=None)
     side = min(_SIDE, max(image.width, image.height))
     return view_of(image, root, DenseView("long", side, (1, 1)))

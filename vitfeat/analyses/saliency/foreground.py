@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from vitfeat.data.companions import RegionRow
+from vitfeat.data.annotations import RegionRow
 from vitfeat.data.images import printable
 from vitfeat.data.index import Index
 from vitfeat.data.regions import mask_of

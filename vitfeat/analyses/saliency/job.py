@@ -13,7 +13,7 @@ from vitfeat.analyses.rows import ScoreRow
 from vitfeat.analyses.saliency.compute import Overlaps, chance_iou, joined, overlaps
 from vitfeat.analyses.saliency.foreground import Foregrounds
 from vitfeat.analyses.saliency.settings import SaliencySettings
-from vitfeat.data.companions import read_regions
+from vitfeat.data.annotations import RegionRow, read_annotations
 from vitfeat.errors import AnalysisError
 from vitfeat.jobs.queries import QUERIES, query_rows, usable_queries
 from vitfeat.jobs.reading import index_of, rows_that_fit, slices
@@ -57,7 +57,8 @@ def write_saliency(
     store = open_store(store_path)
     index = index_of(store, index_path)
     kinds = usable_queries(store, "saliency", settings.queries)
-    truth = Foregrounds(read_regions(regions_path), index, store.view, store.grid, settings.masks)
+    regions = read_annotations(regions_path, RegionRow)
+    truth = Foregrounds(regions, index, store.view, store.grid, settings.masks)
     foreground = truth.of(range(len(index)))
     has_some = np.asarray(foreground.any(-1))
     rows: list[ScoreRow] = []

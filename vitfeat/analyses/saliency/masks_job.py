@@ -23,9 +23,9 @@ from vitfeat.analyses.saliency.figures import (
 )
 from vitfeat.analyses.saliency.foreground import Foregrounds
 from vitfeat.analyses.saliency.settings import SaliencySettings
-from vitfeat.data.companions import read_regions
+from vitfeat.data.annotations import RegionRow, read_annotations
 from vitfeat.data.index import Index
-from vitfeat.data.indexed import indexed_image, view_of
+from vitfeat.data.indexed import view_of
 from vitfeat.errors import AnalysisError
 from vitfeat.jobs.figure_files import save_with_numbers
 from vitfeat.jobs.queries import QUERIES, query_rows, usable_queries
@@ -96,7 +96,8 @@ def write_saliency_masks(
     if not kinds:
         save_with_numbers(nothing_figure(title=title, note=note), out, MaskRow, [])
         return
-    truth = Foregrounds(read_regions(regions_path), index, store.view, store.grid, settings.masks)
+    regions = read_annotations(regions_path, RegionRow)
+    truth = Foregrounds(regions, index, store.view, store.grid, settings.masks)
     source = _Source(index, root, truth)
     rows, entries = shared_entries(store, [QUERIES[query] for query in kinds])
     chosen = _chosen(store, truth, rows, settings.images)
@@ -206,7 +207,7 @@ def _seen(store: FeatureStore, source: _Source, row: int, kept: Sequence[Kept]) 
     return SalientImage(
         name,
         caption(name),
-        view_of(indexed_image(source.index, row), source.root, store.view),
+        view_of(source.index.row(row), source.root, store.view),
         shown[..., 0] >= 128,
         source.truth.tokens(row),
         tuple(kept),

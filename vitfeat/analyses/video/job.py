@@ -21,7 +21,7 @@ from vitfeat.analyses.video.settings import VideoSettings
 from vitfeat.analyses.video.soft_masks import Mask, to_mask
 from vitfeat.analyses.video.strip_job import Choice, DrawnFrame, Shown
 from vitfeat.analyses.video.videos import Video, videos
-from vitfeat.data.companions import read_frames
+from vitfeat.data.annotations import FrameRow, read_annotations
 from vitfeat.data.images import printable
 from vitfeat.data.masks import write_mask
 from vitfeat.errors import AnalysisError
@@ -99,7 +99,7 @@ def write_video(
     store = open_store(store_path)
     index = index_of(store, index_path)
     _check(store)
-    frames = read_frames(frames_path)
+    frames = read_annotations(frames_path, FrameRow)
     positions = store.layer_positions("all")
     some = mask_folder is not None and settings.masks != "none"
     written = store.layer_positions(settings.masks) if some else []

@@ -13,10 +13,10 @@ from vitfeat.analyses.video.figures import StripRow, spread
 from vitfeat.analyses.video.segmentation_scores import SequenceScores
 from vitfeat.analyses.video.soft_masks import Mask
 from vitfeat.analyses.video.videos import Video
-from vitfeat.data.companions import FrameRow
+from vitfeat.data.annotations import FrameRow
 from vitfeat.data.images import printable
 from vitfeat.data.index import Index
-from vitfeat.data.indexed import indexed_image, rgb_of
+from vitfeat.data.indexed import rgb_of
 
 N_SEQUENCES = 5
 N_FRAMES = 6
@@ -93,7 +93,7 @@ class Shown:
         if scores is not None:
             caption = f"{caption}: J&F {_jf_mean(scores):.3f}"
         numbers = sorted(self.masks)
-        images = [indexed_image(index, video.rows[number]) for number in numbers]
+        images = [index.row(video.rows[number]) for number in numbers]
         return StripRow(
             caption=caption,
             numbers=numbers,

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from vitfeat.analyses.video.soft_masks import FirstLabels, Mask, box_of, first_labels, tokens_inside
-from vitfeat.data.companions import FrameRow
+from vitfeat.data.annotations import FrameRow
 from vitfeat.data.images import printable
 from vitfeat.data.index import Index
 from vitfeat.data.masks import VOID, objects_in, read_mask

@@ -5,20 +5,18 @@ A layout's own files are read once, when the index is there; jobs read these tab
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import json
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-from vitfeat.tables import read_table
-
-if TYPE_CHECKING:
-    from vitfeat.data.index import Index
-    from vitfeat.data.spec import DatasetSpec
+from vitfeat.data.images import printable
+from vitfeat.data.index import COLUMNS, Index
+from vitfeat.data.table import read_header, read_notes
+from vitfeat.errors import DataError
+from vitfeat.tables import Row, read_table
 
 
 class RegionRow(NamedTuple):
@@ -86,32 +84,13 @@ class PointRow(NamedTuple):
     box_bottom: float
 
 
-@dataclass(frozen=True)
-class Companion:
-    """A kind of annotations.
-
-    Attributes
-    ----------
-    kind
-        Its name, and that of the folder that its tables stand in.
-    row
-        The NamedTuple of its table.
-    read
-        Reads a layout's own files; adds lines for people about what it noticed to a list.
-    files
-        Patterns of those files below the dataset's root, where ``{split}`` stands for the split.
-    """
-
-    kind: str
-    row: type[Any]
-    read: Callable[[DatasetSpec, Index, list[str]], list[Any]]
-    files: tuple[str, ...]
-
-    def paths(self, spec: DatasetSpec) -> list[Path]:
-        """Return the files of a dataset that are there, sorted."""
-        split = glob.escape(spec.split or "")
-        patterns = (pattern.replace("{split}", split) for pattern in self.files)
-        return sorted(path for pattern in patterns for path in spec.root.glob(pattern))
+ROWS: dict[str, type[Any]] = {
+    "regions": RegionRow,
+    "relevance": RelevanceRow,
+    "frames": FrameRow,
+    "points": PointRow,
+}
+"""Kinds of annotations, which are those of the folders of their tables, with their rows."""
 
 
 def fingerprint(rows: Sequence[NamedTuple]) -> str:
@@ -119,21 +98,38 @@ def fingerprint(rows: Sequence[NamedTuple]) -> str:
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
 
-def read_regions(path: str | os.PathLike[str]) -> list[RegionRow]:
-    """Read a table of regions."""
-    return read_table(path, RegionRow, "table of regions", "vitfeat annotations")
+def read_annotations(path: str | os.PathLike[str], row: type[Row]) -> list[Row]:
+    """Read a table of one of the :data:`ROWS`."""
+    kind = next(kind for kind, known in ROWS.items() if known is row)
+    return read_table(path, row, f"table of {kind}", "vitfeat annotations")
 
 
-def read_relevance(path: str | os.PathLike[str]) -> list[RelevanceRow]:
-    """Read a table of what is relevant to queries."""
-    return read_table(path, RelevanceRow, "table of relevance", "vitfeat annotations")
+def describe_table(path: Path) -> Iterator[str]:
+    """Yield lines that say what an index or a table of annotations holds, and its notes.
 
-
-def read_frames(path: str | os.PathLike[str]) -> list[FrameRow]:
-    """Read a table of frames."""
-    return read_table(path, FrameRow, "table of frames", "vitfeat annotations")
-
-
-def read_points(path: str | os.PathLike[str]) -> list[PointRow]:
-    """Read a table of keypoints."""
-    return read_table(path, PointRow, "table of keypoints", "vitfeat annotations")
+    Raises
+    ------
+    DataError
+        The file cannot be read, is damaged, or is neither.
+    """
+    header = read_header(path)
+    kind = next((kind for kind, row in ROWS.items() if row._fields == header), None)
+    if header == COLUMNS:
+        index = Index.read(path)
+        yield f"index        {path}"
+        yield f"images       {len(index):,}, {index.n_classes or 'no'} classes"
+        yield f"             sha256 {index.fingerprint}"
+        if index.skipped:
+            yield f"skipped      {len(index.skipped)}, first: {printable(index.skipped[0][0])}"
+    elif kind is not None:
+        rows = read_annotations(path, ROWS[kind])
+        yield f"annotations  {path}"
+        yield f"kind         {kind}"
+        yield f"rows         {len(rows):,}"
+    else:
+        raise DataError(
+            f"{printable(str(path))} is neither the index of a dataset nor a table of its "
+            f"annotations: its columns are {printable(', '.join(header)[:80])}"
+        )
+    for note in read_notes(path):
+        yield f"note         {note}"
