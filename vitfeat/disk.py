@@ -45,13 +45,7 @@ class Item(NamedTuple):
 
 
 def on_disk(results: Path) -> list[Item]:
-    """Return what stands in a folder of results.
-
-    Raises
-    ------
-    VitfeatError
-        There is no such folder.
-    """
+    """Return what stands in a folder of results."""
     if not results.is_dir():
         raise VitfeatError(f"{results}: no such folder; nothing was written yet, or give another")
     sums: dict[tuple[str, str, str, str], Item] = {}
@@ -116,12 +110,7 @@ def _of_store(kind: str, dataset: str, parts: tuple[str, ...]) -> tuple[str, str
 def tabulate(items: Sequence[Item], heading: str, *, everything: bool = False) -> Iterator[str]:
     """Yield small tables by kind, dataset, model and array, the largest first.
 
-    Parameters
-    ----------
-    items, heading
-        What there is, and what the sum of it is called.
-    everything
-        Whether a line for every item stands below.
+    With `everything`, a line an item stands below.
     """
     files = sum(item.n_files for item in items)
     counted = f" in {plural(files, 'file')}" if files else ""

@@ -22,13 +22,9 @@ _NO_FOLDERS = (errno.EINVAL, errno.ENOTSUP, errno.EBADF)
 
 @contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Path of a file to write beside ``path``; it takes that name at the end, if all went well.
+    """Give the path of a file to write beside `path`, whose name it takes if all went well.
 
-    Parameters
-    ----------
-    path
-        The file to make or replace; its folder is made when absent. It stays as it was after an
-        error.
+    The folder is made when absent; after an error the file is as it was.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -58,14 +54,8 @@ def move(source: Path, target: Path) -> None:
 def write_files(files: Iterable[tuple[Path, Iterable[bytes]]], workplace: Path) -> None:
     """Write files, which are on the disk under their names when it returns.
 
-    None has its name before the bytes of all are on the disk.
-
-    Parameters
-    ----------
-    files
-        Each file and what it holds.
-    workplace
-        The folder where they are written, on the same file system.
+    None has its name before the bytes of all are on the disk; they are written in `workplace`, a
+    folder of the same file system.
     """
     partial: dict[Path, Path] = {}
     try:

@@ -105,13 +105,7 @@ def read_annotations(path: str | os.PathLike[str], row: type[Row]) -> list[Row]:
 
 
 def describe_table(path: Path) -> Iterator[str]:
-    """Yield lines that say what an index or a table of annotations holds, and its notes.
-
-    Raises
-    ------
-    DataError
-        The file cannot be read, is damaged, or is neither.
-    """
+    """Yield lines that say what an index or a table of annotations holds, and its notes."""
     header = read_header(path)
     kind = next((kind for kind, row in ROWS.items() if row._fields == header), None)
     if header == COLUMNS:

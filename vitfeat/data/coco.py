@@ -29,11 +29,6 @@ def find(spec: DatasetSpec, tally: Tally) -> Listing:
     They lie in ``images/{split}``; ``annotations/instances_{split}.json`` names them and what they
     show. Images that it names and that are not there are left out with a line in the log, so that a
     piece of the dataset will do; as are images without annotations.
-
-    Raises
-    ------
-    DataError
-        The folder or the JSON is missing or cannot be used, or no image is left.
     """
     folder = _folder(spec)
     instances = _instances(spec, masks=False)
@@ -75,11 +70,6 @@ def regions(spec: DatasetSpec, index: Index, notes: list[str]) -> list[RegionRow
     -------
     list of RegionRow
         Level ``object``, with COCO's number and name of the category. Crowds are among them.
-
-    Raises
-    ------
-    DataError
-        The JSON is missing or cannot be used, lacks an image or has it in another size.
     """
     folder = _folder(spec)
     instances = _instances(spec, masks=True)

@@ -40,13 +40,6 @@ def find(spec: DatasetSpec, tally: Tally) -> Listing:
     the class name is the sequence. ``per_class`` takes the first so many frames of each sequence.
     ``limit`` takes the first sequences that have no more frames than that together, whole ones: no
     video is cut by it.
-
-    Raises
-    ------
-    DataError
-        The list of sequences, a folder or a sequence's frames are missing, or one that has a mask;
-        a line of the list is not the name of a folder there, or the first sequence alone is beyond
-        ``limit``.
     """
     return Listing(_candidates(spec, _sequences(spec), tally), has_labels=True)
 
@@ -79,13 +72,6 @@ def frames(spec: DatasetSpec, index: Index, notes: list[str]) -> list[FrameRow]:
     for ``limit``, are left out, and frames behind those that it has, for ``per_class``. The mask is
     empty for frames without a file of their name in the folder of masks, as in test-dev. The notes
     say of how many sequences that is so, and what is odd in first masks.
-
-    Raises
-    ------
-    DataError
-        The folder of masks or the mask of a first frame is missing, a first mask holds 0 and 255
-        alone, a mask is by its header no mask of its frame, or a frame was skipped as unusable,
-        since labels are carried from frame to frame.
     """
     indexed = {image_id: row for row, image_id in enumerate(index.image_id)}
     skipped = dict(index.skipped)
@@ -137,13 +123,7 @@ _RESOLUTION = "take mask and frame from the same resolution of the dataset"
 
 
 class _Firsts:
-    """What is odd in the first masks of sequences.
-
-    Parameters
-    ----------
-    spec
-        The dataset.
-    """
+    """What is odd in the first masks of sequences."""
 
     def __init__(self, spec: DatasetSpec) -> None:
         self._spec = spec
@@ -152,13 +132,7 @@ class _Firsts:
         self._gaps: list[str] = []
 
     def add(self, sequence: str, mask: Mask, where: str) -> None:
-        """Look at the first mask of a sequence.
-
-        Raises
-        ------
-        DataError
-            All of its pixels are background or void, and some are void.
-        """
+        """Look at the first mask of a sequence."""
         objects = objects_in(mask)
         has_void = bool((mask == VOID).any())
         if has_void and len(objects) > _MOST_OBJECTS:

@@ -80,13 +80,7 @@ class Folder:
 
     @staticmethod
     def read(path: Path) -> Folder:
-        """List a folder.
-
-        Raises
-        ------
-        DataError
-            If it cannot be read, or a name in it is not valid UTF-8.
-        """
+        """List a folder."""
         folders, images, others = [], [], 0
         unread: Counter[str] = Counter()
         try:
@@ -117,13 +111,6 @@ def one_too_deep(root: Path, wanted: str) -> str:
     """Return ``" (root/inner has it)"`` where a folder of the root has what the root lacks.
 
     Archives are often unpacked into a folder of their own name.
-
-    Parameters
-    ----------
-    root
-        The dataset's root.
-    wanted
-        What it lacks: a path or a pattern, relative to it.
     """
     if root.is_dir():
         for name in Folder.read(root).folders:
@@ -185,29 +172,8 @@ def images_below(
 ) -> Iterator[str]:
     """Yield the images anywhere below a folder, lazily, sorted by the parts of their paths.
 
-    Links to folders are followed, each real folder once, so that loops of links end.
-
-    Parameters
-    ----------
-    root
-        The dataset's root.
-    folder
-        Where to search, as a POSIX path relative to ``root``; ``"."`` for the root.
-    tally
-        Counts what is passed over.
-    doubles
-        What becomes of images that differ only in their endings: ``skip`` uses one of them.
-
-    Yields
-    ------
-    str
-        POSIX path relative to ``root``.
-
-    Raises
-    ------
-    DataError
-        If a folder cannot be read, a name is not valid UTF-8, or two images of a folder differ only
-        in their endings and are refused.
+    `folder` and what is yielded are POSIX paths relative to the root. Links to folders are
+    followed, each real folder once, so that loops of links end.
     """
     # The folders above count as visited: a link back to them would bring in other classes.
     visited = {_identity(root / above) for above in PurePosixPath(folder).parents}

@@ -98,12 +98,7 @@ def hashes_of(files: Sequence[Path], before: Hashes | None) -> Hashes:
 def contents(path: Path, kept: Path) -> str:
     """Return what changes with the contents of a file, which is read again if it was touched.
 
-    Parameters
-    ----------
-    path
-        The file; it may be absent.
-    kept
-        Where is kept what it held.
+    The file may be absent; `kept` is where is kept what it held.
     """
     before = Hashes.read(kept)
     now = hashes_of([path], before)

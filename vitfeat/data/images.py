@@ -116,15 +116,7 @@ def printable(name: str) -> str:
 
 
 class ImageError(DataError):
-    """An image that cannot be used.
-
-    Parameters
-    ----------
-    name
-        The image, as the user knows it.
-    reason
-        What is wrong with it; the message is ``name: reason``.
-    """
+    """An image that cannot be used; the message is ``name: reason``."""
 
     def __init__(self, name: str, reason: str) -> None:
         super().__init__(f"{printable(name)}: {reason}")
@@ -238,26 +230,9 @@ def facts_of(
     min_side: int = 8,
     max_megapixels: float = 80.0,
 ) -> Facts:
-    """Read from an image's header what is to be known of it.
+    """Read from an image's header what is to be known of it; decode it only to see that it can be.
 
-    Parameters
-    ----------
-    data
-        The file's contents.
-    name
-        What to call the image in errors.
-    decode
-        Whether the pixels are decoded too, only to see that they can be.
-    min_side
-        Fewest pixels that width and height may have.
-    max_megapixels
-        Most pixels that the image may have, in millions.
-
-    Raises
-    ------
-    ImageError
-        If the header is not an image's, or its size is outside the limits; or the pixels cannot be
-        decoded.
+    Raises ImageError of what is no image, of sizes outside the limits, and of damage.
     """
     with _opened(data, name, min_side, max_megapixels) as image:
         traits = _traits(image)
@@ -270,22 +245,9 @@ def facts_of(
 def rgb_from_bytes(
     data: bytes, name: str, *, min_side: int = 8, max_megapixels: float = 80.0
 ) -> Image.Image:
-    """Decode an image fully into 8-bit RGB, in the way that the module documents.
+    """Decode an image fully into mode RGB, in the way that the module documents, as stored.
 
-    Parameters
-    ----------
-    data, name, min_side, max_megapixels
-        As in :func:`facts_of`; the limits are checked on the header, before decoding.
-
-    Returns
-    -------
-    PIL.Image.Image
-        Mode RGB, as stored: no orientation is applied.
-
-    Raises
-    ------
-    ImageError
-        If the image is empty, unreadable, truncated, too small or too large.
+    The limits are checked on the header, before decoding. Raises ImageError.
     """
     with _opened(data, name, min_side, max_megapixels) as image:
         image.load()  # before looking at the mode, which some decoders settle only here
@@ -303,13 +265,7 @@ def turned_size(width: int, height: int, orientation: int) -> tuple[int, int]:
 
 
 def read_bytes(path: Path, name: str, most: int = -1) -> bytes:
-    """Read a regular file, whole or so many bytes of it.
-
-    Raises
-    ------
-    ImageError
-        If it does not exist, may not be read, or is a folder or a device.
-    """
+    """Read a regular file, whole or so many bytes of it; raises ImageError where that fails."""
     try:
         # A named pipe would hang on opening.
         if not stat.S_ISREG(path.stat().st_mode):
@@ -325,25 +281,7 @@ def read_bytes(path: Path, name: str, most: int = -1) -> bytes:
 
 
 def open_rgb(path: Path, orientation: Orientation = "stored") -> Image.Image:
-    """Read and decode an image file into 8-bit RGB.
-
-    Parameters
-    ----------
-    path
-        The file; errors call it by this path.
-    orientation
-        Whether it is turned as its EXIF says.
-
-    Returns
-    -------
-    PIL.Image.Image
-        Mode RGB.
-
-    Raises
-    ------
-    ImageError
-        As :func:`read_bytes` and :func:`rgb_from_bytes` do.
-    """
+    """Read and decode an image file into mode RGB; raises ImageError, which names its path."""
     name = str(path)
     data = read_bytes(Path(path), name)
     image = rgb_from_bytes(data, name)

@@ -183,13 +183,7 @@ class Index:
 
     @staticmethod
     def read(csv_path: Path) -> Index:
-        """Read what :meth:`write` wrote.
-
-        Raises
-        ------
-        DataError
-            If one of the two files is absent or damaged; names the file and the line.
-        """
+        """Read what :meth:`write` wrote."""
         rows: dict[str, Row] = {}
         for line, fields in read_table(csv_path, COLUMNS):
             row = Row.parse(fields)

@@ -16,19 +16,9 @@ from vitfeat.errors import DataError
 
 
 def rgb_of(image: Row, root: Path) -> Image.Image:
-    """Read, check and decode an image, turned where the index says so; all of it.
+    """Read, check and decode all of an image, turned where the index says so.
 
-    Parameters
-    ----------
-    image
-        What the index says of it.
-    root
-        The folder that image ids are relative to.
-
-    Raises
-    ------
-    ImageError
-        The file is gone, has changed since it was indexed, or does not decode.
+    Raises ImageError where the file is gone, has changed since it was indexed, or does not decode.
     """
     name = image.image_id
     data = read_bytes(root / name, name)
@@ -44,24 +34,9 @@ def rgb_of(image: Row, root: Path) -> Image.Image:
 
 
 def view_of(image: Row, root: Path, view: View) -> NDArray[np.uint8]:
-    """Apply a view to the part of an image that is used.
+    """Apply a view to the part of an image that is used; raises ImageError as :func:`rgb_of`.
 
-    Parameters
-    ----------
-    image, root
-        As :func:`rgb_of` takes them.
-    view
-        How an image becomes an array.
-
-    Returns
-    -------
-    numpy.ndarray
-        uint8, shape (height, width, 3): what the model gets, before normalisation.
-
-    Raises
-    ------
-    ImageError
-        As :func:`rgb_of` does, or the view cannot be applied.
+    Returns uint8, shape (height, width, 3): what the model gets, before normalisation.
     """
     rgb = rgb_of(image, root)
     if image.crop is not None:

@@ -67,13 +67,7 @@ class Instances:
     annotations: list[Annotation]
 
     def by_image(self) -> dict[int, list[Annotation]]:
-        """Group the annotations by image, of each in the order of their ids.
-
-        Raises
-        ------
-        DataError
-            An annotation of an image stands there twice.
-        """
+        """Group the annotations by image, of each in the order of their ids."""
         groups: dict[int, list[Annotation]] = {}
         for annotation in sorted(self.annotations, key=lambda annotation: annotation.id):
             group = groups.setdefault(annotation.image, [])
@@ -87,13 +81,7 @@ class Instances:
         return groups
 
     def counts(self, annotation: Annotation) -> str:
-        """Give an annotation's mask in the compressed form.
-
-        Raises
-        ------
-        DataError
-            The annotation holds no mask of its image.
-        """
+        """Give an annotation's mask in the compressed form."""
         picture = self.images[annotation.image]
         try:
             return compress(annotation.segmentation, picture.height, picture.width)
@@ -109,16 +97,7 @@ class RegionTally:
         self._first: dict[str, str] = {}
 
     def add(self, image_id: str, annotation: Annotation, counts: str, picture: Picture) -> None:
-        """Count a region.
-
-        Parameters
-        ----------
-        image_id
-            Of its image.
-        annotation, counts, picture
-            The region, its mask as :meth:`Instances.counts` gives it, and what is said of the
-            image.
-        """
+        """Count a region."""
         found = {
             _CROWD: bool(annotation.crowd),
             _EMPTY: not area(counts, picture.height, picture.width),
@@ -141,19 +120,9 @@ _BEYOND = "drawn more than a pixel beyond the image, cut at its border"
 
 
 def require_inside(instances: Instances, folder: Path) -> None:
-    """Check that no name of an image leads through a link to a folder elsewhere.
+    """Check that no name of an image leads through a link out of the folder of images.
 
-    Parameters
-    ----------
-    instances
-        The file of annotations.
-    folder
-        That its images lie in; it may be a link itself, and so may the images.
-
-    Raises
-    ------
-    DataError
-        One does.
+    The folder may be a link itself, and so may the images.
     """
     real = folder.resolve()
     deeper = {p.name.rpartition("/")[0]: p.name for p in instances.images.values()}
@@ -166,23 +135,7 @@ def require_inside(instances: Instances, folder: Path) -> None:
 
 
 def read_instances(path: Path, dataset: str, *, masks: bool) -> Instances:
-    """Read a file of annotations.
-
-    Parameters
-    ----------
-    path
-        The JSON.
-    dataset
-        What the dataset is called, for messages.
-    masks
-        Whether segmentations are kept; without them much less memory is needed.
-
-    Raises
-    ------
-    DataError
-        The file is no such JSON, or at odds with itself; or the name of an image leads out of the
-        folder of images.
-    """
+    """Read a file of annotations; without masks much less memory is needed."""
     where = f"dataset {dataset}: {printable(str(path))}"
     try:
         content = json.loads(path.read_text("utf-8-sig"), object_hook=_packer(masks))

@@ -162,13 +162,6 @@ def read_annotated(spec: DatasetSpec, index: Index, notes: list[str]) -> tuple[s
     """Read what a layout's own files annotate in the images of an index: the kind, and its rows.
 
     Adds lines for people about what was noticed to the notes.
-
-    Raises
-    ------
-    ConfigError
-        The layout annotates nothing.
-    DataError
-        The files are missing, damaged, or at odds with the index.
     """
     if spec.annotations is None:
         raise ConfigError(

@@ -33,33 +33,13 @@ class _Entry(NamedTuple):
 
 
 def read_list(path: Path, root: Path) -> list[tuple[str, int, str]]:
-    """Read a list file.
+    """Read a list file: image ids, labels and names of classes, sorted by the parts of the path.
 
     A line is ``path`` or ``path<TAB>label``, with no other separator; the label is an integer from
-    0 or the name of a class, one kind in the whole file, on all lines or on none. Names are
-    numbered in their sorted order.
-    Blank lines and lines that begin with ``#`` are skipped (write ``./#name`` for such a file).
-
-    Parameters
-    ----------
-    path
-        The list, UTF-8.
-    root
-        The folder that its paths are relative to and must not leave, neither by ``..`` nor through
-        links.
-
-    Returns
-    -------
-    list of tuple
-        ``(image_id, label, class_name)`` sorted by the parts of the path; -1 and ``""`` without
-        labels, and the integer as text where labels are integers.
-
-    Raises
-    ------
-    DataError
-        If the list cannot be read or names no image, or, with the line's number, if a line leaves
-        the root, names an image again, or its label does not fit the others; or if a line names no
-        file, but a part of it does.
+    0 or the name of a class, one kind in the whole file, on all lines or on none (-1 and no name).
+    Names are numbered in their sorted order. Blank lines and lines that begin with ``#`` are
+    skipped (write ``./#name`` for such a file). Paths are relative to the root and must not leave
+    it, neither by ``..`` nor through links.
     """
     entries = _entries(path, root)
     if not entries:

@@ -37,13 +37,7 @@ class Listing:
 
 
 def require_root(spec: DatasetSpec) -> None:
-    """Check that a dataset's root is a folder.
-
-    Raises
-    ------
-    DataError
-        It is not.
-    """
+    """Check that a dataset's root is a folder."""
     if not spec.root.is_dir():
         what = "is no folder" if spec.root.exists() else "does not exist"
         raise DataError(
@@ -53,13 +47,7 @@ def require_root(spec: DatasetSpec) -> None:
 
 
 def start_of(spec: DatasetSpec) -> tuple[str, Folder]:
-    """Read the folder that the layout starts from: the root, or the split within it.
-
-    Raises
-    ------
-    DataError
-        It does not exist.
-    """
+    """Read the folder that the layout starts from: the root, or the split within it."""
     require_root(spec)
     top = Folder.read(spec.root)
     if spec.split is None:
@@ -88,13 +76,7 @@ def no_images(spec: DatasetSpec, tally: Tally, expected: str) -> DataError:
 
 
 def require_folder(spec: DatasetSpec, folder: str, remedy: str) -> None:
-    """Check that a folder of the layout is there; the remedy says what brings it there.
-
-    Raises
-    ------
-    DataError
-        The root or the folder is missing.
-    """
+    """Check that a folder of the layout is there; the remedy says what brings it there."""
     require_root(spec)
     if not (spec.root / folder).is_dir():
         raise _missing(spec, folder, f"the folder {folder}", remedy)
@@ -127,11 +109,6 @@ def require_size(
     """Check that an image is as large as what is annotated in it: its width and height.
 
     `where` is the file that says so, `remedy` what to do where no orientation explains it.
-
-    Raises
-    ------
-    DataError
-        It is not; the message names an EXIF orientation that explains it.
     """
     size = int(index.width[row]), int(index.height[row])
     if annotated == size:

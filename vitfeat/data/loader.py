@@ -74,38 +74,13 @@ def load_batches(
     prefetch: int = 2,
     pin: bool = False,
 ) -> Iterator[list[torch.Tensor]]:
-    """Read, check, decode and view images, batch by batch.
+    """Read, check, decode and view the images of an index, batch by batch.
 
-    Parameters
-    ----------
-    index
-        The images.
-    root
-        The folder that the image ids are relative to.
-    view
-        How an image becomes an array.
-    batches
-        Rows of the index that make up each batch.
-    workers
-        Processes that load; 0 loads in the caller's.
-    prefetch
-        Batches that each worker makes ahead.
-    pin
-        Put the batches into pinned memory, for copies to a GPU.
-
-    Yields
-    ------
-    list of torch.Tensor
-        For each of ``batches``, in their order: uint8 (n, H, W, 3) of every run of images whose
-        views have one size, which most views have for all.
-
-    Raises
-    ------
-    DataError
-        If an image has changed since it was indexed, is gone, or does not decode; or if a worker
-        was killed.
-    IndexError
-        If a range leaves the index.
+    `batches` are the rows that make up each; yields of each, in their order, uint8 (n, H, W, 3) of
+    every run of images whose views have one size, which most views have for all. 0 workers load in
+    the caller's process; each makes `prefetch` batches ahead. `pin` puts batches into pinned
+    memory, for copies to a GPU. Raises DataError if an image has changed since it was indexed, is
+    gone, or does not decode; or if a worker was killed.
     """
     for rows in batches:
         if len(rows) and (min(rows[0], rows[-1]) < 0 or max(rows[0], rows[-1]) >= len(index)):

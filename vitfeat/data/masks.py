@@ -33,15 +33,10 @@ _COLOUR_TYPES = {2: "RGB colours", 4: "grey values with transparency", 6: "RGBA 
 
 @functools.cache
 def palette() -> NDArray[np.uint8]:
-    """Return the colours of all numbers, those of PASCAL VOC, which DAVIS has for its objects.
+    """Return the colours of all numbers, those of PASCAL VOC, which DAVIS has: uint8 (256, 3).
 
     The lowest three bits of a number are the highest bits of red, green and blue, the next three
     their second highest, and so on: 1 is dark red, 2 dark green, 3 olive, 4 dark blue.
-
-    Returns
-    -------
-    NDArray
-        uint8 (256, 3), read only.
     """
     numbers = np.arange(256)[:, None]
     colours = np.zeros((256, 3), dtype=np.int64)
@@ -54,26 +49,10 @@ def palette() -> NDArray[np.uint8]:
 
 
 def read_mask(path: str | os.PathLike[str], size: tuple[int, int], name: str | None = None) -> Mask:
-    """Read a mask.
+    """Read a mask of a frame's size (height, width): uint8 (height, width).
 
-    Parameters
-    ----------
-    path
-        An indexed PNG of up to 8 bits, or a grey one that holds the numbers.
-    size
-        Height and width of the frame.
-    name
-        What to call the file in errors; the path if not given.
-
-    Returns
-    -------
-    NDArray
-        uint8 (height, width).
-
-    Raises
-    ------
-    ImageError
-        The file is absent, damaged, no such PNG, or not of the frame's size.
+    It is an indexed PNG of up to 8 bits, or a grey one that holds the numbers. Raises ImageError,
+    where `name`, or else the path, is what the file is called.
     """
     called = str(path) if name is None else name
     data = read_bytes(Path(path), called)
@@ -98,13 +77,7 @@ def read_mask(path: str | os.PathLike[str], size: tuple[int, int], name: str | N
 
 
 def mask_size(path: str | os.PathLike[str], name: str) -> tuple[int, int]:
-    """Read width and height of a mask from its header.
-
-    Raises
-    ------
-    ImageError
-        The file cannot be read or is no such PNG.
-    """
+    """Read width and height of a mask from its header."""
     header = _header(read_bytes(Path(path), name, len(_START) + 10), name)
     return header.width, header.height
 
@@ -135,15 +108,7 @@ def objects_in(mask: Mask) -> tuple[int, ...]:
 
 
 def write_mask(path: str | os.PathLike[str], mask: Mask) -> None:
-    """Write a mask in the official form: an indexed PNG of 8 bits with :func:`palette`.
-
-    Parameters
-    ----------
-    path
-        The file, which appears when it is complete; its folder is made when absent.
-    mask
-        uint8 (height, width).
-    """
+    """Write a mask in the official form: an indexed PNG of 8 bits with :func:`palette`."""
     image = Image.fromarray(mask)
     image.putpalette(palette().tobytes())
     with replacing(path) as partial:

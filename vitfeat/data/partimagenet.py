@@ -62,11 +62,6 @@ def find(spec: DatasetSpec, tally: Tally) -> Listing:
     With ``per_superclass: N`` each superclass gives N images: one of each of its synsets in sorted
     order, by turns, in the order of their names; when a synset runs out, the others go on. Unusable
     images that ``on_error: skip`` leaves out later are not replaced.
-
-    Raises
-    ------
-    DataError
-        A folder or JSON is missing or cannot be used, or no image is left.
     """
     splits = _splits(spec, masks=False)
     superclass, names = _superclass_of_synsets(splits), _superclasses(splits)
@@ -108,11 +103,6 @@ def regions(spec: DatasetSpec, index: Index, notes: list[str]) -> list[RegionRow
         number and name of the category; then, level ``object``, the union of its parts: the
         superclass and its number. An image with parts of several superclasses has an object of
         each.
-
-    Raises
-    ------
-    DataError
-        A JSON is missing or cannot be used, lacks an image or has it in another size.
     """
     splits = _splits(spec, masks=True)
     numbers = {name: number for number, name in enumerate(_superclasses(splits))}

@@ -84,26 +84,14 @@ class Kind:
 
 
 class Maker:
-    """Makes what marks and their arguments stand for.
-
-    Parameters
-    ----------
-    n_bytes
-        Of the file: it bounds what is copied out of it.
-    """
+    """Makes what marks and their arguments stand for."""
 
     def __init__(self, n_bytes: int) -> None:
         # An honest file has its bytes copied once or twice.
         self._left = 4 * n_bytes
 
     def made(self, mark: Any, arguments: tuple[Any, ...]) -> Any:
-        """Return what a mark and its arguments stand for.
-
-        Raises
-        ------
-        PickleError
-            The mark is none, or takes other arguments.
-        """
+        """Return what a mark and its arguments stand for."""
         if mark is Mark.ENCODE:
             text, encoding = arguments
             if encoding not in ("latin1", "latin-1"):
@@ -155,13 +143,7 @@ class Maker:
 
 
 def named(module: str, name: str) -> Mark:
-    """Return the mark of a name.
-
-    Raises
-    ------
-    PickleError
-        It has none.
-    """
+    """Return the mark of a name."""
     try:
         return _NAMES[module, name]
     except KeyError:
@@ -169,13 +151,7 @@ def named(module: str, name: str) -> Mark:
 
 
 def expected(value: Any, *kinds: type) -> Any:
-    """Return a value that is of one of some types.
-
-    Raises
-    ------
-    ValueError
-        It is of none.
-    """
+    """Return a value that is of one of some types."""
     if not isinstance(value, kinds):
         raise ValueError(f"{type(value).__name__} where {kinds[0].__name__} must be")
     return value

@@ -30,24 +30,11 @@ class _Arguments(tuple[Any, ...]):
 
 
 def read_plain_pickle(path: Path) -> Any:
-    """Read a pickle of plain data.
+    """Read a pickle of plain data, of protocol 0 to 5, by Python 2 or 3 and NumPy 1 or 2.
 
-    Parameters
-    ----------
-    path
-        The file, of protocol 0 to 5, by Python 2 or 3 and NumPy 1 or 2.
-
-    Returns
-    -------
-    Any
-        Texts, bytes, numbers, booleans, None, and lists, tuples and dicts of these; NumPy arrays.
-        Keys of dicts are texts, bytes and numbers. Containers may be nested as deeply as the file
-        likes, and lists and dicts may hold themselves: look at what is there step by step.
-
-    Raises
-    ------
-    DataError
-        The file cannot be read, is no such pickle, names anything else, or is too large.
+    Returns texts, bytes, numbers, booleans, None, and lists, tuples and dicts of these; NumPy
+    arrays. Keys of dicts are texts, bytes and numbers. Containers may be nested as deeply as the
+    file likes, and lists and dicts may hold themselves: look at what is there step by step.
     """
     shown = printable(str(path))
     try:

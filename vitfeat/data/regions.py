@@ -29,44 +29,17 @@ _MAX_OUTLINE = 2_000_000
 
 
 def encode(mask: Bool) -> str:
-    """Compress a mask.
+    """Compress a mask, bool (height, width), to COCO's compressed run-length encoding.
 
-    Parameters
-    ----------
-    mask
-        bool, (height, width).
-
-    Returns
-    -------
-    str
-        COCO's compressed run-length encoding: lengths of the runs of 0 and 1 by turns, column by
-        column, from the third on as the difference from the one before the last, in groups of
-        5 bits from character ``0`` on.
+    Lengths of the runs of 0 and 1 by turns, column by column, from the third on as the difference
+    from the one before the last, in groups of 5 bits from character ``0`` on.
     """
     encoded = rle.encode(np.asfortranarray(mask, dtype=np.uint8))
     return str(encoded["counts"], "ascii")
 
 
 def decode(counts: str, height: int, width: int) -> Bool:
-    """Read a compressed run-length encoding.
-
-    Parameters
-    ----------
-    counts
-        As :func:`encode` gives it.
-    height, width
-        Of the image, in pixels.
-
-    Returns
-    -------
-    numpy.ndarray
-        bool, (height, width).
-
-    Raises
-    ------
-    DataError
-        It is not the encoding of a mask of that size.
-    """
+    """Read a compressed run-length encoding: bool, (height, width)."""
     runs = _runs(counts)
     _check_runs(runs, height, width)
     # pycocotools would read a second time what is known by now.
@@ -74,13 +47,7 @@ def decode(counts: str, height: int, width: int) -> Bool:
 
 
 def mask_of(row: RegionRow) -> Bool:
-    """Decode the mask of an annotated region: bool, (height, width).
-
-    Raises
-    ------
-    DataError
-        The row holds no mask of its size.
-    """
+    """Decode the mask of an annotated region: bool, (height, width)."""
     try:
         return decode(row.counts, row.height, row.width)
     except DataError as error:
@@ -93,24 +60,9 @@ def mask_of(row: RegionRow) -> Bool:
 def compress(segmentation: Any, height: int, width: int) -> str:
     """Bring a segmentation of COCO's JSON into the compressed form, as pycocotools does.
 
-    Parameters
-    ----------
-    segmentation
-        A list of polygons ``[x1, y1, x2, y2, ...]``, whose union is the mask; or
-        ``{"size": [height, width], "counts": ...}`` with run lengths as a list or compressed.
-        Polygons of fewer than three points, of which PartImageNet has some, cover nothing.
-    height, width
-        Of the image, in pixels.
-
-    Returns
-    -------
-    str
-        As :func:`encode` gives it.
-
-    Raises
-    ------
-    DataError
-        It is none of the three, or does not fit the image.
+    It is a list of polygons ``[x1, y1, x2, y2, ...]``, whose union is the mask; or ``{"size":
+    [height, width], "counts": ...}`` with run lengths as a list or compressed. Polygons of fewer
+    than three points, of which PartImageNet has some, cover nothing.
     """
     if isinstance(segmentation, list):
         return _from_polygons(segmentation, height, width)

@@ -77,12 +77,6 @@ def find(spec: DatasetSpec, tally: Tally) -> Listing:
 
     Of queries the box is used, or with ``query_crop: whole`` all of the image. An image may be a
     link, as in any folder; names in the annotations can only be of files directly in ``jpg``.
-
-    Raises
-    ------
-    DataError
-        The root, the pickle, the folder ``jpg`` or an image in it is missing, or the pickle is not
-        as the module describes it.
     """
     annotations = read_annotations(spec)
     jpg = _folder(spec)
@@ -104,11 +98,6 @@ def relevance(spec: DatasetSpec, index: Index, notes: list[str]) -> list[Relevan
     Rows stand in the order of the file's queries, of each by grade. Database images that are not
     in the index are left out, so that a query may lose all that is relevant to it: it then has the
     one row of a query to which nothing is relevant. The notes say how many were left out.
-
-    Raises
-    ------
-    DataError
-        As :func:`find` does of the pickle; or the index has none of the queries or nothing else.
     """
     annotations = read_annotations(spec)
     held = set(index.image_id)
@@ -138,16 +127,7 @@ def relevance(spec: DatasetSpec, index: Index, notes: list[str]) -> list[Relevan
 
 
 def read_annotations(spec: DatasetSpec) -> Annotations:
-    """Read and check a dataset's pickle.
-
-    Raises
-    ------
-    DataError
-        There is none, or more than one; it is not as the module describes it, or holds anything
-        but plain data; names are repeated, are no names of files, or are of a query and a database
-        image at once; images are missing; places are out of range, or an image has two grades for
-        a query.
-    """
+    """Read and check a dataset's pickle."""
     path = _pickle(spec)
     where = f"dataset {spec.name}: {printable(str(path))}"
     content = read_plain_pickle(path)

@@ -125,25 +125,9 @@ def examine(
 ) -> Iterator[tuple[Candidate, Contents | ImageError]]:
     """Look at candidates until ``limit``, and of each class until ``per_class``, are usable.
 
-    Parameters
-    ----------
-    candidates
-        In the order to take them; consumed only as far as needed.
-    spec
-        Gives the limits, the root, and whether to decode: with ``on_error: skip`` images are
-        decoded fully, else only their headers are read.
-    workers
-        Processes; 1 stays in the caller's.
-
-    Yields
-    ------
-    tuple
-        Each candidate that was looked at, in order, and its contents or what is wrong with it.
-
-    Raises
-    ------
-    DataError
-        If a worker dies.
+    Yields those that were looked at, in order, with their contents or what is wrong with them;
+    candidates are consumed only as far as needed. With ``on_error: skip`` images are decoded fully,
+    else only their headers are read.
     """
     wanted = Wanted(spec)
     settings = _Settings(spec.root, spec.on_error == "skip", spec.min_side, spec.max_megapixels)
@@ -207,28 +191,8 @@ def build_index(
 
     With ``on_error: skip`` every image is decoded fully, so that what stands in the index is known
     to decode. With ``on_error: stop`` the header is looked at: the extraction decodes anyway, and
-    stops at an image that it cannot decode.
-
-    Parameters
-    ----------
-    spec
-        The dataset.
-    workers
-        Processes that read images; 1 reads in this one. The result is the same.
-    candidates
-        Images below the root, none twice, in the place of those that the layout finds.
-
-    Returns
-    -------
-    Index
-        Sorted by the parts of the paths, or in the order of the candidates.
-
-    Raises
-    ------
-    DataError
-        If the folder or its images cannot be used as the layout expects.
-    ConfigError
-        If ``per_class`` is set for images without labels.
+    stops at an image that it cannot decode. `candidates` are images below the root in the place of
+    those that the layout finds. The result is the same for any number of processes.
     """
     tally = Tally()
     seen = _Seen(spec)
@@ -281,13 +245,7 @@ def build_index(
 
 
 class _Seen:
-    """What was seen of the images of an index that changes their numbers, with the first of each.
-
-    Parameters
-    ----------
-    spec
-        The dataset.
-    """
+    """What was seen of images that changes their numbers, with the first of each."""
 
     def __init__(self, spec: DatasetSpec) -> None:
         self._spec = spec
@@ -325,13 +283,7 @@ class _Seen:
 def _within(
     spec: DatasetSpec, candidate: Candidate, size: tuple[int, int], orientation: int
 ) -> Box | None:
-    """Return the part of an image that is used, as far as it lies within the image.
-
-    Raises
-    ------
-    DataError
-        No pixel of it does; or the image is turned, and nothing tells whether its box is.
-    """
+    """Return the part of an image that is used, as far as it lies within the image."""
     if candidate.crop is None:
         return None
     name = printable(candidate.image_id)

@@ -69,11 +69,6 @@ def find(spec: DatasetSpec, tally: Tally) -> Listing:
 
     The label is the number of the category among the sorted folders of ``JPEGImages``, so that it
     is the same in all splits; ``class_name`` its name.
-
-    Raises
-    ------
-    DataError
-        A folder is missing, or an annotation is as :func:`pairs` says.
     """
     require_folder(spec, IMAGES, f"put the folder {IMAGES} of SPair-71k.tar.gz there")
     categories = Folder.read(spec.root / IMAGES).folders
@@ -111,11 +106,6 @@ def points(spec: DatasetSpec, index: Index, notes: list[str]) -> list[PointRow]:
     of a pixel. Pairs of which the index lacks an image are left out; the others keep their numbers,
     which count all pairs of the split. The notes say how many pairs and keypoints are left out, and
     what lies beyond its image.
-
-    Raises
-    ------
-    DataError
-        An annotation is as :func:`pairs` says, or of an image of another size; or no pair is left.
     """
     row_of = {image_id: row for row, image_id in enumerate(index.image_id)}
     rows: list[PointRow] = []
@@ -199,14 +189,7 @@ def _rows(number: int, pair: Pair) -> Iterator[PointRow]:
 
 
 def pairs(spec: DatasetSpec) -> Iterator[Pair]:
-    """Read the pairs of a split, in the order of the list, or without one of the files' names.
-
-    Raises
-    ------
-    DataError
-        A folder is missing or holds no pairs; the list names a pair that has no file; a file cannot
-        be read, lacks something, or names images beyond their folder.
-    """
+    """Read the pairs of a split, in the order of the list, or without one of the files' names."""
     folder = f"{PAIRS}/{spec.split}"
     require_folder(spec, folder, f"put the folder {PAIRS} of SPair-71k.tar.gz there")
     files = _files(spec, folder)

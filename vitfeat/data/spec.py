@@ -79,14 +79,7 @@ LAYOUTS: dict[str, Layout] = {
 
 @dataclass(frozen=True)
 class DatasetSpec:
-    """Where a dataset lies and which of its images to use; docs/settings.md describes the keys.
-
-    Raises
-    ------
-    ConfigError
-        If a setting is of the wrong type, out of range, or at odds with the layout; the message
-        names the key as ``datasets.NAME.KEY``.
-    """
+    """Where a dataset lies and which of its images to use; docs/settings.md describes the keys."""
 
     name: str
     layout: str
@@ -166,11 +159,6 @@ class DatasetSpec:
 
         Keys are the fields of this class; null is the same as absence. ``~`` in paths is expanded;
         relative paths stay relative to the working directory.
-
-        Raises
-        ------
-        ConfigError
-            If a key is unknown, absent or of the wrong type, or as this class does.
         """
         where = f"datasets.{name}"
         allowed = [f.name for f in fields(cls) if f.name != "name"]

@@ -17,15 +17,7 @@ from vitfeat.files import replacing
 
 
 def write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Write a CSV file under a passing name and move it into place.
-
-    Parameters
-    ----------
-    path
-        The file; its folder is made when absent.
-    header, rows
-        Names of the columns, and their values.
-    """
+    """Write a CSV file; it appears when it is complete."""
     with replacing(path) as partial, partial.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\r\n")
         writer.writerow(header)
@@ -33,25 +25,7 @@ def write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[objec
 
 
 def read_table(path: Path, header: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
-    """Read a CSV file that :func:`write_table` wrote.
-
-    Parameters
-    ----------
-    path
-        The file.
-    header
-        The columns that it must have.
-
-    Yields
-    ------
-    tuple
-        The number of the row's last line in the file, and its fields.
-
-    Raises
-    ------
-    DataError
-        If the file cannot be read or is not such a table; names the file and the line.
-    """
+    """Yield the number of the last line, and the fields, of each row of such a file."""
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -78,13 +52,7 @@ def read_table(path: Path, header: Sequence[str]) -> Iterator[tuple[int, list[st
 
 
 def read_header(path: Path) -> tuple[str, ...]:
-    """Read the names of a CSV file's columns.
-
-    Raises
-    ------
-    DataError
-        If the file cannot be read or has none.
-    """
+    """Read the names of a CSV file's columns."""
     try:
         with path.open(encoding="utf-8", newline="") as file:
             header = next(csv.reader(file), None)

@@ -8,27 +8,10 @@ import torch
 
 
 def normalise(batch: torch.Tensor, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
-    """Scale to [0, 1], subtract the mean, divide by the standard deviation.
+    """Scale bytes (B, H, W, 3) to [0, 1], subtract the mean, divide by the standard deviation.
 
-    On a CPU bit for bit torchvision's ``ToTensor`` and ``Normalize``; works on the batch's device.
-
-    Parameters
-    ----------
-    batch
-        uint8, shape (B, H, W, 3).
-    mean, std
-        One number a channel, on the scale of [0, 1].
-
-    Returns
-    -------
-    torch.Tensor
-        float32, contiguous, shape (B, 3, H, W).
-
-    Raises
-    ------
-    ValueError
-        If ``batch`` has another type or shape, or ``mean`` or ``std`` is not three numbers, or a
-        standard deviation is not above zero.
+    Returns float32, contiguous, (B, 3, H, W), on the batch's device; on a CPU bit for bit
+    torchvision's ``ToTensor`` and ``Normalize``.
     """
     if batch.dtype != torch.uint8 or batch.ndim != 4 or batch.shape[-1] != 3:
         raise ValueError(

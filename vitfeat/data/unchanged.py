@@ -55,8 +55,6 @@ class Snapshot:
         Paths below the root: the index's images, and then those that were left out.
     around
         Folders and lists: when one changes there may be other images.
-    image_stats, around_stats
-        Of both.
     """
 
     token: str
@@ -96,13 +94,7 @@ class Snapshot:
 
     @staticmethod
     def read(path: Path) -> Snapshot:
-        """Read what :meth:`write` wrote.
-
-        Raises
-        ------
-        ValueError
-            It is something else.
-        """
+        """Read what :meth:`write` wrote."""
         try:
             with np.load(path, allow_pickle=False) as found:
                 told, listing = _unpacked(found["texts"])
@@ -140,14 +132,8 @@ def snapshot_path(index: Path) -> Path:
 def write_snapshot(spec: DatasetSpec, index: Index, path: Path, told: str, started: int) -> None:
     """Write what the files of an index are like.
 
-    Parameters
-    ----------
-    spec, index, path
-        The dataset, its index, and where that stands.
-    told
-        What :func:`token` returned before the index was made.
-    started
-        When that was, in nanoseconds: what may have changed since is looked at again.
+    `told` is what :func:`token` returned before the index was made, `started` when that was, in
+    nanoseconds: what may have changed since is looked at again.
     """
     skipped = [name for name, _ in index.skipped]
     images = [*index.image_id, *skipped]
@@ -190,15 +176,7 @@ def _below(folder: str, visited: set[tuple[int, int]]) -> Iterator[str]:
 
 
 def _listing(spec: DatasetSpec, usable: Container[str], unusable: Container[str]) -> str:
-    """Return a digest of the images that an index is of; empty where one is not known.
-
-    Parameters
-    ----------
-    spec
-        The dataset.
-    usable, unusable
-        What is known of its images.
-    """
+    """Return a digest of the images that an index is of; empty where one is not known."""
     wanted, digest = Wanted(spec), hashlib.sha256()
     try:
         for candidate in find(spec, Tally()).candidates:
@@ -219,14 +197,7 @@ def token(spec: DatasetSpec, path: Path) -> str:
     """Return a text that is another one when files of a dataset are others than in its index.
 
     The contents of files decide, and whether there would be other images. Nothing is read as long
-    as sizes and times are what they were.
-
-    Parameters
-    ----------
-    spec
-        The dataset.
-    path
-        Its index; empty is the text where no snapshot is beside it.
+    as sizes and times are what they were. The text is empty where no snapshot is beside the index.
     """
     started = time.time_ns()
     if not snapshot_path(path).exists():
@@ -290,14 +261,9 @@ def hashes_path(table: Path) -> Path:
 
 
 def annotations_token(spec: DatasetSpec, table: Path) -> str:
-    """Return a text that is another one when a dataset's annotations are others than in a table.
+    """Return a text that is another one when annotations are others than in a table.
 
-    Parameters
-    ----------
-    spec
-        The dataset.
-    table
-        The table of annotations; empty is the text before it is made.
+    It is empty before the table is made.
     """
     before = Hashes.read(hashes_path(table))
     if before is None or not spec.root.exists():

@@ -21,16 +21,14 @@ class Augmentation:
     ----------
     area
         Least and greatest part of the image's area that the crop covers.
-    rotation
-        Greatest angle, in degrees, either way.
-    shear
-        Greatest horizontal shear (a slope), either way.
+    rotation, shear
+        Greatest angle in degrees, and horizontal slope, either way.
     jitter
         Greatest relative change of brightness, and of contrast.
     blur
         Greatest strength of a 3x3 binomial blur (0 none, 1 full).
     noise
-        Greatest standard deviation of Gaussian noise, in units of the value range 0..1.
+        Greatest standard deviation of Gaussian noise.
     size
         Side of the view, in pixels.
     """
@@ -44,20 +42,7 @@ class Augmentation:
     size: int = 32
 
     def __call__(self, images: Tensor, generator: Generator) -> Tensor:
-        """Draw one view of every image.
-
-        Parameters
-        ----------
-        images
-            Values in 0..1, shape ``(n, 3, h, w)``.
-        generator
-            Source of all randomness.
-
-        Returns
-        -------
-        Tensor
-            Values in 0..1, shape ``(n, 3, size, size)``.
-        """
+        """Draw one view of every image: (n, 3, h, w) in 0..1 becomes (n, 3, size, size)."""
         views = self._warp(images, generator)
         if self.jitter:
             views = self._jitter(views, generator)

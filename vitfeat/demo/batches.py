@@ -18,14 +18,9 @@ HIDDEN = -1
 
 @dataclass(frozen=True)
 class Batch:
-    """Images and labels that belong together.
+    """Images in 0..1, shape ``(n, 3, 32, 32)``, and their digits, shape ``(n,)``.
 
-    Attributes
-    ----------
-    images
-        Values in 0..1, shape ``(n, 3, 32, 32)``.
-    labels
-        Digits, shape ``(n,)``; all :data:`HIDDEN` where labels are not to be used.
+    Labels are all :data:`HIDDEN` where they are not to be used.
     """
 
     images: Tensor
@@ -42,42 +37,14 @@ def to_tensor(images: NDArray[np.uint8]) -> Tensor:
 
 
 def read(split: digits.Split, *, labelled: bool) -> Batch:
-    """Read a whole split, with its labels only if they are asked for.
-
-    Parameters
-    ----------
-    split
-        ``"train"`` or ``"test"``.
-    labelled
-        Whether to give the labels; otherwise they are all :data:`HIDDEN`.
-
-    Returns
-    -------
-    Batch
-        The split in the dataset's order.
-    """
+    """Read a whole split in the dataset's order; labels are :data:`HIDDEN` unless asked for."""
     images, labels = digits.load(split)
     kept = torch.from_numpy(labels)
     return Batch(to_tensor(images), kept if labelled else torch.full_like(kept, HIDDEN))
 
 
 def epoch(data: Batch, size: int, generator: Generator) -> Iterator[Batch]:
-    """Yield one epoch of shuffled batches; a last, smaller batch is left out.
-
-    Parameters
-    ----------
-    data
-        What to draw from.
-    size
-        Images per batch.
-    generator
-        Source of the order.
-
-    Yields
-    ------
-    Batch
-        ``size`` images each.
-    """
+    """Yield one epoch of shuffled batches of `size` images; a last, smaller batch is left out."""
     order = torch.randperm(len(data.images), generator=generator)
     for start in range(0, len(order) - size + 1, size):
         yield data.select(order[start : start + size])

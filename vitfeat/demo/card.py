@@ -82,18 +82,7 @@ Data: CC BY 4.0 (UCI Optical Recognition of Handwritten Digits). Weights: MIT, a
 
 
 def render() -> str:
-    """Write the whole of ``docs/demo_models.md``.
-
-    Returns
-    -------
-    str
-        Markdown, its tables made from ``vitfeat/demo/weights/*.json``.
-
-    Raises
-    ------
-    ModelError
-        If a record is absent or damaged.
-    """
+    """Write the whole of ``docs/demo_models.md``, with tables of the records of training."""
     records = {name: _record(name) for name in NAMES}
     trained = [records[name] for name in TRAINED]
     recipes = _table(

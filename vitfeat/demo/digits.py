@@ -25,24 +25,10 @@ _SOURCE_MAXIMUM = 16
 
 
 def load(split: Split) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Read one split of the digits.
+    """Read one split of the digits: ``train`` has 1,198 images, ``test`` 599.
 
-    Parameters
-    ----------
-    split
-        ``"train"`` (1,198 images) or ``"test"`` (599 images).
-
-    Returns
-    -------
-    images
-        RGB images of shape ``(n, 32, 32, 3)``, grey values 0 (paper) to 255 (ink).
-    labels
-        Digits 0 to 9 of shape ``(n,)``.
-
-    Raises
-    ------
-    DataError
-        If the split is unknown.
+    Returns RGB images of shape (n, 32, 32, 3), grey values 0 (paper) to 255 (ink), and labels 0 to
+    9 of shape (n,).
     """
     if split not in get_args(Split):
         raise DataError(f"no split {split!r} in the demo digits: use 'train' or 'test'")
@@ -55,17 +41,7 @@ def write(root: Path) -> None:
     """Write both splits as ``root/{train,test}/{digit}/{index:04d}.png``.
 
     ``index`` is the position in scikit-learn's dataset. The bytes depend on nothing but the
-    versions of Pillow and zlib; files that are there already are overwritten.
-
-    Parameters
-    ----------
-    root
-        Folder to write into; made if absent.
-
-    Raises
-    ------
-    DataError
-        If a file or folder cannot be written.
+    versions of Pillow and zlib.
     """
     small, labels = _source()
     try:

@@ -17,20 +17,9 @@ NEIGHBOURS = 20
 def layer_features(
     network: VisionTransformer, images: NDArray[np.uint8]
 ) -> dict[str, list[NDArray[np.float32]]]:
-    """Features at every block's output, before the final norm.
+    """Return features at every block's output, before the final norm, of images of 0..255.
 
-    Parameters
-    ----------
-    network
-        Network of :func:`vitfeat.demo.network.build`.
-    images
-        Shape ``(n, 32, 32, 3)``, values 0..255.
-
-    Returns
-    -------
-    dict
-        ``"cls"``: the CLS token; ``"mean"``: the mean of the spatial tokens; a list over the
-        blocks of arrays of shape ``(n, d)`` each.
+    Of ``cls`` (the CLS token) and ``mean`` (of the spatial tokens), an array (n, d) a block.
     """
     features: dict[str, list[NDArray[np.float32]]] = {"cls": [], "mean": []}
     with torch.inference_mode():
@@ -43,20 +32,10 @@ def layer_features(
 
 
 def accuracy_by_layer(network: VisionTransformer) -> dict[str, list[float]]:
-    """20-nearest-neighbour accuracy by layer: cosine distance, train split as bank, test queries.
+    """Return the 20-nearest-neighbour accuracy of each block, 0..1, of ``cls`` and of ``mean``.
 
-    The protocol of Wu et al. (2018) as DINO (Caron et al., 2021) uses it, with plain votes.
-
-    Parameters
-    ----------
-    network
-        Network of :func:`vitfeat.demo.network.build`.
-
-    Returns
-    -------
-    dict
-        ``"cls"`` and ``"mean"`` as in :func:`layer_features`: a list over the blocks of
-        accuracies in 0..1.
+    Cosine distance, train split as bank, test split as queries: the protocol of Wu et al. (2018) as
+    DINO (Caron et al., 2021) uses it, with plain votes.
     """
     bank_images, bank_labels = digits.load("train")
     query_images, query_labels = digits.load("test")

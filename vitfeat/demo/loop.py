@@ -22,19 +22,9 @@ _EVALUATION_SEED = 20_210_429
 
 
 def rate_factor(step: int, steps: int) -> float:
-    """Linear warm-up over a tenth of the steps, then a cosine down to a hundredth.
+    """Return the factor on the peak rate; `step` counts from 0.
 
-    Parameters
-    ----------
-    step
-        Step about to be taken, from 0.
-    steps
-        Steps of the whole training.
-
-    Returns
-    -------
-    float
-        Factor on the peak learning rate, in 0..1.
+    Linear warm-up over a tenth of the steps, then a cosine down to a hundredth.
     """
     warm = max(1, round(WARMUP * steps))
     if step < warm:
@@ -51,21 +41,7 @@ def optimise(
 ) -> list[float]:
     """Train an objective in place by AdamW (Loshchilov and Hutter, 2019).
 
-    Parameters
-    ----------
-    objective
-        What to train; its recipe gives batch size, rate and decay.
-    data
-        Training images.
-    steps
-        Optimiser steps to take; epochs are drawn until they are done.
-    generator
-        Source of batches and views.
-
-    Returns
-    -------
-    list of float
-        Loss curve: mean training loss in up to 20 consecutive parts of the training.
+    Returns the loss curve: mean training loss in up to 20 consecutive parts of the training.
     """
     recipe = objective.recipe
     learned = [p for p in objective.parameters() if p.requires_grad]
@@ -101,20 +77,7 @@ def optimise(
 
 @torch.no_grad()
 def evaluate(objective: Objective, data: Batch) -> float:
-    """Mean loss over held-out batches, always the same ones with the same views.
-
-    Parameters
-    ----------
-    objective
-        What to evaluate; its weights are not changed.
-    data
-        Held-out images.
-
-    Returns
-    -------
-    float
-        Mean loss in the objective's unit.
-    """
+    """Return the mean loss over held-out batches, always the same ones with the same views."""
     generator = Generator().manual_seed(_EVALUATION_SEED)
     losses = [
         objective.loss(batch, generator).item()

@@ -22,18 +22,10 @@ UNTRAINED_SEED = 0
 
 
 def build(seed: int) -> VisionTransformer:
-    """Build the untrained network; the global random state is left as it was.
+    """Build timm's ViT (Dosovitskiy et al., 2021), untrained, in evaluation mode.
 
-    Parameters
-    ----------
-    seed
-        Seed of the weights.
-
-    Returns
-    -------
-    VisionTransformer
-        timm's ViT (Dosovitskiy et al., 2021): 32x32 RGB in, patches of 4x4 (8x8 = 64 tokens and
-        CLS), width 64, 6 blocks of 4 heads, MLP ratio 4, no classifier; in evaluation mode.
+    32x32 RGB in, patches of 4x4 (8x8 = 64 tokens and CLS), width 64, 6 blocks of 4 heads, MLP ratio
+    4, no classifier. The global random state is left as it was.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -54,25 +46,10 @@ def build(seed: int) -> VisionTransformer:
 
 
 def load(name: str, size: tuple[int, int] | None = None) -> VisionTransformer:
-    """Load a shipped model, or build the untrained one.
+    """Load a shipped model, or build the untrained one, in evaluation mode.
 
-    Parameters
-    ----------
-    name
-        One of :data:`NAMES`.
-    size
-        Height and width of its input in pixels, 32 x 32 if not given. Positions are fitted to
-        another, by bicubic interpolation with antialiasing.
-
-    Returns
-    -------
-    VisionTransformer
-        The network of :func:`build` with that model's weights, in evaluation mode.
-
-    Raises
-    ------
-    ModelError
-        If the name is unknown, or the weights are absent or do not fit the network.
+    `size` is height and width of its input, 32 x 32 if not given; positions are fitted to another
+    by bicubic interpolation with antialiasing.
     """
     if name not in NAMES:
         raise ModelError(f"no demo model {name!r}: use one of {', '.join(NAMES)}")

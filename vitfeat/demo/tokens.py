@@ -13,20 +13,7 @@ PATCH = 4
 
 
 def project(network: VisionTransformer, images: Tensor) -> Tensor:
-    """Normalise images and project their patches, without positions.
-
-    Parameters
-    ----------
-    network
-        Network of :func:`vitfeat.demo.network.build`.
-    images
-        Values in 0..1, shape ``(n, 3, h, w)``; sides are multiples of 4.
-
-    Returns
-    -------
-    Tensor
-        Patch embeddings, row by row, shape ``(n, h * w / 16, d)``.
-    """
+    """Normalise images in 0..1, (n, 3, h, w), and project their patches, (n, h * w / 16, d)."""
     mean = images.new_tensor(MEAN)[:, None, None]
     std = images.new_tensor(STD)[:, None, None]
     projected: Tensor = network.patch_embed.proj((images - mean) / std)
@@ -34,40 +21,14 @@ def project(network: VisionTransformer, images: Tensor) -> Tensor:
 
 
 def positions(network: VisionTransformer, side: int) -> Tensor:
-    """Position embedding of a square grid, resampled (bicubic) when it is not the network's own.
-
-    Parameters
-    ----------
-    network
-        Network of :func:`vitfeat.demo.network.build`.
-    side
-        Patches along one side of the grid.
-
-    Returns
-    -------
-    Tensor
-        Shape ``(1, side ** 2, d)``.
-    """
+    """Return positions of a square grid, (1, side ** 2, d), resampled (bicubic) if needed."""
     own = network.pos_embed[:, 1:]
     resampled: Tensor = resample_abs_pos_embed(own, [side, side], num_prefix_tokens=0)
     return resampled
 
 
 def embed(network: VisionTransformer, images: Tensor) -> Tensor:
-    """Patch tokens with positions, ready for :func:`encode`.
-
-    Parameters
-    ----------
-    network
-        Network of :func:`vitfeat.demo.network.build`.
-    images
-        Values in 0..1, shape ``(n, 3, s, s)``; ``s`` is a multiple of 4.
-
-    Returns
-    -------
-    Tensor
-        Shape ``(n, (s / 4) ** 2, d)``.
-    """
+    """Return patch tokens with positions, (n, (s / 4) ** 2, d), of images in 0..1, (n, 3, s, s)."""
     return project(network, images) + positions(network, images.shape[-1] // PATCH)
 
 
@@ -78,20 +39,7 @@ def with_cls(network: VisionTransformer, patches: Tensor) -> Tensor:
 
 
 def encode(network: VisionTransformer, patches: Tensor) -> Tensor:
-    """Run CLS and the given patch tokens through all blocks and the final norm.
-
-    Parameters
-    ----------
-    network
-        Network of :func:`vitfeat.demo.network.build`.
-    patches
-        Tokens of :func:`embed`, all or some of them, shape ``(n, t, d)``.
-
-    Returns
-    -------
-    Tensor
-        Shape ``(n, 1 + t, d)``, CLS first.
-    """
+    """Run CLS and some patch tokens, (n, t, d), through blocks and final norm: (n, 1 + t, d)."""
     encoded: Tensor = network.norm(network.blocks(with_cls(network, patches)))
     return encoded
 
@@ -102,18 +50,7 @@ def encode_cls(network: VisionTransformer, images: Tensor) -> Tensor:
 
 
 def patchify(images: Tensor) -> Tensor:
-    """Cut images into flat patches, in the order of the tokens.
-
-    Parameters
-    ----------
-    images
-        Shape ``(n, c, s, s)``; ``s`` is a multiple of 4.
-
-    Returns
-    -------
-    Tensor
-        Shape ``(n, (s / 4) ** 2, c * 16)``.
-    """
+    """Cut images, (n, c, s, s), into flat patches in the tokens' order: (n, s * s / 16, 16 c)."""
     n, c, s, _ = images.shape
     side = s // PATCH
     cells = images.reshape(n, c, side, PATCH, side, PATCH).permute(0, 2, 4, 1, 3, 5)

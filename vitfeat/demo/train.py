@@ -37,28 +37,10 @@ def train(
     The same seed, thread count and machine give the same weights; the global random state is left
     as it was. The test split is used for the k-NN scores and the loss before and after only.
 
-    Parameters
-    ----------
-    name
-        One of :data:`vitfeat.demo.network.TRAINED`.
-    out
-        Folder for the two files; made if absent.
-    seed
-        Seed of weights, batches and views.
-    threads
-        Torch threads to use; None leaves torch's setting.
-    steps
-        Optimiser steps, in place of the recipe's number of epochs.
-
     Returns
     -------
     dict
         What the JSON file holds: objective, recipe, seconds, losses, and k-NN accuracy by layer.
-
-    Raises
-    ------
-    ModelError
-        If the name is unknown.
     """
     if name not in OBJECTIVES:
         raise ModelError(f"no objective {name!r} to train: use one of {', '.join(OBJECTIVES)}")
@@ -106,18 +88,7 @@ def train(
 
 
 def record_untrained(out: Path) -> dict[str, Any]:
-    """Write ``out/random.json``: the k-NN accuracy of the untrained network, for comparison.
-
-    Parameters
-    ----------
-    out
-        Folder for the file; made if absent.
-
-    Returns
-    -------
-    dict
-        What the file holds.
-    """
+    """Write ``out/random.json``: the k-NN accuracy of the untrained network, for comparison."""
     record = {
         "name": "random",
         "objective": "none: the weights as initialised",

@@ -17,13 +17,7 @@ __all__ = ["DenseView", "PaddedView", "SquareView", "View", "ViewSettings", "in_
 
 
 def view_from(description: Mapping[str, Any]) -> View:
-    """Make the view that a store was extracted with from its ``describe()``.
-
-    Raises
-    ------
-    DataError
-        It is of a kind that is not known.
-    """
+    """Make the view that a store was extracted with from its ``describe()``."""
     found = {k: tuple(v) if isinstance(v, list) else v for k, v in description.items()}
     kind = found.pop("kind", None)
     # What follows from the others is told for readers only.

@@ -50,23 +50,10 @@ class View(Protocol):
     def __call__(self, image: Image.Image) -> NDArray[np.uint8]:
         """Apply the view.
 
-        Parameters
-        ----------
-        image
-            Mode RGB, of any size.
-
         Returns
         -------
         numpy.ndarray
             uint8, shape (height, width, 3).
-
-        Raises
-        ------
-        DataError
-            If the image is so elongated that resizing it would need gigabytes, or nothing of it
-            would be left.
-        ValueError
-            If the image is not RGB.
         """
 
     def describe(self) -> dict[str, Any]:
@@ -74,27 +61,13 @@ class View(Protocol):
 
 
 def check_filter(interpolation: str) -> None:
-    """Refuse an unknown interpolation.
-
-    Raises
-    ------
-    ValueError
-        It is none of :data:`FILTERS`.
-    """
+    """Refuse an unknown interpolation."""
     if interpolation not in FILTERS:
         raise ValueError(f"interpolation {interpolation!r}: must be one of {', '.join(FILTERS)}")
 
 
 def resize(image: Image.Image, width: int, height: int, interpolation: str) -> Image.Image:
-    """Resize an RGB image.
-
-    Raises
-    ------
-    DataError
-        It would need gigabytes.
-    ValueError
-        It is not RGB.
-    """
+    """Resize an RGB image."""
     if image.mode != "RGB":
         raise ValueError(f"the view takes RGB images, not {image.mode}")
     if width * height > _MAX_RESIZED_PIXELS:

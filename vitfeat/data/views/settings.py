@@ -19,30 +19,7 @@ _SHORT_SIDE = 448
 
 @dataclass(frozen=True)
 class ViewSettings:
-    """How images become inputs, for any model.
-
-    Parameters
-    ----------
-    kind
-        ``square`` (resized, centre cut out), ``padded`` (aspect kept, padded to the model's own
-        size) or ``dense`` (aspect kept, at a size of one's own: a grid for each image).
-    short_side, long_side
-        ``dense``: one side of the resized image in pixels; the other follows from the aspect, and
-        both are rounded down to whole patches. 448 pixels for the short side if neither is given.
-    passes
-        ``dense``: ``one`` pass with positions fitted to each grid, ``tiled`` into windows of the
-        model's own size, or ``auto``: one for the families whose own code takes any size.
-    crop_fraction
-        ``square``: share of the resized short side that the centre crop keeps, of all models; that
-        of each model's entry if not given.
-    interpolation
-        ``bicubic``, ``bilinear`` or ``lanczos``, of all models; each model's own if not given.
-
-    Raises
-    ------
-    ValueError
-        A setting is out of range or at odds with another.
-    """
+    """How images become inputs, for any model."""
 
     kind: Kind = "square"
     short_side: int | None = None
@@ -76,13 +53,7 @@ class ViewSettings:
 
     @classmethod
     def from_config(cls, where: str, mapping: Mapping[str, Any]) -> ViewSettings:
-        """Make the settings from a mapping of a config.
-
-        Raises
-        ------
-        ConfigError
-            A key is unknown, or as this class does; `where` is the mapping's place.
-        """
+        """Make the settings from a mapping of a config."""
         allowed = [f.name for f in fields(cls)]
         for key in mapping:
             if key not in allowed:

@@ -108,22 +108,10 @@ class SquareView:
     def __call__(self, image: Image.Image) -> NDArray[np.uint8]:
         """Apply the view.
 
-        Parameters
-        ----------
-        image
-            Mode RGB, of any size.
-
         Returns
         -------
         numpy.ndarray
             uint8, shape (height, width, 3).
-
-        Raises
-        ------
-        DataError
-            If the image is so elongated that resizing it would need gigabytes.
-        ValueError
-            If the image is not RGB.
         """
         new_width, new_height = self.resized(*image.size)
         resized = resize(image, new_width, new_height, self.interpolation)

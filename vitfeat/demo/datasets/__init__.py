@@ -17,20 +17,7 @@ def embedded_root(results: Path, layout: str) -> Path:
 
 
 def write(name: str, root: Path) -> None:
-    """Write an embedded dataset; the bytes depend on nothing but the libraries' versions.
-
-    Parameters
-    ----------
-    name
-        Out of :data:`NAMES`.
-    root
-        Folder to write into; made if absent.
-
-    Raises
-    ------
-    DataError
-        If a file or folder cannot be written.
-    """
+    """Write an embedded dataset; the bytes depend on nothing but the libraries' versions."""
     try:
         import_module(f"vitfeat.demo.datasets.{name}").write(root)
     except OSError as error:

@@ -27,15 +27,7 @@ _INK = 96
 
 
 def _enlarged(position: int, side: int) -> Grey:
-    """Enlarge one digit: uint8, (side, side), 0 (paper) to 255 (ink).
-
-    Parameters
-    ----------
-    position
-        In scikit-learn's dataset.
-    side
-        In pixels.
-    """
+    """Enlarge one of scikit-learn's digits: uint8, (side, side), 0 (paper) to 255 (ink)."""
     image = Image.fromarray(_originals()[position])
     return np.array(image.resize((side, side), Image.Resampling.BICUBIC))
 
@@ -56,21 +48,7 @@ def paper(height: int, width: int, rng: np.random.Generator) -> Grey:
 def draw(canvas: Grey, position: int, cell: Cell, rng: np.random.Generator) -> Bool:
     """Draw a digit somewhere in a cell, nearly as large as it.
 
-    Parameters
-    ----------
-    canvas
-        uint8, (height, width); drawn into.
-    position
-        Of the digit in scikit-learn's dataset.
-    cell
-        Where it may be.
-    rng
-        Says where it is, and how large.
-
-    Returns
-    -------
-    numpy.ndarray
-        bool, (height, width): its ink.
+    Returns its ink: bool, (height, width).
     """
     top, left, bottom, right = cell
     side = int(min(bottom - top, right - left) * rng.uniform(0.85, 1.0))
@@ -99,19 +77,7 @@ def dump(path: Path, content: dict[str, Any]) -> None:
 def annotation(
     id_: int, image_id: int, category_id: int, mask: Bool, form: Form, *, crowd: int = 0
 ) -> dict[str, Any]:
-    """Describe a region.
-
-    Parameters
-    ----------
-    id_, image_id, category_id
-        Numbers of the region, its image and its category.
-    mask
-        bool, (height, width) of the image; not empty.
-    form
-        How the mask is written: outlines, run lengths, or these compressed.
-    crowd
-        1 for several objects that were not told apart.
-    """
+    """Describe a region of an image: its mask, (height, width) and not empty, written in a form."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     segmentation: Any
     if form == "polygons":
@@ -142,12 +108,8 @@ def runs(mask: Bool) -> list[int]:
 def polygons(mask: Bool) -> list[list[float]]:
     """Trace the outlines of a mask along the edges of its pixels.
 
-    COCO's polygons have no holes: a piece of ink around one is cut into two, side by side.
-
-    Returns
-    -------
-    list of list
-        ``[x1, y1, x2, y2, ...]`` for each piece.
+    A piece is ``[x1, y1, x2, y2, ...]``. COCO's polygons have no holes: a piece of ink around one
+    is cut into two, side by side.
     """
     pieces, n = ndimage.label(mask)
     outlines = []

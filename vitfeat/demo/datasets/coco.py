@@ -39,13 +39,7 @@ _SEED = 17
 
 
 def write(root: Path) -> None:
-    """Write ``images/{split}/*.jpg`` and ``annotations/instances_{split}.json``.
-
-    Parameters
-    ----------
-    root
-        Folder to write into; made if absent.
-    """
+    """Write ``images/{split}/*.jpg`` and ``annotations/instances_{split}.json``."""
     for split, source, n in _SPLITS:
         _write_split(root, split, _Digits(source), n)
 

@@ -97,13 +97,7 @@ SPLITS = {"train": ("passing",), "val": ("crossing", "growing", "leaving")}
 
 
 def write(root: Path) -> None:
-    """Write the lists of sequences, the frames as JPEG and their masks.
-
-    Parameters
-    ----------
-    root
-        Folder to write into; made if absent.
-    """
+    """Write the lists of sequences, the frames as JPEG and their masks."""
     sets = root / "ImageSets" / "2017"
     sets.mkdir(parents=True, exist_ok=True)
     for split, names in SPLITS.items():

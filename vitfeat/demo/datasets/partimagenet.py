@@ -38,13 +38,7 @@ _SEED = 23
 
 
 def write(root: Path) -> None:
-    """Write ``{split}/{synset}/*.JPEG`` and ``{split}.json`` of all three splits.
-
-    Parameters
-    ----------
-    root
-        Folder to write into; made if absent.
-    """
+    """Write ``{split}/{synset}/*.JPEG`` and ``{split}.json`` of all three splits."""
     _, labels = digits._source()
     rng = np.random.default_rng(_SEED)
     left = {

@@ -77,13 +77,7 @@ _CHANGES = {
 
 
 def write(root: Path) -> None:
-    """Write the dataset: ``gnd_roxford5k.pkl`` and ``jpg``.
-
-    Parameters
-    ----------
-    root
-        Folder to write into; made if absent.
-    """
+    """Write the dataset: ``gnd_roxford5k.pkl`` and ``jpg``."""
     generator = np.random.default_rng(_SEED)
     images, labels = digits.load("test")
     ink = images[..., 0]

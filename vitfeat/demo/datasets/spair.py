@@ -83,11 +83,6 @@ def write(root: Path) -> None:
 
     The bytes depend on nothing but the versions of Pillow and its JPEG library; files that are
     there already are overwritten.
-
-    Raises
-    ------
-    DataError
-        A file cannot be written.
     """
     for split in SPLITS:
         _write_split(root, split)

@@ -19,18 +19,9 @@ from vitfeat.demo.batches import Batch
 
 @dataclass(frozen=True)
 class Recipe:
-    """How an objective is optimised.
+    """How an objective is optimised; the rate is the peak of the schedule.
 
-    Attributes
-    ----------
-    epochs
-        Passes over the train split.
-    batch_size
-        Images per step.
-    learning_rate
-        Peak of the schedule.
-    weight_decay
-        AdamW's, on matrices only.
+    Weight decay is AdamW's, on matrices only.
     """
 
     epochs: int
@@ -42,13 +33,8 @@ class Recipe:
 class Objective(nn.Module, ABC):
     """A backbone, whatever its training needs beside it, and the loss.
 
-    Parameters
-    ----------
-    backbone
-        Untrained network of :func:`vitfeat.demo.network.build`.
-    images
-        All training images, values in 0..1, shape ``(n, 3, 32, 32)``: for what an objective fits
-        beforehand, such as BEiT's codes.
+    It is made from the untrained backbone and all training images, in 0..1, for what is fitted
+    beforehand, such as BEiT's codes.
     """
 
     recipe: ClassVar[Recipe]
@@ -79,13 +65,7 @@ def frozen(module: nn.Module) -> nn.Module:
 
 @torch.no_grad()
 def sincos_positions(backbone: VisionTransformer) -> None:
-    """Set the position embedding to 2-D sines and cosines, CLS's to 0 (Chen et al., 2021).
-
-    Parameters
-    ----------
-    backbone
-        Network of :func:`vitfeat.demo.network.build`, changed in place.
-    """
+    """Set the position embedding to 2-D sines and cosines, CLS's to 0 (Chen et al., 2021)."""
     side = backbone.patch_embed.grid_size[0]
     waves = build_sincos2d_pos_embed([side, side], dim=backbone.embed_dim, interleave_sin_cos=True)
     backbone.pos_embed[0, 0] = 0.0
@@ -105,18 +85,7 @@ def ema_update(average: nn.Module, current: nn.Module, momentum: float) -> None:
 
 
 def mlp(*widths: int) -> nn.Sequential:
-    """Linear layers with batch normalisation after each and ReLU between them.
-
-    Parameters
-    ----------
-    widths
-        Input, hidden and output widths.
-
-    Returns
-    -------
-    Sequential
-        Maps ``(n, widths[0])`` to ``(n, widths[-1])``.
-    """
+    """Return linear layers of these widths, each batch-normalised, with ReLU between them."""
     layers: list[nn.Module] = []
     for i, (wide, narrow) in enumerate(pairwise(widths)):
         last = i == len(widths) - 2
@@ -129,24 +98,12 @@ def mlp(*widths: int) -> nn.Sequential:
 
 
 def info_nce(logits: Tensor, positives: Tensor) -> Tensor:
-    """Symmetric InfoNCE (van den Oord et al., 2018; as in CLIP, Radford et al., 2021).
+    """Return symmetric InfoNCE in nats (van den Oord et al., 2018; as in CLIP).
 
-    With one positive per row and column this is the usual cross entropy. With several, the target
-    is uniform over them (UniCL; Yang et al., 2022) and its entropy is subtracted, so that a
-    perfect model has loss 0 in either case.
-
-    Parameters
-    ----------
-    logits
-        Similarities over the temperature, shape ``(n, n)``.
-    positives
-        True where row and column belong together, shape ``(n, n)``; at least one in each row and
-        each column.
-
-    Returns
-    -------
-    Tensor
-        Mean over the two directions, in nats; a scalar.
+    `logits` are similarities over the temperature, (n, n); `positives` is True where row and column
+    belong together. With one positive per row and column this is the usual cross entropy. With
+    several, the target is uniform over them (UniCL; Yang et al., 2022) and its entropy is
+    subtracted, so that a perfect model has loss 0 in either case.
     """
     loss = logits.new_zeros(())
     for scores, matches in ((logits, positives), (logits.T, positives.T)):

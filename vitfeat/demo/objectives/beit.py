@@ -60,17 +60,9 @@ class Beit(Objective):
 
 
 def fit_codebook(images: Tensor) -> Tensor:
-    """Cluster the grey patches of images by k-means; stands in for BEiT's discrete VAE.
+    """Cluster the grey patches of images by k-means to centroids, (128, 16).
 
-    Parameters
-    ----------
-    images
-        Values in 0..1, shape ``(n, 3, 32, 32)``, all channels alike.
-
-    Returns
-    -------
-    Tensor
-        Centroids of shape ``(128, 16)``.
+    The fallback for BEiT's discrete VAE; images are in 0..1, all channels alike.
     """
     patches = tokens.patchify(images[:, :1]).flatten(0, 1).numpy()
     clusters = MiniBatchKMeans(CODES, random_state=CODEBOOK_SEED, n_init=1, batch_size=4096)
@@ -84,21 +76,9 @@ def nearest_code(patches: Tensor, codebook: Tensor) -> Tensor:
 
 
 def block_mask(side: int, generator: Generator) -> Tensor:
-    """Mask rectangles until the ratio is reached (Bao et al., 2022, algorithm 1).
+    """Mask rectangles of a grid until the ratio is reached (Bao et al., 2022, algorithm 1).
 
-    The last rectangle is cut so that every image has the same number of masked patches.
-
-    Parameters
-    ----------
-    side
-        Patches along one side of the grid.
-    generator
-        Source of the rectangles.
-
-    Returns
-    -------
-    Tensor
-        True where masked, shape ``(side, side)``, ``round(0.4 * side ** 2)`` of them.
+    The last is cut, so that every image has ``round(0.4 * side ** 2)`` masked patches.
     """
     wanted = round(MASKED * side * side)
     mask = torch.zeros(side, side, dtype=torch.bool)

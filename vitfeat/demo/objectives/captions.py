@@ -26,20 +26,9 @@ PADDING = 0
 class Captions:
     """All captions, tokenised by words.
 
-    Parameters
-    ----------
-    images
-        Training images, values in 0..1, shape ``(n, 3, 32, 32)``; the terciles of their mean ink
-        are what separates thin, plain and bold.
-
-    Attributes
-    ----------
-    texts
-        The captions, by template, digit and stroke.
-    words
-        The vocabulary; index 0 is the padding.
-    ids
-        Word indices, padded at the end, shape ``(captions, words)``.
+    ``texts`` are the captions, by template, digit and stroke; ``words`` the vocabulary, of which
+    index 0 is the padding; ``ids`` word indices, padded at the end, shape (captions, words). The
+    terciles of the training images' mean ink are what separates thin, plain and bold.
     """
 
     def __init__(self, images: Tensor) -> None:
@@ -61,19 +50,7 @@ class Captions:
     def draw(self, digits: Tensor, strokes: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
         """Draw a true caption for every image, and find which captions are true of which images.
 
-        Parameters
-        ----------
-        digits, strokes
-            Indices into the class names and :data:`STROKES`, shape ``(n,)`` each.
-        generator
-            Source of the templates.
-
-        Returns
-        -------
-        ids
-            Word indices of the captions, shape ``(n, words)``.
-        truth
-            ``truth[i, j]``: caption ``j`` is true of image ``i``, shape ``(n, n)``.
+        Returns word indices, (n, words), and ``truth[i, j]``: caption ``j`` is true of image ``i``.
         """
         template = torch.randint(len(TEMPLATES), (len(digits),), generator=generator)
         caption = (template * len(CLASS_NAMES) + digits) * len(STROKES) + strokes

@@ -61,15 +61,7 @@ class Clip(Objective):
 
 
 class TextTower(nn.Module):
-    """A two-block transformer over words, mean-pooled.
-
-    Parameters
-    ----------
-    words
-        Size of the vocabulary, padding included.
-    length
-        Words of the longest caption.
-    """
+    """A two-block transformer over words, mean-pooled."""
 
     def __init__(self, words: int, length: int) -> None:
         super().__init__()

@@ -88,13 +88,7 @@ class Dino(Objective):
 
 
 class Head(nn.Module):
-    """MLP with batch normalisation, bottleneck on the unit sphere, prototypes of unit length.
-
-    Parameters
-    ----------
-    width
-        Width of the backbone.
-    """
+    """MLP with batch normalisation, bottleneck on the unit sphere, prototypes of unit length."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -116,21 +110,10 @@ class Head(nn.Module):
 def distillation_loss(
     student: Sequence[Tensor], teacher: Sequence[Tensor], centre: Tensor
 ) -> Tensor:
-    """DINO's loss (Caron et al., 2021, algorithm 1) over all pairs of different crops.
+    """Return DINO's loss in nats over all pairs of different crops (Caron et al., 2021).
 
-    Parameters
-    ----------
-    student
-        Head outputs by crop, global crops first in the teacher's order, shape ``(n, k)`` each.
-    teacher
-        Head outputs of the global crops, shape ``(n, k)`` each.
-    centre
-        Running mean of the teacher's outputs, shape ``(k,)``.
-
-    Returns
-    -------
-    Tensor
-        Mean cross entropy in nats; a scalar.
+    Algorithm 1. Head outputs by crop, (n, k) each: the student's global crops first, in the
+    teacher's order; `centre` is the running mean of the teacher's, (k,).
     """
     targets = [((t - centre) / TEACHER_TEMPERATURE).softmax(dim=1) for t in teacher]
     guesses = [(s / STUDENT_TEMPERATURE).log_softmax(dim=1) for s in student]

@@ -61,21 +61,9 @@ class Mae(Objective):
 
 
 def random_mask(n: int, t: int, generator: Generator) -> tuple[Tensor, Tensor]:
-    """Choose the visible patches of every image uniformly at random.
+    """Choose the visible quarter of every image's patches uniformly at random.
 
-    Parameters
-    ----------
-    n, t
-        Images, and patches per image.
-    generator
-        Source of the choice.
-
-    Returns
-    -------
-    visible
-        Positions of the visible quarter, shape ``(n, t / 4)``.
-    masked
-        True where a patch is masked, shape ``(n, t)``.
+    Returns their positions, (n, t / 4), and what is masked, bool (n, t).
     """
     order = torch.rand(n, t, generator=generator).argsort(dim=1)
     visible = order[:, : t - round(MASKED * t)]
@@ -83,19 +71,9 @@ def random_mask(n: int, t: int, generator: Generator) -> tuple[Tensor, Tensor]:
 
 
 def pixel_loss(predicted: Tensor, patches: Tensor, masked: Tensor) -> Tensor:
-    """MAE's loss: each patch is normalised by its own mean and variance (He et al., 2022, 4.1).
+    """Return MAE's loss, the mean squared error over masked patches: `masked` is (n, t).
 
-    Parameters
-    ----------
-    predicted, patches
-        Predicted and true pixels by patch, shape ``(n, t, p)`` each.
-    masked
-        True where a patch was masked, shape ``(n, t)``.
-
-    Returns
-    -------
-    Tensor
-        Mean squared error over the masked patches; a scalar.
+    Each true patch is normalised by its own mean and variance (He et al., 2022, 4.1).
     """
     mean = patches.mean(dim=2, keepdim=True)
     variance = patches.var(dim=2, keepdim=True)
