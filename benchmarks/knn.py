@@ -5,13 +5,17 @@ The bare one is what one would write with everything in memory: blocks of unit v
 the ones before, sorted at the end. The search takes features as they are stored, normalises them,
 and has lists that are unique. Features are of classes that stand together, as in stores.
 
-python -m benchmarks.knn [--full] [--threads 2] [--device cpu] [--rounds 3]
+With `--faiss` the other side is an `IndexFlatIP` of faiss (`pip install faiss-cpu`), filled before.
+
+python -m benchmarks.knn [--full] [--threads 2] [--device cpu] [--rounds 3] [--faiss]
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+from importlib import import_module
+from typing import Any
 
 import numpy as np
 import torch
@@ -38,6 +42,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--full", action="store_true", help="10,000 x 100,000 x 384")
+    parser.add_argument("--faiss", action="store_true", help="beside faiss alone")
     options = parser.parse_args()
     if options.full:
         options.queries, options.bank, options.width = 10_000, 100_000, 384
@@ -66,6 +71,9 @@ def main() -> None:
     def with_torch() -> None:
         found["other"] = torch_topk(*on_device, k).cpu().numpy()
 
+    def with_faiss() -> None:
+        found["other"] = index.search(units[0], k)[1]
+
     def products() -> None:
         for x in on_device[0].split(_ROWS):
             for y in on_device[1].split(_COLUMNS):
@@ -78,11 +86,18 @@ def main() -> None:
     print("| against | ours | other | times faster (range) | target | same images |")
     print("|---|---|---|---|---|---|")
     torch.set_num_threads(options.threads)
-    for name, other, target in (
+    others = [
         ("products and argpartition", with_numpy, ">= 0.67"),
         ("products and torch.topk", with_torch, ">= 0.67"),
         ("products alone", products, ""),
-    ):
+    ]
+    if options.faiss:
+        faiss: Any = import_module("faiss")
+        faiss.omp_set_num_threads(options.threads)
+        index = faiss.IndexFlatIP(options.width)
+        index.add(units[1])
+        others = [(f"faiss {faiss.__version__}, IndexFlatIP", with_faiss, ">= 0.67")]
+    for name, other, target in others:
         if other is with_numpy and device != "cpu":
             continue
         with threadpool_limits(options.threads):

@@ -20,18 +20,9 @@ Row = TypeVar("Row", bound=NamedTuple)
 
 
 def write_table(path: str | os.PathLike[str], kind: type[Row], rows: Iterable[Row]) -> None:
-    """Write rows under a header; the file appears when it is complete.
+    """Write rows under a header, the fields of their kind; the file appears when it is complete.
 
     Numbers are written so that they read back as the same float; NaN is ``nan``, None is empty.
-
-    Parameters
-    ----------
-    path
-        The file; its folder is made when absent.
-    kind
-        The NamedTuple; its fields are the header.
-    rows
-        The rows.
     """
     with (
         replacing(path) as partial,
@@ -45,14 +36,7 @@ def write_table(path: str | os.PathLike[str], kind: type[Row], rows: Iterable[Ro
 def read_table(path: str | os.PathLike[str], kind: type[Row], what: str, how: str) -> list[Row]:
     """Read a file by :func:`write_table`.
 
-    Parameters
-    ----------
-    path
-        The file.
-    kind
-        The NamedTuple that its rows are.
-    what, how
-        What such a table is called, and what makes one: for messages.
+    ``what`` such a table is called and ``how`` one is made are for messages.
 
     Raises
     ------

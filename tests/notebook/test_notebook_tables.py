@@ -26,8 +26,7 @@ from vitfeat.analyses.cka.settings import CkaSettings
 from vitfeat.analyses.clustering.job import write_clustering
 from vitfeat.analyses.clustering.settings import ClusteringSettings
 from vitfeat.analyses.keypoints.job import write_keypoints
-from vitfeat.analyses.keypoints.pairs import open_task
-from vitfeat.analyses.keypoints.search import find_points
+from vitfeat.analyses.keypoints.pairs import find_points, open_points
 from vitfeat.analyses.keypoints.settings import KeypointSettings
 from vitfeat.analyses.knn.job import write_knn
 from vitfeat.analyses.knn.settings import KnnSettings
@@ -182,10 +181,10 @@ def test_pck(tmp_path: Path, dataset: Dataset) -> None:  # noqa: F811
     settings = KeypointSettings(pairs=2)
     write_keypoints(path, dataset.index_path, table, dataset.root, out, None, settings)
     rows = read_scores(out)
-    store, task = open_task(path, dataset.index_path, table, settings)
-    points = task.points
+    store, sought = open_points(path, dataset.index_path, table, settings)
+    points = sought.points
     for position, layer in enumerate(store.layers):
-        places = find_points(store, task, position).places
+        places = find_points(store, sought, position).places
         found = vitfeat.pck(
             places, points.target, points.side, pair=points.pair, category=points.category
         )

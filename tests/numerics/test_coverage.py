@@ -9,7 +9,7 @@ from PIL import Image
 
 from vitfeat.data.views import DenseView, PaddedView, SquareView, View
 from vitfeat.errors import AnalysisError
-from vitfeat.numerics.coverage import Box, coverage, foreground, paper_foreground, token_weights
+from vitfeat.numerics.coverage import Box, coverage, foreground, token_weights
 
 Mask = NDArray[np.bool_]
 Float = NDArray[np.float64]
@@ -194,7 +194,7 @@ def test_paper_against_the_kernel(box: Box, grid: tuple[int, int]) -> None:
     assert np.abs(found - expected).max() < 0.51
     assert (foreground(mask, box, grid, "paper") == (found > 0)).all()
     sure = np.abs(expected - 0.5) > 0.02
-    assert (paper_foreground(mask, box, grid) == (expected > 0.5))[sure].all()
+    assert (foreground(mask, box, grid, "paper") == (expected > 0.5))[sure].all()
 
 
 def test_paper_crops_before_it_resizes() -> None:
@@ -217,7 +217,7 @@ def test_paper_foreground_reaches_beyond_the_mask() -> None:
     assert foreground(mask, box, (5, 5), "coverage").sum() == 1
     expected = np.zeros((5, 5), dtype=bool)
     expected[1:4, 1:4] = True
-    np.testing.assert_array_equal(paper_foreground(mask, box, (5, 5)), expected)
+    np.testing.assert_array_equal(foreground(mask, box, (5, 5), "paper"), expected)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from vitfeat.errors import AnalysisError
-from vitfeat.numerics.moments import StreamingMoments
+from vitfeat.numerics.accumulate import StreamingMoments
 
 
 def moments(*batches: np.ndarray) -> StreamingMoments:

@@ -34,13 +34,7 @@ class BestScore(NamedTuple):
 
 @dataclass(frozen=True)
 class Column:
-    """A headline on a dataset; features are those that its models should have.
-
-    Attributes
-    ----------
-    task, dataset, score, variant, features
-        As in tables; the variant is empty where layers choose their own.
-    """
+    """A headline on a dataset, as tables name it, with the features that models should have."""
 
     task: str
     dataset: str
@@ -50,13 +44,7 @@ class Column:
 
 
 def collect(rows: Iterable[ScoreRow]) -> Iterator[ScoreRow]:
-    """Leave out what is of single categories, objects, queries, heads or seeds.
-
-    Parameters
-    ----------
-    rows
-        Of any tasks, datasets and models.
-    """
+    """Leave out what is of single categories, objects, queries, heads or seeds."""
     return (row for row in rows if not row.group)
 
 
@@ -70,26 +58,11 @@ def last_layers(rows: Iterable[ScoreRow]) -> dict[tuple[str, str, str], int]:
 
 
 def best(rows: Sequence[ScoreRow]) -> list[BestScore]:
-    """Find the best layer of each task, dataset, model, features, variant and score.
+    """Find the best layer of each analysis, dataset, model, features, variant and score.
 
     The layer of the greatest value, the earliest of equal ones; NaN is no value, and what has none
-    at all is left out, as are scores that do not rank layers. The layer is chosen on the
-    images that the value is of, so it flatters a little.
-
-    Parameters
-    ----------
-    rows
-        Of any tasks, datasets and models; those of single groups are passed over.
-
-    Returns
-    -------
-    list
-        In the order that they first appear in.
-
-    Raises
-    ------
-    AnalysisError
-        A layer has two values of the same.
+    at all is left out, as are scores that do not rank layers. The layer is chosen on the images
+    that the value is of, so it flatters a little.
     """
     rows = list(collect(rows))
     last = last_layers(rows)
@@ -132,13 +105,7 @@ def best(rows: Sequence[ScoreRow]) -> list[BestScore]:
 
 
 def headline_columns(rows: Iterable[ScoreRow] | Iterable[BestScore]) -> list[Column]:
-    """Return the headlines that rows hold: tasks in their order, datasets as they first appear.
-
-    Parameters
-    ----------
-    rows
-        Of any tasks, datasets and models.
-    """
+    """Return the headlines that rows hold, in the order of analyses and of first appearance."""
     variants: defaultdict[tuple[str, str], dict[str, None]] = defaultdict(dict)
     features: defaultdict[tuple[str, str, str], dict[str, None]] = defaultdict(dict)
     for row in rows:
@@ -160,22 +127,10 @@ def headline_columns(rows: Iterable[ScoreRow] | Iterable[BestScore]) -> list[Col
 def headline_rows(
     found: Iterable[BestScore], columns: Sequence[Column]
 ) -> list[dict[str, BestScore]]:
-    """Return the best layer of every model by each headline.
+    """Return the best layer of every model by each headline: of each column, rows by model.
 
     A model that lacks a column's features, as one without CLS token does, has those of the others
-    that come first in the order of preference.
-
-    Parameters
-    ----------
-    found
-        From :func:`best`.
-    columns
-        From :func:`headline_columns`.
-
-    Returns
-    -------
-    list
-        Of each column, rows by model; models without a value are absent.
+    that come first in the order of preference. Models without a value are absent.
     """
     cells: defaultdict[tuple[str, str, str, str], dict[str, dict[str, BestScore]]]
     cells = defaultdict(lambda: defaultdict(dict))

@@ -37,18 +37,7 @@ _KEYS = ("layer", "value", "score", "features", "variant", "group", "n")
 
 
 def register_own(modules: Mapping[str, str]) -> None:
-    """Make modules analyses.
-
-    Parameters
-    ----------
-    modules
-        Their files, by the names that the analyses get.
-
-    Raises
-    ------
-    ConfigError
-        A name is taken, a file is not there, or is no module of an analysis.
-    """
+    """Make modules analyses: their files, by the names that the analyses get."""
     for name, path in modules.items():
         if name in built_in():
             raise ConfigError(

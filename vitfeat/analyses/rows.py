@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import os
-from typing import NamedTuple
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from vitfeat.tables import read_table
+from vitfeat.tables import Row, read_table
+
+if TYPE_CHECKING:
+    from vitfeat.store.reader import FeatureStore
 
 
 class AttentionRow(NamedTuple):
@@ -131,31 +136,22 @@ class ScoreRow(NamedTuple):
     value: float
 
 
-def read_attention(path: str | os.PathLike[str]) -> list[AttentionRow]:
-    """Read a table of attention metrics."""
-    return read_table(path, AttentionRow, "attention table", "vitfeat run attention")
+def score_rows(analysis: str, store: FeatureStore, **known: Any) -> Callable[..., ScoreRow]:
+    """Return what makes rows of a store, some columns of which are known.
+
+    Variant and group are empty where nothing else is said.
+    """
+    usual = {"model": store.model, "dataset": store.path.parent.name, "variant": "", "group": ""}
+    return partial(ScoreRow, **{"task": analysis, **usual, **known})
 
 
-def read_clustering(path: str | os.PathLike[str]) -> list[ClusteringRow]:
-    """Read a table of clustering scores."""
-    return read_table(path, ClusteringRow, "clustering table", "vitfeat run clustering")
+def _reader(kind: type[Row], what: str, how: str) -> Callable[[str | os.PathLike[str]], list[Row]]:
+    return lambda path: read_table(path, kind, what, how)
 
 
-def read_similarity(path: str | os.PathLike[str]) -> list[SimilarityRow]:
-    """Read a table of similarities of two models."""
-    return read_table(path, SimilarityRow, "similarity table", "vitfeat run similarity")
-
-
-def read_residual_cka(path: str | os.PathLike[str]) -> list[ResidualCkaRow]:
-    """Read a table of CKA between skips and branches."""
-    return read_table(path, ResidualCkaRow, "residual CKA table", "vitfeat run residual")
-
-
-def read_residual_norms(path: str | os.PathLike[str]) -> list[ResidualNormRow]:
-    """Read a table of norm ratios of skips and branches."""
-    return read_table(path, ResidualNormRow, "residual norm table", "vitfeat run residual")
-
-
-def read_scores(path: str | os.PathLike[str]) -> list[ScoreRow]:
-    """Read a table of a task."""
-    return read_table(path, ScoreRow, "table of a task", "snakemake")
+read_attention = _reader(AttentionRow, "attention table", "vitfeat run attention")
+read_clustering = _reader(ClusteringRow, "clustering table", "vitfeat run clustering")
+read_similarity = _reader(SimilarityRow, "similarity table", "vitfeat run similarity")
+read_residual_cka = _reader(ResidualCkaRow, "residual CKA table", "vitfeat run residual")
+read_residual_norms = _reader(ResidualNormRow, "residual norm table", "vitfeat run residual")
+read_scores = _reader(ScoreRow, "table of a task", "snakemake")

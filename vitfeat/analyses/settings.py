@@ -150,6 +150,19 @@ class LearntSettings(Settings):
         return (*self.datasets, *self.train.values())
 
 
+class TokenSettings(Settings):
+    """Settings of an analysis of whole images, by features of their tokens."""
+
+    features: SomeOf[Literal["cls", "mean"]] = Field(
+        ("cls", "mean"), description="CLS tokens, means of the spatial tokens."
+    )
+    final_norm: bool = Field(False, description="Whether the model's final norm is applied first.")
+
+    def required_taps(self) -> Mapping[str, Limit]:
+        """Return what the features are made from."""
+        return token_taps(self.features)
+
+
 def token_taps(kinds: tuple[str, ...]) -> dict[str, Limit]:
     """Return the taps that kinds of tokens are made from, of all images."""
     return {array: None for kind in kinds for array in TOKEN_ARRAYS[kind]}

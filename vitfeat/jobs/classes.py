@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from vitfeat.analyses.knn.compute import share_within
 from vitfeat.analyses.rows import ScoreRow
 from vitfeat.errors import AnalysisError
-from vitfeat.jobs.features import ARRAYS, image_features, image_rows
+from vitfeat.jobs.features import has_features, image_features
 from vitfeat.store.opening import open_store
 from vitfeat.store.reader import FeatureStore
 from vitfeat.text import plural
@@ -27,15 +27,7 @@ UNKNOWN = -1
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """The images of a store that have a label.
-
-    Attributes
-    ----------
-    rows
-        (image,): where they stand in the store.
-    classes
-        int64 (image,): numbers of their classes among the names of the training images.
-    """
+    """The images of a store that have a label: their rows, and classes as numbers."""
 
     store: FeatureStore
     rows: NDArray[np.intp]
@@ -60,13 +52,7 @@ class Part:
 
 @dataclass(frozen=True, eq=False)
 class Pair:
-    """Training and test images of one model.
-
-    Attributes
-    ----------
-    names
-        Names of the training images' classes, sorted.
-    """
+    """Training and test images of a model; the training classes' names, sorted."""
 
     test: Part
     train: Part
@@ -85,83 +71,20 @@ class Pair:
         return [store.layers[position] for position in positions]
 
     def kinds(self, features: Sequence[str], analysis: str) -> Iterator[str]:
-        """Yield the features that the model has.
-
-        Raises
-        ------
-        AnalysisError
-            A store lacks what features are made of, though the model has it.
-        """
-        for kind in features:
-            array = ARRAYS[kind]
-            if not self.test.store.model_has(array):
-                logger.warning(f"{self.test.store.model} has no CLS token: {kind} left out")
-                continue
-            for store in (self.test.store, self.train.store):
-                if array not in store or len(image_rows(store, kind)) < store.n_images:
-                    what = "of some images only" if array in store else "not stored"
-                    raise AnalysisError(
-                        f"{store.path}: {array} {what} (it holds {store.held}), "
-                        f"which {kind!r} is made of; extract it of all images, or leave {kind!r} "
-                        f"out of analyses.{analysis}.features"
-                    )
-            yield kind
+        """Yield the features that the model has, which both stores must hold of all images."""
+        stores = (self.test.store, self.train.store)
+        return (kind for kind in features if has_features(stores, kind, analysis))
 
     def where(self, kind: str, layer: int) -> str:
         """Say what an error or a note is of."""
         return f"{self.test.store.model}, {self.test.dataset}, {kind}, layer {layer}"
 
-    def row(
-        self,
-        analysis: str,
-        layer: int,
-        features: str,
-        variant: str,
-        score: str,
-        n: int,
-        value: float,
-    ) -> ScoreRow:
-        """Return a row of a table, of the test images as a whole."""
-        return ScoreRow(
-            task=analysis,
-            model=self.test.store.model,
-            dataset=self.test.dataset,
-            layer=layer,
-            features=features,
-            variant=variant,
-            score=score,
-            group="",
-            n=n,
-            value=value,
-        )
 
-    def top_rows(
-        self,
-        analysis: str,
-        layer: int,
-        features: str,
-        variant: str,
-        ranks: NDArray[np.int64],
-        tops: Sequence[int],
-    ) -> list[ScoreRow]:
-        """Return rows of the shares of test images whose class is among the first so many."""
-        return [
-            self.row(
-                analysis,
-                layer,
-                features,
-                variant,
-                f"top{top}",
-                len(ranks),
-                share_within(ranks, top),
-            )
-            for top in tops
-        ]
-
-
-def named(kind: str, final_norm: bool) -> str:
-    """Return how tables name features: ``cls``, and ``cls_norm`` behind the final norm."""
-    return f"{kind}_norm" if final_norm else kind
+def top_rows(
+    row: Callable[..., ScoreRow], ranks: NDArray[np.int64], tops: Sequence[int]
+) -> list[ScoreRow]:
+    """Return rows of the shares of test images whose class is among the first so many."""
+    return [row(score=f"top{top}", n=len(ranks), value=share_within(ranks, top)) for top in tops]
 
 
 def open_pair(test_path: Path, train_path: Path) -> Pair:
@@ -170,12 +93,6 @@ def open_pair(test_path: Path, train_path: Path) -> Pair:
     Labels are numbers of a dataset's own, so classes are matched by their names. Images without a
     label are left out. Test images of classes that no training image is of stay: they cannot be
     classified rightly. All this is said.
-
-    Raises
-    ------
-    AnalysisError
-        The stores are of different models or views, or of the same images; images of a store have
-        no labels, or no class is in both.
     """
     test, train = open_store(test_path), open_store(train_path)
     _check_alike(test, train)

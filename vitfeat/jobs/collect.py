@@ -42,29 +42,10 @@ def collect_tables(
     models: Sequence[Model],
     out: Path,
 ) -> list[ScoreRow]:
-    """Write the values of whole datasets into one table, and the best layers into another.
+    """Write the values of whole datasets into ``all.csv``, and the best layers into ``best.csv``.
 
-    Parameters
-    ----------
-    results
-        The folder below which tables are: ``{analysis}/{dataset}/{model}.csv``.
-    tables
-        Which: ``{analysis}/{dataset}``. Rows stand in this order.
-    models
-        Whose, in the order of the tables.
-    out
-        Folder of ``all.csv``, of ScoreRow, and ``best.csv``, of BestScore.
-
-    Returns
-    -------
-    list of ScoreRow
-        All values.
-
-    Raises
-    ------
-    AnalysisError
-        An analysis is unknown or not scored; a table is absent, cannot be read, is of something
-        else, or has a value twice.
+    ``tables`` are ``{analysis}/{dataset}`` below ``results``; rows stand in their order, and in
+    that of the models. Return all values.
     """
     rows: list[ScoreRow] = []
     for table in tables:
@@ -90,23 +71,7 @@ def collect_tables(
 
 
 def draw_together(rows: Sequence[ScoreRow], models: Sequence[Model], out: Path) -> None:
-    """Draw all scored analyses together: the heat map, where best layers lie, headlines by layer.
-
-    Parameters
-    ----------
-    rows
-        What :func:`collect_tables` returned.
-    models
-        Those to draw.
-    out
-        Folder of :data:`~vitfeat.analyses.scoring.TOGETHER`; a PDF and a CSV of the numbers stand
-        beside each PNG.
-
-    Raises
-    ------
-    AnalysisError
-        None of these models has a value.
-    """
+    """Draw all scored analyses together: heat map, where best layers lie, headlines by layer."""
     ids = {model.id for model in models}
     mine = [row for row in rows if row.model in ids]
     headlines = all_tasks.headlines(mine, models)

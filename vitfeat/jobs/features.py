@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Sequence
 from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vitfeat.errors import StoreError
+from vitfeat.errors import AnalysisError, StoreError
 from vitfeat.final_norm import FinalNorm
 from vitfeat.jobs.reading import reader, rows_that_fit, slices
 from vitfeat.numerics.gram import Read, token_means
 from vitfeat.store.pieces import image_tokens
 from vitfeat.store.reader import FeatureStore
+
+logger = logging.getLogger(__name__)
 
 ARRAYS = {"cls": "cls", "mean": "spatial", "attention_mean": "attention_mean"}
 """What an image's features can be, and the array that they are made from."""
@@ -29,32 +33,12 @@ def image_features(
     *,
     final_norm: bool = False,
 ) -> NDArray[np.float32]:
-    """Read one layer's features of images.
+    """Read one layer's features of images, float32 (image, channel).
 
-    Parameters
-    ----------
-    store
-        The store.
-    kind
-        ``cls``; ``mean``, of the spatial tokens; ``attention_mean``, attention averaged over heads,
-        each image's query x key matrix as one vector.
-    position
-        Where the layer stands in the array.
-    used
-        Which of the array's images, by their place in it; None for all.
-    final_norm
-        Whether the model's final norm is applied: to tokens before their mean, unless the model
-        applies it to the mean itself.
-
-    Returns
-    -------
-    numpy.ndarray
-        float32, (image, channel).
-
-    Raises
-    ------
-    StoreError
-        The array is absent or damaged, or there is no final norm.
+    ``kind`` is one of :data:`ARRAYS`: ``attention_mean`` is attention averaged over heads, each
+    image's query x key matrix as one vector. ``used`` says which of the array's images by their
+    place in it, all if None. With ``final_norm`` the model's final norm is applied: to tokens
+    before their mean, unless the model applies it to the mean itself.
     """
     norm = _norm(store) if final_norm else None
     array = store[ARRAYS[kind]]
@@ -84,16 +68,35 @@ def image_rows(store: FeatureStore, kind: str) -> NDArray[np.int64]:
     """Return the images that features can be made of, as rows of the store.
 
     An array may hold some images only; :func:`image_features` counts them by their place here.
-
-    Raises
-    ------
-    StoreError
-        The array is absent or damaged.
     """
     # Ragged tokens are several an image, of all of them.
     if store.is_ragged and kind == "mean" and ARRAYS[kind] in store:
         return np.arange(store.n_images, dtype=np.int64)
     return store.rows(ARRAYS[kind])
+
+
+def has_features(stores: Sequence[FeatureStore], kind: str, analysis: str) -> bool:
+    """Return whether a model has what features are made of; the log says so where it has not.
+
+    Its stores must then hold it of all images.
+    """
+    array = ARRAYS[kind]
+    if not stores[0].model_has(array):
+        logger.warning(f"{stores[0].model} has no CLS token: {kind} left out")
+        return False
+    for store in stores:
+        if array not in store or len(image_rows(store, kind)) < store.n_images:
+            what = "of some images only" if array in store else "not stored"
+            raise AnalysisError(
+                f"{store.path}: {array} {what} (it holds {store.held}), which {kind!r} is made of; "
+                f"extract it of all images, or leave {kind!r} out of analyses.{analysis}.features"
+            )
+    return True
+
+
+def named(kind: str, final_norm: bool) -> str:
+    """Return how tables name features: ``cls``, and ``cls_norm`` behind the final norm."""
+    return f"{kind}_norm" if final_norm else kind
 
 
 def _normed(read: Read, norm: FinalNorm) -> Read:

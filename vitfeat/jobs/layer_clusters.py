@@ -60,27 +60,9 @@ def cluster_layers(
     what: str,
     items: str,
 ) -> Assignment:
-    """Cluster the features of layers, and note where fewer clusters are found.
+    """Cluster the features of layers, float32 (item, channel), and note where clusters are fewer.
 
-    Parameters
-    ----------
-    layers
-        Features of each layer, float32 (item, channel), made when they are needed.
-    numbers
-        The layers' numbers, for the log.
-    shape
-        Items and channels of a layer.
-    n_clusters
-        Number of clusters.
-    runs
-        How they are clustered.
-    what, items
-        What the features are of, and what the items are called: for the log.
-
-    Returns
-    -------
-    NDArray
-        int32 (layer, seed, item), as :func:`vitfeat.numerics.kmeans.k_means` gives it.
+    They are read when they are needed; ``shape`` is of one. int32 (layer, seed, item).
     """
     n_items, width = shape
     found = k_means(

@@ -14,19 +14,7 @@ from vitfeat.tables import write_table
 def join_layers(tables: Sequence[Path], store_path: Path, out: Path) -> None:
     """Put tables of some layers together into the one that a single job would have written.
 
-    Parameters
-    ----------
-    tables
-        Tables of ScoreRow of a model; those of layers that it does not have are without rows.
-    store_path
-        The model's store, whose layers must all be there.
-    out
-        The table to write.
-
-    Raises
-    ------
-    AnalysisError
-        A layer of the store is in no table, or in two, or a table cannot be read.
+    Those of layers that the model does not have are without rows; all of the store's must be there.
     """
     found: dict[int, Path] = {}
     rows: list[ScoreRow] = []

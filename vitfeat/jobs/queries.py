@@ -24,20 +24,7 @@ QUERIES: Mapping[str, str] = {
 
 
 def usable_queries(store: FeatureStore, analysis: str, queries: Sequence[str]) -> list[str]:
-    """Return the queries that a model has; say which it has not.
-
-    Parameters
-    ----------
-    store, queries
-        Whose, and which are asked for.
-    analysis
-        For what, in messages.
-
-    Raises
-    ------
-    AnalysisError
-        The store lacks the attention of one that the model has.
-    """
+    """Return the queries that a model has, which its store must hold; say which it has not."""
     if store.is_ragged:
         raise AnalysisError(
             f"{store.path}: images have grids of their own, of which no attention is stored; take "
@@ -67,15 +54,7 @@ def query_rows(
     stop: int,
     entries: NDArray[np.intp] | None = None,
 ) -> NDArray[np.float32]:
-    """Read a query's attention to the keys of the grid: float32 (image, head, key).
-
-    Parameters
-    ----------
-    store, query, position
-        Whose, and where the layer stands in the array.
-    start, stop, entries
-        Which images, as :func:`vitfeat.store.pieces.read_rows` takes them.
-    """
+    """Read a query's attention to the keys of the grid: float32 (image, head, key)."""
     found = read_rows(store, QUERIES[query], start, stop, position, entries)
     if query == "cls":
         found = found[:, :, 0]

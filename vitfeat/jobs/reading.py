@@ -29,12 +29,8 @@ def shared_entries(
 ) -> tuple[NDArray[np.int64], dict[str, Entries]]:
     """Find the images that all of some arrays are of, since taps may be kept for some only.
 
-    Returns
-    -------
-    NDArray
-        int64: rows of the store, ascending.
-    dict
-        By name, where these images stand in the array.
+    Their rows in the store, ascending, and by name where they stand in the array, None for all of
+    it.
     """
     rows = {name: np.asarray(store.rows(name)) for name in names}
     shared: NDArray[np.int64] = reduce(np.intersect1d, rows.values())
@@ -48,20 +44,7 @@ def shared_entries(
 
 
 def reader(store: FeatureStore, name: str, position: int, entries: Entries = None) -> Read:
-    """Return a function that reads some images of one layer.
-
-    Parameters
-    ----------
-    store, name, position
-        The array, and where the layer stands in it.
-    entries
-        Which of the array's entries images 0, 1, ... are.
-
-    Returns
-    -------
-    Read
-        Raises a StoreError where a chunk is damaged.
-    """
+    """Return a function that reads some images of one layer: entries of the array, if given."""
 
     def read(start: int, stop: int) -> NDArray[Any]:
         return read_rows(store, name, start, stop, position, entries)
@@ -69,14 +52,27 @@ def reader(store: FeatureStore, name: str, position: int, entries: Entries = Non
     return read
 
 
-def index_of(store: FeatureStore, path: Path) -> Index:
-    """Read the index that a store was made from.
+def one_position(store: FeatureStore, layer: str | int) -> int:
+    """Return where a layer, by name or number, stands in a store's arrays."""
+    places = store.layer_positions(layer)
+    if len(places) != 1:
+        raise AnalysisError(f"layer {layer!r}: one layer is needed, by name or number")
+    return places[0]
 
-    Raises
-    ------
-    AnalysisError
-        It lists other images.
-    """
+
+def check_tokens(store: FeatureStore, used: str) -> None:
+    """Raise unless a store has the spatial tokens of all images, which something is done by."""
+    # Ragged arrays have entries for tokens instead of images, always of all of them.
+    if "spatial" not in store or (store.is_limited("spatial") and not store.is_ragged):
+        what = "of some images only" if "spatial" in store else "not stored"
+        raise AnalysisError(
+            f"{store.path}: spatial tokens {what} (it holds {store.held}), which {used}; extract "
+            "the tap spatial of all images"
+        )
+
+
+def index_of(store: FeatureStore, path: Path) -> Index:
+    """Read the index that a store was made from; one of other images is an error."""
     index = Index.read(path)
     if index.fingerprint != store.image_fingerprint:
         raise other_images(path, store)
@@ -94,19 +90,7 @@ def other_images(path: Path, store: FeatureStore) -> AnalysisError:
 def rows_that_fit(array: StoredArray, max_bytes: int, extra: int = 0) -> int:
     """Return how many images of one layer fit into a bound: whole chunks, or less than one.
 
-    Parameters
-    ----------
-    array
-        (image, layer, ...).
-    max_bytes
-        The bound.
-    extra
-        Bytes an image that the caller needs beside the array's own.
-
-    Returns
-    -------
-    int
-        At least 1.
+    ``extra`` are bytes an image that the caller needs beside the array's own.
     """
     rows = max(1, max_bytes // (prod(array.shape[2:]) * array.dtype.itemsize + extra))
     return whole_chunks(array, rows)

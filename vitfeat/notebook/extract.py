@@ -123,21 +123,20 @@ def extract(
     from vitfeat.store.paths import place_of
 
     entry = _entry(model)
-    taps = [taps] if isinstance(taps, str) else list(taps)
-    layers = layers if isinstance(layers, str | int) else list(layers)
-    _check(
-        taps=taps,
-        layers=layers,
-        dtype=dtype,
-        keep_bits=keep_bits,
-        precision=precision,
-        batch_size=batch_size,
-        device=device,
-        workers=workers,
-    )
+    given: dict[str, Any] = {
+        "taps": [taps] if isinstance(taps, str) else list(taps),
+        "layers": layers if isinstance(layers, str | int) else list(layers),
+        "dtype": dtype,
+        "keep_bits": keep_bits,
+        "precision": precision,
+        "batch_size": batch_size,
+        "device": device,
+        "workers": workers,
+    }
+    _check(given)
     spec, files = _dataset(images)
     chosen = None if view is None else ViewSettings.from_config("extract: view", view)
-    processes = None if isinstance(workers, str) else workers
+    given["workers"] = processes = None if isinstance(workers, str) else workers
     index = build_index(
         spec,
         workers=max(1, processes or 1),
@@ -150,15 +149,8 @@ def extract(
         spec.root,
         place,
         Settings(
-            taps=taps,
+            **given,
             limits=limits or {},
-            layers=layers,
-            dtype=dtype,
-            keep_bits=keep_bits,
-            precision=precision,
-            batch_size=batch_size,
-            device=device,
-            workers=processes,
             replace=replace,
             view=chosen or spec.usual_view,
         ),
@@ -169,13 +161,7 @@ def extract(
 
 
 def _entry(model: str | Mapping[str, Mapping[str, Any]]) -> ModelEntry:
-    """Return the entry of a model.
-
-    Raises
-    ------
-    ConfigError
-        It is unknown, or the mapping is not that of one model.
-    """
+    """Return the entry of a model."""
     from vitfeat.models.entry import find_entry, read_catalog
 
     if isinstance(model, str):
@@ -190,14 +176,8 @@ def _entry(model: str | Mapping[str, Mapping[str, Any]]) -> ModelEntry:
     return entry
 
 
-def _check(**settings: Any) -> None:
-    """Hold settings to what a config's ``extraction:`` allows.
-
-    Raises
-    ------
-    ConfigError
-        One is not allowed.
-    """
+def _check(settings: Mapping[str, Any]) -> None:
+    """Hold settings to what a config's ``extraction:`` allows."""
     if (line := flaw(settings, schema_of(Extraction))) is not None:
         raise ConfigError(line.replace("config:", "extract:", 1))
 
@@ -205,13 +185,7 @@ def _check(**settings: Any) -> None:
 def _dataset(
     images: File | Sequence[File] | Mapping[str, Any],
 ) -> tuple[DatasetSpec, list[Path] | None]:
-    """Return the dataset that images are of, and its files where these are named one by one.
-
-    Raises
-    ------
-    VitfeatError
-        There are no such images.
-    """
+    """Return the dataset that images are of, and its files where these are named one by one."""
     from vitfeat.data.folders import Folder
     from vitfeat.data.images import printable
     from vitfeat.data.spec import DatasetSpec
@@ -245,13 +219,7 @@ def _absolute(file: File) -> Path:
 
 
 def _candidates(files: Sequence[Path], root: Path) -> list[Candidate]:
-    """Return files as images of a dataset.
-
-    Raises
-    ------
-    DataError
-        A file stands there twice.
-    """
+    """Return files as images of a dataset."""
     from vitfeat.data.images import printable
     from vitfeat.data.listing import Candidate
 

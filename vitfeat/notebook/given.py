@@ -48,13 +48,7 @@ class TrainTest(NamedTuple):
         test: ArrayLike,
         test_labels: ArrayLike,
     ) -> TrainTest:
-        """Check and number what is given.
-
-        Raises
-        ------
-        AnalysisError
-            See :func:`knn`.
-        """
+        """Check and number what is given."""
         x, names = labelled(function, ("train", train), ("train_labels", train_labels))
         y, wanted = labelled(function, ("test", test), ("test_labels", test_labels))
         check_widths(function, ("train", x), ("test", y))
@@ -75,13 +69,7 @@ class TrainTest(NamedTuple):
 
 
 def checked(kind: type[Settings], function: str, given: Mapping[str, Any]) -> None:
-    """Hold settings to the analysis's own.
-
-    Raises
-    ------
-    ConfigError
-        One is not allowed; the function is named in the place of the config.
-    """
+    """Hold settings to the analysis's own."""
     try:
         kind(**given)
     except ConfigError as error:
@@ -94,13 +82,7 @@ def several(given: ArrayLike) -> list[Any]:
 
 
 def numbers(function: str, name: str, given: Any) -> NDArray[Any]:
-    """Return an array of numbers.
-
-    Raises
-    ------
-    AnalysisError
-        It is none.
-    """
+    """Return an array of numbers."""
     try:
         values = np.asarray(given)
     except (TypeError, ValueError, RuntimeError) as error:
@@ -113,13 +95,7 @@ def numbers(function: str, name: str, given: Any) -> NDArray[Any]:
 
 
 def features_of(function: str, name: str, given: Any, *, flat: bool = False) -> Features:
-    """Return features as float32 (image, channel), further axes flattened where asked.
-
-    Raises
-    ------
-    AnalysisError
-        They are of another shape, or of no image.
-    """
+    """Return features as float32 (image, channel), further axes flattened where asked."""
     values = numbers(function, name, given)
     if values.ndim < 2 or not values.size or (values.ndim > 2 and not flat):
         needed = "(image, ...)" if flat else "(image, channel)"
@@ -134,13 +110,7 @@ def features_of(function: str, name: str, given: Any, *, flat: bool = False) -> 
 def labelled(
     function: str, features: tuple[str, Any], labels: tuple[str, Any]
 ) -> tuple[Features, NDArray[Any]]:
-    """Return features and classes of the images that have a label.
-
-    Raises
-    ------
-    AnalysisError
-        There is none, or labels are not one an image.
-    """
+    """Return features and classes of the images that have a label."""
     x = features_of(function, *features)
     classes = codes(function, *labels, len(x))
     kept = np.ones(len(x), dtype=bool) if classes.dtype.kind == "U" else classes != UNLABELLED
@@ -150,13 +120,7 @@ def labelled(
 
 
 def codes(function: str, name: str, given: Any, n: int) -> NDArray[Any]:
-    """Return whole numbers or texts, one for each of n images or points.
-
-    Raises
-    ------
-    AnalysisError
-        They are something else, or not so many.
-    """
+    """Return whole numbers or texts, one for each of n images or points."""
     values = np.asarray(given)
     if values.dtype.kind == "O" and all(isinstance(value, str) for value in values.flat):
         values = values.astype(np.str_)
@@ -169,13 +133,7 @@ def codes(function: str, name: str, given: Any, n: int) -> NDArray[Any]:
 
 
 def check_widths(function: str, *arrays: tuple[str, Features]) -> None:
-    """Refuse two arrays of features, by their names, of different widths.
-
-    Raises
-    ------
-    AnalysisError
-        They are.
-    """
+    """Refuse two arrays of features, by their names, of different widths."""
     (a, x), (b, y) = arrays
     if x.shape[1] != y.shape[1]:
         raise AnalysisError(
@@ -185,13 +143,7 @@ def check_widths(function: str, *arrays: tuple[str, Features]) -> None:
 
 
 def places_of(function: str, given: Iterable[int]) -> NDArray[np.int64]:
-    """Return places in the database.
-
-    Raises
-    ------
-    AnalysisError
-        They are no list of whole numbers.
-    """
+    """Return places in the database."""
     values = np.asarray(list(given))
     if values.ndim != 1 or (len(values) and values.dtype.kind not in "iu"):
         raise AnalysisError(f"{function}: found places {values!r}; needed are whole numbers")
@@ -199,13 +151,7 @@ def places_of(function: str, given: Iterable[int]) -> NDArray[np.int64]:
 
 
 def masks_of(name: str, given: ArrayLike) -> NDArray[np.uint8]:
-    """Return masks of frames.
-
-    Raises
-    ------
-    AnalysisError
-        They are something else.
-    """
+    """Return masks of frames."""
     values = numbers("jf", name, given)
     whole = values.dtype.kind != "f"
     if values.ndim != 3 or not values.size or not whole or values.min() < 0 or values.max() > 255:

@@ -1,13 +1,14 @@
-"""Means over images that arrive in batches, of all images and of every class.
+"""Means and standard deviations over images that arrive in batches, of all images or by class.
 
-Sums and counts are kept, in float64 whatever comes in, so that neither the size nor the order of
-batches changes a mean by more than float64's rounding, and parts made apart can be merged.
+Everything is float64 whatever comes in, so that neither the size nor the order of batches changes a
+result by more than float64's rounding, and parts made apart can be merged.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,69 +18,65 @@ from vitfeat.errors import AnalysisError
 Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]
 
+Part = tuple[NDArray[Any], ...]
+"""What is kept of the images of an array; the first is how many there are, the last has its shape.
 
-class StreamingMeans:
-    """Means over images of arrays by name.
+A count is a number, or one for each entry where some image lacked one: they broadcast.
+"""
+
+
+class Streaming(ABC):
+    """Something over images of arrays by name, from batches.
 
     NaN says that a value does not exist for an image, such as a mean over no rows: it is left out
-    of that entry's mean, and :attr:`counts` tells how many images are in.
+    of that entry, and :attr:`counts` tells how many images are in.
     """
 
     def __init__(self) -> None:
-        self._sums: dict[str, Floats] = {}
-        # A number, or one for each entry where some image lacked one: they broadcast.
-        self._counts: dict[str, Counts] = {}
+        self._parts: dict[str, Part] = {}
+
+    @staticmethod
+    @abstractmethod
+    def _summarised(name: str, batch: NDArray[Any]) -> Part:
+        """Return what is kept of a batch."""
+
+    @staticmethod
+    @abstractmethod
+    def _joined(a: Part, b: Part) -> Part:
+        """Return what is kept of the images of both."""
 
     @property
     def counts(self) -> dict[str, Counts]:
-        """Number of images in each entry of each mean, shaped like it."""
+        """Number of images in each entry of each array, shaped like it."""
         return {
-            name: np.broadcast_to(self._counts[name], total.shape).copy()
-            for name, total in self._sums.items()
+            name: np.broadcast_to(part[0], part[-1].shape).copy()
+            for name, part in self._parts.items()
         }
 
     def update(self, values: Mapping[str, NDArray[Any]]) -> None:
-        """Take in a batch; it is not changed.
+        """Take in a batch, (image, ...) by name, unchanged; on an error nothing is taken in.
 
-        Parameters
-        ----------
-        values
-            By name, (image, ...), of any float or integer type, the same images in each. Names and
-            shapes after the first dimension are those of the first batch.
-
-        Raises
-        ------
-        AnalysisError
-            Other names, shapes or numbers of images, or infinite values. Nothing is taken in then.
+        Names, shapes after the first dimension, and numbers of images must agree.
         """
         if len({len(v) for v in values.values()}) > 1:
             sizes = ", ".join(f"{name} {len(v)}" for name, v in values.items())
             raise AnalysisError(f"a batch has unlike numbers of images ({sizes}): give the same")
-        part = StreamingMeans()
-        for name, batch in values.items():
-            part._sums[name], part._counts[name] = _sum(name, batch)
+        part = type(self)()
+        part._parts = {name: self._summarised(name, batch) for name, batch in values.items()}
         self.merge(part)
 
-    def merge(self, other: StreamingMeans) -> None:
-        """Take in the images of another, which is not changed.
-
-        Raises
-        ------
-        AnalysisError
-            The other has other names or shapes. Nothing is taken in then.
-        """
+    def merge(self, other: Self) -> None:
+        """Take in the images of another, which is not changed; on an error nothing is taken in."""
         self._check(other)
         # Never in place: parts may share these arrays.
-        for name, total in other._sums.items():
-            if name in self._sums:
-                self._sums[name] = self._sums[name] + total
-                self._counts[name] = self._counts[name] + other._counts[name]
-            else:
-                self._sums[name], self._counts[name] = total, other._counts[name]
+        self._parts |= {
+            name: self._joined(self._parts[name], part) if name in self._parts else part
+            for name, part in other._parts.items()
+        }
 
-    def _check(self, other: StreamingMeans) -> None:
+    def _check(self, other: Self) -> None:
         """Raise unless the other has the same names and shapes, or one of both is empty."""
-        mine, theirs = ({n: s.shape for n, s in m._sums.items()} for m in (self, other))
+        mine, theirs = ({n: p[-1].shape for n, p in m._parts.items()} for m in (self, other))
         if mine and theirs and mine != theirs:
             name = next(n for n in (*mine, *theirs) if mine.get(n) != theirs.get(n))
             raise AnalysisError(
@@ -87,21 +84,83 @@ class StreamingMeans:
                 f"{mine.get(name, 'none')} in another: average one model at a time"
             )
 
-    def compute(self) -> dict[str, Floats]:
-        """Return the means, float64; NaN in an entry without images.
 
-        Raises
-        ------
-        AnalysisError
-            There were no images.
-        """
-        if not self._sums:
+class StreamingMeans(Streaming):
+    """Means over images of arrays by name."""
+
+    @staticmethod
+    def _summarised(name: str, batch: NDArray[Any]) -> Part:
+        """Count images and sum over them, leaving out NaN."""
+        with np.errstate(invalid="ignore"):  # inf - inf: infinite values are found below
+            total = np.asarray(batch.sum(axis=0, dtype=np.float64))
+        count = np.asarray(len(batch), dtype=np.int64)
+        if not np.isfinite(total).all():
+            defined = ~np.isnan(batch)
+            with np.errstate(invalid="ignore"):
+                total = np.asarray(batch.sum(axis=0, dtype=np.float64, where=defined))
+            count = np.asarray(defined.sum(axis=0, dtype=np.int64))
+            if not np.isfinite(total).all():
+                raise AnalysisError(
+                    f"{name!r} has infinite values: extract the model's features anew"
+                )
+        return count, total
+
+    @staticmethod
+    def _joined(a: Part, b: Part) -> Part:
+        return a[0] + b[0], a[1] + b[1]
+
+    def compute(self) -> dict[str, Floats]:
+        """Return the means, float64; NaN in an entry without images."""
+        if not self._parts:
             raise AnalysisError("a mean over no images is asked for: give at least one")
-        found = {}
-        for name, total in self._sums.items():
-            count = self._counts[name]
-            found[name] = np.where(count > 0, total / np.maximum(count, 1), np.nan)
-        return found
+        return {
+            name: np.where(count > 0, total / np.maximum(count, 1), np.nan)
+            for name, (count, total) in self._parts.items()
+        }
+
+
+class StreamingMoments(Streaming):
+    """Means and standard deviations over images of arrays by name.
+
+    Squares are summed about each batch's own mean and merged by the update of Chan, Golub & LeVeque
+    1983, so that a large mean takes nothing from a small deviation.
+    """
+
+    @staticmethod
+    def _summarised(name: str, batch: NDArray[Any]) -> Part:
+        """Count images, and find their mean and the sum of squared deviations from it."""
+        if np.isinf(batch).any():
+            raise AnalysisError(f"{name!r} has infinite values: extract the model's features anew")
+        there = ~np.isnan(batch)
+        count = np.asarray(there.sum(axis=0, dtype=np.int64))
+        total = batch.sum(axis=0, dtype=np.float64, where=there)
+        mean = np.asarray(total / np.maximum(count, 1))
+        squares = np.square(batch - mean, dtype=np.float64).sum(axis=0, where=there)
+        return count, mean, np.asarray(squares)
+
+    @staticmethod
+    def _joined(a: Part, b: Part) -> Part:
+        count = a[0] + b[0]
+        weight = b[0] / np.maximum(count, 1)
+        step = b[1] - a[1]
+        # The mean of an entry without images is 0, and its weight too.
+        return count, a[1] + weight * step, a[2] + b[2] + np.square(step) * a[0] * weight
+
+    @property
+    def means(self) -> dict[str, Floats]:
+        """Means over images, NaN in an entry without any."""
+        return {
+            name: np.where(count > 0, mean, np.nan)
+            for name, (count, mean, _) in self._parts.items()
+        }
+
+    @property
+    def deviations(self) -> dict[str, Floats]:
+        """Standard deviations over images, ddof 1; NaN in an entry of fewer than two."""
+        return {
+            name: np.where(count > 1, np.sqrt(squares / np.maximum(count - 1, 1)), np.nan)
+            for name, (count, _, squares) in self._parts.items()
+        }
 
 
 class ClassMeans:
@@ -120,21 +179,7 @@ class ClassMeans:
         return tuple(sorted(self._classes))
 
     def update(self, values: Mapping[str, NDArray[Any]], labels: NDArray[Any]) -> None:
-        """Take in a batch; it is not changed.
-
-        Parameters
-        ----------
-        values
-            As in :meth:`StreamingMeans.update`.
-        labels
-            (image,).
-
-        Raises
-        ------
-        AnalysisError
-            As :meth:`StreamingMeans.update`, or not one label an image. Nothing is taken
-            in then.
-        """
+        """Take in a batch as :meth:`Streaming.update` does, with a label an image."""
         for name, batch in values.items():
             if labels.shape != (len(batch),):
                 raise AnalysisError(
@@ -151,13 +196,7 @@ class ClassMeans:
         self.merge(part)
 
     def merge(self, other: ClassMeans) -> None:
-        """Take in the images of another, which is not changed.
-
-        Raises
-        ------
-        AnalysisError
-            The other has other names or shapes. Nothing is taken in then.
-        """
+        """Take in the images of another, which is not changed; on an error nothing is taken in."""
         if self._classes and other._classes:
             # Before anything is taken in; a class that only one of them has must fit too.
             next(iter(self._classes.values()))._check(next(iter(other._classes.values())))
@@ -178,13 +217,7 @@ class ClassMeans:
         return found
 
     def compute(self) -> dict[str, Floats]:
-        """Return the means of every class, (class, ...), classes as in :attr:`labels`.
-
-        Raises
-        ------
-        AnalysisError
-            There were no images.
-        """
+        """Return the means of every class, (class, ...), classes as in :attr:`labels`."""
         if not self._classes:
             raise AnalysisError("means of classes over no images are asked for: give at least one")
         means = [self._classes[label].compute() for label in self.labels]
@@ -197,38 +230,12 @@ class ClassMeans:
 
         with the means m of C classes and their plain mean: every class counts alike, however many
         images it has. NaN in an entry that fewer than two classes have.
-
-        Raises
-        ------
-        AnalysisError
-            There are fewer than two classes.
         """
         if len(self._classes) < 2:
             raise AnalysisError(
                 f"a deviation over classes needs two or more, there are {len(self._classes)}: "
                 "give labelled images of more classes"
             )
-        return {name: _deviation(means) for name, means in self.compute().items()}
-
-
-def _sum(name: str, batch: NDArray[Any]) -> tuple[Floats, Counts]:
-    """Sum over images and count them, leaving out NaN."""
-    with np.errstate(invalid="ignore"):  # inf - inf: infinite values are found below
-        total = np.asarray(batch.sum(axis=0, dtype=np.float64))
-    count = np.asarray(len(batch), dtype=np.int64)
-    if not np.isfinite(total).all():
-        defined = ~np.isnan(batch)
-        with np.errstate(invalid="ignore"):
-            total = np.asarray(batch.sum(axis=0, dtype=np.float64, where=defined))
-        count = np.asarray(defined.sum(axis=0, dtype=np.int64))
-        if not np.isfinite(total).all():
-            raise AnalysisError(f"{name!r} has infinite values: extract the model's features anew")
-    return total, count
-
-
-def _deviation(means: Floats) -> Floats:
-    defined = ~np.isnan(means)
-    count = defined.sum(axis=0)
-    centre = means.sum(axis=0, where=defined) / np.maximum(count, 1)
-    squares = np.square(means - centre).sum(axis=0, where=defined)
-    return np.where(count > 1, np.sqrt(squares / np.maximum(count - 1, 1)), np.nan)
+        moments = StreamingMoments()
+        moments.update(self.compute())
+        return moments.deviations

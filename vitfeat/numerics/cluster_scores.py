@@ -49,18 +49,7 @@ class Contingency:
 
 
 def contingency(labels: ArrayLike, clusters: ArrayLike) -> Contingency:
-    """Count images by class and cluster.
-
-    Parameters
-    ----------
-    labels, clusters
-        (image,): class and cluster of each image, of whole numbers or texts.
-
-    Raises
-    ------
-    AnalysisError
-        They are not of the same images, or of none.
-    """
+    """Count images by class and cluster, (image,) each, of whole numbers or texts."""
     label, cluster = np.asarray(labels), np.asarray(clusters)
     if label.ndim != 1 or label.shape != cluster.shape or not len(label):
         raise AnalysisError(
@@ -179,12 +168,5 @@ def shuffled(labels: NDArray[Any], seed: int | Sequence[int]) -> NDArray[Any]:
 
     What clusters score against them is chance level, for this number of clusters, their sizes and
     this balance of classes.
-
-    Parameters
-    ----------
-    labels
-        (image,); not changed.
-    seed
-        Of the order: a number from 0, or several.
     """
     return np.asarray(np.random.default_rng(seed).permutation(labels))

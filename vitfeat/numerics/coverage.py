@@ -53,11 +53,6 @@ def coverage(mask: Bool, box: Box, grid: tuple[int, int]) -> Float:
     -------
     numpy.ndarray
         float64, (Y, X), from 0 to 1, to 12 decimals: exactly 1 for a token within the mask.
-
-    Raises
-    ------
-    AnalysisError
-        The mask is not two-dimensional and boolean, the box is empty, or the grid is.
     """
     _check(mask, box, grid)
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
@@ -83,7 +78,12 @@ def _shares(low: float, high: float, n: int, start: int, stop: int) -> Float:
 
 
 def _paper_values(mask: Bool, box: Box, grid: tuple[int, int]) -> NDArray[np.uint8]:
-    """Resize a mask of 0 and 255 as the research code does, within the view's box."""
+    """Resize a mask of 0 and 255 as the research code does, within the view's box.
+
+    Pillow's antialiased bicubic filter in 8 bits reaches two tokens far: tokens that the mask
+    barely touches, and some beyond it, have a value above 0. Here the mask is cut to the view's
+    box; the research code's own crop of the middle square differs from it by up to a pixel.
+    """
     _check(mask, box, grid)
     left, top = math.floor(box[0]), math.floor(box[1])
     right, bottom = math.ceil(box[2]), math.ceil(box[3])
@@ -94,91 +94,27 @@ def _paper_values(mask: Bool, box: Box, grid: tuple[int, int]) -> NDArray[np.uin
     return np.asarray(shown.resize((grid[1], grid[0]), Image.Resampling.BICUBIC, box=within))
 
 
-def paper_foreground(mask: Bool, box: Box, grid: tuple[int, int]) -> Bool:
-    """Say which tokens are foreground in the research code's way.
-
-    The mask is resized to the grid by Pillow's antialiased bicubic filter in 8 bits, and every
-    token whose value is above 0 is foreground. The filter reaches two tokens far: tokens that the
-    mask barely touches are foreground, and so are some beyond it. Here the mask is cut to the
-    view's box; the research code's own crop of the middle square differs from it by up to a pixel.
-    Of several regions that code unites the foregrounds; it does not resize their union.
-
-    Parameters
-    ----------
-    mask, box, grid
-        As in :func:`coverage`.
-
-    Returns
-    -------
-    numpy.ndarray
-        bool, (Y, X).
-
-    Raises
-    ------
-    AnalysisError
-        As :func:`coverage`.
-    """
-    foreground: Bool = _paper_values(mask, box, grid) > 0
-    return foreground
-
-
 def token_weights(mask: Bool, box: Box, grid: tuple[int, int], masks: str) -> Float:
-    """Weigh tokens for the mean of a region's features.
+    """Weigh tokens for the mean of a region's features, float64 (Y, X) from 0 to 1.
 
-    Parameters
-    ----------
-    mask, box, grid
-        As in :func:`coverage`.
-    masks
-        ``coverage``: the share of the token under the mask. ``paper``: the value of the mask when
-        resized to the grid as in :func:`paper_foreground`.
-
-    Returns
-    -------
-    numpy.ndarray
-        float64, (Y, X), from 0 to 1; not normalised: all 0 where nothing of the region is shown.
-
-    Raises
-    ------
-    AnalysisError
-        `masks` is unknown, or as :func:`coverage`.
+    By ``coverage`` it is the share of the token under the mask, by ``paper`` the value of the mask
+    when resized to the grid (:func:`_paper_values`); all 0 where nothing of the region is shown.
     """
-    if _way(masks) == "paper":
+    if masks not in MASKS:
+        raise AnalysisError(f"masks {masks!r}: must be one of {', '.join(MASKS)}")
+    if masks == "paper":
         return _paper_values(mask, box, grid) / 255
     return coverage(mask, box, grid)
 
 
 def foreground(mask: Bool, box: Box, grid: tuple[int, int], masks: str) -> Bool:
-    """Say which tokens are foreground.
+    """Say which tokens are foreground, bool (Y, X), by their weights (:func:`token_weights`).
 
-    Parameters
-    ----------
-    mask, box, grid
-        As in :func:`coverage`.
-    masks
-        ``coverage``: tokens of which at least half lies under the mask; ``paper``: as
-        :func:`paper_foreground`.
-
-    Returns
-    -------
-    numpy.ndarray
-        bool, (Y, X).
-
-    Raises
-    ------
-    AnalysisError
-        `masks` is unknown, or as :func:`coverage`.
+    By ``coverage`` those of which at least half lies under the mask, by ``paper`` all above 0. Of
+    several regions the research code unites the foregrounds; it does not resize their union.
     """
-    if _way(masks) == "paper":
-        return paper_foreground(mask, box, grid)
-    half: Bool = coverage(mask, box, grid) >= 0.5
-    return half
-
-
-def _way(masks: str) -> str:
-    if masks not in MASKS:
-        raise AnalysisError(f"masks {masks!r}: must be one of {', '.join(MASKS)}")
-    return masks
+    weights = token_weights(mask, box, grid, masks)
+    return weights > 0 if masks == "paper" else weights >= 0.5
 
 
 def _check(mask: NDArray[Any], box: Box, grid: tuple[int, int]) -> None:

@@ -77,11 +77,6 @@ def add(a: Gram, b: Gram) -> Gram:
     ----------
     a, b
         Gram matrices of the same images in the same order, (n, n) each.
-
-    Raises
-    ------
-    AnalysisError
-        The two are of different numbers of images.
     """
     if a.n_images != b.n_images:
         raise AnalysisError(
@@ -112,8 +107,6 @@ def gram(read: Read, n: int, *, max_bytes: int = 2 * 2**30, device: str = "cpu")
         (stop - start, ...); trailing axes are flattened to d features. One image is read first to
         learn the size. When all fit into ``max_bytes`` every image is then read once; with several
         tiles those of tile k = 0, 1, ... are read max(1, k) times.
-    n
-        Number of images, at least 1.
     max_bytes
         Bound on the features held at once: at most two tiles of rows, as ``read`` gives them, and
         their float32 slabs of columns. The result takes 12 n^2 bytes more while it is made. One
@@ -125,11 +118,6 @@ def gram(read: Read, n: int, *, max_bytes: int = 2 * 2**30, device: str = "cpu")
     -------
     Gram
         See there. Relative error of an entry about 1e-6 of the product of the two images' norms.
-
-    Raises
-    ------
-    AnalysisError
-        No images, or features that hold infinity or NaN.
     """
     if n < 1:
         raise AnalysisError("a Gram matrix needs at least 1 image, got none: check the dataset")

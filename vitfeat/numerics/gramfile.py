@@ -46,8 +46,6 @@ class GramMeta:
 
     Attributes
     ----------
-    model, dataset
-        Their names.
     tokens
         The token kind that was asked for: ``cls``, ``mean``, ``spatial`` or ``all``.
     image_fingerprint
@@ -73,32 +71,13 @@ class GramMeta:
 
 
 class GramFile:
-    """A file of Gram matrices, open for reading; the large tensor is read in blocks only.
+    """A file by :func:`write_gram_file`, open for reading; the large tensor is read in blocks only.
 
-    Parameters
-    ----------
-    path
-        Written by :func:`write_gram_file`.
-
-    Attributes
-    ----------
-    layers
-        The layers' numbers, counted from 0 at the model's first block.
-    n_images
-        Number of images n.
-    offset, row_sum, diag
-        Float64 (layer, n), see :class:`~vitfeat.numerics.gram.Gram`.
-    level
-        Float64 (layer,), likewise.
-
-    Raises
-    ------
-    AnalysisError
-        The file is absent, damaged, or of another format or version.
+    Vectors are those of :class:`~vitfeat.numerics.gram.Gram`, a row a layer.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
+        self.path, self.where = Path(path), str(path)
         try:
             self._file = _open(self.path)
             found = self._file.metadata() or {}
@@ -119,22 +98,14 @@ class GramFile:
             self.level = self._vectors("level")
             self._centred = self._file.get_slice("centred")
             self._check_shape("centred", self._centred.get_shape(), self.n_images, self.n_images)
+            # The model lacks these tokens and no fallback is used, so that there is no layer.
+            self.left_out = self.meta.made_from == NOTHING
             if self.left_out == bool(self.layers):
                 raise ValueError(f"{len(self.layers)} layers made from {self.meta.made_from}")
         except FileNotFoundError as error:
             raise AnalysisError(f"no Gram file at {self.path}: compute it first") from error
         except (SafetensorError, OSError, KeyError, ValueError) as error:
             raise AnalysisError(f"Gram file {self.path} is damaged ({error}): {REMEDY}") from error
-
-    @property
-    def where(self) -> str:
-        """The file's path as text."""
-        return str(self.path)
-
-    @property
-    def left_out(self) -> bool:
-        """Whether the model lacks these tokens and nothing stands in, so that there is no layer."""
-        return self.meta.made_from == NOTHING
 
     def _vectors(self, name: str, *shape: int) -> NDArray[np.float64]:
         values = np.asarray(self._file.get_tensor(name), dtype=np.float64)
@@ -171,22 +142,6 @@ def write_gram_file(
 
     Only one matrix is held at a time, so the file may be larger than the memory. It appears under
     its name when it is complete, never before.
-
-    Parameters
-    ----------
-    path
-        The file; its folder is made when absent.
-    layers
-        The layers' numbers.
-    grams
-        As many Gram matrices of the same images, (n, n) each; a generator will do.
-    meta
-        What they are of.
-
-    Raises
-    ------
-    AnalysisError
-        No layers, more or fewer Gram matrices than layers, or of different numbers of images.
     """
     source = _Counted(grams, len(layers), f"{meta.model} on {meta.dataset} ({meta.tokens})")
     first = source.take()
@@ -213,17 +168,7 @@ def write_gram_file(
 
 
 def write_left_out(path: str | os.PathLike[str], n_images: int, meta: GramMeta) -> None:
-    """Write the file of a model that lacks the tokens: it says so, and has no layers.
-
-    Parameters
-    ----------
-    path
-        The file; its folder is made when absent.
-    n_images
-        Number of images.
-    meta
-        What was asked for; ``made_from`` becomes :data:`NOTHING`.
-    """
+    """Write the file of a model that lacks the tokens: it says so, and has no layers."""
     header, _ = _header(0, n_images, replace(meta, made_from=NOTHING))
     with replacing(path) as partial:
         partial.write_bytes(header)

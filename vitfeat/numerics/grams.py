@@ -21,61 +21,40 @@ class Grams(Protocol):
 
     A :class:`~vitfeat.numerics.gramfile.GramFile` is one, and so are a :class:`GramSum` and
     :class:`GramsInMemory`.
+
+    Attributes
+    ----------
+    where
+        Where they are kept, for messages; the same place is read once.
+    left_out
+        Whether the model lacks these tokens, so that there is no layer.
+    offset, row_sum, diag
+        float64 (layer, n), see :class:`~vitfeat.numerics.gram.Gram`.
     """
 
-    @property
-    def meta(self) -> GramMeta:
-        """What they are of."""
-
-    @property
-    def where(self) -> str:
-        """Where they are kept, for messages; the same place is read once."""
-
-    @property
-    def left_out(self) -> bool:
-        """Whether the model lacks these tokens, so that there is no layer."""
-
-    @property
-    def layers(self) -> tuple[int, ...]:
-        """The layers' numbers."""
-
-    @property
-    def n_images(self) -> int:
-        """Number of images n."""
-
-    @property
-    def offset(self) -> Floats:
-        """Float64 (layer, n), see :class:`~vitfeat.numerics.gram.Gram`."""
-
-    @property
-    def row_sum(self) -> Floats:
-        """Float64 (layer, n), likewise."""
-
-    @property
-    def diag(self) -> Floats:
-        """Float64 (layer, n), likewise."""
+    meta: GramMeta
+    where: str
+    left_out: bool
+    layers: tuple[int, ...]
+    n_images: int
+    offset: Floats
+    row_sum: Floats
+    diag: Floats
 
     def block(self, start: int, stop: int) -> NDArray[np.float32]:
         """Rows start:stop of every layer's centred Gram matrix, (layer, stop - start, n)."""
 
 
 class GramsInMemory:
-    """Gram matrices that are on no disk.
-
-    Parameters
-    ----------
-    grams
-        One or more, of the same images: those of layers 0, 1, ...
-    meta
-        What they are of.
-    """
+    """Gram matrices that are on no disk, of the same images: those of layers 0, 1, ..."""
 
     def __init__(self, grams: Sequence[Gram], meta: GramMeta) -> None:
         self._grams = tuple(grams)
         self.meta = meta
         self.where = meta.model
         self.left_out = False
-        self.layers, self.n_images = tuple(range(len(grams))), grams[0].n_images
+        self.layers: tuple[int, ...] = tuple(range(len(grams)))
+        self.n_images = grams[0].n_images
         self.offset: Floats = np.stack([gram.offset for gram in grams])
         self.row_sum: Floats = np.stack([gram.row_sum for gram in grams])
         self.diag: Floats = np.stack([gram.diag for gram in grams])
@@ -88,20 +67,9 @@ class GramsInMemory:
 class GramSum:
     """Gram matrices of features put side by side, added while they are read.
 
-    As :func:`~vitfeat.numerics.gram.add` says, every field of theirs adds. Nothing is kept but
-    the vectors, so that the sum of files takes no room of its own.
-
-    Parameters
-    ----------
-    parts
-        One or more, of the same images and layers.
-    tokens
-        The token kind that they make up together.
-
-    Raises
-    ------
-    AnalysisError
-        No parts, or parts of different images or layers.
+    Every field of theirs adds: a dot product over concatenated channels is the sum of the parts'
+    dot products, and the mean of a concatenation is the concatenation of the means. Nothing is kept
+    but the vectors, so that the sum of files takes no room of its own.
     """
 
     def __init__(self, parts: Sequence[Grams], tokens: str) -> None:

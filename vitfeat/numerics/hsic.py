@@ -93,18 +93,10 @@ def batch_sums(
     max_bytes: int,
     ranges: bool = False,
 ) -> list[BatchSums]:
-    """Read both once, in blocks of rows, and sum up every batch in float64.
+    """Read Gram matrices of the same images once, in blocks of rows; sum up every batch in float64.
 
-    Parameters
-    ----------
-    a, b
-        Gram matrices of the same n images; the same object twice is read once.
-    batches
-        Images of each batch, ascending; no image in two batches.
-    max_bytes
-        Bound on the blocks in memory; one row of every layer is the least.
-    ranges
-        Whether ranges of raw Gram matrices are wanted, which costs time.
+    Batches are images, ascending, no image in two of them. ``max_bytes`` bounds the blocks in
+    memory, one row of every layer being the least. Ranges of raw Gram matrices cost time.
     """
     n = a.n_images
     side_a = _Side(a, batches, ranges)

@@ -49,12 +49,6 @@ def k_means(
         Features of each layer, (image, channel) of any float type; clustered as float32 and not
         changed. They are taken when they are needed: at most ``threads`` + 1 of them are in memory,
         beside a copy in each running k-means.
-    n_clusters
-        Number of clusters.
-    n_init
-        Initialisations; the best is kept.
-    seeds
-        Seeds from 0; each gives a k-means of every layer.
     threads
         k-means that run side by side. Their number changes no result.
 
@@ -63,12 +57,6 @@ def k_means(
     NDArray
         int32 (layer, seed, image), the cluster of each image. Where fewer than ``n_clusters``
         images differ, fewer clusters occur.
-
-    Raises
-    ------
-    AnalysisError
-        There are fewer images than clusters, a seed is none, or features are not finite or so
-        large that their squares are not.
     """
     if bad := [seed for seed in seeds if not 0 <= seed < _SEEDS]:
         raise AnalysisError(f"k-means: found seed {bad[0]}; seeds go from 0 to {_SEEDS - 1}")

@@ -46,16 +46,9 @@ _QUERIES, _ROWS = 16, 16
 
 @dataclass(frozen=True)
 class Nearest:
-    """Where queries have their greatest cosine.
+    """Where queries have their greatest cosine: (query, x and y in pixels from 0).
 
-    Attributes
-    ----------
-    places
-        float64 (query, 2): x and y in pixels from 0.
-    cosines
-        float64 (query,).
-    tied
-        bool (query,): whether other places have it as well.
+    ``tied`` says whether other places have it as well.
     """
 
     places: Floats
@@ -88,14 +81,8 @@ class _Axis:
 def token_places(places: ArrayLike, start: float, stop: float, n_tokens: int) -> Floats:
     """Return where places along an axis are between the centres of tokens, the first being 0.
 
-    Parameters
-    ----------
-    places
-        In pixels from 0, whole numbers being centres of pixels.
-    start, stop
-        What the tokens span, in pixels, where the image begins at 0.
-    n_tokens
-        How many there are.
+    ``places``, ``start`` and ``stop`` of the tokens are in pixels; whole places are centres of
+    pixels.
     """
     at = n_tokens * (np.asarray(places) + 0.5 - start) / (stop - start) - 0.5
     return np.asarray(np.clip(at, 0, n_tokens - 1))
@@ -107,21 +94,9 @@ def pixels_within(n_pixels: int, start: float, stop: float) -> range:
 
 
 def features_at(tokens: ArrayLike, box: Box, places: ArrayLike) -> Floats:
-    """Return the upsampled features at any places.
+    """Return the upsampled features at any places (place, x and y), which are not rounded.
 
-    Parameters
-    ----------
-    tokens
-        (Y, X, channel).
-    box
-        What they show, in pixels of the image.
-    places
-        (place, 2): x and y in pixels from 0; not rounded.
-
-    Returns
-    -------
-    NDArray
-        float64 (place, channel).
+    Of tokens (Y, X, channel) that show the box, in pixels of the image; float64 (place, channel).
     """
     features = _checked(tokens)
     x, y = np.asarray(places, dtype=np.float64).reshape(-1, 2).T
@@ -138,23 +113,8 @@ def nearest(queries: ArrayLike, tokens: ArrayLike, box: Box, size: tuple[int, in
 
     Only pixels of the image that the map shows are candidates: nothing of a padding is. Of places
     with equal cosines (see :data:`TIE`) the uppermost counts, of these the leftmost. A vector of
-    zeros has the cosine 0 with all.
-
-    Parameters
-    ----------
-    queries
-        (query, channel).
-    tokens
-        (Y, X, channel).
-    box
-        What they show, in pixels of the image.
-    size
-        Width and height of the image in pixels.
-
-    Raises
-    ------
-    AnalysisError
-        Features are not finite, or the box shows no pixel of the image.
+    zeros has the cosine 0 with all. Queries are (query, channel), tokens (Y, X, channel); ``size``
+    is the image's width and height.
     """
     wanted, features = _checked(queries), _checked(tokens)
     left, top, right, bottom = box
@@ -188,13 +148,7 @@ def nearest(queries: ArrayLike, tokens: ArrayLike, box: Box, size: tuple[int, in
 
 
 class _Best:
-    """The greatest cosines so far, and where they are.
-
-    Parameters
-    ----------
-    n_queries
-        How many queries there are.
-    """
+    """The greatest cosines so far, and where they are."""
 
     def __init__(self, n_queries: int) -> None:
         self.cosine = np.full(n_queries, -np.inf)
@@ -209,18 +163,10 @@ class _Best:
         down: NDArray[np.int64],
         across: NDArray[np.int64],
     ) -> None:
-        """Look at further rows, below those before.
+        """Look at further rows (row, query, column), below those before, of a group of queries.
 
-        Parameters
-        ----------
-        group
-            The queries that they are of.
-        cosines
-            (row, query, column).
-        first
-            Number of the first row.
-        down, across
-            How many pixels the rows and columns are.
+        ``first`` is the number of the first row; ``down`` and ``across`` how many pixels rows and
+        columns are.
         """
         highest = cosines.max(axis=(0, 2))
         for place in np.flatnonzero(highest >= self.cosine[group] - TIE):
@@ -262,13 +208,6 @@ class _Norms:
 
     Along an axis a place mixes two neighbours, so weights enter as their squares and as twice the
     product of neighbouring ones.
-
-    Parameters
-    ----------
-    tokens
-        (Y, X, channel).
-    across
-        (column, token): weights of the columns of pixels.
     """
 
     def __init__(self, tokens: Floats, across: Floats) -> None:

@@ -17,10 +17,8 @@ from tests.numerics.reference_upsampled import cosines, feature
 from tests.store.filled import Content
 from vitfeat.analyses.keypoints.compute import drawn_pairs
 from vitfeat.analyses.keypoints.figures import MatchRow
-from vitfeat.analyses.keypoints.job import write_keypoints
-from vitfeat.analyses.keypoints.matches_job import write_matches
-from vitfeat.analyses.keypoints.pairs import open_task
-from vitfeat.analyses.keypoints.search import find_points
+from vitfeat.analyses.keypoints.job import write_keypoints, write_matches
+from vitfeat.analyses.keypoints.pairs import find_points, open_points
 from vitfeat.analyses.keypoints.settings import KeypointSettings
 from vitfeat.analyses.rows import ScoreRow, read_scores
 from vitfeat.cli import main
@@ -274,11 +272,11 @@ def test_points_may_stand_in_any_order(tmp_path: Path, dataset: Dataset) -> None
     order = generator.permutation(len(rows))
     for name, some in (("one", rows), ("two", [rows[i] for i in order])):
         write_table(tmp_path / f"{name}.csv", PointRow, some)
-        store, task = open_task(
+        store, sought = open_points(
             tmp_path / "m.zarr", dataset.index_path, tmp_path / f"{name}.csv", KeypointSettings()
         )
-        places[name] = find_points(store, task, 1).places
-        assert task.rows == some
+        places[name] = find_points(store, sought, 1).places
+        assert sought.rows == some
     np.testing.assert_array_equal(places["one"][order], places["two"])
     assert len(np.unique(places["one"], axis=0)) > 12
 
@@ -355,23 +353,23 @@ def test_the_command_writes_the_table_and_a_figure(
     categories = sorted({r.category for r in rows for r in dataset.rows})
     assert sorted({r.category for r in shown}) == categories
     # Hits are those of 0.1, and places those of the layer.
-    store, task = open_task(
+    store, sought = open_points(
         Path(inputs[2]), dataset.index_path, Path(inputs[4]), KeypointSettings(pairs=2, seed=5)
     )
-    assert task.rows == drawn_pairs(dataset.rows, 2, 5)
+    assert sought.rows == drawn_pairs(dataset.rows, 2, 5)
     for position, layer in enumerate(LAYERS):
-        found = find_points(store, task, position)
+        found = find_points(store, sought, position)
         for row in (r for r in shown if r.layer == layer):
             (number,) = (
                 i
-                for i, r in enumerate(task.rows)
+                for i, r in enumerate(sought.rows)
                 if (r.source, r.target, r.point) == (row.source, row.target, row.point)
             )
             x, y = found.places[number]
             assert (row.found_x, row.found_y) == (x, y)
-            assert (row.target_x, row.target_y) == tuple(task.points.target[number])
+            assert (row.target_x, row.target_y) == tuple(sought.points.target[number])
             distance = hypot(x - row.target_x, y - row.target_y)
-            assert row.hit == (distance <= 0.1 * task.points.side[number])
+            assert row.hit == (distance <= 0.1 * sought.points.side[number])
 
 
 def test_pairs_of_a_figure_are_of_different_categories(
@@ -380,12 +378,12 @@ def test_pairs_of_a_figure_are_of_different_categories(
     names = [f"category {i}" for i in range(9)]
     rows = [dataset.rows[0]._replace(pair=i, category=n) for i, n in enumerate(reversed(names))]
     write_table(tmp_path / "points.csv", PointRow, rows)
-    store, task = open_task(
+    store, sought = open_points(
         Path(inputs[2]), dataset.index_path, tmp_path / "points.csv", KeypointSettings()
     )
-    layers = [find_points(store, task, position) for position in range(2)]
+    layers = [find_points(store, sought, position) for position in range(2)]
     out = tmp_path / "matches.png"
-    write_matches(store, task, layers, dataset.index_path, dataset.root, out, alphas=(0.2, 0.05))
+    write_matches(store, sought, layers, dataset.index_path, dataset.root, out, alphas=(0.2, 0.05))
     shown = read_table(out.with_suffix(".csv"), MatchRow, "table", "")
     assert [r.category for r in shown][:4] == [names[i] for i in (1, 3, 5, 7)]
     assert len(shown) == 8
@@ -394,13 +392,13 @@ def test_pairs_of_a_figure_are_of_different_categories(
 def test_an_image_that_changed_is_not_drawn(
     tmp_path: Path, dataset: Dataset, inputs: list[str]
 ) -> None:
-    store, task = open_task(
+    store, sought = open_points(
         Path(inputs[2]), dataset.index_path, Path(inputs[4]), KeypointSettings()
     )
-    layers = [find_points(store, task, position) for position in range(2)]
+    layers = [find_points(store, sought, position) for position in range(2)]
     with pytest.raises(ImageError, match="does not exist"):
         write_matches(
-            store, task, layers, dataset.index_path, tmp_path, tmp_path / "a.png", alphas=(0.1,)
+            store, sought, layers, dataset.index_path, tmp_path, tmp_path / "a.png", alphas=(0.1,)
         )
     assert not (tmp_path / "a.png").exists()
 

@@ -11,7 +11,15 @@ from matplotlib.figure import Figure
 from matplotlib.patches import ConnectionPatch
 
 from tests.figures.canvas import assert_readable, axes_named, words
-from vitfeat.analyses.keypoints.figures import HIT, MISS, SIDE, MatchRow, Pair, figure, table
+from vitfeat.analyses.keypoints.figures import (
+    HIT,
+    MISS,
+    SIDE,
+    MatchRow,
+    Pair,
+    matches_figure,
+    table,
+)
 from vitfeat.errors import AnalysisError
 from vitfeat.figures import style
 
@@ -42,7 +50,7 @@ def pair(category: str = "cat", n: int = 4, seed: int = 0) -> Pair:
 
 
 def drawn(*pairs: Pair, layers: tuple[int, ...] = (2, 5)) -> Figure:
-    return figure(pairs, layers, 0.1, title="DINO S/16", note="pairs, 2 of 28 pairs")
+    return matches_figure(pairs, layers, 0.1, title="DINO S/16", note="pairs, 2 of 28 pairs")
 
 
 def connections(made: Figure) -> list[ConnectionPatch]:

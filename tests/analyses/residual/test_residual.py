@@ -12,7 +12,7 @@ import pytest
 from vitfeat.analyses.residual.compute import cka_rows, norm_ratios, norm_rows, summed
 from vitfeat.analyses.rows import ResidualCkaRow
 from vitfeat.errors import AnalysisError
-from vitfeat.numerics.moments import StreamingMoments
+from vitfeat.numerics.accumulate import StreamingMoments
 
 NAN = math.nan
 RATIOS = ("cls", "spatial", "spatial_tokens", "all")

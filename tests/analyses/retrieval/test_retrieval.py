@@ -12,7 +12,6 @@ from vitfeat.analyses.retrieval.compute import (
     VARIANTS,
     average_precision,
     evaluate,
-    named,
     precision_at,
     ranking,
     ranks,
@@ -20,6 +19,7 @@ from vitfeat.analyses.retrieval.compute import (
     unit,
 )
 from vitfeat.errors import AnalysisError
+from vitfeat.jobs.features import named
 
 
 def graded(easy: list[int], hard: list[int], junk: list[int]) -> dict[str, np.ndarray]:

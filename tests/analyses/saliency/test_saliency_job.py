@@ -32,7 +32,7 @@ from vitfeat.data.annotations import RegionRow
 from vitfeat.data.regions import encode
 from vitfeat.data.views import SquareView
 from vitfeat.errors import AnalysisError, DataError
-from vitfeat.numerics.coverage import paper_foreground
+from vitfeat.numerics.coverage import foreground
 from vitfeat.tables import read_table, write_table
 
 
@@ -170,7 +170,7 @@ def test_the_paper_s_foreground_has_crowds_and_whatever_is_touched(
     true: dict[int, set[int]] = {}
     for image, _, _, _, mask in REGIONS:
         box = SquareView((8, 12)).box(mask.shape[1], 16)
-        if tokens := set(np.flatnonzero(paper_foreground(mask, box, (2, 3))).tolist()):
+        if tokens := set(np.flatnonzero(foreground(mask, box, (2, 3), "paper")).tolist()):
             true.setdefault(image, set()).update(tokens)
     assert true[2] == set(range(6))
     assert 0 in true[4]

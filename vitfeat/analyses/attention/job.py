@@ -28,8 +28,7 @@ from vitfeat.analyses.attention_maps.source import attention_of
 from vitfeat.analyses.rows import AttentionRow
 from vitfeat.errors import AnalysisError
 from vitfeat.jobs.reading import ahead, reader, rows_that_fit, slices
-from vitfeat.numerics.accumulate import StreamingMeans
-from vitfeat.numerics.moments import StreamingMoments
+from vitfeat.numerics.accumulate import StreamingMeans, StreamingMoments
 from vitfeat.store.opening import open_store
 from vitfeat.store.pieces import read_rows
 from vitfeat.store.reader import FeatureStore

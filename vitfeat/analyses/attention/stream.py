@@ -13,8 +13,7 @@ from vitfeat.analyses.attention.metrics import metrics
 from vitfeat.analyses.attention.summary import NULLS, AttentionSummary, Floats, Null, Tokens
 from vitfeat.analyses.attention.tokens import aligned_by_coverage, aligned_map, token_maps
 from vitfeat.errors import AnalysisError
-from vitfeat.numerics.accumulate import ClassMeans, StreamingMeans
-from vitfeat.numerics.moments import Counts, StreamingMoments
+from vitfeat.numerics.accumulate import ClassMeans, Counts, StreamingMeans, StreamingMoments
 
 # The aligned map whose null rows are zero, which coverage needs whatever ``null`` is.
 _ZERO = "aligned, null rows as zero"

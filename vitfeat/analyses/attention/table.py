@@ -11,7 +11,7 @@ import numpy as np
 from vitfeat.analyses.attention.norms import PARAMETER
 from vitfeat.analyses.attention.summary import Floats
 from vitfeat.analyses.rows import AttentionRow
-from vitfeat.numerics.moments import Counts
+from vitfeat.numerics.accumulate import Counts
 
 UNITS: Mapping[str, str] = MappingProxyType(
     {

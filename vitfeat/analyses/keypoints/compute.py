@@ -74,25 +74,11 @@ class Points:
 
 
 def drawn_pairs(rows: Sequence[PointRow], n_pairs: int, seed: int) -> list[PointRow]:
-    """Draw so many pairs of each category, without replacement.
+    """Draw so many pairs of each category, without replacement; all of one that has fewer.
 
     A category's pairs are put in the order of the SHA-256 of the seed, the category and the two
     images' names, and the first are taken. So the draw depends on no order of files and on no
-    generator's version, and a smaller one is part of a larger.
-
-    Parameters
-    ----------
-    rows
-        Keypoints; those of a pair stand together.
-    n_pairs
-        How many; all of a category that has fewer.
-    seed
-        Of the draw.
-
-    Returns
-    -------
-    list of PointRow
-        Those of the drawn pairs, in the order of `rows`.
+    generator's version, and a smaller one is part of a larger. Rows keep their order.
     """
     digests: dict[int, tuple[str, str]] = {}
     for row in rows:
@@ -107,29 +93,16 @@ def drawn_pairs(rows: Sequence[PointRow], n_pairs: int, seed: int) -> list[Point
 
 
 def held_within(place: tuple[float, float], size: tuple[int, int]) -> tuple[float, float]:
-    """Return the place of an image that is nearest to one: annotations are beyond it at times.
+    """Return the place (x, y) of an image of so many pixels (width, height) nearest to one.
 
-    Parameters
-    ----------
-    place
-        x and y in pixels from 0.
-    size
-        Width and height of the image in pixels.
+    Annotations are beyond the image at times.
     """
     x, y = (min(max(at, 0.0), n - 1.0) for at, n in zip(place, size, strict=True))
     return x, y
 
 
 def is_shown(place: tuple[float, float], size: tuple[int, int], box: Box) -> bool:
-    """Return whether a map shows the pixel of a place, held within the image.
-
-    Parameters
-    ----------
-    place, size
-        As in :func:`held_within`.
-    box
-        What the map shows, in pixels.
-    """
+    """Return whether a map whose box is in pixels shows a place, held within the image."""
     x, y = held_within(place, size)
     columns = pixels_within(size[0], box[0], box[2])
     rows = pixels_within(size[1], box[1], box[3])
@@ -139,19 +112,7 @@ def is_shown(place: tuple[float, float], size: tuple[int, int], box: Box) -> boo
 def hits(found: ArrayLike, points: Points, alpha: float) -> NDArray[np.bool_]:
     """Return whether points are found: at most `alpha` times the box's larger side away.
 
-    Parameters
-    ----------
-    found
-        (point, 2): x and y in the target, in pixels from 0.
-    points
-        Where they are.
-    alpha
-        Share of the larger side.
-
-    Returns
-    -------
-    NDArray
-        bool (point,).
+    ``found`` is (point, 2), x and y in the target, in pixels from 0.
     """
     distances = np.linalg.norm(np.asarray(found, dtype=np.float64) - points.target, axis=1)
     return np.asarray(distances <= alpha * points.side * (1 + _ROUNDING))
@@ -162,19 +123,7 @@ def chance(
 ) -> Floats:
     """Return how likely a pixel drawn evenly from all that are candidates is near enough.
 
-    Parameters
-    ----------
-    points
-        The points.
-    boxes, sizes
-        Of the target of each: what its map shows, and its width and height in pixels.
-    alpha
-        As in :func:`hits`.
-
-    Returns
-    -------
-    NDArray
-        float64 (point,).
+    ``boxes`` and ``sizes`` are what the map of each point's target shows, and its width and height.
     """
     found = np.empty(len(points.side))
     everything = zip(points.target, points.side, boxes, sizes, strict=True)
@@ -197,16 +146,7 @@ def scores(
 ) -> Iterator[Score]:
     """Yield PCK for each alpha, of all pairs together and of each category, and the share of ties.
 
-    Parameters
-    ----------
-    points
-        The points.
-    found
-        (point, 2): where they were found in the targets.
-    tied
-        (point,): whether other places were as near.
-    alphas
-        Shares of the larger side.
+    ``found`` are places in the targets, (point, 2); ``tied`` says where other places were as near.
     """
     for alpha in alphas:
         yield from _averages("pck", f"{alpha:g}", hits(found, points, alpha), points)

@@ -41,20 +41,14 @@ class Pair:
 
     Attributes
     ----------
-    category, source, target
-        Its category, and the ids of the two images.
     pictures
         uint8 (height, width, 3) each: source and target, of any size in proportion.
     sizes
         Width and height of each in pixels, which places count.
-    numbers
-        (point,): which keypoints they are.
     given, truth
         (point, 2): in the source, and where they are in the target.
-    found
-        By layer (point, 2): where they were found in the target.
-    hits
-        By layer (point,): whether that counts as found.
+    found, hits
+        By layer: where they were found in the target, and whether that counts.
     """
 
     category: str
@@ -87,7 +81,7 @@ class MatchRow(NamedTuple):
 
 
 def table(pairs: Sequence[Pair], layers: Sequence[int]) -> Iterator[MatchRow]:
-    """Yield what :func:`figure` shows."""
+    """Yield what :func:`matches_figure` shows."""
     for layer in layers:
         for pair in pairs:
             places = np.hstack((pair.given, pair.truth, pair.found[layer])).tolist()
@@ -96,31 +90,13 @@ def table(pairs: Sequence[Pair], layers: Sequence[int]) -> Iterator[MatchRow]:
                 yield MatchRow._make((*whose, *place, int(hit)))
 
 
-def figure(
+def matches_figure(
     pairs: Sequence[Pair], layers: Sequence[int], alpha: float, *, title: str, note: str
 ) -> Figure:
     """Draw pairs one below the other, and layers side by side.
 
     Lines lead from a keypoint of the source to where it was found in the target; rings are where it
     is, and dots lead there from where it was taken to be.
-
-    Parameters
-    ----------
-    pairs
-        What to draw.
-    layers
-        Numbers of those to draw.
-    alpha
-        What hits were counted with, for the legend.
-    title
-        Whose matches they are.
-    note
-        The dataset and what else is to be said.
-
-    Raises
-    ------
-    AnalysisError
-        Nothing to draw.
     """
     if not pairs or not layers:
         raise AnalysisError("a figure of matches shows one pair or more, of one layer or more")

@@ -1,8 +1,9 @@
-"""The keypoints of a store that are looked for, and where its images lie in their tokens."""
+"""The keypoints of a store that are looked for, and where its layers find them."""
 
 from __future__ import annotations
 
 import logging
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +17,10 @@ from vitfeat.data.annotations import PointRow, read_annotations
 from vitfeat.data.images import printable
 from vitfeat.data.index import Index
 from vitfeat.errors import AnalysisError
-from vitfeat.jobs.reading import index_of
-from vitfeat.numerics.upsampled import Box
+from vitfeat.jobs.reading import check_tokens, index_of
+from vitfeat.numerics.upsampled import Box, features_at, nearest
 from vitfeat.store.opening import open_store
+from vitfeat.store.pieces import image_tokens
 from vitfeat.store.reader import FeatureStore
 from vitfeat.text import plural
 
@@ -30,17 +32,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Placed:
-    """An image of the store.
-
-    Attributes
-    ----------
-    row
-        In the store and the index.
-    size
-        Width and height in pixels.
-    box
-        What its tokens show, in pixels.
-    """
+    """An image of the store: its row, width and height, and what its tokens show, in pixels."""
 
     row: int
     size: tuple[int, int]
@@ -48,7 +40,7 @@ class Placed:
 
 
 @dataclass(frozen=True)
-class Task:
+class Sought:
     """The points of a store that are looked for.
 
     Attributes
@@ -83,34 +75,18 @@ class Task:
         return [self.images[row.target] for row in self.rows]
 
 
-def open_task(
+def open_points(
     store_path: Path,
     index_path: Path,
     points_path: Path,
     settings: KeypointSettings,
-) -> tuple[FeatureStore, Task]:
+) -> tuple[FeatureStore, Sought]:
     """Open a store, and read the points that are looked for.
 
-    Parameters
-    ----------
-    store_path, index_path, points_path
-        The store, the index that it was made from, and the dataset's table of keypoints.
-    settings
-        How many pairs of each category are drawn, and the seed of the drawing.
-
-    Raises
-    ------
-    AnalysisError, StoreError
-        The store has no spatial tokens of all images; the index or the table is of other images; or
-        no point is left.
+    The log says how many, and how many are left out since the view does not show them.
     """
     store = open_store(store_path)
-    if "spatial" not in store or (store.is_limited("spatial") and not store.is_ragged):
-        what = "of some images only" if "spatial" in store else "not stored"
-        raise AnalysisError(
-            f"{store_path}: spatial tokens {what} (it holds {store.held}), which "
-            "keypoints are found by; extract the tap spatial of all images"
-        )
+    check_tokens(store, "keypoints are found by")
     index = index_of(store, index_path)
     rows = read_annotations(points_path, PointRow)
     if settings.pairs is not None:
@@ -132,7 +108,7 @@ def open_task(
             f"{store.model}: {plural(left_out, 'keypoint')} left out, beyond what the view shows "
             "of an image"
         )
-    return store, Task(shown, Points.of(shown), images, len(rows))
+    return store, Sought(shown, Points.of(shown), images, len(rows))
 
 
 def _placed(
@@ -159,3 +135,80 @@ def _is_shown(row: PointRow, images: dict[str, Placed]) -> bool:
             ((row.target_x, row.target_y), row.target),
         )
     )
+
+
+@dataclass(frozen=True)
+class Found:
+    """Where a layer finds the points.
+
+    ``places`` are (point, x and y) in pixels of the targets; ``tied`` whether others are as near.
+    """
+
+    layer: int
+    places: Floats
+    tied: NDArray[np.bool_]
+
+
+def find_points(
+    store: FeatureStore, sought: Sought, position: int, max_bytes: int = 2**30
+) -> Found:
+    """Find the points in the layer at a position; tokens in memory take at most ``max_bytes``."""
+    tokens = _Tokens(store, position, max_bytes)
+    places = np.empty((len(sought.rows), 2))
+    tied = np.empty(len(sought.rows), dtype=bool)
+    sources = sought.sources
+    for target, of_target in _groups(sought):
+        image = sought.images[target]
+        queries: list[Floats] = []
+        order: list[int] = []
+        for source, members in of_target.items():
+            queries.append(
+                features_at(
+                    tokens.of(sought.images[source]), sought.images[source].box, sources[members]
+                )
+            )
+            order += members
+        found = nearest(np.concatenate(queries), tokens.of(image), image.box, image.size)
+        places[order], tied[order] = found.places, found.tied
+    return Found(store.layers[position], places, tied)
+
+
+def _groups(sought: Sought) -> list[tuple[str, dict[str, list[int]]]]:
+    """Group the points by target and source, images of a category together.
+
+    Each target is upsampled once for all its sources, and images that are used together are still
+    in memory.
+    """
+    groups: dict[tuple[str, str], dict[str, list[int]]] = {}
+    for number, row in enumerate(sought.rows):
+        of_target = groups.setdefault((row.category, row.target), {})
+        of_target.setdefault(row.source, []).append(number)
+    return [(target, groups[category, target]) for category, target in sorted(groups)]
+
+
+class _Tokens:
+    """The tokens of a layer, read image by image; those used last are kept, up to a bound."""
+
+    def __init__(self, store: FeatureStore, position: int, max_bytes: int) -> None:
+        self._store, self._position, self._max_bytes = store, position, max_bytes
+        self._kept: OrderedDict[int, Floats] = OrderedDict()
+        self._bytes = 0
+
+    def of(self, image: Placed) -> Floats:
+        """Return the tokens of an image: float64 (Y, X, channel)."""
+        if image.row in self._kept:
+            self._kept.move_to_end(image.row)
+            return self._kept[image.row]
+        read = image_tokens(self._store, image.row, self._position).astype(np.float64)
+        if not np.isfinite(read).all():
+            raise AnalysisError(
+                f"{self._store.path}: layer {self._store.layers[self._position]} of "
+                f"{printable(self._store.image_ids[image.row])} holds features that are not "
+                "finite; extract it in float32"
+            )
+        self._kept[image.row] = read
+        self._bytes += read.nbytes
+        while self._bytes > self._max_bytes and len(self._kept) > 1:
+            _, dropped = self._kept.popitem(last=False)
+            self._bytes -= dropped.nbytes
+        return read

@@ -43,24 +43,13 @@ def knn_ranks(
     ----------
     test, train
         Features of the test and training images, (image, channel).
-    truth
-        int64 (test image,): true classes. A class that no training image has is allowed.
-    labels
-        int64 (training image,): classes, any whole numbers.
-    neighbours
-        Numbers of neighbours k, each at most the number of training images.
-    temperature, max_bytes, threads, device
-        See :func:`votes_ranks` and :func:`vitfeat.numerics.neighbours.nearest`.
+    truth, labels
+        int64 (image,): classes of both, any whole numbers. A true one may be of no training image.
 
     Returns
     -------
     NDArray
         int64 (k, test image); see :func:`votes_ranks`.
-
-    Raises
-    ------
-    AnalysisError
-        A k is below 1 or above the number of training images, or features are not finite.
     """
     _check_neighbours(neighbours, len(labels))
     ranks = np.empty((len(neighbours), len(truth)), dtype=np.int64)
@@ -120,11 +109,6 @@ def votes_ranks(
         int64 (k, image): how many classes have more votes than the true one, 0 where it wins;
         :data:`NO_VOTES` where it has none.
 
-    Raises
-    ------
-    AnalysisError
-        A k is out of range, or the temperature is not above 0.
-
     References
     ----------
     Z. Wu et al.: Unsupervised feature learning via non-parametric instance discrimination. CVPR
@@ -163,20 +147,7 @@ def votes_ranks(
 
 
 def share_within(ranks: Ints, top: int) -> float:
-    """Return the share of images whose true class is among the first so many.
-
-    Parameters
-    ----------
-    ranks
-        int64 (image,), from 0; negative where the true class has none, which is never a hit.
-    top
-        Ranks that count.
-
-    Returns
-    -------
-    float
-        From 0 to 1.
-    """
+    """Return the share of images whose true class has one of the first ranks; negative is none."""
     return float(np.count_nonzero((ranks >= 0) & (ranks < top)) / len(ranks))
 
 

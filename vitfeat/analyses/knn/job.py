@@ -9,10 +9,11 @@ from pathlib import Path
 
 from vitfeat.analyses.knn.compute import TOPS, knn_ranks
 from vitfeat.analyses.knn.settings import KnnSettings
-from vitfeat.analyses.rows import ScoreRow
+from vitfeat.analyses.rows import ScoreRow, score_rows
 from vitfeat.device import torch_device_name
 from vitfeat.errors import AnalysisError
-from vitfeat.jobs.classes import Pair, named, open_pair
+from vitfeat.jobs.classes import Pair, open_pair, top_rows
+from vitfeat.jobs.features import named
 from vitfeat.tables import write_table
 from vitfeat.text import plural
 
@@ -35,25 +36,6 @@ def write_knn(
     Rows are ``top1`` and ``top5`` of each layer, features and ``k={neighbours}``. A k above the
     number of training images is that number, and its rows say so; see
     :func:`vitfeat.jobs.classes.open_pair` for what becomes of classes.
-
-    Parameters
-    ----------
-    test_path, train_path
-        The stores.
-    out
-        The table to write. It has no rows where a model lacks the features.
-    settings
-        The features, and how their neighbours vote
-        (:func:`vitfeat.analyses.knn.compute.votes_ranks`).
-    layers
-        Layers by name or number; numbers of layers that are not stored are passed over.
-    max_bytes, threads, device
-        See :func:`vitfeat.numerics.neighbours.nearest`; ``auto`` takes a GPU where there is one.
-
-    Raises
-    ------
-    AnalysisError, StoreError
-        The stores do not go together, lack what is asked for, or hold what is not finite.
     """
     pair = open_pair(test_path, train_path)
     counts = _capped(settings.neighbours, pair)
@@ -79,9 +61,10 @@ def write_knn(
                 )
             except AnalysisError as error:
                 raise AnalysisError(f"{pair.where(kind, layer)}: {error}") from error
+            name = named(kind, settings.final_norm)
+            row = score_rows("knn", pair.test.store, layer=layer, features=name)
             for k, of_k in zip(counts, ranks, strict=True):
-                name = named(kind, settings.final_norm)
-                rows += pair.top_rows("knn", layer, name, f"k={k}", of_k, TOPS)
+                rows += top_rows(partial(row, variant=f"k={k}"), of_k, TOPS)
     write_table(out, ScoreRow, rows)
 
 

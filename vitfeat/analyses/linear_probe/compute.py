@@ -30,12 +30,8 @@ class Probe:
 
     Attributes
     ----------
-    penalty
-        The one that was chosen.
     validation
         Accuracy on the validation part by penalty; empty where there was nothing to choose.
-    n_validation
-        Images of that part.
     unconverged
         Fits that had not converged, by penalty: of the choice, and under None the last one.
     """
@@ -48,13 +44,7 @@ class Probe:
     unconverged: dict[float | None, Fit]
 
     def ranks(self, features: NDArray[np.float32], truth: Ints) -> Ints:
-        """Rank the true classes of images; see :func:`class_ranks`.
-
-        Raises
-        ------
-        AnalysisError
-            Features are not finite.
-        """
+        """Rank the true classes of images; see :func:`class_ranks`."""
         return class_ranks(self.fit, self.standard, features, truth)
 
 
@@ -70,33 +60,13 @@ def probe(
     threads: int = 1,
     device: str = "cpu",
 ) -> Probe:
-    """Fit a linear classifier, its penalty chosen on a part of the images.
+    """Fit a linear classifier of (image, channel), its penalty chosen on a part of the images.
 
     That part is set aside by :func:`validation_part`; of each penalty a classifier is fitted to the
     others, standardised by their own means and deviations, and the one with the highest accuracy on
     the part is chosen, of equal ones the largest. Then all images are standardised anew and fitted
-    with it. With a single penalty nothing is chosen and no part set aside.
-
-    Parameters
-    ----------
-    features
-        (image, channel) of the training images.
-    labels
-        int64 (image,), from 0 to ``n_classes`` - 1.
-    n_classes
-        Number of classes, two or more.
-    penalties
-        Strengths of the penalty; see :func:`vitfeat.analyses.linear_probe.logistic.fit_logistic`.
-    validation, seed
-        Share of the images that the penalty is chosen on, and the seed of their choice.
-    max_iterations, threads, device
-        See :func:`vitfeat.analyses.linear_probe.logistic.fit_logistic`.
-
-    Raises
-    ------
-    AnalysisError
-        There are fewer than two classes, no penalty, a penalty that is not above 0, no class of
-        which images could be set aside, or features that are not finite.
+    with it. With a single penalty nothing is chosen and no part set aside. Labels are from 0 to
+    ``n_classes`` - 1; :func:`vitfeat.analyses.linear_probe.logistic.fit_logistic` has the rest.
     """
     if n_classes < 2:
         raise AnalysisError(
@@ -146,26 +116,7 @@ def validation_part(labels: Ints, share: float, seed: int) -> NDArray[np.bool_]:
     """Choose images to set aside, of every class the same share.
 
     Of a class with m images that is ``share`` times m, rounded, but at least one and at most m - 1;
-    of a class with one image none.
-
-    Parameters
-    ----------
-    labels
-        int64 (image,): classes.
-    share
-        Above 0, below 1.
-    seed
-        Of the choice, which depends on the labels and on nothing else.
-
-    Returns
-    -------
-    NDArray
-        bool (image,): true for those set aside.
-
-    Raises
-    ------
-    AnalysisError
-        No class has two images.
+    of a class with one image none. The choice depends on the labels and the seed alone.
     """
     generator = np.random.default_rng(seed)
     aside = np.zeros(len(labels), dtype=np.bool_)
@@ -182,27 +133,10 @@ def validation_part(labels: Ints, share: float, seed: int) -> NDArray[np.bool_]:
 
 
 def class_ranks(fit: Fit, how: Standard, features: NDArray[np.float32], truth: Ints) -> Ints:
-    """Rank the true classes of images by logits.
+    """Rank the true classes of images by logits; -1 where the classifier does not know the class.
 
-    Parameters
-    ----------
-    fit, how
-        The classifier, and the standardisation that it was fitted with.
-    features
-        (image, channel), not standardised.
-    truth
-        int64 (image,): true classes; negative where the classifier does not know the class.
-
-    Returns
-    -------
-    NDArray
-        int64 (image,): how many classes have a larger logit than the true one, or an equal one and
-        a smaller number; -1 for unknown classes.
-
-    Raises
-    ------
-    AnalysisError
-        Features are not finite.
+    A rank is how many classes have a larger logit than the true one, or an equal one and a smaller
+    number. Features are (image, channel), not standardised.
     """
     ranks = np.empty(len(truth), dtype=np.int64)
     n_classes, width = fit.weights.shape

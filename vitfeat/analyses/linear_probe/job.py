@@ -9,10 +9,11 @@ from pathlib import Path
 from vitfeat.analyses.linear_probe.compute import Probe, probe
 from vitfeat.analyses.linear_probe.logistic import MAX_ITERATIONS, TOLERANCE
 from vitfeat.analyses.linear_probe.settings import LinearProbeSettings
-from vitfeat.analyses.rows import ScoreRow
+from vitfeat.analyses.rows import ScoreRow, score_rows
 from vitfeat.device import torch_device_name
 from vitfeat.errors import AnalysisError
-from vitfeat.jobs.classes import Pair, named, open_pair
+from vitfeat.jobs.classes import Pair, open_pair, top_rows
+from vitfeat.jobs.features import named
 from vitfeat.tables import write_table
 from vitfeat.text import plural
 
@@ -34,28 +35,8 @@ def write_linear_probe(
 
     Rows are of the type ScoreRow: ``top1``, ``top5`` where there are more than five classes, and
     ``validation_top1``, the accuracy that chose the penalty, where there was a choice. The variant
-    is ``penalty={the chosen one}``.
-
-    Parameters
-    ----------
-    test_path, train_path
-        The stores.
-    out
-        The table to write. It has no rows where a model lacks the features.
-    settings
-        The features, the penalties, and on what one of them is chosen.
-    max_iterations, threads
-        See :func:`vitfeat.analyses.linear_probe.compute.probe`.
-    layers
-        Layers by name or number; numbers of layers that are not stored are passed over.
-    device
-        Where the classifiers are fitted; ``auto`` takes a GPU where there is one.
-
-    Raises
-    ------
-    AnalysisError, StoreError
-        The stores do not go together, lack what is asked for, or hold what is not finite; the
-        training images are of one class.
+    is ``penalty={the chosen one}``. The log says which fits did not converge, and where the best
+    penalty is the smallest or largest that was tried.
     """
     pair = open_pair(test_path, train_path)
     tops = (1, 5) if len(pair.names) > 5 else (1,)
@@ -85,12 +66,17 @@ def write_linear_probe(
             except AnalysisError as error:
                 raise AnalysisError(f"{pair.where(kind, layer)}: {error}") from error
             _note_unconverged(pair.where(kind, layer), found)
-            name, variant = named(kind, settings.final_norm), f"penalty={found.penalty:g}"
-            rows += pair.top_rows("linear_probe", layer, name, variant, ranks, tops)
+            row = score_rows(
+                "linear_probe",
+                pair.test.store,
+                layer=layer,
+                features=named(kind, settings.final_norm),
+                variant=f"penalty={found.penalty:g}",
+            )
+            rows += top_rows(row, ranks, tops)
             if found.validation:
-                value, n = found.validation[found.penalty], found.n_validation
-                score = "validation_top1"
-                rows.append(pair.row("linear_probe", layer, name, variant, score, n, value))
+                value = found.validation[found.penalty]
+                rows.append(row(score="validation_top1", n=found.n_validation, value=value))
                 others = [v for p, v in found.validation.items() if p != found.penalty]
                 at_end = found.penalty in (smallest, largest)
                 if at_end and value > max(others):

@@ -82,13 +82,7 @@ class Fit:
 
 
 def standard(features: NDArray[np.float32]) -> Standard:
-    """Find how features (image, channel) are standardised; see :class:`Standard`.
-
-    Raises
-    ------
-    AnalysisError
-        Features are not finite.
-    """
+    """Find how features (image, channel) are standardised; see :class:`Standard`."""
     n, width = features.shape
     blocks = list(_blocks(n, 16 * width, _BLOCK_BYTES))
     mean = sum((features[b].sum(axis=0, dtype=np.float64) for b in blocks), np.zeros(width)) / n
@@ -139,11 +133,6 @@ def fit_logistic(
         Threads that take images, on a CPU; their number changes no bit.
     device
         ``cpu``, or a torch device such as ``cuda``.
-
-    Raises
-    ------
-    AnalysisError
-        The penalty is not above 0.
     """
     from scipy.optimize import minimize
 

@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Any
 
 from pydantic import Field
 
 from vitfeat.analyses.settings import (
     LayerJobs,
     LearntSettings,
-    Limit,
     Positive,
     Seed,
     Share,
     SomeOf,
-    token_taps,
+    TokenSettings,
 )
 
 
-class LinearProbeSettings(LearntSettings):
+class LinearProbeSettings(TokenSettings, LearntSettings):
     """Logistic regression on the features of every layer."""
 
     datasets: SomeOf[str] = Field((), description="Datasets whose images are classified.")
-    features: SomeOf[Literal["cls", "mean"]] = Field(
-        ("cls", "mean"), description="CLS tokens, means of the spatial tokens."
-    )
-    final_norm: bool = Field(False, description="Whether the model's final norm is applied first.")
     regularisation: SomeOf[Positive] = Field(
         (0.0001, 0.001, 0.01, 0.1),
         description=(
@@ -46,7 +41,3 @@ class LinearProbeSettings(LearntSettings):
         if len(self.regularisation) == 1:
             asked = {key: v for key, v in asked.items() if key not in ("validation", "seed")}
         return asked
-
-    def required_taps(self) -> Mapping[str, Limit]:
-        """Return what the features are made from."""
-        return token_taps(self.features)

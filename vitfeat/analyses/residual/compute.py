@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from vitfeat.analyses.rows import ResidualCkaRow, ResidualNormRow
 from vitfeat.errors import AnalysisError
+from vitfeat.numerics.accumulate import StreamingMoments
 from vitfeat.numerics.gram import Read
-from vitfeat.numerics.moments import StreamingMoments
 
 Floats = NDArray[np.float64]
 

@@ -18,10 +18,10 @@ from vitfeat.analyses.rows import ResidualCkaRow, ResidualNormRow
 from vitfeat.device import torch_device_name
 from vitfeat.errors import AnalysisError
 from vitfeat.jobs.reading import reader, shared_entries, slices, whole_chunks
+from vitfeat.numerics.accumulate import StreamingMoments
 from vitfeat.numerics.gram import Gram, gram
 from vitfeat.numerics.gramfile import GramFile, GramMeta, write_gram_file
 from vitfeat.numerics.grams import GramSum
-from vitfeat.numerics.moments import StreamingMoments
 from vitfeat.store.layout import TOKEN_ARRAYS
 from vitfeat.store.opening import open_store
 from vitfeat.store.pieces import Entries, read_rows

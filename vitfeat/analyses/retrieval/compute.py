@@ -49,11 +49,6 @@ VARIANTS: Mapping[str, tuple[str, ...]] = {
 GRADES = ("easy", "hard", "junk")
 
 
-def named(kind: str, final_norm: bool) -> str:
-    """Return what tables call a descriptor."""
-    return f"{kind}_norm" if final_norm else kind
-
-
 @dataclass(frozen=True)
 class Scores:
     """What the queries that count in a variant score, each from 0 to 1.
@@ -77,18 +72,7 @@ class Scores:
 
 
 def unit(features: NDArray[np.floating]) -> Floats:
-    """Divide descriptors by their Euclidean norm; one of zeros stays so, of cosine 0 to all.
-
-    Parameters
-    ----------
-    features
-        (image, channel); not changed.
-
-    Raises
-    ------
-    AnalysisError
-        A value is not finite.
-    """
+    """Divide (image, channel) by the norm; a vector of zeros stays so, of cosine 0 to all."""
     values = np.array(features, dtype=np.float64)
     bad = np.flatnonzero(~np.isfinite(values).all(-1))
     if len(bad):
@@ -126,11 +110,6 @@ def similarities(
     -------
     numpy.ndarray
         float32 (query, n_images).
-
-    Raises
-    ------
-    AnalysisError
-        A value is not finite, or the blocks are not of so many images.
     """
     wanted = unit(queries)
     found = np.empty((len(wanted), n_images), dtype=np.float32)
@@ -148,30 +127,14 @@ def similarities(
 
 
 def ranking(similarity: NDArray[np.floating]) -> Places:
-    """Return the places of database images, most similar first; equal ones in database order.
-
-    Parameters
-    ----------
-    similarity
-        (image,).
-    """
+    """Return the places of database images, most similar first; equal ones in database order."""
     return np.argsort(-similarity, kind="stable")
 
 
 def ranks(order: Places, positive: Places, ignored: Places) -> Places:
     """Return where positives stand in a ranking that ignored images were taken out of.
 
-    Parameters
-    ----------
-    order
-        (image,): all database images, best first.
-    positive, ignored
-        Which of them are; no image is both.
-
-    Returns
-    -------
-    numpy.ndarray
-        int64 (positive,): from 0, ascending.
+    ``order`` has all database images, best first; ranks are from 0, ascending.
     """
     place = np.empty(len(order), dtype=np.int64)
     place[order] = np.arange(len(order))
@@ -234,24 +197,8 @@ def evaluate(
 ) -> dict[str, Scores]:
     """Score the ranking of every query in all variants.
 
-    Parameters
-    ----------
-    similarity
-        (query, image), or the queries' rows one by one.
-    graded
-        What the database images are to each query.
-    at
-        Ranks of precision, from 1.
-
-    Returns
-    -------
-    dict
-        By variant.
-
-    Raises
-    ------
-    AnalysisError
-        A similarity is not a number.
+    ``similarity`` is (query, image), or the queries' rows one by one; ``at`` are ranks of
+    precision, from 1.
     """
     rows: dict[str, list[tuple[int, Places]]] = {variant: [] for variant in VARIANTS}
     for query, (row, known) in enumerate(zip(similarity, graded, strict=True)):

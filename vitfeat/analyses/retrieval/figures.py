@@ -44,15 +44,7 @@ NAME_LINES = 2
 
 @dataclass(frozen=True)
 class Result:
-    """An image that was found.
-
-    Attributes
-    ----------
-    picture
-        uint8 (height, width, 3).
-    grade
-        Out of :data:`FRAMES`.
-    """
+    """An image that was found, uint8 (height, width, 3), and its grade out of :data:`FRAMES`."""
 
     picture: Pixels
     grade: str
@@ -60,21 +52,10 @@ class Result:
 
 @dataclass(frozen=True)
 class Search:
-    """A query and what was found.
+    """A query and what was found, most similar first.
 
-    Attributes
-    ----------
-    name
-        Of the query.
-    picture
-        uint8 (height, width, 3): the whole image.
-    box
-        The part of it that was looked for: left, top, right, bottom as shares of the width and the
-        height; None for all of it.
-    average_precision
-        Of its ranking; None where the query does not count.
-    results
-        Most similar first.
+    ``box`` is the part of the picture that was looked for: left, top, right, bottom as shares of
+    width and height; None for all of it. ``average_precision`` is None where it does not count.
     """
 
     name: str
@@ -85,20 +66,7 @@ class Search:
 
 
 def ranking(searches: Sequence[Search], *, title: str, note: str) -> Figure:
-    """Draw queries one below another, each beside its first results.
-
-    Parameters
-    ----------
-    searches
-        At least one.
-    title, note
-        The model; the dataset, layer and descriptor.
-
-    Raises
-    ------
-    AnalysisError
-        Nothing to draw.
-    """
+    """Draw queries one below another, each beside its first results."""
     if not searches:
         raise AnalysisError("a figure of rankings needs a query")
     with style.settings():

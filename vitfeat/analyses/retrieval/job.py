@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,15 +16,14 @@ from vitfeat.analyses.retrieval.compute import (
     Graded,
     Scores,
     evaluate,
-    named,
     similarities,
 )
 from vitfeat.analyses.retrieval.settings import RetrievalSettings
-from vitfeat.analyses.rows import ScoreRow
+from vitfeat.analyses.rows import ScoreRow, score_rows
 from vitfeat.data.annotations import RelevanceRow, read_annotations
 from vitfeat.data.images import printable
 from vitfeat.errors import AnalysisError
-from vitfeat.jobs.features import ARRAYS, image_features, image_rows
+from vitfeat.jobs.features import has_features, image_features, named
 from vitfeat.jobs.reading import slices
 from vitfeat.store.opening import open_store
 from vitfeat.store.reader import FeatureStore
@@ -42,8 +41,8 @@ _BLOCK_BYTES = 256 * 2**20
 
 
 @dataclass(frozen=True)
-class Task:
-    """The queries and the database of a store.
+class Truth:
+    """The queries and the database of a store, rows of it, and what is relevant.
 
     Attributes
     ----------
@@ -72,56 +71,38 @@ def write_retrieval(
 
     Writes a table of ScoreRow: ``map`` and ``mp@{rank}``, means over the queries that count in a
     variant, and ``ap`` of each of them by its image id. A variant in which no query counts has no
-    rows, and neither have features that a model lacks.
-
-    Parameters
-    ----------
-    store_path
-        The store.
-    relevance_path
-        What is relevant to which query. Images of the store that are no queries are the database.
-    out
-        The table to write.
-    settings
-        The descriptors, and the ranks of mean precision.
-    max_bytes
-        Bound on the similarities in memory: beyond, the database is read once for every group of
-        queries.
-
-    Raises
-    ------
-    AnalysisError, StoreError
-        The table is of other images, or nothing is relevant to any query; the store lacks the
-        features though the model has them, or the final norm; descriptors are not finite.
+    rows, and neither have features that a model lacks. Beyond ``max_bytes`` of similarities the
+    database is read once for every group of queries.
     """
     store = open_store(store_path)
-    task = read_task(store, relevance_path)
-    _report(store, task)
+    truth = read_truth(store, relevance_path)
+    _report(store, truth)
+    queries = [store.image_ids[row] for row in truth.queries]
     rows: list[ScoreRow] = []
     final_norm = settings.final_norm
     for kind in settings.features:
-        if not usable(store, kind):
+        if not has_features([store], kind, "retrieval"):
             continue
         for position in store.layer_positions("all"):
             found = evaluate(
-                ranked(store, task, kind, position, final_norm=final_norm, max_bytes=max_bytes),
-                task.graded,
+                ranked(store, truth, kind, position, final_norm=final_norm, max_bytes=max_bytes),
+                truth.graded,
                 settings.ranks,
             )
             for variant, scores in found.items():
-                name = named(kind, final_norm)
-                rows += _rows(store, task, name, position, variant, scores, settings.ranks)
+                row = score_rows(
+                    "retrieval",
+                    store,
+                    layer=store.layers[position],
+                    features=named(kind, final_norm),
+                    variant=variant,
+                )
+                rows += _rows(row, queries, scores, settings.ranks)
     write_table(out, ScoreRow, rows)
 
 
-def read_task(store: FeatureStore, relevance_path: Path) -> Task:
-    """Find the queries and the database of a store.
-
-    Raises
-    ------
-    AnalysisError
-        The table is of other images than the store's, names no query, or a query or grade twice.
-    """
+def read_truth(store: FeatureStore, relevance_path: Path) -> Truth:
+    """Find the queries and the database of a store: its images that are no queries."""
     table = read_annotations(relevance_path, RelevanceRow)
     place = {image: row for row, image in enumerate(store.image_ids)}
     names = list(dict.fromkeys(row.query for row in table))
@@ -139,7 +120,7 @@ def read_task(store: FeatureStore, relevance_path: Path) -> Task:
         )
     in_database = {store.image_ids[row]: number for number, row in enumerate(database)}
     graded = _graded(table, names, in_database, relevance_path)
-    return Task(queries, database, graded)
+    return Truth(queries, database, graded)
 
 
 def _graded(
@@ -164,31 +145,9 @@ def _graded(
     ]
 
 
-def usable(store: FeatureStore, kind: str) -> bool:
-    """Return whether a model has what descriptors are made of.
-
-    Raises
-    ------
-    AnalysisError
-        It has, but the store does not hold it of all images.
-    """
-    array = ARRAYS[kind]
-    if not store.model_has(array):
-        logger.warning(f"{store.model} has no CLS token: {kind} left out")
-        return False
-    if array not in store or len(image_rows(store, kind)) < store.n_images:
-        what = "of some images only" if array in store else "not stored"
-        raise AnalysisError(
-            f"{store.path}: {array} {what} (it holds {store.held}), which "
-            f"{kind!r} is made of; extract it of all images, or leave {kind!r} out of "
-            "analyses.retrieval.features"
-        )
-    return True
-
-
 def ranked(
     store: FeatureStore,
-    task: Task,
+    truth: Truth,
     kind: str,
     position: int,
     *,
@@ -198,31 +157,17 @@ def ranked(
 ) -> Iterator[NDArray[np.float32]]:
     """Yield every query's similarities to the database, float32 (image,), in one layer.
 
-    Parameters
-    ----------
-    store, task
-        The store and its task.
-    kind, position, final_norm
-        Descriptors, as :func:`vitfeat.jobs.features.image_features` takes them.
-    max_bytes
-        Bound on the similarities in memory.
-    queries
-        Which of the task's queries; all if not given.
-
-    Raises
-    ------
-    AnalysisError, StoreError
-        Descriptors are not finite, or damaged.
+    ``queries`` are places among those of the truth; all if not given.
     """
-    rows = task.queries if queries is None else task.queries[queries]
+    rows = truth.queries if queries is None else truth.queries[queries]
     try:
         wanted = image_features(store, kind, position, rows, final_norm=final_norm)
-        size = len(task.database)
+        size = len(truth.database)
         for start, stop in slices(len(rows), max(1, max_bytes // (4 * size))):
             some = wanted[start:stop]
             at_once = max(1, _BLOCK_BYTES // (8 * (some.shape[1] + len(some))))
             yield from similarities(
-                some, _blocks(store, task, kind, position, at_once, final_norm), size
+                some, _blocks(store, truth, kind, position, at_once, final_norm), size
             )
     except AnalysisError as error:
         raise AnalysisError(
@@ -231,11 +176,11 @@ def ranked(
 
 
 def _blocks(
-    store: FeatureStore, task: Task, kind: str, position: int, at_once: int, final_norm: bool
+    store: FeatureStore, truth: Truth, kind: str, position: int, at_once: int, final_norm: bool
 ) -> Iterator[NDArray[np.float32]]:
     """Yield the database's descriptors in pieces."""
     kept = np.zeros(store.n_images, dtype=bool)
-    kept[task.database] = True
+    kept[truth.database] = True
     # Runs of rows are read, queries with them: entries here and there cost more.
     for start, stop in slices(store.n_images, at_once):
         used = None if stop - start == store.n_images else np.arange(start, stop)
@@ -243,57 +188,38 @@ def _blocks(
         yield block[kept[start:stop]]
 
 
-def _report(store: FeatureStore, task: Task) -> None:
+def _report(store: FeatureStore, truth: Truth) -> None:
     logger.info(
-        f"{store.model}: {len(task.queries):,} queries, "
-        f"{plural(len(task.database), 'database image')}"
+        f"{store.model}: {len(truth.queries):,} queries, "
+        f"{plural(len(truth.database), 'database image')}"
     )
     counts = {
-        variant: sum(any(len(known[grade]) for grade in grades) for known in task.graded)
+        variant: sum(any(len(known[grade]) for grade in grades) for known in truth.graded)
         for variant, grades in VARIANTS.items()
     }
     if not any(counts.values()):
         raise AnalysisError(
-            f"{store.path}: no query of {len(task.queries):,} has an easy or hard image; take more "
-            "images (a dataset's limit takes the first)"
+            f"{store.path}: no query of {len(truth.queries):,} has an easy or hard image; take "
+            "more images (a dataset's limit takes the first)"
         )
     for variant, count in counts.items():
-        without = len(task.queries) - count
+        without = len(truth.queries) - count
         excluded = f", {without:,} excluded without a positive image" if without else ""
         counted = "1 query counts" if count == 1 else f"{count:,} queries count"
         logger.info(f"{store.model}, {variant}: {counted}{excluded}")
 
 
 def _rows(
-    store: FeatureStore,
-    task: Task,
-    features: str,
-    position: int,
-    variant: str,
-    scores: Scores,
-    at: Sequence[int],
+    row: Callable[..., ScoreRow], queries: Sequence[str], scores: Scores, at: Sequence[int]
 ) -> Iterator[ScoreRow]:
-    def row(score: str, value: float, group: str, n: int) -> ScoreRow:
-        return ScoreRow(
-            task="retrieval",
-            model=store.model,
-            dataset=store.path.parent.name,
-            layer=store.layers[position],
-            features=features,
-            variant=variant,
-            score=score,
-            group=group,
-            n=n,
-            value=value,
-        )
-
+    """Yield the rows of a layer and variant; `queries` are image ids."""
     n = len(scores.queries)
     if not n:
         return
-    yield row("map", float(scores.average_precision.mean()), "", n)
+    yield row(score="map", n=n, value=float(scores.average_precision.mean()))
     for k, values in zip(at, scores.precision.T, strict=True):
-        yield row(f"mp@{k}", float(values.mean()), "", n)
+        yield row(score=f"mp@{k}", n=n, value=float(values.mean()))
     for query, positives, value in zip(
         scores.queries, scores.positives, scores.average_precision, strict=True
     ):
-        yield row("ap", float(value), store.image_ids[task.queries[query]], int(positives))
+        yield row(score="ap", group=queries[query], n=int(positives), value=float(value))

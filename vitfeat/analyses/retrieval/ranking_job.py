@@ -11,17 +11,16 @@ from numpy.typing import NDArray
 
 from vitfeat.analyses.retrieval import compute as retrieval
 from vitfeat.analyses.retrieval.figures import Result, Search, ranking
-from vitfeat.analyses.retrieval.job import Task, ranked, read_task, usable
+from vitfeat.analyses.retrieval.job import Truth, ranked, read_truth
 from vitfeat.analyses.retrieval.scoring import SCORING
 from vitfeat.analyses.retrieval.settings import RetrievalSettings
 from vitfeat.data.images import printable
 from vitfeat.data.index import Index
 from vitfeat.data.indexed import view_of
 from vitfeat.data.views import DenseView
-from vitfeat.errors import AnalysisError
-from vitfeat.jobs.features import ARRAYS
+from vitfeat.jobs.features import ARRAYS, has_features, named
 from vitfeat.jobs.figure_files import save_with_numbers
-from vitfeat.jobs.reading import index_of
+from vitfeat.jobs.reading import index_of, one_position
 from vitfeat.store.limits import spread
 from vitfeat.store.opening import open_store
 from vitfeat.store.reader import FeatureStore
@@ -63,61 +62,37 @@ def write_ranking(
     results: int = 8,
     label: str = "",
 ) -> None:
-    """Draw some queries of a store and the images that they find first.
+    """Draw some queries of a store, spread over the table's, and the images that they find first.
 
-    Writes ``out``, the PDF of the same name, and the CSV of what is shown.
-
-    Parameters
-    ----------
-    store_path, relevance_path
-        The store, and what is relevant to which query.
-    index_path, root
-        The index that the store was made from, and the folder of its images.
-    out
-        The PNG.
-    settings
-        The first of its descriptors is shown; the mean of the spatial tokens where the model has no
-        CLS token.
-    layer
-        By name or number.
-    queries, results
-        How many queries, spread over the table's, and how many results of each.
-    label
-        The model's name in the title; its id if not given.
-
-    Raises
-    ------
-    AnalysisError, StoreError, DataError
-        As the scores do; or the index or an image's file is another than the store's.
+    The first of the descriptors is shown; the mean of the spatial tokens where there is no CLS
+    token.
     """
     store = open_store(store_path)
     index = index_of(store, index_path)
-    task = read_task(store, relevance_path)
+    truth = read_truth(store, relevance_path)
     kind, final_norm = settings.features[0], settings.final_norm
     if not store.model_has(ARRAYS[kind]):
         logger.warning(f"{store.model} has no CLS token: the mean of the spatial tokens instead")
         kind = "mean"
-    usable(store, kind)
-    places = store.layer_positions(layer)
-    if len(places) != 1:
-        raise AnalysisError(f"layer {layer!r}: one layer is needed, by name or number")
-    chosen = np.array(spread(min(queries, len(task.queries)), len(task.queries)), dtype=np.intp)
-    similar = ranked(store, task, kind, places[0], final_norm=final_norm, queries=chosen)
-    named = retrieval.named(kind, final_norm)
+    has_features([store], kind, "retrieval")
+    position = one_position(store, layer)
+    chosen = np.array(spread(min(queries, len(truth.queries)), len(truth.queries)), dtype=np.intp)
+    similar = ranked(store, truth, kind, position, final_norm=final_norm, queries=chosen)
+    name = named(kind, final_norm)
     searches, rows = [], []
     for query, row in zip(chosen, similar, strict=True):
         best = retrieval.ranking(row)[:results]
-        grades = [_grade(task, int(query), int(place)) for place in best]
-        searches.append(_search(store, task, index, root, int(query), row, best, grades))
+        grades = [_grade(truth, int(query), int(place)) for place in best]
+        searches.append(_search(store, truth, index, root, int(query), row, best, grades))
         rows += [
             RankingRow(
                 model=store.model,
                 dataset=store_path.parent.name,
-                layer=store.layers[places[0]],
-                features=named,
-                query=store.image_ids[task.queries[query]],
+                layer=store.layers[position],
+                features=name,
+                query=store.image_ids[truth.queries[query]],
                 rank=rank,
-                image_id=store.image_ids[task.database[place]],
+                image_id=store.image_ids[truth.database[place]],
                 grade=grade or "negative",
                 similarity=float(row[place]),
             )
@@ -126,21 +101,21 @@ def write_ranking(
     figure = ranking(
         searches,
         title=f"{SCORING.title}: {label or store.model}",
-        note=f"{store_path.parent.name}, layer {store.layers[places[0]]}, "
-        f"{SCORING.kinds[named]}, {len(chosen)} of "
-        f"{plural(len(task.queries), 'query image')}, "
-        f"{plural(len(task.database), 'database image')}",
+        note=f"{store_path.parent.name}, layer {store.layers[position]}, "
+        f"{SCORING.kinds[name]}, {len(chosen)} of "
+        f"{plural(len(truth.queries), 'query image')}, "
+        f"{plural(len(truth.database), 'database image')}",
     )
     save_with_numbers(figure, out, RankingRow, rows)
 
 
-def _grade(task: Task, query: int, place: int) -> str:
-    return next((g for g, places in task.graded[query].items() if place in places), "")
+def _grade(truth: Truth, query: int, place: int) -> str:
+    return next((g for g, places in truth.graded[query].items() if place in places), "")
 
 
 def _search(
     store: FeatureStore,
-    task: Task,
+    truth: Truth,
     index: Index,
     root: Path,
     query: int,
@@ -148,10 +123,10 @@ def _search(
     best: NDArray[np.int64],
     grades: list[str],
 ) -> Search:
-    row = int(task.queries[query])
+    row = int(truth.queries[query])
     box = index.crop[row]
     width, height = int(index.width[row]), int(index.height[row])
-    scores = retrieval.evaluate([similarity], [task.graded[query]], [])["medium"]
+    scores = retrieval.evaluate([similarity], [truth.graded[query]], [])["medium"]
     counts = len(scores.queries) > 0
     return Search(
         name=printable(PurePosixPath(store.image_ids[row]).stem),
@@ -159,7 +134,7 @@ def _search(
         box=box and (box[0] / width, box[1] / height, box[2] / width, box[3] / height),
         average_precision=float(scores.average_precision[0]) if counts else None,
         results=[
-            Result(_picture(index, int(task.database[place]), root), grade)
+            Result(_picture(index, int(truth.database[place]), root), grade)
             for place, grade in zip(best, grades, strict=True)
         ],
     )

@@ -53,11 +53,6 @@ def kept_tokens(attention: NDArray[Any], mass: float) -> Bool:
     -------
     NDArray
         bool (..., key).
-
-    Raises
-    ------
-    AnalysisError
-        The mass is out of range, or values are negative or not finite.
     """
     if not 0 < mass <= 1:
         raise AnalysisError(f"mass {mass}: must be above 0 and at most 1")
@@ -116,15 +111,7 @@ def merged(attention: NDArray[Any], *, renormalised: bool = False) -> Floats:
 def iou(kept: Bool, foreground: Bool) -> Floats:
     r"""Intersection of two sets of tokens over their union, :math:`|K \cap F| / |K \cup F|`.
 
-    Parameters
-    ----------
-    kept, foreground
-        bool (..., key), of shapes that fit.
-
-    Returns
-    -------
-    NDArray
-        float64 (...), from 0 to 1; NaN where both are empty.
+    Of bool (..., key) float64 (...), from 0 to 1; NaN where both are empty.
     """
     both = (kept & foreground).sum(-1)
     either = kept.sum(-1) + foreground.sum(-1) - both
@@ -210,21 +197,9 @@ class Overlaps:
 
 
 def overlaps(attention: NDArray[Any], foreground: Bool, mass: float) -> Overlaps:
-    """Compare what a layer's heads attend to with the foreground.
+    """Compare a layer's attention (image, head, key) with the foreground (image, key).
 
-    Parameters
-    ----------
-    attention
-        (image, head, key): a query's attention to the keys of the grid.
-    foreground
-        bool (image, key).
-    mass
-        As in :func:`kept_tokens`.
-
-    Raises
-    ------
-    AnalysisError
-        As :func:`kept_tokens`, or the shapes do not fit.
+    ``mass`` is that of :func:`kept_tokens`.
     """
     if attention.ndim != 3 or foreground.shape != (attention.shape[0], attention.shape[2]):
         raise AnalysisError(

@@ -36,20 +36,9 @@ HEADING, CAPTION, BELOW, APART, PAIRS_APART = 0.32, 0.17, 0.16, 0.05, 0.16
 
 @dataclass(frozen=True)
 class Kept:
-    """The tokens that a query keeps.
+    """The tokens that a query keeps, bool (Y, X), their IoU with the foreground, and by chance.
 
-    Attributes
-    ----------
-    query
-        ``cls``, ``mean`` or ``centre``.
-    head
-        Number of the head; None for all merged.
-    tokens
-        bool (Y, X).
-    iou
-        With the foreground.
-    chance
-        What is expected of as many tokens drawn at random.
+    ``query`` is ``cls``, ``mean`` or ``centre``; ``head`` is None for all merged.
     """
 
     query: str
@@ -61,20 +50,16 @@ class Kept:
 
 @dataclass(frozen=True)
 class SalientImage:
-    """One image and what is kept of it.
+    """One image and what is kept of it, of the same queries and heads in every image.
 
     Attributes
     ----------
-    image, caption
-        Its id, and what stands above it.
     picture
         uint8 (height, width, 3): what the model saw, before normalisation.
     mask
         bool (height, width): the annotated objects in it.
     foreground
         bool (Y, X): the tokens that count as theirs.
-    kept
-        In the order of the columns, of the same queries and heads in every image.
     """
 
     image: str
@@ -113,23 +98,8 @@ def figure(
 ) -> Figure:
     """Draw images below one another: the picture, and what every query keeps beside it.
 
-    Parameters
-    ----------
-    images
-        What to draw.
-    title
-        Whose attention it is.
-    note
-        Dataset, layer, and which images.
-    mass
-        Share of the attention to the grid that the kept tokens have.
-    paper
-        Whether the foreground is the research code's.
-
-    Raises
-    ------
-    AnalysisError
-        There is no image, or nothing is kept of one.
+    ``mass`` is the share of the attention to the grid that the kept tokens have; with ``paper`` the
+    foreground is the research code's.
     """
     if not images or not images[0].kept:
         raise AnalysisError("a figure of kept tokens needs an image and a query")
@@ -138,13 +108,7 @@ def figure(
 
 
 def nothing_figure(*, title: str, note: str) -> Figure:
-    """Draw a sheet that says that the model has none of the queries.
-
-    Parameters
-    ----------
-    title, note
-        As in :func:`figure`.
-    """
+    """Draw a sheet that says that the model has none of the queries."""
     return empty_figure(
         title=_title(title),
         note=note,

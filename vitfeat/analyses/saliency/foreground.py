@@ -24,17 +24,6 @@ class Foregrounds:
     With ``coverage`` the foreground is what at least half lies under the union of the masks that
     are no crowds. With ``paper`` it is the union of every mask's own foreground by the research
     code's way, crowds included.
-
-    Parameters
-    ----------
-    rows
-        The dataset's table of regions, of any order.
-    index, view
-        The images, and how they became inputs.
-    grid
-        Rows and columns of tokens.
-    masks
-        ``coverage`` or ``paper``.
     """
 
     def __init__(
@@ -56,13 +45,7 @@ class Foregrounds:
         return self._view.box(*self._index.seen_size(image))
 
     def mask(self, image: int) -> Bool | None:
-        """Return the union of an image's masks, bool (height, width); None where it has none.
-
-        Raises
-        ------
-        DataError
-            A mask is damaged, or of another size than the image.
-        """
+        """Return the union of an image's masks, bool (height, width); None where it has none."""
         rows = self._rows(image)
         if not rows:
             return None
@@ -72,13 +55,7 @@ class Foregrounds:
         return united
 
     def tokens(self, image: int) -> Bool:
-        """Return an image's foreground: bool (Y, X), all false where it has no masks.
-
-        Raises
-        ------
-        DataError
-            As :meth:`mask`.
-        """
+        """Return an image's foreground: bool (Y, X), all false where it has no masks."""
         found = np.zeros(self._grid, dtype=np.bool_)
         if self._masks == "paper":
             for row in self._rows(image):

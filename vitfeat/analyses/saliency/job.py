@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vitfeat.analyses.rows import ScoreRow
+from vitfeat.analyses.rows import ScoreRow, score_rows
 from vitfeat.analyses.saliency.compute import Overlaps, chance_iou, joined, overlaps
 from vitfeat.analyses.saliency.foreground import Foregrounds
 from vitfeat.analyses.saliency.settings import SaliencySettings
@@ -36,23 +36,7 @@ def write_saliency(
 ) -> None:
     """Compare the most attended tokens of every head with the foreground; a table of ScoreRow.
 
-    Parameters
-    ----------
-    store_path
-        A store with the taps ``attention_summary`` and ``attention_centre``, as queries need them.
-    index_path, regions_path
-        The index that the store was made from, and the dataset's table of regions.
-    out
-        The table to write. It has no rows of queries that the model lacks.
-    settings
-        Which queries, what share of a row's attention the kept tokens have, and which tokens are
-        foreground (:func:`vitfeat.numerics.coverage.foreground`).
-
-    Raises
-    ------
-    AnalysisError, DataError, StoreError
-        The store lacks a query's attention, its images have grids of their own, the index or the
-        table is of other images, or no image has a foreground.
+    It has no rows of queries that the model lacks, and images without a foreground are left out.
     """
     store = open_store(store_path)
     index = index_of(store, index_path)
@@ -83,7 +67,8 @@ def write_saliency(
                     for start, stop, attention in _pieces(store, query, position, entries)
                 ]
             )
-            rows += _table(store, query, layer, found, foreground[images])
+            row = score_rows("saliency", store, layer=layer, features=f"attn_{query}")
+            rows += _table(row, found, foreground[images])
     write_table(out, ScoreRow, rows)
 
 
@@ -99,11 +84,7 @@ def _pieces(
 
 
 def _table(
-    store: FeatureStore,
-    query: str,
-    layer: int,
-    found: Overlaps,
-    foreground: NDArray[np.bool_],
+    row: Callable[..., ScoreRow], found: Overlaps, foreground: NDArray[np.bool_]
 ) -> Iterator[ScoreRow]:
     """Return the rows of one query and layer."""
     n, tokens = foreground.shape
@@ -119,15 +100,4 @@ def _table(
         ("", "iou_all", "", foreground.mean(-1)),
     ]
     for variant, score, group, images in values:
-        yield ScoreRow(
-            task="saliency",
-            model=store.model,
-            dataset=store.path.parent.name,
-            layer=layer,
-            features=f"attn_{query}",
-            variant=variant,
-            score=score,
-            group=group,
-            n=n,
-            value=float(images.mean()),
-        )
+        yield row(variant=variant, score=score, group=group, n=n, value=float(images.mean()))

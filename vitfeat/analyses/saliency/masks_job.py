@@ -29,7 +29,7 @@ from vitfeat.data.indexed import view_of
 from vitfeat.errors import AnalysisError
 from vitfeat.jobs.figure_files import save_with_numbers
 from vitfeat.jobs.queries import QUERIES, query_rows, usable_queries
-from vitfeat.jobs.reading import index_of, shared_entries
+from vitfeat.jobs.reading import index_of, one_position, shared_entries
 from vitfeat.store.limits import spread
 from vitfeat.store.opening import open_store
 from vitfeat.store.reader import FeatureStore
@@ -59,39 +59,15 @@ def write_saliency_masks(
 ) -> None:
     """Draw the tokens that the best head and all heads merged keep of some images.
 
-    Of a model that has none of the queries the figure says so.
-
-    Parameters
-    ----------
-    store_path, index_path, regions_path
-        As :func:`vitfeat.analyses.saliency.job.write_saliency` took them.
-    root
-        The folder of the dataset's images.
-    table_path
-        What that wrote: it says which head is the best.
-    out
-        The PNG; PDF and CSV stand beside it.
-    settings
-        As there, and ``images``: how many, spread over those with a foreground, or their ids in
-        the order to show.
-    layer
-        By name or number.
-    label
-        The model's name in the title; its id if not given.
-
-    Raises
-    ------
-    AnalysisError, DataError, StoreError
-        As `write_saliency`; the table is of another store, an image is not there or has no
-        foreground, or an image's file has changed.
+    The table of the scores says which head is the best. Images are ``settings.images``, spread over
+    those with a foreground, or those ids in their order. Of a model that has none of the queries
+    the figure says so.
     """
     store = open_store(store_path)
     index = index_of(store, index_path)
     kinds = usable_queries(store, "saliency", settings.queries)
-    places = store.layer_positions(layer)
-    if len(places) != 1:
-        raise AnalysisError(f"layer {layer!r}: one layer is needed, by name or number")
-    number = store.layers[places[0]]
+    position = one_position(store, layer)
+    number = store.layers[position]
     title, note = label or store.model, f"{store_path.parent.name}, layer {number}"
     if not kinds:
         save_with_numbers(nothing_figure(title=title, note=note), out, MaskRow, [])
@@ -108,7 +84,7 @@ def write_saliency_masks(
         kept = []
         for query in kinds:
             own = entries[QUERIES[query]]
-            attention = query_rows(store, query, places[0], place, place + 1, own)[0]
+            attention = query_rows(store, query, position, place, place + 1, own)[0]
             kept += _kept(
                 query, heads[query], attention, truth.tokens(int(rows[place])), settings.mass
             )

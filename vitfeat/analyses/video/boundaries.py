@@ -15,13 +15,7 @@ TOLERANCE = 0.008
 
 
 def tolerance(shape: tuple[int, int]) -> int:
-    r"""Return how many pixels outlines may be apart: :math:`\lceil 0.008 \sqrt{H^2 + W^2} \rceil`.
-
-    Parameters
-    ----------
-    shape
-        Height and width of the frame.
-    """
+    r"""Return how many pixels outlines may differ, :math:`\lceil 0.008 \sqrt{H^2 + W^2} \rceil`."""
     height, width = shape
     return math.ceil(TOLERANCE * math.sqrt(height * height + width * width))
 
@@ -32,16 +26,6 @@ def outline(mask: Binary) -> Binary:
     What is beyond the last row or column is not compared; the last pixel is never marked. So the
     outline is half a pixel up and left of where the mask ends, and a mask that reaches the frame's
     edge has none there.
-
-    Parameters
-    ----------
-    mask
-        (H, W).
-
-    Returns
-    -------
-    NDArray
-        bool (H, W).
 
     References
     ----------
@@ -57,16 +41,9 @@ def outline(mask: Binary) -> Binary:
 
 
 def n_near(places: Places, marked: Binary, radius: int) -> int:
-    """Count the places that have a marked pixel within a disk around them.
+    """Count the places, rows and columns, that have a marked pixel within a disk around them.
 
-    Parameters
-    ----------
-    places
-        Rows and columns within the picture.
-    marked
-        (H, W).
-    radius
-        Of the disk: pixels at this distance, between centres, are within.
+    Pixels at a distance of the radius, between centres, are within.
     """
     # How many pixels are marked left of a column of a row says whether any is between two columns:
     # a disk is a few such spans, and only the places are looked at.
@@ -94,16 +71,6 @@ def boundary_measure(truth: Binary, predicted: Binary) -> float:
         R = \frac{|B \cap D_r(\hat B)|}{|B|}, \quad F = \frac{2 P R}{P + R}.
 
     It is 1 where neither mask has an outline, 0 where one has none or P and R are both 0.
-
-    Parameters
-    ----------
-    truth, predicted
-        (H, W) of one object in one frame.
-
-    Returns
-    -------
-    float
-        From 0 to 1.
 
     References
     ----------

@@ -57,20 +57,10 @@ VOID = 255
 
 @dataclass(frozen=True, eq=False)
 class StripRow:
-    """Some frames of a sequence.
+    """Some frames of a sequence, all of one size; frame 0 is marked as given.
 
-    Attributes
-    ----------
-    caption
-        Above the row: the sequence, and whatever else is to be said of it.
-    numbers
-        (frame,): of the frames, counted from 0; 0 is marked as given.
-    frames
-        uint8 (H, W, 3) each, all of one size.
-    predicted
-        uint8 (H, W) each: numbers of objects.
-    truth
-        As ``predicted``; None of a frame without a true mask.
+    Frames are uint8 (H, W, 3), masks uint8 (H, W) of the numbers of objects; None of a frame
+    without a true mask.
     """
 
     caption: str
@@ -81,20 +71,7 @@ class StripRow:
 
 
 def spread(n: int, most: int) -> list[int]:
-    """Choose frames to draw: the first, the last, and others at even distances.
-
-    Parameters
-    ----------
-    n
-        Frames of the sequence.
-    most
-        Frames to choose, at least 2; all if there are no more.
-
-    Returns
-    -------
-    list of int
-        Numbers in rising order.
-    """
+    """Choose frames to draw, at least 2: the first, the last, and others at even distances."""
     if n <= most:
         return list(range(n))
     return [(2 * i * (n - 1) + most - 1) // (2 * (most - 1)) for i in range(most)]
@@ -106,19 +83,6 @@ def frames_figure(rows: Sequence[StripRow], title: str, note: str) -> Figure:
     Predicted objects are laid over the frame in the colours of DAVIS, with their numbers where
     there is room. Lines are where the true ones end, in the object's colour at full brightness: a
     line of another colour than the area shows objects taken for each other.
-
-    Parameters
-    ----------
-    rows
-        From the top down.
-    title, note
-        Above; the note is small and broken to the figure's width.
-
-    Raises
-    ------
-    AnalysisError
-        There are no rows, or a row has no frames, other numbers of frames and masks, or unlike
-        sizes.
     """
     if not rows:
         raise AnalysisError("no sequence to draw: give one or more")
@@ -144,22 +108,7 @@ def frames_figure(rows: Sequence[StripRow], title: str, note: str) -> Figure:
 
 
 def painted(frame: Pixels, predicted: Mask, truth: Mask | None, size: tuple[int, int]) -> Pixels:
-    """Lay masks over a frame.
-
-    Parameters
-    ----------
-    frame
-        uint8 (H, W, 3).
-    predicted, truth
-        uint8 (H, W): areas, and outlines or none.
-    size
-        Height and width to draw at: masks become larger or smaller by their nearest pixels.
-
-    Returns
-    -------
-    NDArray
-        uint8 (height, width, 3).
-    """
+    """Lay predicted areas and true outlines over a frame, drawn at a size (height, width)."""
     picture = resized(frame, size).astype(np.float64)
     colours = palette().astype(np.float64)
     areas = _at(predicted, size)
@@ -185,19 +134,11 @@ def _line_colours() -> NDArray[np.float64]:
 
 
 def middles(predicted: Mask) -> dict[int, tuple[float, float, float]]:
-    """Find the place in each object that is furthest from where it ends.
+    """Find the place in each object that is furthest from where it ends, by its number.
 
-    Parameters
-    ----------
-    predicted
-        uint8 (H, W): numbers of objects; background and void are none.
-
-    Returns
-    -------
-    dict
-        By number: row and column, in pixels from the upper left corner (0.5 is the middle of the
-        first pixel), and how far it is from there to the next pixel of something else, or to the
-        edge of the frame. Of equal places the first.
+    Row and column, in pixels from the upper left corner (0.5 is the middle of the first pixel), and
+    how far it is from there to the next pixel of something else, or to the edge of the frame. Of
+    equal places the first.
     """
     found: dict[int, tuple[float, float, float]] = {}
     for number in np.unique(predicted).tolist():

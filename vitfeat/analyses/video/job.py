@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from vitfeat.analyses.rows import ScoreRow
+from vitfeat.analyses.rows import ScoreRow, score_rows
 from vitfeat.analyses.video.figures import StripRow, frames_figure
 from vitfeat.analyses.video.propagation import propagate
 from vitfeat.analyses.video.scoring import SCORING
@@ -26,7 +26,7 @@ from vitfeat.data.images import printable
 from vitfeat.data.masks import write_mask
 from vitfeat.errors import AnalysisError
 from vitfeat.jobs.figure_files import save_with_numbers
-from vitfeat.jobs.reading import index_of
+from vitfeat.jobs.reading import check_tokens, index_of
 from vitfeat.store.opening import open_store
 from vitfeat.store.pieces import image_tokens
 from vitfeat.store.reader import FeatureStore
@@ -40,15 +40,7 @@ _LAYER_FOLDER = re.compile(r"\d{2,}")
 
 @dataclass(frozen=True)
 class Followed:
-    """What became of a video's objects.
-
-    Attributes
-    ----------
-    scores
-        None of a video that is not scored.
-    found
-        Numbers of the objects that have a pixel in some frame after the first.
-    """
+    """Scores of a video's objects, if any, and those with a pixel in some frame after the first."""
 
     scores: SequenceScores | None
     found: set[int]
@@ -69,36 +61,13 @@ def write_video(
 ) -> None:
     """Follow the objects of every sequence with each layer's features; write scores and masks.
 
-    Parameters
-    ----------
-    store_path
-        A store with the tap ``spatial``, of any view.
-    frames_path, index_path, root
-        The dataset's table of frames, its index, and its folder, which masks are read from.
-    out
-        The table to write, of ScoreRow. It has no rows where no sequence has masks of all frames.
-    figure
-        The PNG to draw some frames of some sequences to, with the masks of the last layer; PDF and
-        CSV stand beside it. None for no figure.
-    mask_folder
-        Where masks are written: ``{mask_folder}/{layer}/{sequence}/{frame}.png``. Those that an
-        earlier run left there are removed. None for no masks.
-    settings
-        How objects are followed, which are scored, and of which layers masks are written.
-    label
-        The model's name in the figure; its id if not given.
-    threads
-        Layers that are worked on side by side. Each has the features of the context in memory.
-
-    Raises
-    ------
-    AnalysisError, DataError, StoreError
-        The store has no spatial tokens of all images or is of other images than the index; a mask
-        is missing or damaged, or none holds an object; features are not finite.
+    The table of ScoreRow has no rows where no sequence has masks of all frames. Masks go to
+    ``{mask_folder}/{layer}/{sequence}/{frame}.png``, and those of an earlier run are removed.
+    ``threads`` layers are worked on side by side, each with the features of the context in memory.
     """
     store = open_store(store_path)
     index = index_of(store, index_path)
-    _check(store)
+    check_tokens(store, "videos are followed by")
     frames = read_annotations(frames_path, FrameRow)
     positions = store.layer_positions("all")
     some = mask_folder is not None and settings.masks != "none"
@@ -152,11 +121,10 @@ def write_video(
             f"{store_path.parent.name}: {plural(unscored, 'sequence')} without masks of all "
             "frames, or of fewer than three frames: not scored"
         )
-    rows = [
-        row
-        for position, found in zip(positions, scores, strict=True)
-        for row in table_rows(store.model, store_path.parent.name, store.layers[position], found)
-    ]
+    rows: list[ScoreRow] = []
+    for position, found in zip(positions, scores, strict=True):
+        row = score_rows("video", store, layer=store.layers[position], features="spatial")
+        rows += _table(row, found)
     write_table(out, ScoreRow, rows)
     if figure is not None:
         title = f"{SCORING.title}: {label or store.model}"
@@ -172,20 +140,7 @@ def write_video(
 def masks_of(
     store: FeatureStore, video: Video, position: int, settings: VideoSettings
 ) -> Iterator[Mask]:
-    """Yield the mask of every frame of a video, the given first one too.
-
-    Parameters
-    ----------
-    store, video, position
-        The features of one layer, by where it stands in the store.
-    settings
-        How objects are followed.
-
-    Raises
-    ------
-    AnalysisError, StoreError
-        Features are not finite, or cannot be read.
-    """
+    """Yield the mask of every frame of a video, the given first one too, by one layer."""
     yield video.given
     frames = (image_tokens(store, row, position)[video.tokens] for row in video.rows)
     try:
@@ -198,42 +153,19 @@ def masks_of(
         ) from error
 
 
-def table_rows(
-    model: str, dataset: str, layer: int, scores: Sequence[tuple[str, SequenceScores]]
+def _table(
+    row: Callable[..., ScoreRow], scores: Sequence[tuple[str, SequenceScores]]
 ) -> Iterator[ScoreRow]:
-    """Yield the rows of one layer: the global scores, then those of every object.
-
-    Parameters
-    ----------
-    model, dataset, layer
-        What the scores are of.
-    scores
-        Of sequences, with their names.
-    """
+    """Yield the rows of one layer: the global scores, then those of every object."""
     if not scores:
         return
     n_objects = sum(one.n_objects for _, one in scores)
-    found = [
-        (score, "", n_objects, value)
-        for score, value in summary([one for _, one in scores]).items()
-    ] + [
-        (record.score, f"{name}/{record.number}", record.n, record.value)
-        for name, one in scores
-        for record in one.records()
-    ]
-    for score, group, n, value in found:
-        yield ScoreRow(
-            task="video",
-            model=model,
-            dataset=dataset,
-            layer=layer,
-            features="spatial",
-            variant="",
-            score=score,
-            group=group,
-            n=n,
-            value=value,
-        )
+    for score, value in summary([one for _, one in scores]).items():
+        yield row(score=score, n=n_objects, value=value)
+    for name, one in scores:
+        for record in one.records():
+            group = f"{name}/{record.number}"
+            yield row(score=record.score, group=group, n=record.n, value=record.value)
 
 
 def remove_masks(folder: Path) -> None:
@@ -283,12 +215,3 @@ def _note_vanished(video: Video, layers: Mapping[int, Followed]) -> None:
                 f"sequence {printable(video.name)}: object {number} has no pixel after the first "
                 f"frame with the features of {which}"
             )
-
-
-def _check(store: FeatureStore) -> None:
-    # Ragged arrays have entries for tokens instead of images, always of all of them.
-    if "spatial" not in store or (store.is_limited("spatial") and not store.is_ragged):
-        raise AnalysisError(
-            f"{store.path}: not the spatial tokens of all frames in this store, which videos are "
-            "followed by; extract the tap spatial without a limit"
-        )

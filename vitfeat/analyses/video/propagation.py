@@ -56,19 +56,12 @@ def propagate(
         time is read; no more than the context is held, in float32.
     first
         (Y, X, label): labels of the first frame, such as the share that each object has of a token.
-    settings
-        What labels are taken from.
 
     Yields
     ------
     numpy.ndarray
         float64 (Y, X, label): labels of frames 1, 2, ..., each a weighted mean of labels of
         ``first``.
-
-    Raises
-    ------
-    AnalysisError
-        A frame has another grid or width than the first, or values that are not finite.
     """
     places = settings.context + 1
     for number, features in enumerate(frames):
@@ -101,18 +94,7 @@ def propagate(
 
 
 def unit_tokens(features: NDArray[Any]) -> Features:
-    """Divide every token by its Euclidean norm; tokens of zeros stay so.
-
-    Parameters
-    ----------
-    features
-        (Y, X, C) of any float type; not changed.
-
-    Raises
-    ------
-    AnalysisError
-        A value is not finite.
-    """
+    """Divide every token of (Y, X, C) by its Euclidean norm; tokens of zeros stay so."""
     tokens = np.array(features, dtype=np.float32)
     # Squares of large values would leave the range of float32.
     largest = np.abs(tokens).max(axis=-1, keepdims=True, initial=0)
@@ -138,8 +120,6 @@ def spread(query: Features, keys: Features, labels: Labels, settings: VideoSetti
         (frame, Y, X, C): unit tokens of the context.
     labels
         (frame, Y, X, label): its labels.
-    settings
-        What labels are taken from; ``context`` is not used.
 
     Returns
     -------

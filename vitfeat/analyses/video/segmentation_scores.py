@@ -70,8 +70,6 @@ class SequenceScores:
     ----------
     j, f
         float64 (object, frame): in the frames without the first and the last.
-    numbers
-        Of the objects.
     """
 
     j: Floats
@@ -102,20 +100,9 @@ class SequenceScores:
 def score_sequence(
     truth: Iterable[Mask], predicted: Iterable[Mask], objects: Sequence[int]
 ) -> SequenceScores:
-    """Score the predicted masks of a sequence.
+    """Score the predicted masks of a sequence, uint8 (H, W) of every frame, read one at a time.
 
-    Parameters
-    ----------
-    truth, predicted
-        uint8 (H, W) of every frame, the first and the last too; read one at a time.
-    objects
-        Numbers of the objects that are scored.
-
-    Raises
-    ------
-    AnalysisError
-        Fewer than three frames or no object, masks of unlike sizes or not as many on both sides,
-        or a predicted number that is no object.
+    The first and the last frame must be there, too.
     """
     if not objects:
         raise AnalysisError("a sequence is scored by its objects: the first mask holds none")
@@ -136,11 +123,6 @@ def summary(scores: Sequence[SequenceScores]) -> dict[str, float]:
 
     Each is the mean over all objects of all sequences: long sequences count no more than short
     ones. ``jf_mean`` is the mean of ``j_mean`` and ``f_mean``.
-
-    Raises
-    ------
-    AnalysisError
-        There are no sequences.
     """
     if not scores:
         raise AnalysisError("no sequence has scores: none has masks in all of its frames")
@@ -153,19 +135,7 @@ def summary(scores: Sequence[SequenceScores]) -> dict[str, float]:
 
 
 def statistics(values: Floats) -> Statistics:
-    """Summarise the scores of an object's frames.
-
-    Parameters
-    ----------
-    values
-        (frame,): in the order of time, at least one.
-
-    Returns
-    -------
-    Statistics
-        The mean, the share above :data:`RECALL`, and the decay: the mean of the first quarter of
-        the frames minus the mean of the last. See :func:`quarters`.
-    """
+    """Summarise the scores of an object's frames, in the order of time; see :func:`quarters`."""
     first, *_, last = quarters(len(values))
     return Statistics(
         mean=float(np.mean(values)),
@@ -188,16 +158,6 @@ def quarters(n: int) -> list[slice]:
 
 def region_similarity(truth: Binary, predicted: Binary) -> float:
     r"""J: intersection over union, :math:`|M \cap \hat M| / |M \cup \hat M|`; 1 of two empty masks.
-
-    Parameters
-    ----------
-    truth, predicted
-        (H, W) of one object in one frame.
-
-    Returns
-    -------
-    float
-        From 0 to 1.
 
     References
     ----------

@@ -47,22 +47,7 @@ class FirstLabels:
 
 
 def tokens_inside(box: Box, size: tuple[int, int], grid: tuple[int, int]) -> tuple[slice, slice]:
-    """Find the tokens that show something of the image, and not padding alone.
-
-    Parameters
-    ----------
-    box
-        Left, top, right, bottom of the grid, in pixels of the image.
-    size
-        Height and width of the image.
-    grid
-        Rows and columns of tokens.
-
-    Returns
-    -------
-    tuple of slice
-        Rows and columns of the grid; :func:`box_of` is their rectangle.
-    """
+    """Find the rows and columns of a grid that show some of the image, and not padding alone."""
 
     def along(low: float, high: float, n: int, pixels: int) -> slice:
         side = (high - low) / n
@@ -108,11 +93,6 @@ def first_labels(mask: Mask, n_objects: int, box: Box, grid: tuple[int, int]) ->
         Left, top, right, bottom of the grid, in pixels of the mask.
     grid
         Rows Y and columns X of tokens.
-
-    Raises
-    ------
-    AnalysisError
-        The mask is not two-dimensional.
     """
     objects = range(1, n_objects + 1)
     labels = np.empty((*grid, n_objects + 1))
@@ -173,11 +153,6 @@ def to_mask(labels: NDArray[Any], box: Box, size: tuple[int, ...], normalise: st
     -------
     numpy.ndarray
         uint8, of that size.
-
-    Raises
-    ------
-    AnalysisError
-        `normalise` is unknown, or there are more than 255 objects.
     """
     if normalise not in NORMALISATIONS:
         raise AnalysisError(f"normalise {normalise!r}: must be one of {', '.join(NORMALISATIONS)}")

@@ -52,15 +52,7 @@ class Choice:
 
 @dataclass(frozen=True, eq=False)
 class Shown:
-    """The frames of a video that are drawn, kept while they pass.
-
-    Attributes
-    ----------
-    video
-        The video.
-    masks
-        Its chosen masks so far, by the number of the frame.
-    """
+    """The frames of a video that are drawn, kept while they pass, by their number."""
 
     video: Video
     masks: dict[int, Mask] = field(default_factory=dict)
@@ -74,20 +66,7 @@ class Shown:
             yield mask
 
     def row(self, index: Index, root: Path, scores: SequenceScores | None) -> StripRow:
-        """Return what is drawn, with the frames' own pixels.
-
-        Parameters
-        ----------
-        index, root
-            Where the frames are.
-        scores
-            Of the masks, for the caption; None where there are none.
-
-        Raises
-        ------
-        ImageError
-            A frame cannot be read.
-        """
+        """Return what is drawn, with the frames' own pixels."""
         video = self.video
         caption = printable(video.name)
         if scores is not None:
@@ -103,15 +82,7 @@ class Shown:
         )
 
     def frames(self, index: Index, scores: SequenceScores | None) -> Iterator[DrawnFrame]:
-        """Yield which frames are drawn.
-
-        Parameters
-        ----------
-        index
-            Where the frames are.
-        scores
-            Of the masks; None where there are none.
-        """
+        """Yield which frames are drawn."""
         mean = None if scores is None else _jf_mean(scores)
         for number in sorted(self.masks):
             image_id = index.image_id[self.video.rows[number]]

@@ -32,12 +32,8 @@ class Video:
 
     Attributes
     ----------
-    name
-        Of the sequence.
     rows
         Of the frames in the store and the index, in the order of time.
-    stems
-        Names of the frames' files without their suffix.
     size
         Height and width of every frame.
     tokens
@@ -87,25 +83,7 @@ def videos(
 
     Those whose first mask holds no object are left out, which the log says; and it says which
     objects are too small for the token grid, and which numbers are scored or not against what one
-    may expect.
-
-    Parameters
-    ----------
-    store, index
-        Features of the frames, and the index that they were made from.
-    frames
-        The frames, sequence by sequence.
-    root
-        The folder that masks are relative to.
-    objects
-        Which objects are scored: those with a pixel in the ``first_mask``, or as the ``official``
-        evaluation has it all numbers up to the highest one in it.
-
-    Raises
-    ------
-    DataError
-        A frame is not in the index, frames of a sequence are of different sizes, or a mask is
-        missing, damaged or not of its frame's size.
+    may expect. ``objects`` is the setting of that name.
     """
     places = {image_id: row for row, image_id in enumerate(index.image_id)}
     for name, group in groupby(frames, key=lambda frame: frame.sequence):

@@ -27,19 +27,10 @@ ROWS = 512
 
 
 class CpuSearch:
-    """Lists of the images nearest to some queries, over tiles of a bank.
+    """Lists of the k images nearest to some queries, over tiles of a bank.
 
     Threads take queries, and every product has one thread, so that the numbers do not depend on how
     many threads there are. A context: it holds the threads.
-
-    Parameters
-    ----------
-    queries
-        float32 (query, channel), unit or zero vectors.
-    k
-        Length of the lists.
-    threads
-        How many.
     """
 
     def __init__(self, queries: Floats, k: int, threads: int) -> None:
@@ -80,16 +71,10 @@ class CpuSearch:
 
 
 def merge(best: Keys, product: Floats, start: int) -> None:
-    """Merge a product into lists of the greatest.
+    """Merge a product (query, image), of images start, start + 1, ..., into lists of the greatest.
 
-    Parameters
-    ----------
-    best
-        int64 (query, k); changed in place. The first of a list is its least, or empty.
-    product
-        float32 (query, image) with images start, start + 1, ..., none of which a list has yet.
-    start
-        Beyond the images that lists have.
+    ``best`` is changed in place. The first of a list is its least, or empty; ``start`` is beyond
+    the images that lists have.
     """
     columns = product.shape[1]
     # Of equal similarity the earlier image is nearer: one that comes later must be above the last.

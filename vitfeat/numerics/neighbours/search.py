@@ -63,15 +63,9 @@ def nearest(
     queries, bank
         Features of images. Those of the bank are read once in ascending order for as many queries
         as fit into memory, all of them mostly, and by another thread than the caller's.
-    n_queries, n_bank
-        How many there are of each.
-    k
-        Neighbours of a query, at most ``n_bank``.
     max_bytes
         Bound on the queries and lists in memory (2 GiB are 600,000 queries of 384 channels with 200
         neighbours); one block of queries is the least.
-    threads
-        Threads that compare, on a CPU.
     device
         ``cpu``, or a torch device such as ``cuda``.
 
@@ -79,12 +73,6 @@ def nearest(
     ------
     Neighbours
         Of all queries, some at a time, in order.
-
-    Raises
-    ------
-    AnalysisError
-        Fewer images in the bank than neighbours, more than can be numbered, or features that are
-        not finite.
     """
     if not 1 <= k <= n_bank <= LAST + 1:
         raise AnalysisError(
