@@ -178,6 +178,22 @@ class Sheet:
         )
 
 
+def above(ax: Axes, text: str, points: float, **more: Any) -> None:
+    """Write a line above the left of a panel, so many points up."""
+    given: dict[str, Any] = {"size": style.SMALL_SIZE} | more
+    ax.annotate(
+        text, (0, 1), (0, points), xycoords="axes fraction", textcoords="offset points", **given
+    )
+
+
+def bare(ax: Axes, label: str) -> None:
+    """Leave ticks and frame out of a panel with pictures, and label it for tests."""
+    ax.set_xticks([])
+    ax.set_yticks([])
+    ax.spines[:].set_visible(False)
+    ax.set_label(label)
+
+
 def empty_figure(*, title: str, note: str, reason: str) -> Figure:
     """Draw a figure that has nothing to show, and says why.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -68,7 +68,7 @@ class TrainTest(NamedTuple):
         return TrainTest(x, classes.astype(np.int64), y, truth.astype(np.int64), len(known))
 
 
-def checked(kind: type[Settings], function: str, given: Mapping[str, Any]) -> None:
+def checked(kind: type[Settings], function: str, **given: Any) -> None:
     """Hold settings to the analysis's own."""
     try:
         kind(**given)

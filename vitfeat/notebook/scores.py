@@ -137,9 +137,7 @@ def cka(
     """
     from vitfeat.analyses.cka import compute
 
-    checked(
-        CkaSettings, "cka", {"batch_size": batch_size, "batch_order": batch_order, "seed": seed}
-    )
+    checked(CkaSettings, "cka", batch_size=batch_size, batch_order=batch_order, seed=seed)
     of_layers = isinstance(x, list | tuple)
     if of_layers != isinstance(y, list | tuple):
         raise AnalysisError("cka: x and y must both be arrays, or both lists of arrays")
@@ -257,8 +255,7 @@ def attention_metrics(
     from vitfeat.analyses.attention.summary import Tokens
 
     name = "attention_metrics"
-    nulls = {"null_rows": null_rows, "offset_null_rows": offset_null_rows}
-    checked(AttentionSettings, name, nulls)
+    checked(AttentionSettings, name, null_rows=null_rows, offset_null_rows=offset_null_rows)
     values = numbers(name, "attention", attention)
     if values.ndim < 3:
         raise AnalysisError(
@@ -335,8 +332,7 @@ def cluster_scores(
     from vitfeat.numerics.kmeans import k_means
 
     name = "cluster_scores"
-    given = {"clusters": clusters, "n_init": n_init, "seeds": seeds, "seed": seed}
-    checked(ClusteringSettings, name, given)
+    checked(ClusteringSettings, name, clusters=clusters, n_init=n_init, seeds=seeds, seed=seed)
     x, classes = labelled(name, ("features", features), ("labels", labels))
     n_classes = len(np.unique(classes))
     if n_classes < 2:
@@ -413,7 +409,7 @@ def knn(
     from vitfeat.device import torch_device_name
 
     counts = several(neighbours)
-    checked(KnnSettings, "knn", {"neighbours": counts, "temperature": temperature})
+    checked(KnnSettings, "knn", neighbours=counts, temperature=temperature)
     both = TrainTest.of("knn", train, train_labels, test, test_labels)
     counts = list(dict.fromkeys(min(k, len(both.train)) for k in counts))
     ranks = knn_ranks(
@@ -489,8 +485,7 @@ def linear_probe(
 
     name = "linear_probe"
     penalties = several(regularisation)
-    given = {"regularisation": penalties, "validation": validation, "seed": seed}
-    checked(LinearProbeSettings, name, given)
+    checked(LinearProbeSettings, name, regularisation=penalties, validation=validation, seed=seed)
     both = TrainTest.of(name, train, train_labels, test, test_labels)
     found = probe(
         both.train,
@@ -570,7 +565,7 @@ def retrieval_map(
 
     name = "retrieval_map"
     at = several(ranks)
-    checked(RetrievalSettings, name, {"ranks": at})
+    checked(RetrievalSettings, name, ranks=at)
     wanted, images = features_of(name, "queries", queries), features_of(name, "database", database)
     check_widths(name, ("queries", wanted), ("database", images))
     nobody: list[list[int]] = [[]] * len(wanted)
@@ -663,7 +658,7 @@ def jf(
             "height, width) of the same frames"
         )
     if isinstance(objects, str):
-        checked(VideoSettings, "jf", {"objects": objects})
+        checked(VideoSettings, "jf", objects=objects)
         present = objects_in(true[0]) if len(true) else ()
         highest = max(present, default=0)
         scored = present if objects == "first_mask" else tuple(range(1, highest + 1))
@@ -722,7 +717,7 @@ def pck(
     from vitfeat.analyses.keypoints.compute import Points, scores
 
     shares = several(alphas)
-    checked(KeypointSettings, "pck", {"alphas": shares})
+    checked(KeypointSettings, "pck", alphas=shares)
     places, true = (
         numbers("pck", name, given).astype(np.float64)
         for name, given in (("found", found), ("target", target))

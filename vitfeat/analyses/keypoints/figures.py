@@ -19,7 +19,7 @@ from vitfeat.analyses.keypoints.scoring import SCORING
 from vitfeat.errors import AnalysisError
 from vitfeat.figures import style
 from vitfeat.figures.fonts import text_width
-from vitfeat.figures.sheet import Sheet, Space
+from vitfeat.figures.sheet import Sheet, Space, above
 
 Pixels = NDArray[np.uint8]
 Floats = NDArray[np.float64]
@@ -125,12 +125,12 @@ def _figure(
         for row, pair in enumerate(pairs):
             axes = [sheet.axes(row, 2 * column + side) for side in (0, 1)]
             if not row:
-                _above(axes[0], f"Layer {layer}", COUNT, weight="bold")
+                above(axes[0], f"Layer {layer}", 2 + 72 * COUNT, va="bottom", weight="bold")
             for ax, picture, size in zip(axes, pair.pictures, pair.sizes, strict=True):
                 _show(ax, picture, size)
             axes[0].set_label(f"{layer} {pair.category} {pair.source}")
             axes[1].set_label(f"{layer} {pair.category} {pair.target}")
-            _above(axes[0], _counted(pair, layer), 0)
+            above(axes[0], _counted(pair, layer), 2, va="bottom")
             _connect(sheet.figure, axes, pair, layer)
     return sheet.figure
 
@@ -142,21 +142,6 @@ def _inches(size: tuple[int, int]) -> tuple[float, float]:
 def _counted(pair: Pair, layer: int) -> str:
     hits = pair.hits[layer]
     return f"{pair.category}: {int(hits.sum())} of {len(hits)} found"
-
-
-def _above(ax: Axes, text: str, more: float, weight: str = "normal") -> None:
-    """Write above an axes, or so many inches higher."""
-    ax.annotate(
-        text,
-        (0, 1),
-        (0, 2 + 72 * more),
-        xycoords="axes fraction",
-        textcoords="offset points",
-        va="bottom",
-        size=style.SMALL_SIZE,
-        weight=weight,
-        # Names may hold what would be read as a formula.
-    )
 
 
 def _show(ax: Axes, picture: Pixels, size: tuple[int, int]) -> None:

@@ -16,7 +16,7 @@ from vitfeat.errors import AnalysisError
 from vitfeat.figures import style
 from vitfeat.figures.labels import wrapped
 from vitfeat.figures.overlay import MARK_COLOUR, resized
-from vitfeat.figures.sheet import Sheet, Space
+from vitfeat.figures.sheet import Sheet, Space, bare
 
 Pixels = NDArray[np.uint8]
 Box = tuple[float, float, float, float]
@@ -95,10 +95,7 @@ def _figure(searches: Sequence[Search], title: str, note: str) -> Figure:
     )
     for row, (one, lines) in enumerate(zip(searches, names, strict=True)):
         ax = sheet.axes(row)
-        ax.set_xticks([])
-        ax.set_yticks([])
-        ax.spines[:].set_visible(False)
-        ax.set_label(one.name)
+        bare(ax, one.name)
         ax.set_xlim(0, width)
         ax.set_ylim(CELL + below, 0)
         _query(ax, one, lines)

@@ -18,7 +18,7 @@ from vitfeat.analyses.saliency.scoring import SCORING
 from vitfeat.errors import AnalysisError
 from vitfeat.figures import overlay, style
 from vitfeat.figures.fonts import text_width
-from vitfeat.figures.sheet import Sheet, Space, empty_figure
+from vitfeat.figures.sheet import Sheet, Space, above, bare, empty_figure
 
 Bool = NDArray[np.bool_]
 Pixels = NDArray[np.uint8]
@@ -151,7 +151,7 @@ def _figure(
     for row, shown in enumerate(images):
         ax = sheet.axes(row, 0)
         _show(ax, _picture(shown, size), shown.image)
-        _above(ax, _fitting(shown.caption, inner), weight="bold")
+        above(ax, _fitting(shown.caption, inner), 3, weight="bold")
         _below(ax, _share(float(shown.foreground.mean())))
         for column, some in enumerate(shown.kept, start=1):
             ax = sheet.axes(row, column)
@@ -164,22 +164,7 @@ def _figure(
 
 def _show(ax: Axes, pixels: Pixels, label: str) -> None:
     ax.imshow(pixels, aspect="auto")
-    ax.set_xticks([])
-    ax.set_yticks([])
-    ax.spines[:].set_visible(False)
-    ax.set_label(label)
-
-
-def _above(ax: Axes, text: str, *, up: float = 3, weight: str = "normal") -> None:
-    ax.annotate(
-        text,
-        (0, 1),
-        (0, up),
-        xycoords="axes fraction",
-        textcoords="offset points",
-        size=style.SMALL_SIZE,
-        weight=weight,
-    )
+    bare(ax, label)
 
 
 def _below(ax: Axes, text: str) -> None:
@@ -188,9 +173,9 @@ def _below(ax: Axes, text: str) -> None:
 
 def _head_above(ax: Axes, some: Kept, *, first: bool) -> None:
     up = CAPTION * 72 + 2
-    _above(ax, _head_name(some), up=up)
+    above(ax, _head_name(some), up)
     if first:
-        _above(ax, QUERY_NAMES[some.query], up=up + 9, weight="bold")
+        above(ax, QUERY_NAMES[some.query], up + 9, weight="bold")
 
 
 def _head_name(some: Kept) -> str:
