@@ -6,8 +6,8 @@ Figures are made without pyplot, so that nothing global is touched and no window
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -119,10 +119,12 @@ RC: Mapping[str, Any] = MappingProxyType(
 """Matplotlib settings, used through :func:`settings`."""
 
 
-def settings() -> AbstractContextManager[None]:
-    """Apply the style for as long as a ``with`` statement lasts, in which figures are made."""
+@contextmanager
+def settings() -> Iterator[None]:
+    """Apply the style to figures that are made within a ``with``, or in a decorated function."""
     rc: Any = dict(RC)
-    return mpl.rc_context(rc)
+    with mpl.rc_context(rc):
+        yield
 
 
 def family_colour(family: str) -> str:

@@ -18,19 +18,10 @@ _THREAD_BYTES = 2 * 2**30
 
 @dataclass(frozen=True)
 class Runs:
-    """How layers are clustered.
+    """How layers are clustered: ``seeds`` k-means of each, the first of which has ``seed``.
 
-    Attributes
-    ----------
-    n_init
-        Initialisations of a k-means.
-    seeds, seed
-        How many k-means there are of a layer, and the seed of the first; the others follow it.
-    threads
-        k-means that run side by side.
-    max_bytes
-        Bound on the features in memory, as far as a single k-means keeps to it: beyond, fewer
-        run side by side. By default 2 GiB a thread.
+    ``max_bytes`` bounds the features in memory, 2 GiB a thread if not given, as far as a single
+    k-means keeps to it: beyond, fewer than ``threads`` run side by side.
     """
 
     n_init: int

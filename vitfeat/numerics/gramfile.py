@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -143,9 +144,10 @@ def write_gram_file(
     Only one matrix is held at a time, so the file may be larger than the memory. It appears under
     its name when it is complete, never before.
     """
-    source = _Counted(grams, len(layers), f"{meta.model} on {meta.dataset} ({meta.tokens})")
-    first = source.take()
-    n, count = first.n_images, len(layers)
+    count = len(layers)
+    source = _counted(grams, count, f"{meta.model} on {meta.dataset} ({meta.tokens})")
+    first = next(source)
+    n = first.n_images
     small = {
         name: np.empty((count, *[n] * axes), dtype)
         for name, (_, dtype, axes) in TENSORS.items()
@@ -156,12 +158,10 @@ def write_gram_file(
     with replacing(path) as partial, partial.open("wb") as file:
         file.write(header)
         file.seek(begins["centred"])
-        for index in range(count):
-            gram = first if index == 0 else source.take(n)
+        for index, gram in enumerate(chain([first], source)):
             file.write(np.ascontiguousarray(gram.centred, dtype=TENSORS["centred"][1]).data)
             for name in ("diag", "offset", "row_sum", "level"):
                 small[name][index] = getattr(gram, name)
-        source.finish()
         for name, values in small.items():
             file.seek(begins[name])
             file.write(values.data)
@@ -174,31 +174,23 @@ def write_left_out(path: str | os.PathLike[str], n_images: int, meta: GramMeta) 
         partial.write_bytes(header)
 
 
-class _Counted:
-    """Gram matrices one by one, insisting on their number and size."""
-
-    def __init__(self, grams: Iterable[Gram], count: int, what: str) -> None:
-        self.grams, self.count, self.what, self.taken = iter(grams), count, what, 0
-
-    def take(self, n: int | None = None) -> Gram:
-        gram = next(self.grams, None)
-        if gram is None:
+def _counted(grams: Iterable[Gram], count: int, what: str) -> Iterator[Gram]:
+    """Yield Gram matrices, insisting on their number and size."""
+    n = taken = 0
+    for taken, gram in enumerate(grams, 1):
+        if taken > count:
             raise AnalysisError(
-                f"{self.what}: {self.taken} Gram matrices for {self.count} layers; give one each"
+                f"{what}: more Gram matrices than the {count} layers; give one each"
             )
-        if n is not None and gram.n_images != n:
+        if taken > 1 and gram.n_images != n:
             raise AnalysisError(
-                f"{self.what}: Gram matrices of {n} and of {gram.n_images} images cannot share a "
-                "file; compute all layers from the same images"
+                f"{what}: Gram matrices of {n} and of {gram.n_images} images cannot share a file; "
+                "compute all layers from the same images"
             )
-        self.taken += 1
-        return gram
-
-    def finish(self) -> None:
-        if next(self.grams, None) is not None:
-            raise AnalysisError(
-                f"{self.what}: more Gram matrices than the {self.count} layers; give one each"
-            )
+        n = gram.n_images
+        yield gram
+    if taken < max(count, 1):
+        raise AnalysisError(f"{what}: {taken} Gram matrices for {count} layers; give one each")
 
 
 def _header(count: int, n: int, meta: GramMeta) -> tuple[bytes, dict[str, int]]:

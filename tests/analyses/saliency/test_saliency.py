@@ -238,7 +238,7 @@ def test_parts_joined_are_the_whole() -> None:
     foreground = np.random.default_rng(9).random((7, 10)) < 0.5
     whole = overlaps(attention, foreground, 0.6)
     parts = [overlaps(attention[at], foreground[at], 0.6) for at in (slice(0, 3), slice(3, 7))]
-    for name, value in vars(joined(parts)).items():
+    for name, value in joined(parts)._asdict().items():
         np.testing.assert_array_equal(value, getattr(whole, name))
 
 

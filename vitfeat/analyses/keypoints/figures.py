@@ -90,6 +90,7 @@ def table(pairs: Sequence[Pair], layers: Sequence[int]) -> Iterator[MatchRow]:
                 yield MatchRow._make((*whose, *place, int(hit)))
 
 
+@style.settings()
 def matches_figure(
     pairs: Sequence[Pair], layers: Sequence[int], alpha: float, *, title: str, note: str
 ) -> Figure:
@@ -100,13 +101,6 @@ def matches_figure(
     """
     if not pairs or not layers:
         raise AnalysisError("a figure of matches shows one pair or more, of one layer or more")
-    with style.settings():
-        return _figure(pairs, layers, alpha, title, note)
-
-
-def _figure(
-    pairs: Sequence[Pair], layers: Sequence[int], alpha: float, title: str, note: str
-) -> Figure:
     shapes = [[_inches(size) for size in pair.sizes] for pair in pairs]
     source, target = (max(pair[side][0] for pair in shapes) for side in (0, 1))
     counts = [_counted(pair, layer) for pair in pairs for layer in layers]

@@ -65,15 +65,11 @@ class Search:
     results: Sequence[Result]
 
 
+@style.settings()
 def ranking(searches: Sequence[Search], *, title: str, note: str) -> Figure:
     """Draw queries one below another, each beside its first results."""
     if not searches:
         raise AnalysisError("a figure of rankings needs a query")
-    with style.settings():
-        return _figure(searches, title, note)
-
-
-def _figure(searches: Sequence[Search], title: str, note: str) -> Figure:
     most = max(len(one.results) for one in searches)
     width = CELL + APART + most * (CELL + GAP) - GAP
     names = [_name_lines(one.name) for one in searches]

@@ -21,8 +21,7 @@ M. Caron et al.: Emerging properties in self-supervised vision transformers. ICC
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -163,8 +162,7 @@ def _expected(k: Counts, f: Counts, n: int, logs: Floats) -> Floats:
     return np.asarray(found.sum(-1))
 
 
-@dataclass(frozen=True)
-class Overlaps:
+class Overlaps(NamedTuple):
     """IoU of one query in one layer, image by image.
 
     Attributes
@@ -218,9 +216,4 @@ def overlaps(attention: NDArray[Any], foreground: Bool, mass: float) -> Overlaps
 
 def joined(parts: list[Overlaps]) -> Overlaps:
     """Put the images of several parts behind one another."""
-    return Overlaps(
-        *(
-            np.concatenate([getattr(part, name) for part in parts])
-            for name in ("heads", "merged", "merged_paper", "n_kept")
-        )
-    )
+    return Overlaps._make(np.concatenate(arrays) for arrays in zip(*parts, strict=True))

@@ -93,6 +93,7 @@ def table(images: Sequence[SalientImage], layer: int) -> Iterator[MaskRow]:
             yield MaskRow(*whose, n_kept, n_foreground, kept.iou, kept.chance)
 
 
+@style.settings()
 def figure(
     images: Sequence[SalientImage], *, title: str, note: str, mass: float, paper: bool = False
 ) -> Figure:
@@ -103,26 +104,6 @@ def figure(
     """
     if not images or not images[0].kept:
         raise AnalysisError("a figure of kept tokens needs an image and a query")
-    with style.settings():
-        return _figure(images, title, note, mass, paper)
-
-
-def nothing_figure(*, title: str, note: str) -> Figure:
-    """Draw a sheet that says that the model has none of the queries."""
-    return empty_figure(
-        title=_title(title),
-        note=note,
-        reason="The model has no CLS token, and no other query is asked for.",
-    )
-
-
-def _title(model: str) -> str:
-    return f"{SCORING.title}: {model}"
-
-
-def _figure(
-    images: Sequence[SalientImage], title: str, note: str, mass: float, paper: bool
-) -> Figure:
     crop = images[0].picture.shape[:2]
     grid = images[0].foreground.shape
     size = overlay.drawn_size((crop[0], crop[1]), (grid[0], grid[1]), CELL * style.DPI)
@@ -160,6 +141,19 @@ def _figure(
             if row == 0:
                 _head_above(ax, some, first=column == 1 or kept[column - 2].query != some.query)
     return sheet.figure
+
+
+def nothing_figure(*, title: str, note: str) -> Figure:
+    """Draw a sheet that says that the model has none of the queries."""
+    return empty_figure(
+        title=_title(title),
+        note=note,
+        reason="The model has no CLS token, and no other query is asked for.",
+    )
+
+
+def _title(model: str) -> str:
+    return f"{SCORING.title}: {model}"
 
 
 def _show(ax: Axes, pixels: Pixels, label: str) -> None:

@@ -77,6 +77,7 @@ def spread(n: int, most: int) -> list[int]:
     return [(2 * i * (n - 1) + most - 1) // (2 * (most - 1)) for i in range(most)]
 
 
+@style.settings()
 def frames_figure(rows: Sequence[StripRow], title: str, note: str) -> Figure:
     """Draw rows of frames, one sequence each.
 
@@ -88,23 +89,22 @@ def frames_figure(rows: Sequence[StripRow], title: str, note: str) -> Figure:
         raise AnalysisError("no sequence to draw: give one or more")
     for row in rows:
         _check(row)
-    with style.settings():
-        aspects = [len(row.frames) * _aspect(row) for row in rows]
-        gaps = [GAP * (len(row.frames) - 1) for row in rows]
-        height = min([HEIGHT, *((WIDEST - g) / a for a, g in zip(aspects, gaps, strict=True))])
-        widths = [height * a + g for a, g in zip(aspects, gaps, strict=True)]
-        widths += [text_width(row.caption, style.SMALL_SIZE, "bold") for row in rows]
-        sheet = Sheet(
-            [Space(CAPTION + LABEL, height, BELOW)] * len(rows),
-            [Space(0, max(widths), 0)],
-            title=title,
-            note=note,
-            legend=_legend(rows),
-        )
-        for place, row in enumerate(rows):
-            ax = sheet.axes(place)
-            _draw(ax, row, height, max(widths))
-        return sheet.figure
+    aspects = [len(row.frames) * _aspect(row) for row in rows]
+    gaps = [GAP * (len(row.frames) - 1) for row in rows]
+    height = min([HEIGHT, *((WIDEST - g) / a for a, g in zip(aspects, gaps, strict=True))])
+    widths = [height * a + g for a, g in zip(aspects, gaps, strict=True)]
+    widths += [text_width(row.caption, style.SMALL_SIZE, "bold") for row in rows]
+    sheet = Sheet(
+        [Space(CAPTION + LABEL, height, BELOW)] * len(rows),
+        [Space(0, max(widths), 0)],
+        title=title,
+        note=note,
+        legend=_legend(rows),
+    )
+    for place, row in enumerate(rows):
+        ax = sheet.axes(place)
+        _draw(ax, row, height, max(widths))
+    return sheet.figure
 
 
 def painted(frame: Pixels, predicted: Mask, truth: Mask | None, size: tuple[int, int]) -> Pixels:
