@@ -129,10 +129,17 @@ class Console:
         return [self._file] if ERRORS_FROM_LOGS in os.environ else [sys.stderr, self._file]
 
     @contextmanager
-    def progress(self, total: int, what: str) -> Iterator[Callable[[int], None]]:
-        """Give a function that takes how many images were just done."""
+    def progress(
+        self, total: int, what: str, *, at_once: bool = False
+    ) -> Iterator[Callable[[int], None]]:
+        """Give a function that takes how many images were just done.
+
+        A log has a line as soon as a rate is known, or ``at_once``, where what comes first matters.
+        """
         counter = ProgressCounter(total)
         on_terminal = self._file is None and sys.stderr.isatty()
+        if at_once and not on_terminal:
+            self._write(f"{what}: {counter.now()}")
 
         def advance(n: int) -> None:
             line = f"{what}: {counter.add(n)}"

@@ -20,7 +20,7 @@ _FIRST_LINE = (1.0, 5.0)
 # A log file gets lines at growing distances, up to this many seconds.
 _BETWEEN_LINES = 15.0
 
-_LINE = re.compile(r"(?:.*: )?([\d,]+) of ([\d,]+) images(?:, ([\d,.]+) images/s\b.*)?")
+_LINE = re.compile(r"(?:(.*): )?([\d,]+) of ([\d,]+) images(?:, ([\d,.]+) images/s\b.*)?")
 
 
 class Progress(NamedTuple):
@@ -43,12 +43,13 @@ class Progress(NamedTuple):
         return f"{said}, {self.rate:,.{digits}f} images/s, {duration(self.seconds_left)} left"
 
 
-def read_progress(line: str) -> Progress | None:
-    """Return what a line of a log says about progress; None where it says something else."""
+def read_progress(line: str) -> tuple[str, Progress] | None:
+    """Return of what a line of a log tells progress, and it; None where it says something else."""
     if (match := _LINE.fullmatch(line.strip())) is None:
         return None
-    done, total, rate = (text and text.replace(",", "") for text in match.groups())
-    return Progress(int(done), int(total), float(rate) or None if rate else None)
+    what, *numbers = match.groups()
+    done, total, rate = (text and text.replace(",", "") for text in numbers)
+    return what or "", Progress(int(done), int(total), float(rate) or None if rate else None)
 
 
 class ProgressCounter:

@@ -88,6 +88,21 @@ def test_a_log_of_an_earlier_run_says_nothing_until_it_changes(
     assert run.running[1].progress == (32, 1_000, 10.0)
 
 
+def test_a_job_of_several_models_says_which_it_is_at_and_nothing_of_the_time_of_others(
+    clock: FakeClock, tmp_path: Path
+) -> None:
+    run = Run({"extract_of_all": 1}, clock)
+    run.start(1, "extract_of_all", "extract of all digits", tmp_path / "a.log")
+    (step,) = run.running.values()
+    for model in ("demo-dino", "demo-mae"):
+        with (tmp_path / "a.log").open("a") as log:
+            log.write(f"{model}: 40 of 80 images, 10 images/s, 4 s left\n{model}: other words\n")
+        clock.now += 4
+        run.look()
+        assert (step.model, step.progress) == (model, (40, 80, 10.0))
+        assert run.seconds_left() is None
+
+
 @pytest.mark.parametrize("content", [b"", b"\xff\xfe\n" * 5000, b"demo: 3 of", b"\n" * 9000])
 def test_any_log_is_read(clock: FakeClock, tmp_path: Path, content: bytes) -> None:
     run = Run({"extract": 1}, clock)

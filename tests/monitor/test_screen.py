@@ -48,6 +48,17 @@ SHOWN = [
 ]
 
 
+def test_a_job_of_several_models_is_shown_with_the_one_that_it_is_at(
+    run: Run, tmp_path: Path
+) -> None:
+    run.start(3, "extract_of_all", "extract of all digits", tmp_path / "digits.log")
+    (tmp_path / "digits.log").write_text("demo-mae: 0 of 300 images\n")
+    run.look()
+    stream = FakeTerminal()
+    Terminal(stream).show(run)  # type: ignore[arg-type]
+    assert "  extract of all digits     demo-mae: 0 of 300 images" in stream.shown
+
+
 def test_a_terminal_shows_steps_what_runs_and_the_time_left(run: Run) -> None:
     stream = FakeTerminal()
     screen = Terminal(stream)  # type: ignore[arg-type]

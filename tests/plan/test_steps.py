@@ -24,7 +24,7 @@ from vitfeat.cli.settings_flags import given_settings
 from vitfeat.config.config import Config
 from vitfeat.config.parsing import parse_config
 from vitfeat.config.schema import schema_of
-from vitfeat.plan import steps as plan_steps
+from vitfeat.plan import small
 from vitfeat.plan.disk import Size
 from vitfeat.plan.steps import PairStep, RequestedStep, Step, figure_steps, model_sets, steps
 from vitfeat.plan.study import Study
@@ -74,7 +74,7 @@ class At(NamedTuple):
 def config(monkeypatch: pytest.MonkeyPatch) -> Config:
     """A config of every analysis, each on few images and on many."""
     sizes = {f"{name}-{size}": SIZES[size] for name in DATASETS for size in SIZES}
-    monkeypatch.setattr(plan_steps, "dataset_size", lambda _, dataset: sizes[dataset])
+    monkeypatch.setattr(small, "dataset_size", lambda _, dataset: sizes[dataset])
     asked: dict[str, Any] = {}
     # What a config has first is no order of anything.
     for name, analysis in reversed(analyses().items()):
@@ -213,7 +213,7 @@ def test_few_images_are_one_job_of_all_models_and_many_a_job_each(config: Config
 def test_a_dataset_that_nobody_has_listed_is_one_job_a_model(
     config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(plan_steps, "dataset_size", lambda _, __: None)
+    monkeypatch.setattr(small, "dataset_size", lambda _, __: None)
     steps_of_one = [s for s in steps(config) if not (s.job.together or s.job.of_pairs)]
     assert not any(step.of_all for step in steps_of_one)
     assert all(step.of for step in steps(config) if isinstance(step, PairStep))

@@ -1,4 +1,4 @@
-"""Several jobs that share an extraction, and the one that seals the store."""
+"""Jobs of several extractions, several jobs that share one, and the one that seals the store."""
 
 from __future__ import annotations
 
@@ -20,10 +20,17 @@ def _extractions(workflow: Workflow) -> dict[str, int]:
     return {rule: n for rule, n in planned.items() if rule.startswith("extract")}
 
 
-def test_by_default_one_job_extracts_a_model(workflow: Workflow) -> None:
-    assert _extractions(workflow) == {"extract": 2}
+def test_one_job_extracts_all_models_where_each_takes_seconds(workflow: Workflow) -> None:
+    assert _extractions(workflow) == {"extract_of_all": 1}
     # So does auto, where one job is quick.
-    assert _extractions(changed(workflow, "extraction", "jobs", "auto")) == {"extract": 2}
+    assert _extractions(changed(workflow, "extraction", "jobs", "auto")) == {"extract_of_all": 1}
+
+
+def test_a_job_a_model_where_the_config_wants_it(workflow: Workflow) -> None:
+    apart = changed(workflow, "extraction", "together", False)
+    assert _extractions(apart) == {"extract": 2}
+    # What goes after use is made again for one model alone.
+    assert _extractions(changed(workflow, "extraction", "keep", ["cls"])) == {"extract": 2}
 
 
 def test_several_jobs_share_a_model_and_one_seals(workflow: Workflow) -> None:
@@ -54,7 +61,7 @@ def test_each_job_asks_for_a_gpu_and_its_share_of_time_and_the_last_for_none(
     asked = needs(several, "--resources", "gpu=2")
     assert asked["extract_part"]["gpu"] == 1
     assert "gpu" not in asked["extract"]
-    alone = needs(workflow, "--resources", "gpu=2")
+    alone = needs(changed(workflow, "extraction", "together", False), "--resources", "gpu=2")
     assert alone["extract"]["gpu"] == 1
     assert asked["extract_part"]["mem_mb"] == alone["extract"]["mem_mb"]
     assert asked["extract_part"]["runtime"] <= alone["extract"]["runtime"]
@@ -73,7 +80,8 @@ def test_a_store_by_two_jobs_is_that_of_one(root: Path, tmp_path: Path) -> None:
     for jobs in (1, 2):
         folder = tmp_path / str(jobs)
         folder.mkdir()
-        config = {**MINI, "models": ["demo-dino"], "extraction": {"jobs": jobs}}
+        settings = {"jobs": jobs, "together": False}
+        config = {**MINI, "models": ["demo-dino"], "extraction": settings}
         run = Workflow(root, folder, config)
         done = run.run(str(run.results / "features/digits/demo-dino.json"))
         assert done.returncode == 0, done.stderr

@@ -75,7 +75,7 @@ def test_weights_are_fetched_once_and_the_store_says_which(hub: Workflow, publis
         "revision": COMMIT,
         "sha256": sha256(published),
     }
-    log = (hub.results / "logs/extract/digits/tiny.log").read_text("utf-8")
+    log = (hub.results / "logs/extract/digits.log").read_text("utf-8")
     assert "tiny: 30 tensors under timm's names, 0 renamed" in log
     assert hub.planned() == {}
 

@@ -110,7 +110,7 @@ def test_one_machine_runs_as_many_jobs_with_a_gpu_as_it_has_and_each_has_its_own
     tool = tmp_path / "bin/nvidia-smi"
     tool.write_text(f"#!/bin/sh\necho 'GPU 0: NVIDIA H200 (UUID: GPU-{tmp_path.name})'\n")
     tool.chmod(0o755)
-    workflow = Workflow(root, tmp_path, MINI)
+    workflow = Workflow(root, tmp_path, {**MINI, "extraction": {"together": False}})
     workflow.environment["PATH"] = f"{tool.parent}:/usr/bin:/bin"
     stores = [str(workflow.results / f"features/digits/{model}.json") for model in MINI["models"]]
     done = workflow.run(*stores, "--resources", "gpu=1")

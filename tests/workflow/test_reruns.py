@@ -79,7 +79,7 @@ def test_images_turned_by_exif_are_indexed_and_seen_anew(analysed: Workflow) -> 
     config = deepcopy(analysed.config)
     config["datasets"]["digits"]["orientation"] = "exif"
     changed = Workflow(analysed.root, analysed.folder, config)
-    assert {"index", "extract"} <= set(changed.planned(*tables(changed)))
+    assert {"index", "extract_of_all"} <= set(changed.planned(*tables(changed)))
 
 
 def test_names_that_a_shell_or_snakemake_would_take_apart(
@@ -145,5 +145,5 @@ def test_a_further_model_costs_a_cluster_its_own_submissions_and_those_of_figure
 ) -> None:
     more = changed(finished, "models", [*finished.config["models"], "demo-clip"])
     # What is so small that a job is of all models shares one; so do all figures.
-    expected = {"extract": 1, "small": 1, "figures": 1}
+    expected = {"small": 1, "figures": 1}
     assert more.submitted("slurm", "--cores", "2") == expected

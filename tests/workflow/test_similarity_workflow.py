@@ -61,7 +61,7 @@ def test_an_unchanged_rerun_does_nothing(compared: Workflow) -> None:
 def test_a_new_model_costs_its_extraction_and_one_job_of_all_pairs(compared: Workflow) -> None:
     config = {**compared.config, "models": ["demo-beit", "demo-dino", "demo-mae"]}
     assert Workflow(compared.root, compared.folder, config).planned() == {
-        "extract": 1,
+        "extract_of_all": 1,
         "gram_of_all": 1,
         "similarity_of_all": 1,
         "similarity_figures": 1,

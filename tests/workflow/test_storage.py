@@ -60,7 +60,7 @@ def test_tables_figures_and_stores_stand_behind_s3(
         # Here are what jobs are planned from and the logs, and no store.
         here = tmp_path / "results"
         assert {path.name for path in here.iterdir()} == {"datasets", "demo", "logs"}
-        assert "30 images" in (here / "logs/extract/digits/demo-dino.log").read_text()
+        assert "30 images" in (here / "logs/extract/digits.log").read_text()
         # What is there is known in the next run, and made anew where other images are asked for.
         assert workflow.planned(*storage) == {}
         workflow.config = changed(workflow, "datasets", "digits", "per_class", 2).config

@@ -82,19 +82,20 @@ def test_the_disk_takes_what_the_plan_says_and_only_what_is_to_come_is_said(
     assert said[0].startswith("vitfeat: disk: at most 2.0 MiB to write, about 1.8 MiB compressed; ")
 
 
-def test_the_default_plans_one_extraction_a_model_and_dataset(root: Path, tmp_path: Path) -> None:
+def test_the_default_plans_one_extraction_a_dataset(root: Path, tmp_path: Path) -> None:
     config = yaml.safe_load((root / "config.yaml").read_text("utf-8"))
     planned = Workflow(root, tmp_path, config).planned()
-    assert planned["extract"] == 7 * 7
+    assert planned["extract_of_all"] == 7
+    assert "extract" not in planned
     assert planned["cka_of_all"] == 1
-    assert sum(planned.values()) <= 200
+    assert sum(planned.values()) <= 65
 
 
 def test_a_new_model_costs_one_extraction_and_its_pairs(finished: Workflow) -> None:
     more = changed(finished, "models", ["demo-beit", "demo-dino", "demo-mae"])
     assert more.planned() == {
-        "extract": 1,
-        # So few images that one job is of all models, and leaves Gram matrices that are there.
+        # So few images that one job is of all models, and leaves what is there as it is.
+        "extract_of_all": 1,
         "gram_of_all": 1,
         "cka_of_all": 1,
         "cka_figures": 1,
@@ -130,13 +131,13 @@ def test_how_a_model_is_shown_touches_the_figures_alone(finished: Workflow) -> N
 
 def test_the_element_type_touches_everything_behind_it(finished: Workflow) -> None:
     planned = changed(finished, "extraction", "dtype", "float32").planned()
-    assert planned["extract"] == 2
+    assert planned["extract_of_all"] == 1
     assert "index" not in planned
 
 
 def test_a_smaller_dataset_touches_its_index_first(finished: Workflow) -> None:
     planned = changed(finished, "datasets", "digits", "limit", 30).planned()
-    assert (planned["index"], planned["extract"]) == (1, 2)
+    assert (planned["index"], planned["extract_of_all"]) == (1, 1)
     assert "demo_digits" not in planned
 
 
@@ -165,11 +166,11 @@ def test_command_line_overrides_reach_the_config(finished: Workflow) -> None:
     assert finished.planned("--config", "models=[demo-mae,demo-dino]") == figures
     assert finished.planned("--config", "extraction={batch_size: 16, replace: false}") == {}
     planned = finished.planned("--config", "datasets={digits: {limit: 30}}")
-    assert planned["extract"] == 2
+    assert planned["extract_of_all"] == 1
 
 
 def test_rules_use_the_interpreter_that_runs_snakemake(finished: Workflow) -> None:
     # No environment is activated in these tests, and `python` elsewhere may be anything.
     done = finished.run("--dry-run", "--printshellcmds", "--forceall")
-    assert "python -m vitfeat extract demo-dino" in done.stdout
+    assert "python -m vitfeat extract demo-dino demo-mae" in done.stdout
     assert sys.executable not in done.stdout

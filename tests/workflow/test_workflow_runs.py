@@ -81,7 +81,8 @@ def test_an_image_replaced_under_its_own_name_is_noticed(mini: Workflow, photos:
     assert "1 image is not what was indexed" in mini.run("--dry-run").stderr
     shutil.rmtree(records)
     (mini.folder / "records").rename(records)
-    runs = {"index": 1, "extract": 1, "gram_of_all": 1, "cka_of_all": 1, "cka_figures": 1, "all": 1}
+    rules = ("index", "extract_of_all", "gram_of_all", "cka_of_all", "cka_figures", "all")
+    runs = dict.fromkeys(rules, 1)
     assert mini.planned() == runs
     done = mini.run()
     assert done.returncode == 0, done.stdout + done.stderr
@@ -107,12 +108,12 @@ def test_a_checkpoint_that_was_replaced_is_noticed(mini: Workflow, photos: Path)
     store = mini.results / "features/photos/mine.json"
     assert mine.run(str(store)).returncode == 0
     before = json.loads(store.read_text("utf-8"))["fingerprint"]
-    assert "extract" not in mine.planned()
+    assert "extract_of_all" not in mine.planned()
     os.utime(weights)
-    assert "extract" not in mine.planned()
+    assert "extract_of_all" not in mine.planned()
     shutil.copy(mini.root / "vitfeat/demo/weights/mae.safetensors", weights)
     os.utime(weights, (10**9, 10**9))
-    assert mine.planned()["extract"] == 1
+    assert mine.planned()["extract_of_all"] == 1
     assert mine.run(str(store)).returncode == 0
     assert json.loads(store.read_text("utf-8"))["fingerprint"] != before
 

@@ -1,15 +1,16 @@
-"""What the commands share: how they are added, and the types of their arguments."""
+"""What the commands share: how they are added, types of arguments, work on several models."""
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Protocol
 
 from vitfeat.console import Console
-from vitfeat.errors import ConfigError
+from vitfeat.errors import ConfigError, VitfeatError
 
 Handler = Callable[[argparse.Namespace, Console], None]
 
@@ -20,6 +21,11 @@ class AddCommand(Protocol):
     def __call__(self, name: str, handler: Handler, text: str, /) -> argparse.ArgumentParser:
         """Return the command's parser, for its arguments."""
 
+
+logger = logging.getLogger(__name__)
+
+MODEL = "{model}"
+"""What stands for each of several models in paths."""
 
 WEIGHTS_FOLDER = Path("weights")
 
@@ -103,3 +109,27 @@ def _is_model(found: Any) -> bool:
         and {"id", "label", "family"} <= found.keys()
         and all(isinstance(value, str) for value in found.values())
     )
+
+
+def of_model(path: Path, model: str) -> Path:
+    """Return the path of one of several models."""
+    return Path(str(path).replace(MODEL, model))
+
+
+def call_all(calls: Iterable[tuple[str, Callable[[], None]]], console: Console) -> None:
+    """Call all, also behind one that fails; the first failure is raised, others are told.
+
+    Beside each call stands the model that its messages and its failure name, or an empty text.
+    """
+    failures = []
+    for model, call in calls:
+        try:
+            with console.naming(model):
+                call()
+        except VitfeatError as error:
+            named = not model or model in str(error)
+            failures.append(error if named else VitfeatError(f"{model}: {error}"))
+    for line in list(dict.fromkeys(map(str, failures)))[1:]:
+        logger.error(line)
+    if failures:
+        raise failures[0]

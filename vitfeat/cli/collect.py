@@ -6,8 +6,8 @@ import argparse
 from functools import partial
 from pathlib import Path
 
-from vitfeat.cli.arguments import AddCommand, from_json, models_json
-from vitfeat.cli.run import BELOW, call_all
+from vitfeat.cli.arguments import AddCommand, call_all, from_json, models_json
+from vitfeat.cli.run import BELOW
 from vitfeat.console import Console
 
 
@@ -25,7 +25,7 @@ def add(command: AddCommand) -> None:
     sub.add_argument("--sets", default="{}", help="{name: [id, ...]} as JSON: choices of models")
 
 
-def _collect(options: argparse.Namespace, _: Console) -> None:
+def _collect(options: argparse.Namespace, console: Console) -> None:
     from vitfeat.figures.models import models_from
     from vitfeat.jobs.collect import collect_tables, draw_together
 
@@ -36,7 +36,13 @@ def _collect(options: argparse.Namespace, _: Console) -> None:
     rows = collect_tables(results, options.tables, models, out)
     call_all(
         [
-            partial(draw_together, rows, [m for m in models if m.id in ids], out / "sets" / chosen)
+            (
+                "",
+                partial(
+                    draw_together, rows, [m for m in models if m.id in ids], out / "sets" / chosen
+                ),
+            )
             for chosen, ids in sets.items()
-        ]
+        ],
+        console,
     )

@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import inspect
 import json
-import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -17,21 +16,27 @@ from typing import TYPE_CHECKING, Any
 from vitfeat.analyses.base import ROOT, Across, AcrossPairs, Analysis, Job
 from vitfeat.analyses.registry import analyses
 from vitfeat.analyses.settings import Settings
-from vitfeat.cli.arguments import AddCommand, from_json, layer, models_json, positive
+from vitfeat.cli.arguments import (
+    MODEL,
+    AddCommand,
+    call_all,
+    from_json,
+    layer,
+    models_json,
+    positive,
+)
 from vitfeat.cli.models import read_entry
 from vitfeat.cli.passes import add_pass_flags, numbers_of, pass_ways
 from vitfeat.cli.settings_flags import add_settings, given_settings
 from vitfeat.console import Console
-from vitfeat.errors import ConfigError, VitfeatError
+from vitfeat.errors import ConfigError
 from vitfeat.jobs.pair_tables import pairs_of
 
 if TYPE_CHECKING:
     from vitfeat.figures.models import Model
 
-logger = logging.getLogger(__name__)
-
-_MODEL, _OTHER, _TOKENS = "{model}", "{other}", "{tokens}"
-_MODELS = "[{id, label, family, size}, ...] as JSON"
+_OTHER, _TOKENS = "{other}", "{tokens}"
+_MODELS_JSON = "[{id, label, family, size}, ...] as JSON"
 
 BELOW = "folder that stands before the paths of tables and figures"
 
@@ -66,7 +71,7 @@ def _add_across(add_parser: Any, analysis: Analysis, across: Across | AcrossPair
     sub.add_argument("--out", type=Path, help="where figures go; default: there, too")
     sub.add_argument("--below", type=Path, help=BELOW)
     sub.add_argument("--datasets", nargs="+", required=True)
-    sub.add_argument("--models", required=True, help=_MODELS)
+    sub.add_argument("--models", required=True, help=_MODELS_JSON)
     sub.add_argument("--sets", default="{}", help="{name: [id, ...]} as JSON: choices of models")
     add_settings(sub, analysis.settings, across.settings)
     sub.set_defaults(across=(analysis, across))
@@ -80,9 +85,9 @@ def _add_job(add_parser: Any, analysis: Analysis, job: Job) -> None:
         name = f"--{key.replace('_', '-')}" if place else key
         sub.add_argument(name, metavar=key.upper(), help=f"in a workflow {pattern}", **words)
     if job.together:
-        sub.add_argument("--models", required=True, help=_MODELS)
+        sub.add_argument("--models", required=True, help=_MODELS_JSON)
     else:
-        places = f"{_MODEL} and {_OTHER} stand" if job.of_pairs else f"{_MODEL} stands"
+        places = f"{MODEL} and {_OTHER} stand" if job.of_pairs else f"{MODEL} stands"
         text = f"what {places} for in paths"
         sub.add_argument("--models", nargs="+", default=[], metavar="ID", help=text)
     if job.of_pairs and not job.together:
@@ -133,11 +138,11 @@ def _run(options: argparse.Namespace, console: Console) -> None:
     patterns = {**job.inputs, **job.outputs}
     paths = [_put(options, getattr(options, key), pattern) for key, pattern in patterns.items()]
     if job.together:
-        function(*_paths(paths, _MODEL), models=_shown(options), **ways)
+        function(*_paths(paths, MODEL), models=_shown(options), **ways)
         return
-    several = any(_MODEL in path for path in paths if path is not None)
+    several = any(MODEL in path for path in paths if path is not None)
     if several and not options.models:
-        raise ConfigError(f"--models: say which models {_MODEL} stands for")
+        raise ConfigError(f"--models: say which models {MODEL} stands for")
     models = options.models if several else [""]
     if job.of_pairs:
         settings = given_settings(options, analysis.settings)
@@ -145,9 +150,9 @@ def _run(options: argparse.Namespace, console: Console) -> None:
         if len({tuple(given[2 * len(job.inputs) :]) for given in pairs}) < len(pairs):
             raise ConfigError(
                 f"--{next(iter(job.outputs))}: found one file for {len(pairs)}; its name needs "
-                f"{_MODEL} and {_OTHER}, and {_TOKENS} for several kinds of tokens"
+                f"{MODEL} and {_OTHER}, and {_TOKENS} for several kinds of tokens"
             )
-        call_all([partial(function, *given, **ways) for given in pairs])
+        call_all([("", partial(function, *given, **ways)) for given in pairs], console)
         return
     labels = getattr(options, "labels", [""])
     calls = []
@@ -155,9 +160,8 @@ def _run(options: argparse.Namespace, console: Console) -> None:
         named: dict[str, Any] = {"label": labels[min(place, len(labels) - 1)]} if job.label else {}
         if analysis.settings.own_pass:
             named["push"] = _push(options, model, console)
-        call = partial(function, *_paths(paths, model), **{**ways, **named})
-        calls.append(partial(_call_naming, console, model, call))
-    call_all(calls)
+        calls.append((model, partial(function, *_paths(paths, model), **{**ways, **named})))
+    call_all(calls, console)
 
 
 def _push(options: argparse.Namespace, model: str, console: Console) -> Callable[..., None]:
@@ -189,11 +193,6 @@ def _push(options: argparse.Namespace, model: str, console: Console) -> Callable
     return push
 
 
-def _call_naming(console: Console, model: str, call: Callable[[], None]) -> None:
-    with console.naming(model):
-        call()
-
-
 def _join(options: argparse.Namespace, _: Console) -> None:
     from vitfeat.jobs.layer_tables import join_layers
 
@@ -209,8 +208,8 @@ def _pairs(
     several = any(_TOKENS in path for path in made)
     for kind in getattr(settings, "tokens", ()) if several else [""]:
         for a, b in pairs:
-            given = [path.replace(_MODEL, model) for path in made[:sides] for model in (a, b)]
-            given += [path.replace(_MODEL, a).replace(_OTHER, b) for path in made[sides:]]
+            given = [path.replace(MODEL, model) for path in made[:sides] for model in (a, b)]
+            given += [path.replace(MODEL, a).replace(_OTHER, b) for path in made[sides:]]
             yield [Path(path.replace(_TOKENS, kind)) for path in given]
 
 
@@ -222,7 +221,7 @@ def _put(options: argparse.Namespace, path: str | Path | None, pattern: str = ""
     return str(path) if options.below is None or stays else str(options.below / path)
 
 
-def _draw(options: argparse.Namespace, _: Console) -> None:
+def _draw(options: argparse.Namespace, console: Console) -> None:
     analysis, across = options.across
     models = _shown(options)
     folder = Path(str(_put(options, options.folder)))
@@ -247,7 +246,7 @@ def _draw(options: argparse.Namespace, _: Console) -> None:
         ]
         overview = _drawing(analysis, across.draw_overview, ways)
         calls.append(partial(overview, folder, options.datasets, models, out / "all.png"))
-    call_all(calls)
+    call_all([("", call) for call in calls], console)
 
 
 def _drawing(analysis: Analysis, call: str, ways: dict[str, Any]) -> Callable[..., None]:
@@ -257,20 +256,6 @@ def _drawing(analysis: Analysis, call: str, ways: dict[str, Any]) -> Callable[..
     return partial(function, *named, **_taken(function, ways))
 
 
-def call_all(calls: Iterable[Callable[[], None]]) -> None:
-    """Call all, also behind one that fails; the first failure is raised, others are told."""
-    failures = []
-    for call in calls:
-        try:
-            call()
-        except VitfeatError as error:
-            failures.append(error)
-    for line in list(dict.fromkeys(map(str, failures)))[1:]:
-        logger.error(line)
-    if failures:
-        raise failures[0]
-
-
 def _taken(function: Callable[..., None], ways: dict[str, Any]) -> dict[str, Any]:
     """Return what a function has parameters for."""
     takes = inspect.signature(function).parameters
@@ -278,7 +263,7 @@ def _taken(function: Callable[..., None], ways: dict[str, Any]) -> dict[str, Any
 
 
 def _paths(paths: Iterable[str | None], model: str) -> list[Path | None]:
-    return [None if path is None else Path(path.replace(_MODEL, model)) for path in paths]
+    return [None if path is None else Path(path.replace(MODEL, model)) for path in paths]
 
 
 def _shown(options: argparse.Namespace) -> list[Model]:

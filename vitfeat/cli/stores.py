@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from vitfeat.cli.arguments import AddCommand, count, from_json, layer, part, positive
+from vitfeat.cli.arguments import (
+    MODEL,
+    AddCommand,
+    call_all,
+    count,
+    from_json,
+    layer,
+    of_model,
+    part,
+    positive,
+)
 from vitfeat.cli.models import read_entry
 from vitfeat.cli.passes import add_pass_flags, pass_ways, view_of
 from vitfeat.console import Console
 from vitfeat.store.layout import DEFAULT_TAPS, TAPS
-
-if TYPE_CHECKING:
-    pass
+from vitfeat.text import plural
 
 
 def add(command: AddCommand) -> None:
@@ -25,8 +33,10 @@ def add(command: AddCommand) -> None:
     sub.add_argument("store", type=Path)
 
     sub = command("extract", _extract, "push a dataset through a model once, into a feature store")
-    sub.add_argument("model", help="id of the model")
-    sub.add_argument("--entry", help="the model's fields as JSON, in the place of the catalogue's")
+    text = "ids of models; of several, {model} in --out and --manifest stands for each"
+    sub.add_argument("models", nargs="+", metavar="MODEL", help=text)
+    text = "a model's fields as JSON, in the place of the catalogue's; of several, one for each"
+    sub.add_argument("--entry", action="append", metavar="JSON", help=text)
     sub.add_argument("--index", type=Path, required=True, help="the dataset's index")
     sub.add_argument("--root", type=Path, required=True, help="the dataset's folder")
     chosen = sub.add_mutually_exclusive_group()
@@ -94,43 +104,63 @@ def _verify(options: argparse.Namespace, console: Console) -> None:
 def _extract(options: argparse.Namespace, console: Console) -> None:
     from vitfeat.data.annotations import RegionRow, read_annotations
     from vitfeat.data.index import Index
-    from vitfeat.errors import StoreError
+    from vitfeat.errors import ConfigError, StoreError
     from vitfeat.extraction.from_entry import extract_from_entry
     from vitfeat.extraction.settings import Settings
     from vitfeat.files import write_json
     from vitfeat.store.limits import chosen_rows
     from vitfeat.store.paths import Url, manifest_path, place_of
 
+    models, entries = options.models, options.entry or [None] * len(options.models)
+    if len(entries) != len(models):
+        raise ConfigError(f"--entry: found {len(entries)} for {plural(len(models), 'model')}")
+    for flag, path in (("--out", options.out), ("--manifest", options.manifest)):
+        if path is not None and len(models) > 1 and MODEL not in str(path):
+            raise ConfigError(f"{flag}: found one path for {len(models)} models; it needs {MODEL}")
     out = place_of(options.out)
     if options.keep is not None and isinstance(out, Url):
         raise StoreError(f"{out}: --keep is for stores on a disk: what goes stands behind links")
     index = Index.read(options.index)
     if chosen := options.ids or options.images:
         index = index.only(chosen_rows(chosen, index.image_id, "the chosen images"))
-    sealed = extract_from_entry(
-        read_entry(options.model, options.entry),
-        index,
-        options.root,
-        out,
-        Settings(
-            taps=options.taps,
-            limits=_limits(options.limits),
-            layers=options.layers,
-            dtype=options.dtype,
-            keep_bits=options.keep_bits,
-            precision=options.precision,
-            view=view_of(from_json(options.view or "{}", "--view"), "--view"),
-            part=options.blocks,
-            masks=options.masks,
-            **pass_ways(options),
-        ),
-        weights_folder=options.weights_folder,
-        keep=options.keep,
-        annotated=None if options.regions is None else read_annotations(options.regions, RegionRow),
-        progress=console.progress,
+    settings = Settings(
+        taps=options.taps,
+        limits=_limits(options.limits),
+        layers=options.layers,
+        dtype=options.dtype,
+        keep_bits=options.keep_bits,
+        precision=options.precision,
+        view=view_of(from_json(options.view or "{}", "--view"), "--view"),
+        part=options.blocks,
+        masks=options.masks,
+        **pass_ways(options),
     )
-    if sealed is not None and options.manifest not in (None, manifest_path(out)):
-        write_json(options.manifest, sealed)
+    annotated = None if options.regions is None else read_annotations(options.regions, RegionRow)
+    several = len(models) > 1
+
+    def extract_model(model: str, fields: str | None) -> None:
+        place = place_of(of_model(options.out, model))
+        sealed = extract_from_entry(
+            read_entry(model, fields),
+            index,
+            options.root,
+            place,
+            settings,
+            weights_folder=options.weights_folder,
+            keep=options.keep,
+            annotated=annotated,
+            # Models come one after the other: how far the job is depends on which one it is at.
+            progress=partial(console.progress, at_once=several),
+        )
+        manifest = options.manifest and of_model(options.manifest, model)
+        if sealed is not None and manifest not in (None, manifest_path(place)):
+            write_json(manifest, sealed)
+
+    calls = [
+        (model if several else "", partial(extract_model, model, fields))
+        for model, fields in zip(models, entries, strict=True)
+    ]
+    call_all(calls, console)
 
 
 def _limits(text: str | None) -> dict[str, int | list[str]]:

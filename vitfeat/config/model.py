@@ -196,6 +196,11 @@ class Extraction(_Part):
         description="Jobs that share the extraction of one model and dataset, and a last one that "
         "seals the store; auto makes jobs of a few hours. One store has the same bytes on a CPU.",
     )
+    together: bool = Field(
+        True,
+        description="Whether one job pushes a dataset through all models where that takes each as "
+        "long as a process takes to start. Stores are the same.",
+    )
     replace: bool = Field(
         True,
         description="Whether a store from other settings is replaced by the one asked for.",

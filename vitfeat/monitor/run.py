@@ -31,6 +31,8 @@ class Step:
         When, by the run's clock.
     progress, seen
         What its log says of progress, and when it said so.
+    model
+        Which one it is at, where it is of several.
     told
         What a cluster's scheduler said of its failure.
     """
@@ -41,8 +43,10 @@ class Step:
     started: float
     progress: Progress | None = None
     seen: float = 0.0
+    model: str = ""
     told: str = ""
     _stamp: tuple[int, int] | None = field(init=False)
+    _told: tuple[str, Progress] | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         # A log that is already there is of an earlier job, until it changes. Clocks of other
@@ -61,12 +65,16 @@ class Step:
                 lines = file.read(_TAIL).decode("utf-8", "replace").splitlines()
         except OSError:
             return
-        if lines and (progress := read_progress(lines[-1])) is not None:
-            self.progress, self.seen = progress, now
+        told = next(filter(None, map(read_progress, reversed(lines))), None)
+        if told is None or told == self._told:
+            return
+        self._told, self.seen = told, now
+        what, self.progress = told
+        self.model = "" if what in self.name.split() else what
 
     def seconds_left(self, now: float) -> float | None:
-        """Return the time that the job itself says it needs."""
-        left = None if self.progress is None else self.progress.seconds_left
+        """Return the time that the job itself says it needs; it tells none of further models."""
+        left = None if self.progress is None or self.model else self.progress.seconds_left
         return None if left is None else max(0.0, left - (now - self.seen))
 
     def _log_stamp(self) -> tuple[int, int] | None:

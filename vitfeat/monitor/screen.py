@@ -118,7 +118,7 @@ def _by_age(run: Run) -> Sequence[Step]:
 
 def _state(run: Run, step: Step) -> str:
     if step.progress is not None:
-        return str(step.progress)
+        return f"{step.model}: {step.progress}" if step.model else str(step.progress)
     return duration(run.running_for(step))
 
 

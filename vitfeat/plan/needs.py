@@ -65,14 +65,20 @@ def extraction_memory_mb(
     return _TORCH_MB + int((2 * weights + 3 * unit + activations) / 2**20)
 
 
+def extraction_seconds(
+    shape: Shape, n_images: int, threads: int, enlarged: float = 1.0, gpu: bool = False
+) -> float:
+    """Return seconds of a pass on a CPU or a GPU, which are surely enough."""
+    flops = _GPU_FLOPS if gpu else _CORE_FLOPS * threads
+    # A GPU waits for the slower of the two; on a CPU decoding is little.
+    return n_images * max(enlarged * shape.flops_per_image / flops, _DECODING / threads)
+
+
 def extraction_minutes(
     shape: Shape, n_images: int, threads: int, enlarged: float = 1.0, gpu: bool = False
 ) -> int:
     """Return minutes on a CPU or a GPU, threefold for safety, and ten to start."""
-    flops = _GPU_FLOPS if gpu else _CORE_FLOPS * threads
-    # A GPU waits for the slower of the two; on a CPU decoding is little.
-    seconds = n_images * max(enlarged * shape.flops_per_image / flops, _DECODING / threads)
-    return 10 + int(3 * seconds / 60)
+    return 10 + int(3 * extraction_seconds(shape, n_images, threads, enlarged, gpu) / 60)
 
 
 def extraction_jobs(minutes: int) -> int:

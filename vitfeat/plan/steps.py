@@ -29,8 +29,8 @@ from vitfeat.config.config import Config
 from vitfeat.jobs.pair_tables import pair_tables, pairs_of
 from vitfeat.models.layers import select_layers
 from vitfeat.models.shapes import guess_shape, size_name
-from vitfeat.plan.disk import dataset_size, store_items
 from vitfeat.plan.passes import entry_fields, pass_settings
+from vitfeat.plan.small import is_small
 from vitfeat.plan.study import Study
 from vitfeat.store.layout import TOKEN_ARRAYS
 
@@ -38,9 +38,6 @@ _MODEL, _OTHER, _TOKENS = "{model}", "{other}", "{tokens}"
 
 LAYERS_A_JOB = 6
 """Layers of a model that a job is of at most, where several share them."""
-
-SMALL_STORES = 2**30
-"""Bytes of all models' stores of a dataset, below which one job is of all models."""
 
 _LAYERS = "{layers}"
 
@@ -59,16 +56,6 @@ class Wildcards(Protocol):
     @property
     def layers(self) -> str:
         """Which of its layers, where a job is of some: a key of `layer_groups`."""
-
-
-def is_small(config: Config, dataset: str) -> bool:
-    """Return whether all models' stores of a dataset are little work."""
-    size = dataset_size(config, dataset)
-    if size is None:
-        return False
-    sizes = {dataset: size}
-    items = (store_items(config, dataset, entry, sizes) for entry in config.models)
-    return sum(item.n_bytes for some in items for item in some) < SMALL_STORES
 
 
 def goes(config: Config, settings: Settings, job: Job, dataset: str) -> bool:

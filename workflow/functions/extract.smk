@@ -1,4 +1,15 @@
 # Settings, targets and needs of one pass of every image through every model.
+from vitfeat.analyses.needs import minutes_in_turn
+from vitfeat.plan.small import extracted_together
+from vitfeat.plan.study import enlarged
+
+EXTRACTED = {dataset for dataset in CONFIG.datasets if CONFIG.taps(dataset)}
+TOGETHER = {dataset for dataset in EXTRACTED if extracted_together(CONFIG, dataset)}
+
+
+def any_of(datasets):
+    """Return the pattern of some datasets, which may be none."""
+    return "|".join(map(re.escape, sorted(datasets))) or "(?!)"
 
 
 def extract_targets():
@@ -6,12 +17,23 @@ def extract_targets():
     return [
         f"{RESULTS}/features/{dataset}/{model.id}.json"
         for dataset in CONFIG.datasets
-        if CONFIG.taps(dataset)
+        if dataset in EXTRACTED
         for model in CONFIG.models
     ]
 
 
 TARGETS.append(extract_targets)
+
+
+def pushed_through(wildcards):
+    """Return the models of a job: one, or all in an order that changes no params."""
+    of_one = hasattr(wildcards, "model")
+    return [CONFIG.model(wildcards.model)] if of_one else sorted(CONFIG.models, key=lambda m: m.id)
+
+
+def beside(path, name):
+    """Return the path of another file in the folder of one, which Snakemake may keep elsewhere."""
+    return str(Path(path).parent / name)
 
 
 def extract_outputs():
@@ -30,13 +52,15 @@ def jobs_of(wildcards):
     jobs = CONFIG.extraction["jobs"]
     if jobs != "auto":
         return jobs
+    if not hasattr(wildcards, "model"):
+        return 1
     model, size = CONFIG.model(wildcards.model), planned_size(CONFIG, wildcards.dataset)
     return extraction_jobs(
         extraction_minutes(
             guess_shape(model),
             size.images if size else dataset_size(wildcards.dataset),
             extraction_threads(model),
-            enlarged(wildcards),
+            enlarged(CONFIG, wildcards.dataset, model.id),
             gpu=own_gpu(wildcards) is not None,
         )
     )
@@ -59,14 +83,17 @@ def every_part(wildcards):
 
 def extraction_mb(wildcards, input):
     """Return MiB of a job that pushes images."""
-    return extraction_memory_mb(
-        guess_shape(CONFIG.model(wildcards.model)),
-        CONFIG.extraction["batch_size"],
-        CONFIG.taps(wildcards.dataset),
-        CONFIG.extraction["dtype"],
-        limits=CONFIG.limits(wildcards.dataset),
-        n_images=n_images(input.index),
-        enlarged=enlarged(wildcards),
+    return max(
+        extraction_memory_mb(
+            guess_shape(model),
+            CONFIG.extraction["batch_size"],
+            CONFIG.taps(wildcards.dataset),
+            CONFIG.extraction["dtype"],
+            limits=CONFIG.limits(wildcards.dataset),
+            n_images=n_images(input.index),
+            enlarged=enlarged(CONFIG, wildcards.dataset, model.id),
+        )
+        for model in pushed_through(wildcards)
     )
 
 
@@ -78,23 +105,16 @@ def extraction_runtime(wildcards, input, threads):
     elif jobs_of(wildcards) > 1:
         return sealing_minutes(n)
     gpu = own_gpu(wildcards) is not None
-    return extraction_minutes(
-        guess_shape(CONFIG.model(wildcards.model)), n, threads, enlarged(wildcards), gpu=gpu
+    first, *others = (
+        extraction_minutes(
+            guess_shape(model), n, threads, enlarged(CONFIG, wildcards.dataset, model.id), gpu=gpu
+        )
+        for model in pushed_through(wildcards)
     )
+    return minutes_in_turn([first, *others]) if others else first
 
 
 def extraction_gpu(wildcards):
     """Return the GPUs of a job: what only seals needs none, unless the config insists on one."""
     seals = not hasattr(wildcards, "parts") and jobs_of(wildcards) > 1
     return None if seals and CONFIG.extraction["device"] == "auto" else own_gpu(wildcards)
-
-
-def enlarged(wildcards):
-    """Return how many tokens images have over those of the model's own size: for schedulers."""
-    view = CONFIG.view(wildcards.dataset)
-    if view.kind != "dense":
-        return 1.0
-    side, pixels = view.side
-    # Photographs are up to twice as long as they are high.
-    aspect = 2.0 if side == "short" else 1.0
-    return aspect * (pixels / guess_shape(CONFIG.model(wildcards.model)).image_size) ** 2

@@ -175,8 +175,11 @@ def model_sets():
 
 def n_images(index):
     """Return how many images an index lists; a guess before it is written."""
-    n = rows_of(Path(str(index)))
-    return 50_000 if n is None else n
+    if (n := rows_of(Path(str(index)))) is not None:
+        return n
+    # Small datasets are counted in no time.
+    dataset = Path(str(index)).stem
+    return planned_size(CONFIG, dataset).images if dataset in TOGETHER else 50_000
 
 
 def dataset_size(dataset):
@@ -234,6 +237,12 @@ def region_table(dataset):
     return [annotations(dataset)] if "regions" in CONFIG.taps(dataset) else []
 
 
+def extraction_models(models):
+    """Return the models of an extraction, and the fields that decide its numbers."""
+    entries = [json.dumps(entry_fields(model), sort_keys=True) for model in models]
+    return shlex.join([*(m.id for m in models), *(f"--entry={entry}" for entry in entries)])
+
+
 def extraction_regions(dataset):
     """Return what features are pooled under, and how, where they are."""
     table = region_table(dataset)
@@ -246,7 +255,6 @@ def extraction_settings(wildcards):
     if "view" in numbers:
         numbers["view"] = json.dumps(numbers["view"], sort_keys=True)
     return {
-        "entry": json.dumps(entry_fields(CONFIG.model(wildcards.model)), sort_keys=True),
         "root": CONFIG.datasets[wildcards.dataset].root.as_posix(),
         **numbers,
     }
@@ -323,9 +331,9 @@ def extraction_threads(entry):
     return 1 if guess_shape(entry).flops_per_image < 1e9 else 8
 
 
-def weight_files(entry):
-    """Return what an extraction waits for: the record of fetched weights."""
-    return [local(f"{WEIGHTS}/{entry.id}.json")] if entry.is_fetched else []
+def weight_files(models):
+    """Return what an extraction waits for: the records of fetched weights."""
+    return [local(f"{WEIGHTS}/{m.id}.json") for m in models if m.is_fetched]
 
 
 def fetch_settings(entry):

@@ -27,7 +27,7 @@ rule fetch_weights:
 rule extract:
     input:
         index=local(INDEX),
-        weights=lambda wildcards: weight_files(CONFIG.model(wildcards.model)),
+        weights=lambda wildcards: weight_files(pushed_through(wildcards)),
         regions=lambda wildcards: region_table(wildcards.dataset),
         parts=parts_of,
     output:
@@ -36,24 +36,41 @@ rule extract:
         local(f"{RESULTS}/logs/extract/{{dataset}}/{{model}}.log"),
     benchmark:
         f"{RESULTS}/benchmarks/extract/{{dataset}}/{{model}}.tsv"
+    wildcard_constraints:
+        dataset=any_of(EXTRACTED - TOGETHER),
     # What goes after use is used before more of it is made.
     priority: 0 if CONFIG.extraction["keep"] is None else -1
     conda:
         "../../environment.yml"
-    threads: lambda wildcards: extraction_threads(CONFIG.model(wildcards.model))
+    threads: lambda wildcards: max(map(extraction_threads, pushed_through(wildcards)))
     resources:
         mem_mb=raised(extraction_mb),
         runtime=raised(extraction_runtime),
         gpu=extraction_gpu,
     params:
-        weights=lambda wildcards: checkpoint_contents(wildcards.model),
-        store=STORE,
+        models=lambda wildcards: extraction_models(pushed_through(wildcards)),
+        weights=lambda wildcards: [checkpoint_contents(m.id) for m in pushed_through(wildcards)],
+        store=lambda wildcards: STORE.replace("{dataset}", wildcards.dataset),
         flags=lambda wildcards: flags(extraction_settings(wildcards) | stored(wildcards)),
-        part=lambda wildcards, output: flags({"manifest": output.manifest}),
+        part=lambda wildcards, output: flags({"manifest": beside(output[0], "{model}.json")}),
     shell:
-        "python -m vitfeat extract {wildcards.model} --index {input.index:q} --out {params.store:q} "
+        "python -m vitfeat extract {params.models} --index {input.index:q} --out {params.store:q} "
         '{params.flags} $VITFEAT_HOW --weights-folder "$VITFEAT_WEIGHTS" --threads {threads} '
         "{params.part} --log {log:q}"
+
+
+# Of datasets that every model is through in seconds.
+use rule extract as extract_of_all with:
+    output:
+        manifest=update(
+            [f"{RESULTS}/features/{{dataset}}/{m.id}.json" for m in pushed_through(None)]
+        ),
+    log:
+        local(f"{RESULTS}/logs/extract/{{dataset}}.log"),
+    benchmark:
+        f"{RESULTS}/benchmarks/extract/{{dataset}}.tsv"
+    wildcard_constraints:
+        dataset=any_of(TOGETHER),
 
 
 # Where several jobs share an extraction (`extraction.jobs`) they write blocks of one store, and the
@@ -61,7 +78,7 @@ rule extract:
 use rule extract as extract_part with:
     input:
         index=local(INDEX),
-        weights=lambda wildcards: weight_files(CONFIG.model(wildcards.model)),
+        weights=lambda wildcards: weight_files(pushed_through(wildcards)),
         regions=lambda wildcards: region_table(wildcards.dataset),
     output:
         temp(touch(f"{RESULTS}/features/{{dataset}}/{{model}}.parts/{{part}}-of-{{parts}}")),
