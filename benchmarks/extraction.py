@@ -18,10 +18,9 @@ from PIL import Image
 from torch import Tensor
 
 from benchmarks.timing import Pair, in_turn, machine
-from vitfeat.data.loader import load_batches
+from vitfeat.data.loader import load_batches, normalise
 from vitfeat.data.scan import build_index
 from vitfeat.data.spec import DatasetSpec
-from vitfeat.data.tensors import normalise
 from vitfeat.data.views import SquareView
 from vitfeat.extraction.pipeline import Schedule
 from vitfeat.extraction.precision import autocast, matmul_precision

@@ -27,10 +27,9 @@ from benchmarks.extraction import photographs
 from benchmarks.knn import features, torch_topk
 from benchmarks.timing import in_turn, machine
 from vitfeat.data.index import Index
-from vitfeat.data.loader import load_batches
+from vitfeat.data.loader import load_batches, normalise
 from vitfeat.data.scan import build_index
 from vitfeat.data.spec import DatasetSpec
-from vitfeat.data.tensors import normalise
 from vitfeat.data.views import SquareView
 from vitfeat.extraction.pipeline import Schedule
 from vitfeat.extraction.precision import autocast, matmul_precision

@@ -11,7 +11,7 @@ from timm.data import create_transform
 from torchvision import transforms
 
 from tests.data.pictures import noise
-from vitfeat.data.tensors import normalise
+from vitfeat.data.loader import normalise
 from vitfeat.data.views import SquareView
 from vitfeat.errors import DataError
 

@@ -11,7 +11,7 @@ from vitfeat.data.annotations import FrameRow
 from vitfeat.data.masks import objects_in, read_mask
 from vitfeat.data.scan import build_index
 from vitfeat.data.spec import DatasetSpec
-from vitfeat.data.views.dense import DenseView
+from vitfeat.data.views import DenseView
 from vitfeat.demo import datasets
 from vitfeat.demo.datasets.davis import N_FRAMES, SEQUENCES, SPLITS
 from vitfeat.errors import DataError

@@ -17,10 +17,10 @@ from tests.store.filled import files
 from vitfeat.data.annotations import RegionRow
 from vitfeat.data.images import open_rgb
 from vitfeat.data.index import Index
+from vitfeat.data.loader import normalise
 from vitfeat.data.regions import encode, mask_of
 from vitfeat.data.scan import build_index
 from vitfeat.data.spec import DatasetSpec
-from vitfeat.data.tensors import normalise
 from vitfeat.data.views import DenseView, PaddedView, SquareView, ViewSettings, in_words
 from vitfeat.errors import ConfigError, DataError, ModelError
 from vitfeat.extraction.run import extract

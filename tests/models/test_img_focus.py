@@ -24,9 +24,9 @@ from tests.models.focus_weights import (
     photographs,
     to_timm,
 )
+from vitfeat.data.loader import normalise
 from vitfeat.data.scan import build_index
 from vitfeat.data.spec import DatasetSpec
-from vitfeat.data.tensors import normalise
 from vitfeat.data.views import SquareView
 from vitfeat.extraction.run import extract
 from vitfeat.extraction.settings import Settings

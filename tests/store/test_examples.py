@@ -10,7 +10,7 @@ import pytest
 
 import vitfeat
 from tests.store.filled import Content
-from vitfeat.data.views import words
+from vitfeat.data import views
 from vitfeat.store import reader
 from vitfeat.store.arrays import Geometry
 from vitfeat.store.writer import Rows
@@ -49,7 +49,7 @@ def test_the_examples_of_the_page_run(opened: reader.FeatureStore, root: Path) -
     assert results.failed == 0
 
 
-@pytest.mark.parametrize("module", [reader, words], ids=lambda m: m.__name__)
+@pytest.mark.parametrize("module", [reader, views], ids=lambda m: m.__name__)
 def test_the_examples_of_the_docstrings_run(opened: reader.FeatureStore, module: object) -> None:
     results = doctest.testmod(module, extraglobs={"store": opened}, optionflags=OPTIONS)  # type: ignore[arg-type]
     assert results.attempted > 1

@@ -11,7 +11,7 @@ from vitfeat.errors import ConfigError
 from vitfeat.text import nearest
 
 if TYPE_CHECKING:
-    from vitfeat.data.views.settings import ViewSettings
+    from vitfeat.data.views import ViewSettings
 
 _NUMBERS = ("dtype", "keep_bits", "layers", "precision", "view")
 
@@ -42,7 +42,7 @@ def view_of(found: Any, flag: str) -> ViewSettings:
     ConfigError
         It is no mapping of a view's settings.
     """
-    from vitfeat.data.views.settings import ViewSettings
+    from vitfeat.data.views import ViewSettings
 
     if not isinstance(found, dict):
         raise ConfigError(

@@ -11,7 +11,7 @@ from vitfeat.analyses.cka.settings import CkaSettings
 from vitfeat.analyses.settings import Limit, Settings
 from vitfeat.analyses.similarity.settings import SimilaritySettings
 from vitfeat.data.spec import DatasetSpec
-from vitfeat.data.views.settings import ViewSettings
+from vitfeat.data.views import ViewSettings
 from vitfeat.models.entry import ModelEntry
 from vitfeat.store.layout import RAGGED_TAPS
 

@@ -1,4 +1,1 @@
-"""Datasets: finding images, reading them, and making the arrays that models see.
-
-Only :mod:`~vitfeat.data.tensors` and :mod:`~vitfeat.data.loader` import torch, which takes seconds.
-"""
+"""Datasets: which images, from file to tensor; only :mod:`~vitfeat.data.loader` imports torch."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from vitfeat.data.images import Orientation
-from vitfeat.data.views.settings import ViewSettings
+from vitfeat.data.views import ViewSettings
 from vitfeat.errors import ConfigError
 from vitfeat.text import nearest
 

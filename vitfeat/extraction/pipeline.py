@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from vitfeat.data.tensors import normalise
+from vitfeat.data.loader import normalise
 from vitfeat.errors import ModelError
 from vitfeat.extraction.buffers import Unit, check_finite, round_features
 from vitfeat.extraction.job import Job

@@ -116,7 +116,7 @@ def extract(
     {0: 'cat', 1: 'dog'}
     """
     from vitfeat.data.scan import build_index
-    from vitfeat.data.views.settings import ViewSettings
+    from vitfeat.data.views import ViewSettings
     from vitfeat.extraction.from_entry import extract_from_entry
     from vitfeat.extraction.settings import Settings
     from vitfeat.store.opening import open_store

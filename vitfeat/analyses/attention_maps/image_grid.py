@@ -21,7 +21,7 @@ from vitfeat.analyses.attention_maps.files import (
 from vitfeat.analyses.attention_maps.grids import image_maps
 from vitfeat.analyses.attention_maps.settings import AttentionMapSettings
 from vitfeat.data.images import Orientation, open_rgb
-from vitfeat.data.tensors import normalise
+from vitfeat.data.loader import normalise
 from vitfeat.data.views import SquareView
 from vitfeat.errors import AnalysisError
 from vitfeat.models.backbone import Backbone
