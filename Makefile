@@ -26,9 +26,17 @@ quick: $(VENV)/installed
 		tests/numerics tests/test_config.py tests/test_settings.py tests/test_tables.py tests/test_text.py \
 		$(filter-out %_job.py %figures.py %figure.py,$(wildcard tests/analyses/*/test_*.py))
 
+# Coverage makes tests take nearly half as long again: it is counted where CI=true.
+ifeq ($(CI),true)
+COVERAGE := --cov=vitfeat --cov-report=
+endif
+
 # The tests of a file run in one process, which makes their models and stores once.
 test: $(VENV)/installed
-	$(BIN)/python -m pytest -n $(CORES) --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n $(CORES) --dist loadfile --no-loadscope-reorder $(COVERAGE)
+ifeq ($(CI),true)
+	@echo "Coverage of vitfeat: $$($(BIN)/python -m coverage report --format=total) %, without workflows' jobs"
+endif
 
 # The page that is committed must be what its source gives: that needs npm, and its registry or cache.
 test-browser: $(VENV)/installed
