@@ -25,9 +25,10 @@ from vitfeat.analyses.attention.stream import StreamingAttention
 from vitfeat.analyses.attention.summary import Tokens
 from vitfeat.analyses.attention_maps.source import attention_of
 from vitfeat.store.arrays import SUMMARY_GROUP, Geometry
+from vitfeat.store.create import Rows
 from vitfeat.store.layout import plan_layout
 from vitfeat.store.opening import open_store
-from vitfeat.store.writer import Rows, open_writer
+from vitfeat.store.writer import open_writer
 
 # ViT-B/16 at 224.
 LAYERS, HEADS, GRID, PATCH = 12, 12, (14, 14), 16

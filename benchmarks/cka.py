@@ -23,7 +23,7 @@ from benchmarks.timing import Pair, in_turn, machine
 from vitfeat.analyses.cka.compute import cka
 from vitfeat.numerics.gram import gram
 from vitfeat.numerics.gramfile import GramFile, GramMeta, write_gram_file
-from vitfeat.store import codec
+from vitfeat.store import shards
 
 
 def main() -> None:
@@ -49,7 +49,7 @@ def main() -> None:
                 dtype="float16",
                 chunks=(8, 1, *features),
                 shards=(32, layers, *features),
-                compressors=codec.compressors("float16"),
+                compressors=shards.compressors("float16"),
             )
             for start in range(0, n, 32):
                 stop = min(start + 32, n)

@@ -48,8 +48,9 @@ CASES: dict[str, Callable[[Any], object]] = {
 def write(path: Path, tap: str, n_images: int) -> None:
     """Write a store of random numbers, with CLS tokens alone or with spatial ones too."""
     from vitfeat.store.arrays import Geometry
+    from vitfeat.store.create import Rows
     from vitfeat.store.layout import plan_layout
-    from vitfeat.store.writer import Rows, open_writer
+    from vitfeat.store.writer import open_writer
 
     taps = ("cls",) if tap == "cls" else ("cls", "spatial")
     geometry = Geometry(tuple(range(LAYERS)), CHANNELS, 12, GRID, has_cls=True, n_registers=0)

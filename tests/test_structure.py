@@ -3,22 +3,11 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
-
-KNOWN: set[tuple[str, str]] = {
-    ("vitfeat.store.files", "vitfeat.store.remote"),
-    *(("vitfeat.store.writer", f"vitfeat.store.{name}") for name in ("create", "uploading")),
-    ("vitfeat.store.seal", "vitfeat.store.create"),
-    *(
-        ("vitfeat.store.reader", f"vitfeat.store.{name}")
-        for name in ("html", "labelled", "opening", "pieces", "torch_dataset")
-    ),
-}
-"""Imports that close a circle, to be removed; none may be added."""
 
 
 def modules_below(package: Path) -> dict[str, Path]:
@@ -42,16 +31,12 @@ def imports(path: Path, modules: Mapping[str, Path]) -> Iterator[str]:
                 yield inner if inner in modules else str(node.module)
 
 
-def circle(package: Path, known: Collection[tuple[str, str]] = ()) -> list[str]:
+def circle(package: Path) -> list[str]:
     """Return modules of a package each of which imports the next one, and the last the first."""
     modules = modules_below(package)
     # What the package itself gives to notebooks is imported when they ask for it.
     needed = {
-        module: {
-            name
-            for name in imports(path, modules)
-            if name in modules and name != module and (module, name) not in known
-        }
+        module: {name for name in imports(path, modules) if name in modules and name != module}
         for module, path in modules.items()
         if module != package.name
     }
@@ -63,7 +48,7 @@ def circle(package: Path, known: Collection[tuple[str, str]] = ()) -> list[str]:
 
 
 def test_modules_import_one_another_in_one_direction(root: Path) -> None:
-    assert circle(root / "vitfeat", KNOWN) == []
+    assert circle(root / "vitfeat") == []
 
 
 @pytest.mark.parametrize(

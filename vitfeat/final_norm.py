@@ -35,6 +35,11 @@ class FinalNorm:
     eps: float
     pooled: bool = False
 
+    @property
+    def described(self) -> dict[str, str | float | bool]:
+        """What it is but for its channels, as stores keep it."""
+        return {"kind": self.kind, "eps": self.eps, "pooled": self.pooled}
+
     def __call__(self, features: NDArray[np.floating]) -> NDArray[np.float32]:
         """Apply it to float (..., channel); computed in float64, returned in float32."""
         values = np.asarray(features, dtype=np.float64)

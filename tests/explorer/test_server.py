@@ -19,7 +19,7 @@ from vitfeat.errors import DataError
 from vitfeat.explorer.catalog import Results
 from vitfeat.explorer.content import Content
 from vitfeat.explorer.server import Server
-from vitfeat.store.codec import shard_key
+from vitfeat.store.layout import shard_key
 
 STORE = "features/d/a.zarr"
 

@@ -231,7 +231,7 @@ def test_a_file_system_without_locks_is_refused(
     def unsupported(*_: Any) -> None:
         raise OSError(38, "Function not implemented")
 
-    monkeypatch.setattr("vitfeat.store.claims.fcntl.flock", unsupported)
+    monkeypatch.setattr("vitfeat.store.progress.fcntl.flock", unsupported)
     with (
         pytest.raises(
             StoreError, match=r"does not lock files \(Function not implemented\)"

@@ -21,7 +21,7 @@ from tests.store.filled import files
 from tests.store.s3 import BUCKET, S3, CuttingProxy, objects_below, point_to
 from vitfeat.cli import main
 from vitfeat.data.index import Index
-from vitfeat.store import remote
+from vitfeat.store import files as remote
 from vitfeat.store.paths import WORKPLACE
 
 ENTRY = {"source": "timm", "name": "test_vit", "normalisation": "half"}

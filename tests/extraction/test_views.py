@@ -31,8 +31,7 @@ from vitfeat.models.loading import load_backbone
 from vitfeat.models.taps import collect
 from vitfeat.numerics.coverage import token_weights
 from vitfeat.store.opening import open_store
-from vitfeat.store.pieces import image_tokens
-from vitfeat.store.reader import FeatureStore
+from vitfeat.store.reader import FeatureStore, image_tokens
 from vitfeat.store.writer import StoreWriter
 
 SIZES = [(48, 64), (48, 64), (64, 48), (70, 40), (33, 47), (90, 90)]

@@ -20,7 +20,7 @@ from vitfeat.data.annotations import RegionRow
 from vitfeat.data.index import Index
 from vitfeat.data.regions import encode
 from vitfeat.store.arrays import Geometry
-from vitfeat.store.writer import Rows
+from vitfeat.store.create import Rows
 from vitfeat.tables import write_table
 
 TOKENS = Tokens((2, 3), has_cls=True, n_registers=1)

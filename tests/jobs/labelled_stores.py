@@ -11,8 +11,9 @@ import numpy as np
 
 from tests.store.filled import GEOMETRY, Content
 from vitfeat.final_norm import FinalNorm
+from vitfeat.store.create import Rows
 from vitfeat.store.layout import Layout, plan_layout
-from vitfeat.store.writer import Rows, open_writer
+from vitfeat.store.writer import open_writer
 
 NORM = FinalNorm(
     "layer",

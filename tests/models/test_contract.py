@@ -21,8 +21,8 @@ from torch.nn.functional import linear
 from tests.models.architectures import ACCEPTED, REFUSED, SMALL, Architecture, Refused
 from tests.models.shrunk import build, noise
 from vitfeat.errors import ModelError
-from vitfeat.models.attending import attention_parts
 from vitfeat.models.backbone import Backbone
+from vitfeat.models.blocks import attention_parts
 from vitfeat.models.entry import ModelEntry
 from vitfeat.models.loading import load_backbone
 from vitfeat.models.structure import from_open_clip, from_timm

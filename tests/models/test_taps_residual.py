@@ -21,8 +21,9 @@ from tests.models.residual_block import ResidualBlock
 from tests.models.shrunk import FAKE_TOKENS, FakeAttention, FakeBlock, build, fake_backbone, noise
 from vitfeat.errors import ModelError
 from vitfeat.models.backbone import Backbone
-from vitfeat.models.residual import RESIDUAL_TAPS, find_branches
+from vitfeat.models.blocks import find_branches
 from vitfeat.models.taps import Taps, collect
+from vitfeat.store.arrays import RESIDUAL_TAPS
 
 ALL = (*RESIDUAL_TAPS, "tokens")
 N_IMAGES = 2

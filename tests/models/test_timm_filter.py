@@ -7,7 +7,7 @@ import pytest
 import timm
 import timm.models.vision_transformer as family
 
-from vitfeat.models.timm_filter import noted_filters, resampling
+from vitfeat.models.fitting import noted_filters, resampling
 
 SMALL = {"depth": 1, "embed_dim": 48, "num_heads": 3}
 

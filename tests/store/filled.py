@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitfeat.store.arrays import Geometry
-from vitfeat.store.codec import shard_key
-from vitfeat.store.layout import ATTRIBUTE, Layout, plan_layout
+from vitfeat.store.create import Rows
+from vitfeat.store.layout import ATTRIBUTE, Layout, plan_layout, shard_key
 from vitfeat.store.layout import TAPS as EVERY_TAP
 from vitfeat.store.paths import Url
 from vitfeat.store.provenance import digest
-from vitfeat.store.writer import Rows, open_writer
+from vitfeat.store.writer import open_writer
 
 GEOMETRY = Geometry(layers=(1, 3, 4), width=8, heads=2, grid=(2, 3), has_cls=True, n_registers=2)
 TAPS = ("cls", "registers", "spatial", "attention", "attention_summary")

@@ -13,7 +13,7 @@ from tests.store.filled import Content
 from vitfeat.data import views
 from vitfeat.store import reader
 from vitfeat.store.arrays import Geometry
-from vitfeat.store.writer import Rows
+from vitfeat.store.create import Rows
 
 OPTIONS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
 

@@ -14,7 +14,7 @@ from vitfeat.errors import StoreError
 from vitfeat.jobs.features import image_features
 from vitfeat.store.info import describe
 from vitfeat.store.opening import open_store
-from vitfeat.store.pieces import image_tokens
+from vitfeat.store.reader import image_tokens
 from vitfeat.store.verify import verify
 
 CONTENTS = {

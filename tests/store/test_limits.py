@@ -12,7 +12,7 @@ from vitfeat.errors import ConfigError
 from vitfeat.store.arrays import Geometry
 from vitfeat.store.layout import plan_layout
 from vitfeat.store.limits import kept_rows, spread
-from vitfeat.store.provenance import differences, fingerprint
+from vitfeat.store.provenance import differences, digest
 
 B16 = Geometry(tuple(range(12)), 768, 12, (14, 14), has_cls=True, n_registers=0)
 IDS = ["a/0.png", "a/1.png", "b/0.png", "b/1.png", "c/0.png"]
@@ -136,7 +136,7 @@ def test_a_limit_is_part_of_the_request() -> None:
     plain = Content().request
     limited = Content(kept={"attention": (1, 2)}).request
     assert "limits" not in plain  # or earlier stores would count as made from other settings
-    assert fingerprint(plain) != fingerprint(limited)
+    assert digest(plain) != digest(limited)
 
 
 def _request(taps: list[str], **limits: int | list[str]) -> dict[str, object]:

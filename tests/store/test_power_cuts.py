@@ -14,9 +14,9 @@ from tests.store.crashes import Moment, Recorder
 from tests.store.filled import Content, files
 from vitfeat import files as vitfeat_files
 from vitfeat.errors import StoreError
-from vitfeat.store import transient
+from vitfeat.store import paths
 from vitfeat.store.opening import open_store
-from vitfeat.store.transient import set_aside
+from vitfeat.store.paths import set_aside
 from vitfeat.store.verify import verify
 
 # A shard of two blocks and one of a short one; and a tap of some images.
@@ -181,7 +181,7 @@ def test_without_syncing_arrays_that_are_set_aside_would_be_lost(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """That the tests would see it."""
-    monkeypatch.setattr(transient, "sync", lambda _: None)
+    monkeypatch.setattr(paths, "sync", lambda _: None)
     last = _set_aside(tmp_path / "recorded")[-1]
     lost = 0
     for seed in range(20):

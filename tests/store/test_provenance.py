@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.store.filled import Content
-from vitfeat.store.provenance import differences, fingerprint, versions
+from vitfeat.store.provenance import differences, digest, versions
 
 REQUEST = Content().request
 
@@ -35,7 +35,7 @@ def _changed(path: tuple[str, ...]) -> dict[str, Any]:
 @pytest.mark.parametrize("path", list(_leaves(REQUEST)), ids=".".join)
 def test_every_field_counts(path: tuple[str, ...]) -> None:
     other = _changed(path)
-    assert fingerprint(other) != fingerprint(REQUEST)
+    assert digest(other) != digest(REQUEST)
     words = differences(REQUEST, other)
     assert words.startswith(f"{'.'.join(path)}: ")
     assert " in the store, " in words
@@ -47,8 +47,8 @@ def test_the_fingerprint_is_a_hash_of_the_sorted_json() -> None:
     expected = hashlib.sha256(
         json.dumps(REQUEST, sort_keys=True, separators=(",", ":")).encode("ascii")
     ).hexdigest()
-    assert fingerprint(REQUEST) == expected
-    assert fingerprint(dict(reversed(REQUEST.items()))) == expected
+    assert digest(REQUEST) == expected
+    assert digest(dict(reversed(REQUEST.items()))) == expected
 
 
 def test_differences_in_words() -> None:

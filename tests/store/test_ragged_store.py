@@ -17,8 +17,7 @@ from vitfeat.jobs.features import image_features
 from vitfeat.store.info import describe
 from vitfeat.store.opening import open_store
 from vitfeat.store.paths import partial_path
-from vitfeat.store.pieces import image_tokens
-from vitfeat.store.reader import FeatureStore
+from vitfeat.store.reader import FeatureStore, image_tokens
 from vitfeat.store.verify import verify
 
 # Of 22 images in blocks of 8.

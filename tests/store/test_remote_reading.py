@@ -25,7 +25,7 @@ from tests.store.filled import Content
 from tests.store.s3 import BUCKET, S3, point_to, upload
 from vitfeat.cli import main
 from vitfeat.errors import StoreError
-from vitfeat.store import remote
+from vitfeat.store import files as remote
 from vitfeat.store.info import describe
 from vitfeat.store.verify import verify
 

@@ -25,10 +25,11 @@ import vitfeat
 from tests.store.filled import BLOCK, N_IMAGES, Content, files
 from tests.store.s3 import BUCKET, S3, CuttingProxy, SlowProxy, objects_below, point_to
 from vitfeat.errors import StoreError
-from vitfeat.store import remote, uploading
+from vitfeat.store import files as remote
+from vitfeat.store import uploading
+from vitfeat.store.files import RemoteFiles
 from vitfeat.store.layout import _SHARD_BYTES
 from vitfeat.store.paths import WORKPLACE, Url, claim_path, work_path
-from vitfeat.store.remote import RemoteFiles
 from vitfeat.store.uploading import hold, release
 from vitfeat.store.verify import verify
 from vitfeat.store.writer import StoreWriter, open_writer, write_manifest

@@ -11,7 +11,7 @@ import pytest
 from tests.store.filled import Content, copied, files
 from vitfeat.errors import StoreError
 from vitfeat.store.opening import open_store
-from vitfeat.store.transient import set_aside, transient_path
+from vitfeat.store.paths import set_aside, transient_path
 from vitfeat.store.verify import verify
 
 KEPT = ("cls", "registers")

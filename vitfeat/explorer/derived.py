@@ -16,8 +16,7 @@ from vitfeat.analyses.attention.summary import AttentionSummary, Tokens
 from vitfeat.errors import AnalysisError
 from vitfeat.jobs.features import image_features
 from vitfeat.jobs.reading import rows_that_fit, slices
-from vitfeat.store.pieces import read_rows
-from vitfeat.store.reader import FeatureStore
+from vitfeat.store.reader import FeatureStore, read_rows
 
 _TOKENS = 20_000
 _PIECE_BYTES = 64 * 2**20

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from vitfeat.errors import ModelError
 from vitfeat.extraction.job import Job
-from vitfeat.store.layout import EXACT_TAPS, Layout
+from vitfeat.store.arrays import EXACT_TAPS
+from vitfeat.store.layout import Layout
 from vitfeat.store.rounding import largest, round_mantissa
 
 # The taps that a tensor's bad number is looked for in; any other is its own.

@@ -13,8 +13,7 @@ from vitfeat.extraction.run import extract
 from vitfeat.extraction.settings import Settings
 from vitfeat.models.entry import ModelEntry
 from vitfeat.models.loading import load_backbone
-from vitfeat.store.paths import Place
-from vitfeat.store.transient import set_aside
+from vitfeat.store.paths import Place, set_aside
 from vitfeat.store.writer import write_manifest
 
 Progress = Callable[[int, str], AbstractContextManager[Callable[[int], None]]]

@@ -9,8 +9,8 @@ from vitfeat.errors import ModelError
 from vitfeat.extraction.job import Job
 from vitfeat.extraction.precision import autocast, matmul_precision
 from vitfeat.extraction.sink import required_taps
-from vitfeat.models.residual import RESIDUAL_TAPS
 from vitfeat.models.taps import LEAVE_OUT_ATTENTION, LEAVE_OUT_RESIDUAL, Taps
+from vitfeat.store.arrays import RESIDUAL_TAPS
 
 
 def probe(job: Job) -> None:

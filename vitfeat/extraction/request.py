@@ -19,8 +19,8 @@ from vitfeat.extraction.regions import Regions, load_regions
 from vitfeat.extraction.settings import Settings
 from vitfeat.models.backbone import Backbone
 from vitfeat.models.layers import select_layers
-from vitfeat.store.arrays import NORMS_GROUP, RESIDUAL_TAPS, SUMMARY_GROUP, Geometry
-from vitfeat.store.layout import EXACT_TAPS, RAGGED_TAPS, Layout, available_taps, plan_layout
+from vitfeat.store.arrays import EXACT_TAPS, NORMS_GROUP, RESIDUAL_TAPS, SUMMARY_GROUP, Geometry
+from vitfeat.store.layout import RAGGED_TAPS, Layout, available_taps, plan_layout
 from vitfeat.store.limits import kept_rows
 from vitfeat.store.rounding import check_keep_bits
 from vitfeat.text import nearest, plural

@@ -26,9 +26,10 @@ from vitfeat.extraction.request import resolve
 from vitfeat.extraction.settings import Settings, choose_device
 from vitfeat.models.backbone import Backbone
 from vitfeat.store import provenance
+from vitfeat.store.create import Rows
 from vitfeat.store.opening import is_store, open_store
 from vitfeat.store.paths import Place, Url, partial_path, work_path
-from vitfeat.store.writer import Rows, manifest, open_writer, remove_leftovers
+from vitfeat.store.writer import manifest, open_writer, remove_leftovers
 from vitfeat.text import duration, plural, size
 
 logger = logging.getLogger(__name__)

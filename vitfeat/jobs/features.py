@@ -13,8 +13,7 @@ from vitfeat.errors import AnalysisError, StoreError
 from vitfeat.final_norm import FinalNorm
 from vitfeat.jobs.reading import reader, rows_that_fit, slices
 from vitfeat.numerics.gram import Read, token_means
-from vitfeat.store.pieces import image_tokens
-from vitfeat.store.reader import FeatureStore
+from vitfeat.store.reader import FeatureStore, image_tokens
 
 logger = logging.getLogger(__name__)
 

@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 
 from vitfeat.errors import AnalysisError
 from vitfeat.store.arrays import SUMMARY_GROUP
-from vitfeat.store.pieces import read_rows
-from vitfeat.store.reader import FeatureStore
+from vitfeat.store.reader import FeatureStore, read_rows
 
 logger = logging.getLogger(__name__)
 

@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 from vitfeat.data.index import Index
 from vitfeat.errors import AnalysisError
 from vitfeat.numerics.gram import Read
-from vitfeat.store.pieces import Entries, read_rows
-from vitfeat.store.reader import FeatureStore
+from vitfeat.store.reader import Entries, FeatureStore, read_rows
 from vitfeat.store.stored_array import StoredArray
 
 Item = TypeVar("Item")

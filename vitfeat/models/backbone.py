@@ -11,75 +11,54 @@ import torch
 from torch import Tensor, nn
 
 from vitfeat.final_norm import FinalNorm
+from vitfeat.models.blocks import find_branches
 from vitfeat.models.entry import ModelEntry
-from vitfeat.models.residual import find_branches
 from vitfeat.text import normalisation
 
 
 @dataclass(frozen=True)
 class Backbone:
-    """A ViT with what an extraction must know of it.
+    """A ViT with what an extraction must know of it."""
 
-    Attributes
-    ----------
-    entry
-        The catalogue's entry that it was built from.
-    module
-        The network, in evaluation mode, without gradients.
-    forward
-        Runs images (n, 3, height, width), normalised, through all blocks; its result is not used.
-    blocks
-        The transformer blocks in their order; block ``l`` is layer ``l``.
-    image_size, patch_size, grid
-        (height, width) of the input and a patch in pixels, and of the token grid.
-    width, heads
-        Channels of a token; attention heads of a block, of all its attention modules.
-    has_cls
-        Whether token 0 is a CLS token.
-    n_prefix
-        Tokens before the grid: CLS and registers. The distillation token of DeiT counts as a
-        register.
-    mean, std
-        Normalisation of RGB in 0..1.
-    normalised_by
-        Who says that these are the weights' own: the entry, its family, the file, the library.
-    interpolation
-        How images are resized for this model.
-    batch_first
-        Whether blocks pass (image, token, channel) rather than (token, image, channel).
-    weights
-        Where the weights came from: ``file``, ``sha256``, and of fetched ones ``repository`` and
-        ``revision``, or ``url``. Empty for a network that was not loaded from a file.
-    final_norm
-        The norm behind the last block, which taps are before; None where there is none.
-    notes
-        What a reader of its numbers must know of how it was loaded, a line each for people:
-        tensors left out or renamed, positions fitted, arguments that file or family told.
-    at_size
-        Loads the same network for inputs of another (height, width), its positions fitted from
-        those that were published; weights that do not depend on the size are shared. None for a
-        network that was not loaded by :mod:`vitfeat.models.loading`.
-    """
-
+    #: The catalogue's entry that it was built from.
     entry: ModelEntry
+    #: The network, in evaluation mode, without gradients.
     module: nn.Module
+    #: Runs images (n, 3, height, width), normalised, through all blocks; its result is not used.
     forward: Callable[[Tensor], Any]
+    #: The transformer blocks in their order; block ``l`` is layer ``l``.
     blocks: Sequence[nn.Module]
+    #: (height, width) of the input and a patch in pixels, and of the token grid.
     image_size: tuple[int, int]
     patch_size: tuple[int, int]
     grid: tuple[int, int]
+    #: Channels of a token; attention heads of a block, of all its attention modules.
     width: int
     heads: int
+    #: Whether token 0 is a CLS token.
     has_cls: bool
+    #: Tokens before the grid: CLS and registers. DeiT's distillation token counts as a register.
     n_prefix: int
+    #: Normalisation of RGB in 0..1.
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    #: How images are resized for this model.
     interpolation: Literal["bicubic", "bilinear"] = "bicubic"
+    #: Whether blocks pass (image, token, channel) rather than (token, image, channel).
     batch_first: bool = True
+    #: Where the weights came from: ``file``, ``sha256``, and of fetched ones ``repository`` and
+    #: ``revision``, or ``url``. Empty for a network that was not loaded from a file.
     weights: Mapping[str, Any] = field(default_factory=dict)
+    #: The norm behind the last block, which taps are before; None where there is none.
     final_norm: FinalNorm | None = None
+    #: Who says that `mean` and `std` are the weights' own: the entry, its family, the file, ...
     normalised_by: str = ""
+    #: What a reader of its numbers must know of how it was loaded, a line each for people: tensors
+    #: left out or renamed, positions fitted, arguments that file or family told.
     notes: Sequence[str] = ()
+    #: Loads the same network for inputs of another (height, width), its positions fitted from those
+    #: that were published; weights that do not depend on the size are shared. None for a network
+    #: that was not loaded by :mod:`vitfeat.models.loading`.
     at_size: Callable[[tuple[int, int]], Backbone] | None = field(default=None, repr=False)
 
     @property

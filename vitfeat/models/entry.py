@@ -76,48 +76,9 @@ NORMALISATIONS: dict[str, tuple[tuple[float, float, float], tuple[float, float, 
 class ModelEntry:
     """One model: where it comes from and how it is shown.
 
-    Attributes
-    ----------
-    id
-        Name in the config and in file names.
-    source
-        Which library builds it: one of :data:`SOURCES`.
-    name
-        The library's own name of the architecture (timm, open_clip) or of the demo model.
-    family
-        Supervision: it gives the colour in every figure.
-    label
-        Name in figures.
-    pretrained
-        timm: ``True`` for the weights that the library names for this architecture. open_clip: the
-        tag of the published weights. ``False`` for an untrained network.
-    weights
-        Where published weights are fetched from: a repository of the model hub
-        (``owner/name``, ``owner/name@revision``), a URL, or a mapping with ``repository`` or
-        ``url``, and ``file``, ``revision``, ``sha256``.
-    checkpoint
-        Path of a local weight file. It, ``pretrained`` and ``weights`` exclude each other.
-    checkpoint_key
-        Entry of the weight file that holds the state dict; found from the file's keys if not given.
-    checkpoint_prefix
-        Keys that start so belong to the backbone; found from the file's keys if not given.
-    checkpoint_size
-        Height and width of the images that the weights were trained on, in pixels: only needed for
-        weights that were trained on images that are not square.
-    args
-        Further keyword arguments of the architecture.
-    seed
-        Seed of an untrained network's weights, or of the noise.
-    image_size
-        Side of the square input in pixels, or [height, width]; the model's own if not given.
-    positions
-        How position embeddings are fitted to another grid, out of :data:`POSITIONS`; the way of the
-        family's own code if not given.
-    normalisation
-        A name in :data:`NORMALISATIONS`, or ``{"mean": [...], "std": [...]}``. Needed for weights
-        of which neither the library's tag, the family nor the file tells it (docs/models.md).
-    crop_fraction
-        Share of the resized short side that the centre crop keeps (0.875: 256 to 224).
+    Its `id` is its name in the config and in file names. :class:`vitfeat.config.model.Entry` says
+    what each other field means, and docs/models.md more. ``pretrained``, ``weights`` and
+    ``checkpoint`` exclude each other.
     """
 
     id: str
@@ -140,13 +101,7 @@ class ModelEntry:
 
     @classmethod
     def from_mapping(cls, model_id: str, mapping: Mapping[str, Any]) -> ModelEntry:
-        """Build an entry from the catalogue's or the config's fields.
-
-        Raises
-        ------
-        ConfigError
-            For an unknown field, a missing one, or fields that exclude each other.
-        """
+        """Build an entry from the catalogue's or the config's fields."""
         known = {f.name for f in fields(cls)} - {"id"}
         where = f"catalog.{model_id}"
         for key in mapping:
@@ -156,9 +111,9 @@ class ModelEntry:
                     f"allowed: {', '.join(sorted(known))}"
                 )
         if mapping.get("source") not in SOURCES:
-            found = mapping.get("source")
+            source = mapping.get("source")
             raise ConfigError(
-                f"{where}.source: found {found!r}{nearest(str(found), SOURCES)}; "
+                f"{where}.source: found {source!r}{nearest(str(source), SOURCES)}; "
                 f"allowed: {', '.join(SOURCES)}"
             )
         for key in _UNUSED.get(mapping["source"], ()):
@@ -406,13 +361,7 @@ def read_catalog(mapping: Mapping[str, Mapping[str, Any]]) -> dict[str, ModelEnt
 
 
 def find_entry(model_id: str, user_catalog: Mapping[str, ModelEntry] | None = None) -> ModelEntry:
-    """Return the entry of a model; user entries come before the catalogue's.
-
-    Raises
-    ------
-    ConfigError
-        When nobody knows the id; names the nearest one.
-    """
+    """Return the entry of a model; user entries come before the catalogue's."""
     entries = {**builtin_catalog(), **(user_catalog or {})}
     if model_id not in entries:
         raise ConfigError(

@@ -27,15 +27,7 @@ _OWN_NAMES = {
 def check_entry(entry: ModelEntry) -> list[str]:
     """Check a model as far as it can be known while jobs are planned.
 
-    Returns
-    -------
-    list
-        What only its weight file can still tell, a line each for people.
-
-    Raises
-    ------
-    ConfigError
-        In one line: what is wrong, and what to do.
+    What only its weight file can still tell is returned, a line each for people.
     """
     if entry.checkpoint and (fault := fault_of(Path(entry.checkpoint))):
         raise ConfigError(f"catalog.{entry.id}.checkpoint: {fault}")
@@ -50,36 +42,25 @@ def check_entry(entry: ModelEntry) -> list[str]:
     _check_image_size(entry)
     if not (entry.checkpoint or entry.is_fetched):
         return []
-    unknown = _unknown_family(entry)
-    if _is_told(entry):
-        return unknown
-    return [
-        *unknown,
-        f"model {entry.id}: neither its entry nor its family ({entry.family!r}) tells how images "
-        "are normalised; unless its weight file does, its extraction will ask for "
-        f"catalog.{entry.id}.normalisation ({', '.join(NORMALISATIONS)}, or mean and std)",
-    ]
-
-
-def _unknown_family(entry: ModelEntry) -> list[str]:
-    """Say of a family that is none of the known ones, but named like one, what is not taken."""
+    notes = []
     near = family_within(entry.family)
-    if entry.family_key or near is None:
-        return []
-    return [
-        f"model {entry.id}: the family {entry.family!r} is none that vitfeat knows; heads, "
-        f"normalisation and positions as of {near} are taken with family: {near} alone"
-    ]
-
-
-def _is_told(entry: ModelEntry) -> bool:
-    """Whether an entry tells how images are normalised, or names weights of which timm tells it."""
-    return bool(
-        entry.told_normalisation()
-        or entry.pretrained
+    if entry.family_key is None and near is not None:
+        notes.append(
+            f"model {entry.id}: the family {entry.family!r} is none that vitfeat knows; heads, "
+            f"normalisation and positions as of {near} are taken with family: {near} alone"
+        )
+    told_by_timm = (
+        entry.pretrained
         or str(entry.weights).startswith("timm/")
         or (entry.source != "open_clip" and "." in entry.name)
     )
+    if not told_by_timm and not entry.told_normalisation():
+        notes.append(
+            f"model {entry.id}: neither its entry nor its family ({entry.family!r}) tells how "
+            "images are normalised; unless its weight file does, its extraction will ask for "
+            f"catalog.{entry.id}.normalisation ({', '.join(NORMALISATIONS)}, or mean and std)"
+        )
+    return notes
 
 
 def _check_architecture(entry: ModelEntry) -> None:
@@ -91,17 +72,18 @@ def _check_architecture(entry: ModelEntry) -> None:
     ):
         _check_open_clip(entry)
         return
-    if module is not None:
-        _refuse_module(entry, architecture, module)
-        tags = library_names.timm_tags(architecture)
-        known = tags.get(tag, False) if entry.pretrained and tag else not tag or tag in tags
-        if entry.pretrained and not tag:
-            known = any(tags.values())
-        taken = library_names.timm_arguments(architecture) if entry.args else None
-        if not known or (taken is not None and not set(entry.args) <= taken):
-            _ask_library(entry, taken)
+    if module is None:
+        _ask_library(entry)
         return
-    _ask_library(entry)
+    _refuse_module(entry, architecture, module)
+    tags = library_names.timm_tags(architecture)
+    if entry.pretrained:
+        known = tags.get(tag, False) if tag else any(tags.values())
+    else:
+        known = not tag or tag in tags
+    taken = library_names.timm_arguments(architecture) if entry.args else None
+    if not known or (taken is not None and not set(entry.args) <= taken):
+        _ask_library(entry, taken)
 
 
 def _check_open_clip(entry: ModelEntry) -> None:

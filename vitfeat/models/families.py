@@ -13,22 +13,15 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Family:
-    """What the code of a family's models fixes.
+    """What the code of a family's models fixes."""
 
-    Attributes
-    ----------
-    positions
-        How position embeddings are fitted to another grid (:mod:`vitfeat.models.positions`); the
-        library's way if None.
-    normalisation
-        How training images were normalised, by a name of
-        :data:`vitfeat.models.entry.NORMALISATIONS`; None where its models differ.
-    heads
-        Attention heads by width, where they are not those of timm's architecture of that width.
-    """
-
+    #: How position embeddings are fitted to another grid (:mod:`vitfeat.models.positions`); the
+    #: library's way if None.
     positions: str | None = None
+    #: How training images were normalised, by a name of
+    #: :data:`vitfeat.models.entry.NORMALISATIONS`; None where its models differ.
     normalisation: str | None = None
+    #: Attention heads by width, where they are not those of timm's architecture of that width.
     heads: Mapping[int, int] = field(default_factory=dict)
 
 
@@ -86,13 +79,5 @@ def _folded(name: str) -> str:
 
 
 def contradict(told: str, named: str | None) -> bool:
-    """Whether a file that its keys tell to be of one family cannot be of another.
-
-    Parameters
-    ----------
-    told
-        The family by the keys.
-    named
-        The family's key of the entry; of a family that is not known nothing is expected.
-    """
+    """Whether a file whose keys tell one family cannot be of the known one that its entry names."""
     return named is not None and named not in _MAY_BE.get(told, {told})

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import re
+import sys
+import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from types import MappingProxyType
 from typing import Any
 
@@ -16,13 +20,17 @@ from vitfeat.errors import ModelError
 from vitfeat.models.entry import ModelEntry
 from vitfeat.models.families import FAMILIES
 from vitfeat.models.layouts import Published, State, group
-from vitfeat.models.numbers import unfit
 from vitfeat.models.positions import Grid, resize_embedding, resize_table
-from vitfeat.models.timm_filter import Filter, resampling
 from vitfeat.models.timm_names import to_timm_names
 from vitfeat.text import plural
 
 Note = Callable[[str], None]
+Filter = Callable[..., Any]
+
+_BUILDER = "build_model_with_cfg"
+_lock = threading.Lock()
+
+_WEIGHTS = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
 
 # Tensors that published files and training code hold among a backbone's: heads, projectors and
 # predictors, decoders, mask tokens, prototypes, queues, text towers. None is on the way through the
@@ -51,28 +59,95 @@ _LAYOUT_NAMES = {
 }
 
 
+@contextmanager
+def noted_filters() -> Iterator[list[Filter | None]]:
+    """Give a list that gets the filter of every timm model that is built inside, in their order.
+
+    timm's builders hand it to one function and keep it nowhere, and several architectures of one
+    class have filters of their own (FlexiViT's positions, MobileCLIP's names). A network that a
+    model builds as a part of itself is none of them. Models that other threads build at the time
+    wait for nobody, but may be noted too.
+    """
+    filters: list[Filter | None] = []
+    depth = 0
+    with _lock:
+        modules = [
+            m
+            for name, m in sys.modules.copy().items()
+            if name.startswith("timm.models.") and hasattr(m, _BUILDER)
+        ]
+        build = getattr(modules[0], _BUILDER) if modules else None
+
+        def note(*args: Any, **kwargs: Any) -> Any:
+            nonlocal depth
+            if depth == 0:
+                filters.append(kwargs.get("pretrained_filter_fn"))
+            depth += 1
+            try:
+                return build(*args, **kwargs) if build else None
+            finally:
+                depth -= 1
+
+        try:
+            for module in modules:
+                setattr(module, _BUILDER, note)
+            yield filters
+        finally:
+            for module in modules:
+                setattr(module, _BUILDER, build)
+
+
+def resampling(adapt: Filter | None) -> Mapping[str, Any]:
+    """Return how a filter resamples positions, where that is other than timm's way.
+
+    ``interpolation``, ``antialias`` and ``align_corners``, as its architecture binds them.
+    """
+    bound = adapt.keywords if isinstance(adapt, functools.partial) else {}
+    return {k: v for k, v in bound.items() if k in ("interpolation", "antialias", "align_corners")}
+
+
+def refuse_unfit(state: Mapping[str, Tensor]) -> None:
+    """Refuse tensors that nothing can be copied from as it is: quantised, sparse, empty shells."""
+    no_weights = {
+        key: tensor
+        for key, tensor in state.items()
+        if tensor.is_meta
+        or tensor.is_quantized
+        or tensor.layout is not torch.strided
+        or tensor.is_complex()
+        or (tensor.is_floating_point() and tensor.dtype not in _WEIGHTS)
+    }
+    if no_weights:
+        raise _unfit(no_weights)
+
+
+def _unfit(state: Mapping[str, Tensor]) -> ModelError:
+    """Return the error about tensors of no type of weights."""
+    kinds = sorted({_kind(tensor) for tensor in state.values()})
+    first, *more = sorted(state)
+    return ModelError(
+        f"holds weights of the type {' and '.join(kinds)} ({first}"
+        f"{f' and {len(more)} more' if more else ''}), which are no weights by themselves: they "
+        "were quantised, packed or left out; save the network's own state dict in float32, float16 "
+        "or bfloat16"
+    )
+
+
+def _kind(tensor: Tensor) -> str:
+    name = str(tensor.dtype).removeprefix("torch.")
+    if tensor.is_meta:
+        return "meta (no numbers at all)"
+    if tensor.layout is not torch.strided:
+        return f"{name}, sparse"
+    return name
+
+
 def fill_timm(
     entry: ModelEntry, model: Any, published: Published, adapt: Filter | None, note: Note
 ) -> None:
-    """Load a network into a timm model whole.
+    """Load a network into a timm model whole, and say what was left out, renamed and resized.
 
-    Parameters
-    ----------
-    entry
-        What is asked for: sizes, the way of positions.
-    model
-        The built model; its weights are replaced.
-    published
-        The network.
-    adapt
-        timm's own filter of the architecture, which knows the names of further releases.
-    note
-        Takes lines on what was taken, left out, renamed and resized.
-
-    Raises
-    ------
-    ModelError
-        When the network is not the architecture's.
+    `adapt` is timm's own filter of the architecture, which knows the names of further releases.
     """
     state = to_timm_names(published)
     if any(".ls1." in k for k in model.state_dict()):
@@ -317,7 +392,7 @@ def _check(entry: ModelEntry, model: nn.Module, state: Mapping[str, Tensor]) -> 
         if state[k].is_floating_point() != wanted[k].is_floating_point()
     ]
     if mistyped:
-        raise unfit({k: state[k] for k in mistyped})
+        raise _unfit({k: state[k] for k in mistyped})
     shapes = [f"{k} {tuple(state[k].shape)} for {tuple(wanted[k].shape)}" for k in misshapen]
     problems = [
         f"{len(keys)} {what} ({', '.join(keys[:4])}{', ...' if len(keys) > 4 else ''})"

@@ -19,15 +19,7 @@ _OPEN_CLIP_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin"
 
 
 def source_of(entry: ModelEntry) -> WeightsSource:
-    """Return where an entry's published weights are.
-
-    Only an entry with ``pretrained`` needs its library for that.
-
-    Raises
-    ------
-    ModelError
-        When the library knows no published weights under the entry's name.
-    """
+    """Return where an entry's published weights are; one with ``pretrained`` asks its library."""
     where = f"catalog.{entry.id}"
     if entry.weights is not None:
         source = WeightsSource.from_config(entry.weights, f"{where}.weights")
@@ -46,17 +38,7 @@ def fetch(
     *,
     progress: bool = True,
 ) -> WeightsRecord:
-    """Make sure that an entry's published weights are on this machine.
-
-    Parameters
-    ----------
-    entry
-        A model whose weights are fetched.
-    folder
-        Where records of fetched weights are.
-    progress
-        As for :func:`vitfeat.weights.fetch.ensure`, whose errors this has.
-    """
+    """Make sure that an entry's published weights are on this machine, as :func:`ensure` does."""
     # Models of a config's own are known from there alone.
     config = "" if entry.id in builtin_catalog() else " --configfile CONFIG"
     where = "" if folder == Path("weights") else f" --weights-folder {shlex.quote(str(folder))}"
@@ -91,9 +73,7 @@ def _of_timm(entry: ModelEntry, where: str) -> WeightsSource:
     if not repository:
         return WeightsSource.from_config(str(url), where)
     file = getattr(config, "hf_hub_filename", None)
-    return WeightsSource.from_config(
-        {"repository": repository, **({"file": file} if file else {})}, where
-    )
+    return WeightsSource.from_config({"repository": repository, "file": file}, where)
 
 
 def _of_open_clip(entry: ModelEntry, where: str) -> WeightsSource:
@@ -110,6 +90,4 @@ def _of_open_clip(entry: ModelEntry, where: str) -> WeightsSource:
         return WeightsSource.from_config(config["url"], where)
     # "owner/name/file", where the file may be left out.
     repository, file = posixpath.split(config["hf_hub"])
-    return WeightsSource.from_config(
-        {"repository": repository, **({"file": file} if file else {})}, where
-    )
+    return WeightsSource.from_config({"repository": repository, "file": file or None}, where)

@@ -19,23 +19,12 @@ def is_one_layer(wanted: str | int | Sequence[str | int]) -> bool:
 
 
 def select_layers(depth: int, wanted: str | int | Sequence[str | int] = "all") -> list[int]:
-    """Turn names and numbers of layers into sorted layer numbers without repeats.
+    """Turn names and numbers of a model's layers into sorted layer numbers without repeats.
 
-    A named layer is the one at that share of the way from the first to the last layer, rounded
-    down: in 12 layers first, q1, middle, q3, last are 0, 2, 5, 8, 11. ``spread`` is up to
-    :data:`SPREAD` layers from the first to the last, evenly: in 12 layers 0, 2, 4, 6, 8, 11.
-
-    Parameters
-    ----------
-    depth
-        Number of layers of the model.
-    wanted
-        A name, a number (from 0; negative ones count from the end), or several of them.
-
-    Raises
-    ------
-    ConfigError
-        For an unknown name or a number outside the model.
+    Numbers count from 0, negative ones from the end. A named layer is the one at that share of the
+    way from the first to the last layer, rounded down: in 12 layers first, q1, middle, q3, last are
+    0, 2, 5, 8, 11. ``spread`` is up to :data:`SPREAD` layers from the first to the last, evenly: in
+    12 layers 0, 2, 4, 6, 8, 11.
     """
     if isinstance(wanted, str | int):
         wanted = [wanted]

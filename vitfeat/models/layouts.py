@@ -1,7 +1,8 @@
 """Published checkpoint layouts: which network a weight file holds, and its tensors by timm's names.
 
 A layout is recognised from a landmark, the key of the patch embedding, whatever stands before it;
-everything else follows from the keys beside it. docs/models.md lists what is known.
+everything else follows from the keys beside it. docs/models.md lists what is known. Keys are taken
+as the network alone would have them: without what training wrapped around its modules.
 """
 
 from __future__ import annotations
@@ -9,19 +10,28 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from vitfeat.errors import ModelError
 from vitfeat.models.positions import sine_cosine
-from vitfeat.models.wrappers import bare, before, dropped_inside, numbered_through, under
 from vitfeat.text import plural
 
 State = dict[str, Tensor]
+T = TypeVar("T")
+
+# What wrappers put between two parts of a key: DistributedDataParallel and fairscale's checkpoints,
+# torch.compile, FSDP of PyTorch and of fairscale, activation checkpoints, Lightning's strategies.
+_WRAPPERS = {
+    "module", "_orig_mod", "_fsdp_wrapped_module", "_fpw_module", "_checkpoint_wrapped_module",
+    "_forward_module", "_wrapped_module",
+}  # fmt: skip
+
+_CHUNKED = re.compile(r"blocks\.(\d+)\.(\d+)\.(.+)")
 
 # The patch embedding's key in each layout, and a key that must stand beside it.
 _LANDMARKS = {
@@ -62,39 +72,26 @@ _SHARED_TABLES = {
 
 @dataclass(frozen=True)
 class Published:
-    """One network found in a weight file.
+    """One network found in a weight file."""
 
-    Attributes
-    ----------
-    layout
-        ``timm``, ``clip``, ``transformers``, ``google``, or ``other`` when no landmark was found.
-    place
-        Where it stands in the file: entries and key prefix, for messages.
-    state
-        Its tensors, without the prefix and without what wrappers put into their keys.
-    left
-        How many tensors beside it were left out, by where they stand.
-    family
-        The supervision that the keys tell, if they do.
-    code
-        The family whose code the network is built by, as its own tensors tell: also of a plain
-        backbone, and of one that was trained on with another supervision.
-    heads
-        Attention heads that the layout tells, if it does.
-    is_openai
-        Whether it is CLIP as OpenAI published it, by the sizes that stand beside its tensors.
-    notes
-        What was changed of its keys, a line each for people.
-    """
-
+    #: ``timm``, ``clip``, ``transformers``, ``google``, or ``other`` where no landmark was found.
     layout: str
+    #: Where it stands in the file: entries and key prefix, for messages.
     place: str
+    #: Its tensors, without the prefix and without what wrappers put into their keys.
     state: State
+    #: How many tensors beside it were left out, by where they stand.
     left: Mapping[str, int]
+    #: The supervision that the keys tell, if they do.
     family: str | None = None
+    #: The family whose code the network is built by, as its own tensors tell: also of a plain
+    #: backbone, and of one that was trained on with another supervision.
     code: str | None = None
+    #: Attention heads that the layout tells, if it does.
     heads: int | None = None
+    #: Whether it is CLIP as OpenAI published it, by the sizes that stand beside its tensors.
     is_openai: bool = False
+    #: What was changed of its keys, a line each for people.
     notes: Sequence[str] = ()
 
     @property
@@ -105,16 +102,7 @@ class Published:
 
 
 def find_network(content: Any, key: str | None = None, prefix: str | None = None) -> Published:
-    """Find the vision network in a weight file's content.
-
-    Parameters
-    ----------
-    content
-        What :func:`vitfeat.weights.weightfile.read_weight_file` gives.
-    key
-        The entry to look in; all if not given.
-    prefix
-        Keys that start so belong to the network; found from the keys if not given.
+    """Find the vision network in a weight file's content, as far as given by entry and prefix.
 
     Raises
     ------
@@ -132,8 +120,8 @@ def find_network(content: Any, key: str | None = None, prefix: str | None = None
         below = f"{key}."
         states = {n: state for n, state in states.items() if n == key or n.startswith(below)}
         if not states:
-            found = ", ".join(map(str, content))
-            raise ModelError(f"has no entry {key!r} (checkpoint_key); found: {found[:200]}")
+            entries = ", ".join(map(str, content))
+            raise ModelError(f"has no entry {key!r} (checkpoint_key); found: {entries[:200]}")
     names = {name: {k: k for k in state} for name, state in states.items()}
     if prefix is not None:
         names = {name: _starting(state, prefix) for name, state in states.items()}
@@ -148,26 +136,33 @@ def find_network(content: Any, key: str | None = None, prefix: str | None = None
             f"holds no tensors{below}; set checkpoint_key and checkpoint_prefix to where the "
             "backbone stands in the file"
         )
-    found_networks = [
+    networks = [
         (container, start, layout)
         for container, state in states.items()
         for start, layout in _landmarks(state)
     ]
-    container, start, layout = _choose(found_networks, states)
+    container, start, layout = _choose(networks, states)
     whole, beside = states[container], everything[container]
-    members = [k for k in whole if bare(k).startswith(bare(start))]
+    members = [k for k in whole if _bare(k).startswith(_bare(start))]
     norm: list[str] = []
     if layout == "transformers" and start:
         # Heads of transformers keep the encoder's last norm beside the encoder.
-        norm = [k for k in whole if bare(k).startswith("layernorm.")]
-    state, n_chunks = numbered_through({**{bare(k): whole[k] for k in norm}, **under(whole, start)})
+        norm = [k for k in whole if _bare(k).startswith("layernorm.")]
+    state, n_chunks = _numbered_through(
+        {**{_bare(k): whole[k] for k in norm}, **_under(whole, start)}
+    )
     taken = (prefix or "") + start
     left = Counter(map(group, set(beside) - {names[container][k] for k in (*members, *norm)}))
     for other in everything:
         if other != container:
             left[other or "top level"] += len(everything[other])
+    notes = []
+    if dropped := _dropped_inside(members, start):
+        notes.append(f"dropped inside keys, as left there by wrappers: {', '.join(dropped)}")
+    if n_chunks:
+        notes.append(f"blocks of {plural(n_chunks, 'chunk')} numbered through")
     family = _family(f"{container}.{taken}", layout, beside, state)
-    is_openai = layout == "clip" and set(map(bare, beside)) >= _OPENAI_SIZES
+    is_openai = layout == "clip" and set(map(_bare, beside)) >= _OPENAI_SIZES
     return Published(
         layout=layout,
         place=" ".join(filter(None, (container, taken))),
@@ -177,18 +172,65 @@ def find_network(content: Any, key: str | None = None, prefix: str | None = None
         code=_code(state) or family,
         heads=_heads(layout, taken, state, is_openai),
         is_openai=is_openai,
-        notes=_changes(dropped_inside(members, start), n_chunks),
+        notes=notes,
     )
 
 
-def _changes(dropped: Sequence[str], n_chunks: int) -> list[str]:
-    """Say what was changed of the keys."""
-    lines = []
-    if dropped:
-        lines.append(f"dropped inside keys, as left there by wrappers: {', '.join(dropped)}")
-    if n_chunks:
-        lines.append(f"blocks of {plural(n_chunks, 'chunk')} numbered through")
-    return lines
+def _bare(key: str) -> str:
+    """Return a key without the parts that wrappers put into it."""
+    return ".".join(part for part in key.split(".") if part not in _WRAPPERS)
+
+
+def _before(key: str, landmark: str) -> str:
+    """Return what stands before a landmark in a key whose bare form ends with it, as it stands."""
+    if "/" in landmark:
+        return key.removesuffix(landmark)
+    parts = key.split(".")
+    own = [i for i, part in enumerate(parts) if part not in _WRAPPERS]
+    return "".join(f"{part}." for part in parts[: own[-1 - landmark.count(".")]])
+
+
+def _under(state: Mapping[str, T], prefix: str) -> dict[str, T]:
+    """Return what stands under a prefix, by bare keys; two tensors of one bare key are an error."""
+    start = _bare(prefix)
+    taken: dict[str, str] = {}
+    for key in state:
+        name = _bare(key)
+        if not name.startswith(start):
+            continue
+        name = name.removeprefix(start)
+        if name in taken:
+            raise ModelError(
+                f"holds {name} twice, as {taken[name]} and as {key}; save the network's state dict "
+                "alone"
+            )
+        taken[name] = key
+    return {name: state[key] for name, key in taken.items()}
+
+
+def _dropped_inside(keys: Iterable[str], prefix: str) -> list[str]:
+    """Return the parts that wrappers put behind a prefix, in alphabetical order."""
+    inside = (key.removeprefix(prefix).split(".") for key in keys)
+    return sorted({part for parts in inside for part in parts if part in _WRAPPERS})
+
+
+def _numbered_through(state: Mapping[str, T]) -> tuple[dict[str, T], int]:
+    """Give blocks in chunks, ``blocks.{chunk}.{block}.``, the numbers of one stack.
+
+    DINOv2 numbers a chunk's blocks as in the whole network; where numbers start anew in every
+    chunk, they are counted on. The number of chunks, 0 where blocks stand in none, comes second.
+    """
+    parts = {key: _CHUNKED.fullmatch(key) for key in state if key.startswith("blocks.")}
+    if not parts or not all(parts.values()):
+        return dict(state), 0
+    in_chunks = {key: (int(m[1]), int(m[2]), m[3]) for key, m in parts.items() if m}
+    places = sorted({(chunk, block) for chunk, block, _ in in_chunks.values()})
+    numbers = [block for _, block in places]
+    if len(set(numbers)) < len(numbers):
+        numbers = list(range(len(places)))
+    number = dict(zip(places, numbers, strict=True))
+    renamed = {k: f"blocks.{number[c, b]}.{rest}" for k, (c, b, rest) in in_chunks.items()}
+    return {renamed.get(k, k): v for k, v in state.items()}, len({c for c, _ in places})
 
 
 def _states(content: Any, path: str = "", depth: int = 0) -> Iterator[tuple[str, State]]:
@@ -206,25 +248,22 @@ def _states(content: Any, path: str = "", depth: int = 0) -> Iterator[tuple[str,
 
 
 def _starting(state: State, prefix: str) -> dict[str, str]:
-    """Return the keys that start with a prefix as it is written, or else with its bare form.
-
-    By what follows the prefix.
-    """
-    found = {k.removeprefix(prefix): k for k in state if k.startswith(prefix)}
-    return found or (under({k: k for k in state}, prefix) if bare(prefix) else {})
+    """Return, by what follows it, the keys that start with a prefix as written, or else bare."""
+    literal = {k.removeprefix(prefix): k for k in state if k.startswith(prefix)}
+    return literal or (_under({k: k for k in state}, prefix) if _bare(prefix) else {})
 
 
 def _landmarks(state: State) -> Iterator[tuple[str, str]]:
     """Give prefix and layout of every network in a state dict."""
-    keys = {bare(key) for key in state}
+    keys = {_bare(key) for key in state}
     for key in state:
         for layout, (landmark, beside) in _LANDMARKS.items():
-            name = bare(key)
+            name = _bare(key)
             start = name[: len(name) - len(landmark)]
             if not name.endswith(landmark) or (start and start[-1] not in "./"):
                 continue
             if not beside or start + beside in keys:
-                yield before(key, landmark), layout
+                yield _before(key, landmark), layout
 
 
 def _choose(

@@ -22,12 +22,11 @@ from vitfeat.files import sha256_of
 from vitfeat.models.backbone import Backbone
 from vitfeat.models.entry import ModelEntry, find_entry, uneven
 from vitfeat.models.families import contradict
-from vitfeat.models.fitting import fill_open_clip, fill_timm
+from vitfeat.models.fitting import fill_open_clip, fill_timm, noted_filters, refuse_unfit
 from vitfeat.models.hub import fetch, timm_tag
 from vitfeat.models.layouts import Published, find_network
-from vitfeat.models.numbers import refuse_unfit
+from vitfeat.models.noise import noise_backbone
 from vitfeat.models.structure import from_open_clip, from_timm
-from vitfeat.models.timm_filter import noted_filters
 from vitfeat.models.told import (
     Normalisation,
     choose_normalisation,
@@ -43,15 +42,7 @@ Note = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Weights:
-    """A weight file and what is to be known of where it comes from.
-
-    Attributes
-    ----------
-    path
-        The file.
-    origin
-        ``file``, ``sha256``, and of fetched ones ``repository`` and ``revision``, or ``url``.
-    """
+    """A weight file, and of where it comes from what :attr:`Backbone.weights` says."""
 
     path: Path
     origin: Mapping[str, Any]
@@ -77,7 +68,7 @@ def load_backbone(entry: ModelEntry | str, *, folder: Path = Path("weights")) ->
     if isinstance(entry, str):
         entry = find_entry(entry)
     notes: list[str] = []
-    backbone = _LOADERS[entry.source](entry, folder, notes.append)
+    backbone = _load(entry, folder, notes.append)
     backbone.module.eval().requires_grad_(False)
     return replace(backbone, notes=notes, at_size=partial(_at_size, backbone, folder))
 
@@ -85,7 +76,8 @@ def load_backbone(entry: ModelEntry | str, *, folder: Path = Path("weights")) ->
 def _at_size(backbone: Backbone, folder: Path, size: tuple[int, int]) -> Backbone:
     """Load the entry anew for another input size, and share what does not depend on it."""
     entry = replace(backbone.entry, image_size=size)
-    resized = _LOADERS[entry.source](entry, folder, _unsaid)
+    # What there is to say was said before.
+    resized = _load(entry, folder, lambda _: None)
     module = resized.module.eval().requires_grad_(False)
     if resized.image_size != size:
         raise ModelError(
@@ -100,38 +92,25 @@ def _at_size(backbone: Backbone, folder: Path, size: tuple[int, int]) -> Backbon
     return replace(resized, module=module.to(next(iter(own.values()), torch.empty(0)).device))
 
 
-def _unsaid(_: str) -> None:
-    """Take a line that was said before."""
+def _load(entry: ModelEntry, folder: Path, note: Note) -> Backbone:
+    """Load an entry, of whichever library knows its architecture."""
+    if entry.source == "noise":
+        return noise_backbone(entry)
+    if entry.source == "demo":
+        from vitfeat.demo.network import MEAN, STD, load
 
-
-def _load_demo(entry: ModelEntry, folder: Path, note: Note) -> Backbone:
-    from vitfeat.demo import network
-
-    model = network.load(entry.name, entry.input_size)
-    backbone = from_timm(entry, model, mean=network.MEAN, std=network.STD, interpolation="bicubic")
-    return _normalised(backbone, (network.MEAN, network.STD), "how the demo models were trained")
-
-
-def _load_noise(entry: ModelEntry, folder: Path, note: Note) -> Backbone:
-    from vitfeat.models.noise import noise_backbone
-
-    return noise_backbone(entry)
-
-
-def _load_checkpoint(entry: ModelEntry, folder: Path, note: Note) -> Backbone:
-    """Load a file into an architecture of whichever library knows it."""
+        model = load(entry.name, entry.input_size)
+        backbone = from_timm(entry, model, mean=MEAN, std=STD, interpolation="bicubic")
+        return _normalised(backbone, (MEAN, STD), "how the demo models were trained")
     library = _library_of(entry)
-    return _LOADERS[library](entry, folder, note)
+    weights = _weights(entry, folder)
+    published = _open(entry, weights) if weights else None
+    load_into = _load_timm if library == "timm" else _load_open_clip
+    return _checked(*load_into(entry, weights, published, note), published, weights)
 
 
 def _library_of(entry: ModelEntry) -> str:
-    """Return the library that knows an entry's architecture, which must be the entry's own if told.
-
-    Raises
-    ------
-    ModelError
-        When none does.
-    """
+    """Return the library that knows an entry's architecture: the entry's own, if it names one."""
     import timm
 
     architecture, _, tag = entry.name.partition(".")
@@ -165,13 +144,7 @@ def _library_of(entry: ModelEntry) -> str:
 
 
 def try_to_build(entry: ModelEntry) -> None:
-    """Build the network that an entry names without any numbers in it, to see whether it can be.
-
-    Raises
-    ------
-    ModelError
-        Its library does not know it, or refuses its arguments.
-    """
+    """Build the network that an entry names without any numbers in it, to see whether it can be."""
     # open_clip moves what it has built, which is empty here.
     if _library_of(entry) == "timm":
         with torch.device("meta"):
@@ -187,12 +160,12 @@ def _timm_model(entry: ModelEntry) -> Any:
     return _build(entry, lambda: timm.create_model(entry.name, pretrained=False, **arguments))
 
 
-def _load_timm(entry: ModelEntry, folder: Path, note: Note) -> Backbone:
+def _load_timm(
+    entry: ModelEntry, weights: Weights | None, published: Published | None, note: Note
+) -> tuple[Backbone, str]:
+    """Return a network of timm with its weights, and in words what its normalisation is of."""
     from timm.data import resolve_model_data_config
 
-    _library_of(entry)
-    weights = _weights(entry, folder)
-    published = _open(entry, weights) if weights else None
     if published:
         told, lines = told_arguments(published, entry, entry.name.split(".")[0])
         entry = replace(entry, args={**told, **entry.args})
@@ -207,15 +180,15 @@ def _load_timm(entry: ModelEntry, folder: Path, note: Note) -> Backbone:
     backbone = from_timm(
         entry, model, mean=data["mean"], std=data["std"], interpolation=data["interpolation"]
     )
-    return _checked(backbone, published, weights, of=f"timm's {entry.name}")
+    return backbone, f"timm's {entry.name}"
 
 
-def _load_open_clip(entry: ModelEntry, folder: Path, note: Note) -> Backbone:
+def _load_open_clip(
+    entry: ModelEntry, weights: Weights | None, published: Published | None, note: Note
+) -> tuple[Backbone, str]:
+    """Return an image tower of open_clip; as :func:`_load_timm`."""
     import open_clip
 
-    _library_of(entry)
-    weights = _weights(entry, folder)
-    published = _open(entry, weights) if weights else None
     arguments = dict(entry.args)
     if entry.input_size is not None:
         arguments["force_image_size"] = entry.input_size
@@ -245,20 +218,7 @@ def _load_open_clip(entry: ModelEntry, folder: Path, note: Note) -> Backbone:
                 fill_timm(entry, visual.trunk, published, filters[-1] if filters else None, note)
             else:
                 fill_open_clip(entry, visual, published, note)
-    return _checked(
-        from_open_clip(entry, visual), published, weights, of=f"open_clip's {entry.name}"
-    )
-
-
-Loader = Callable[[ModelEntry, Path, Note], Backbone]
-
-_LOADERS: dict[str, Loader] = {
-    "timm": _load_timm,
-    "open_clip": _load_open_clip,
-    "checkpoint": _load_checkpoint,
-    "demo": _load_demo,
-    "noise": _load_noise,
-}
+    return from_open_clip(entry, visual), f"open_clip's {entry.name}"
 
 
 @contextmanager
@@ -294,13 +254,8 @@ def _weights(entry: ModelEntry, folder: Path) -> Weights | None:
     if not entry.is_fetched:
         return None
     record = fetch(entry, folder)
-    origin = {
-        "file": record.file,
-        "sha256": record.sha256,
-        "repository": record.repository,
-        "revision": record.revision,
-        "url": record.url,
-    }
+    keys = ("file", "sha256", "repository", "revision", "url")
+    origin = {key: getattr(record, key) for key in keys}
     return Weights(record.path, {k: v for k, v in origin.items() if v is not None})
 
 
@@ -332,7 +287,7 @@ def _open(entry: ModelEntry, weights: Weights) -> Published:
 
 
 def _checked(
-    backbone: Backbone, published: Published | None, weights: Weights | None, of: str
+    backbone: Backbone, of: str, published: Published | None, weights: Weights | None
 ) -> Backbone:
     """Hold a loaded network to what no tensor's shape tells; record where its weights came from.
 

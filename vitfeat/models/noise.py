@@ -92,16 +92,8 @@ def noise_backbone(entry: ModelEntry) -> Backbone:
     Tokens are drawn from the standard normal distribution. Attention is drawn uniformly from
     [0, 1) and every row divided by its sum, so that rows sum to 1; in the paper's code they do not.
 
-    Parameters
-    ----------
-    entry
-        ``name`` is ``small``, ``base`` or ``large``; ``args`` may give ``depth``, ``embed_dim``,
-        ``num_heads`` and ``patch_size`` (16).
-
-    Raises
-    ------
-    ModelError
-        For another name or argument, or a size that patches do not fill.
+    The entry's ``name`` is ``small``, ``base`` or ``large``; its ``args`` may give ``depth``,
+    ``embed_dim``, ``num_heads`` and ``patch_size`` (16).
     """
     if entry.name not in _SIZES:
         raise ModelError(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -40,8 +41,6 @@ def resize_embedding(
     ----------
     embedding
         (1, prefix + old rows x old columns, channel), any floating type.
-    old, new
-        Rows and columns of its grid, and of the wanted one.
     way
         ``timm``: bicubic, antialiased (timm, open_clip, DINOv2 with registers). ``dino``: bicubic,
         coordinates from the scale factor (side + 0.1) / old side (DINO, DINOv2). ``mae``: bicubic
@@ -50,17 +49,12 @@ def resize_embedding(
         BEiT itself has no absolute embedding.
     bound
         What an architecture sets otherwise in the way ``timm``
-        (:func:`vitfeat.models.timm_filter.resampling`).
+        (:func:`vitfeat.models.fitting.resampling`).
 
     Returns
     -------
     Tensor
         (1, prefix + new rows x new columns, channel), float32.
-
-    Raises
-    ------
-    ModelError
-        ``moco``: when the embedding is not the fixed one.
     """
     if old == new:
         return embedding
@@ -84,19 +78,11 @@ def _timm(
     )
 
 
-def _mae(image: Tensor, new: Grid) -> Tensor:
-    return functional.interpolate(image, new, mode="bicubic")
-
-
 def _dino(image: Tensor, new: Grid) -> Tensor:
     factors = [
         (side + _DINO_OFFSET) / before for side, before in zip(new, image.shape[-2:], strict=True)
     ]
     return functional.interpolate(image, scale_factor=factors, mode="bicubic")
-
-
-def _google(image: Tensor, new: Grid) -> Tensor:
-    return functional.interpolate(image, new, mode="bilinear", align_corners=True)
 
 
 def _moco(image: Tensor, new: Grid) -> Tensor:
@@ -113,9 +99,9 @@ def _moco(image: Tensor, new: Grid) -> Tensor:
 _WAYS: dict[str, Callable[[Tensor, Grid], Tensor]] = {
     "timm": _timm,
     "beit": _timm,
-    "mae": _mae,
+    "mae": partial(functional.interpolate, mode="bicubic"),
     "dino": _dino,
-    "google": _google,
+    "google": partial(functional.interpolate, mode="bilinear", align_corners=True),
     "moco": _moco,
 }
 
@@ -140,22 +126,12 @@ def sine_cosine(grid: Grid, width: int) -> Tensor:
 def resize_table(table: Tensor, old: Grid, new: Grid) -> Tensor:
     """Fit a table of relative position biases to another grid, as BEiT's own code does.
 
+    A table is ((2 rows - 1)(2 columns - 1) + extra, head): offsets row by row, then extra entries
+    for the CLS token, which are kept.
+
     The old offsets are laid out on the new axis in a geometric progression, dense around 0, and
     a cubic spline through them is read at the new offsets. BEiT does so for squares; here each
     side has its own progression, and one that does not change keeps its offsets.
-
-    Parameters
-    ----------
-    table
-        ((2 rows - 1)(2 columns - 1) + extra, head): offsets row by row, then extra entries
-        for the CLS token, which are kept.
-    old, new
-        Rows and columns of its grid, and of the wanted one.
-
-    Returns
-    -------
-    Tensor
-        ((2 new rows - 1)(2 new columns - 1) + extra, head), the same type.
     """
     if old == new:
         return table

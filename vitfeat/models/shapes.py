@@ -16,19 +16,12 @@ from vitfeat.models.entry import ModelEntry
 
 @dataclass(frozen=True)
 class Shape:
-    """Sizes of a plain ViT.
-
-    Attributes
-    ----------
-    depth, width, heads
-        Number of blocks, channels of a token, attention heads.
-    patch, image_size
-        Side of a patch and of the input, in pixels; of a square of the same area.
-    """
+    """Sizes of a plain ViT: blocks, channels, heads, and pixels."""
 
     depth: int
     width: int
     heads: int
+    #: Side of a patch and of the input, of a square of the same area.
     patch: int
     image_size: int
 

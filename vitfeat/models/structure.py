@@ -10,18 +10,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from vitfeat.errors import ModelError
-from vitfeat.models.attending import attention_parts
+from vitfeat.final_norm import FinalNorm
 from vitfeat.models.backbone import Backbone
+from vitfeat.models.blocks import attention_parts
 from vitfeat.models.entry import ModelEntry
-from vitfeat.models.norm import find_final_norm
 from vitfeat.text import plural
 
 # Parameters (1, n, channel) that timm puts before the grid, in this order.
 _PREFIX = ("cls_token", "dist_token", "reg_token")
+
+# Norms behind the last block, by name: whether they are applied to pooled tokens. timm's own pooled
+# heads have `fc_norm` in the place of `norm`, open_clip's towers `ln_post`.
+_NORMS = {"norm": False, "fc_norm": True, "ln_post": False}
 
 
 class _NotPlainError(Exception):
@@ -36,23 +41,9 @@ def from_timm(
     std: tuple[float, ...],
     interpolation: str,
 ) -> Backbone:
-    """Describe a timm model, and set it to evaluation.
+    """Describe a timm model on the CPU, for which images are prepared so, and set it to evaluation.
 
     The distillation token of DeiT counts as a register: it is a prefix token that is not CLS.
-
-    Parameters
-    ----------
-    entry
-        What it was built from.
-    model
-        The network, on the CPU.
-    mean, std, interpolation
-        How images are prepared for it.
-
-    Raises
-    ------
-    ModelError
-        When it is no plain ViT, naming its class and the reason.
     """
     model.eval()
     try:
@@ -79,7 +70,7 @@ def from_timm(
             std=tuple(std),
             # "random" is timm's word for training-time augmentation, not an evaluation setting.
             interpolation="bilinear" if interpolation == "bilinear" else "bicubic",
-            final_norm=find_final_norm(trunk),
+            final_norm=_final_norm(trunk),
         )
         # Behind convolutions a token answers to pixels far from its patch, too.
         _check_tokens(backbone, local=not hasattr(embedding, "backbone"))
@@ -91,13 +82,7 @@ def from_timm(
 
 
 def from_open_clip(entry: ModelEntry, visual: Any) -> Backbone:
-    """Describe the image tower of an open_clip model, and set it to evaluation.
-
-    Raises
-    ------
-    ModelError
-        When it is no plain ViT, naming its class and the reason.
-    """
+    """Describe the image tower of an open_clip model, and set it to evaluation."""
     mean, std = entry.normalisation_values() or (visual.image_mean, visual.image_std)
     if hasattr(visual, "trunk"):
         return from_timm(entry, visual.trunk, mean=mean, std=std, interpolation="bicubic")
@@ -122,7 +107,7 @@ def from_open_clip(entry: ModelEntry, visual: Any) -> Backbone:
             mean=tuple(mean),
             std=tuple(std),
             batch_first=bool(transformer.batch_first),
-            final_norm=find_final_norm(visual),
+            final_norm=_final_norm(visual),
         )
         _check_tokens(backbone, local=True)
     except _NotPlainError as reason:
@@ -131,6 +116,27 @@ def from_open_clip(entry: ModelEntry, visual: Any) -> Backbone:
             f"a plain ViT: {reason}"
         ) from reason
     return backbone
+
+
+def _final_norm(model: Any) -> FinalNorm | None:
+    """Return a network's final norm, or None where it has none that is known."""
+    norms = (_norm(getattr(model, name, None), pooled) for name, pooled in _NORMS.items())
+    return next((norm for norm in norms if norm is not None), None)
+
+
+def _norm(module: Any, pooled: bool) -> FinalNorm | None:
+    is_rms = isinstance(module, nn.Module) and "rmsnorm" in type(module).__name__.lower()
+    if not (isinstance(module, nn.LayerNorm) or is_rms):
+        return None
+    weight, bias = getattr(module, "weight", None), getattr(module, "bias", None)
+    if not isinstance(weight, torch.Tensor) or weight.ndim != 1:
+        return None
+    scale = weight.detach().float().cpu().numpy().copy()
+    shift = np.zeros_like(scale) if bias is None else bias.detach().float().cpu().numpy().copy()
+    eps = getattr(module, "eps", None)
+    # PyTorch's own RMSNorm takes the type's resolution where no epsilon is given.
+    eps = float(torch.finfo(torch.float32).eps) if eps is None else float(eps)
+    return FinalNorm("rms" if is_rms else "layer", scale, shift, eps, pooled)
 
 
 def _one_stack(model: Any) -> list[nn.Module]:
@@ -240,15 +246,8 @@ class _ArrivedError(Exception):
 def _check_tokens(backbone: Backbone, *, local: bool) -> None:
     """Hold what arrives at the first block to the description.
 
-    Images that differ in one patch must differ in that patch's token, and never in the prefix.
-    Only the embedding runs.
-
-    Parameters
-    ----------
-    backbone
-        The network as it was described.
-    local
-        Whether a token answers most to its own patch.
+    Images that differ in one patch must differ in that patch's token, and most there where tokens
+    are local, and never in the prefix. Only the embedding runs.
     """
     (rows, columns), (height, width) = backbone.grid, backbone.patch_size
     if not rows * columns:

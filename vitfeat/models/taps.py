@@ -2,7 +2,7 @@
 
 A tap hands each tensor on as soon as it exists, so that nobody has to hold the attention of all
 blocks at once. How attention is read depends on its module: PyTorch's own is asked for its weights,
-calls of ``scaled_dot_product_attention`` are answered by its definition (``attending.py``), and
+calls of ``scaled_dot_product_attention`` are answered by its definition (``blocks.py``), and
 attention that is computed step by step is read where its dropout would see it. A block may attend
 in several modules side by side; their heads are then counted in one row. Leaving the context
 removes every hook and puts every setting back, also after an exception.
@@ -13,7 +13,6 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from types import TracebackType
 from typing import Any, Protocol
 
 import torch
@@ -21,9 +20,15 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from vitfeat.errors import ModelError
-from vitfeat.models.attending import ExplicitAttention, Site, attention_parts, attention_switch
 from vitfeat.models.backbone import Backbone
-from vitfeat.models.residual import RESIDUAL_TAPS, find_branches
+from vitfeat.models.blocks import (
+    ExplicitAttention,
+    Site,
+    attention_parts,
+    attention_switch,
+    find_branches,
+)
+from vitfeat.store.arrays import RESIDUAL_TAPS
 
 #: What hooks can read: the block's output tokens, the attention after its softmax, the block's
 #: input, and what its attention and its MLP add.
@@ -66,18 +71,9 @@ class _Pass(threading.local):
 
 
 class Taps:
-    """Hooks on a backbone for the time of a ``with`` block.
+    """Hooks on a backbone for the time of a ``with`` block: some of :data:`RAW_TAPS`, some layers.
 
     Several threads may call :meth:`run` at once.
-
-    Parameters
-    ----------
-    backbone
-        The model.
-    wanted
-        Raw taps, a subset of :data:`RAW_TAPS`.
-    layers
-        Layers to read, counted from 0; all if not given.
 
     Examples
     --------
@@ -100,28 +96,17 @@ class Taps:
         try:
             for position, layer in enumerate(self._layers):
                 block = self._backbone.blocks[layer]
-                if "block_input" in self._wanted:
-                    self._hook_input(block, position)
                 if self._wanted & {"attn_branch", "mlp_branch"}:
                     self._hook_branches(block, position, layer)
-                if "tokens" in self._wanted:
-                    self._hook_tokens(block, position)
+                self._hook_tokens(block, position)
                 if "attention" in self._wanted:
                     self._hook_attention(block, position, layer)
         except BaseException:
-            self._leave()
+            self.__exit__()
             raise
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._leave()
-
-    def _leave(self) -> None:
+    def __exit__(self, *_: object) -> None:
         while self._undo:
             self._undo.pop()()
 
@@ -137,12 +122,6 @@ class Taps:
             Called for every tap and layer, in the order of the pass: of a layer ``block_input``,
             ``attention``, ``attn_branch``, ``mlp_branch``, ``tokens``; for ``attention`` possibly
             several times, with some of the images each.
-
-        Raises
-        ------
-        ModelError
-            When a layer gave not exactly one tensor an image, or one of another shape than the
-            model's.
         """
         state = self._pass
         state.sink, state.seen = sink, Counter()
@@ -174,13 +153,7 @@ class Taps:
         return self._pass.site
 
     def begin_attention(self, site: Site) -> None:
-        """Take note that a module attends, which it may do once.
-
-        Raises
-        ------
-        ModelError
-            When it does so again: no softmax of it is its attention.
-        """
+        """Take note that a module attends, which it may do once: a second one is no attention."""
         if self._pass.attended:
             raise ModelError(
                 f"model {self._backbone.entry.id}: the attention of layer "
@@ -233,18 +206,17 @@ class Taps:
         self._undo.append(lambda: setattr(owner, name, before))
 
     def _hook_tokens(self, block: nn.Module, position: int) -> None:
-        def after(_module: nn.Module, _args: Any, output: Any) -> None:
-            self._emit_tokens(
-                "tokens", position, output[0] if isinstance(output, tuple) else output
-            )
-
-        self._add(block.register_forward_hook(after))
-
-    def _hook_input(self, block: nn.Module, position: int) -> None:
         def before(_module: nn.Module, args: tuple[Tensor, ...]) -> None:
             self._emit_tokens("block_input", position, args[0])
 
-        self._add(block.register_forward_pre_hook(before))
+        def after(_module: nn.Module, _args: Any, output: Any) -> None:
+            tokens = output[0] if isinstance(output, tuple) else output
+            self._emit_tokens("tokens", position, tokens)
+
+        if "block_input" in self._wanted:
+            self._add(block.register_forward_pre_hook(before))
+        if "tokens" in self._wanted:
+            self._add(block.register_forward_hook(after))
 
     def _hook_branches(self, block: nn.Module, position: int, layer: int) -> None:
         branches = find_branches(block)
@@ -335,21 +307,8 @@ def collect(
 ) -> dict[str, Tensor]:
     """Return the tapped tensors of a few images, stacked over layers: for looking and for tests.
 
-    Parameters
-    ----------
-    backbone
-        The model.
-    images
-        (n, 3, height, width) float32, normalised, on the model's device.
-    taps
-        Raw taps, out of :data:`RAW_TAPS`.
-    layers
-        Layers to read, counted from 0; all if not given.
-
-    Returns
-    -------
-    dict
-        ``attention`` (n, layer, head, query, key), any other (n, layer, token, channel).
+    Of images (n, 3, height, width): ``attention`` (n, layer, head, query, key), any other (n,
+    layer, token, channel).
     """
     depth = backbone.depth if layers is None else len(layers)
     parts: dict[str, list[list[Tensor]]] = {tap: [[] for _ in range(depth)] for tap in taps}
@@ -359,4 +318,4 @@ def collect(
 
     with Taps(backbone, parts, layers) as hooks:
         hooks.run(images, keep)
-    return {tap: torch.stack([torch.cat(p) for p in found], 1) for tap, found in parts.items()}
+    return {tap: torch.stack([torch.cat(p) for p in each], 1) for tap, each in parts.items()}

@@ -86,19 +86,7 @@ def choose_normalisation(
 ) -> tuple[Normalisation, str]:
     """Return how images are normalised for weights that were read from a file, and who says so.
 
-    Parameters
-    ----------
-    entry
-        The model.
-    told
-        What is told, by who does.
-    default, of
-        The library's own, and of what, for the message: nothing says that it fits the weights.
-
-    Raises
-    ------
-    ModelError
-        When nothing tells, or not all the same.
+    Of what is told, by who does; the library's default of an architecture (`of`) may not fit them.
     """
     remedy = (
         f"set catalog.{entry.id}.normalisation to what the weights were trained with: "

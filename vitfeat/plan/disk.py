@@ -27,8 +27,8 @@ from vitfeat.errors import ConfigError
 from vitfeat.models.entry import ModelEntry
 from vitfeat.models.layers import select_layers
 from vitfeat.models.shapes import Shape, guess_shape
-from vitfeat.store.arrays import ArraySpec, Geometry, arrays_of
-from vitfeat.store.layout import EXACT_TAPS, Layout, available_taps, block_for
+from vitfeat.store.arrays import EXACT_TAPS, ArraySpec, Geometry, arrays_of
+from vitfeat.store.layout import Layout, available_taps, block_for
 from vitfeat.text import size
 
 PIECES = "pieces of shards, until their blocks are all there"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -21,18 +21,9 @@ NORMS_GROUP = "residual_norms"
 #: Subgroup of the model's final norm, which tokens are stored without.
 FINAL_NORM_GROUP = "final_norm"
 
-_TOKENS_OF = {
-    "block_input": "what each block gets, the skip of its attention",
-    "attn_branch": "what attention adds to its skip",
-    "mlp_branch": "what the MLP adds to its skip",
-}
-
-_NORMS = {
-    "attn_skip": "what each block gets",
-    "attn_branch": "what attention adds to it",
-    "mlp_skip": "their sum, which the MLP adds to",
-    "mlp_branch": "what the MLP adds",
-}
+#: Taps that are float32 whatever the features are, and never rounded to fewer bits: what metrics
+#: are made of directly, taken from the pass before anything is rounded.
+EXACT_TAPS = (SUMMARY_GROUP, "attention_centre", NORMS_GROUP)
 
 
 @dataclass(frozen=True)
@@ -73,6 +64,20 @@ class Geometry:
     def n_tokens(self) -> int:
         """Number of all tokens of an image."""
         return self.n_prefix + prod(self.grid)
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Length of every dimension of an entry, by name."""
+        rows, columns = self.grid
+        return {
+            "layer": len(self.layers),
+            "head": self.heads,
+            "channel": self.width,
+            "register": self.n_registers,
+            "prefix": self.n_prefix,
+            **dict.fromkeys(("token", "query", "key"), self.n_tokens),
+            **{"y": rows, "x": columns, "dy": 2 * rows - 1, "dx": 2 * columns - 1},
+        }
 
 
 @dataclass(frozen=True)
@@ -140,190 +145,119 @@ def group_of(name: str) -> str:
 
 
 def rows_name(name: str, dim: str) -> str:
-    """Return the coordinate that says which rows an array's entries are of.
+    """Return the coordinate that says which rows an array's entries, counted by `dim`, are of.
 
     It stands beside the array: ``region_image`` of regions; ``token_start`` of the tokens of grids
     of different sizes, which says where those of each image start; and of arrays of some images
     ``{tap}_image``, named as the dimension that it labels.
-
-    Parameters
-    ----------
-    name, dim
-        The array, and its first dimension.
     """
     own = {"region": "region_image", "token": "token_start"}.get(dim, dim)
     group = group_of(name)
     return f"{group}/{own}" if group else own
 
 
-def arrays_of(tap: str, geometry: Geometry, dtype: str) -> list[ArraySpec]:
-    """Return the arrays of one tap, as far as a model has them.
+_TOKENS = {
+    "cls": ("channel", "CLS token"),
+    "registers": ("register channel", "register tokens"),
+    "spatial": ("y x channel", "spatial tokens"),
+}
+_OUTPUT = "each block's output, before the final norm"
+_RESIDUAL = {
+    "block_input": "what each block gets, the skip of its attention",
+    "attn_branch": "what attention adds to its skip",
+    "mlp_branch": "what the MLP adds to its skip",
+}
+_NORMS = {
+    "attn_skip": "what each block gets",
+    "attn_branch": "what attention adds to it",
+    "mlp_skip": "their sum, which the MLP adds to",
+    "mlp_branch": "what the MLP adds",
+}
+_ORDER = "prefix tokens first, then the grid row by row"
 
-    Parameters
-    ----------
-    tap
-        Out of :data:`vitfeat.store.layout.TAPS`.
-    geometry
-        The model's sizes.
-    dtype
-        Element type of features; summaries and norms are float32.
-    """
-    if tap == "attention_summary":
-        return list(_summaries(geometry))
-    if tap == NORMS_GROUP:
-        return list(_norms(geometry))
-    if tap in RESIDUAL_TAPS:
-        return list(_tokens(tap, geometry, dtype, f"{tap}/", _TOKENS_OF[tap]))
-    if tap in ("attention", "attention_mean"):
-        return [_attention(tap, geometry, dtype)]
-    if tap == "attention_centre":
-        return [_centre(geometry)]
-    if tap == "regions":
-        return [_regions(geometry, dtype)]
-    output = "each block's output, before the final norm"
-    return [a for a in _tokens(tap, geometry, dtype, "", output) if a.name == tap]
-
-
-def _tokens(tap: str, g: Geometry, dtype: str, group: str, description: str) -> Iterator[ArraySpec]:
-    """Return an array for each kind of tokens that a model has."""
-    kinds: list[tuple[str, str, str, tuple[int, ...]]] = []
-    if g.has_cls:
-        kinds.append(("cls", "CLS token", "", ()))
-    if g.n_registers:
-        kinds.append(("registers", "register tokens", "register", (g.n_registers,)))
-    if g.ragged:
-        kinds.append(("spatial", "spatial tokens, image by image and row by row,", "", ()))
-    else:
-        kinds.append(("spatial", "spatial tokens", "y x", g.grid))
-    for name, words, dims, shape in kinds:
-        yield ArraySpec(
-            f"{group}{name}",
-            ("image", "layer", *dims.split(), "channel"),
-            (len(g.layers), *shape, g.width),
-            dtype,
-            tap,
-            f"{words} of {description}",
-        )
-
-
-def _attention(tap: str, g: Geometry, dtype: str) -> ArraySpec:
-    each = tap == "attention"
-    words = "attention after the softmax" if each else "mean of attention over heads"
-    return ArraySpec(
-        tap,
-        ("image", "layer", *(("head",) if each else ()), "query", "key"),
-        (len(g.layers), *((g.heads,) if each else ()), g.n_tokens, g.n_tokens),
-        dtype,
-        tap,
-        f"{words}; prefix tokens first, then the grid row by row",
-    )
-
-
-def _centre(g: Geometry) -> ArraySpec:
-    return ArraySpec(
-        "attention_centre",
-        ("image", "layer", "head", "key"),
-        (len(g.layers), g.heads, g.n_tokens),
-        "float32",
-        "attention_centre",
-        "attention row of the centre token (row Y // 2, column X // 2 of the grid)",
-    )
-
-
-def _regions(g: Geometry, dtype: str) -> ArraySpec:
-    return ArraySpec(
-        "regions",
-        ("region", "layer", "channel"),
-        (len(g.layers), g.width),
-        dtype,
-        "regions",
-        "mean of the spatial tokens of each block's output under an annotated mask, weighted by it",
-    )
-
-
-def _norms(g: Geometry) -> Iterator[ArraySpec]:
-    for name, words in _NORMS.items():
-        yield ArraySpec(
-            f"{NORMS_GROUP}/{name}",
-            ("image", "layer", "token"),
-            (len(g.layers), g.n_tokens),
-            "float32",
-            NORMS_GROUP,
-            f"L2 norm of every token of {words}; prefix tokens first, then the grid row by row",
-        )
-
-
-def _summaries(g: Geometry) -> Iterator[ArraySpec]:
-    """Return the sufficient statistics of the attention metrics (docs/methods.md)."""
-    layers, heads, (rows, columns) = len(g.layers), g.heads, g.grid
-
-    def array(name: str, dims: str, shape: tuple[int, ...], description: str) -> ArraySpec:
-        return ArraySpec(
-            f"{SUMMARY_GROUP}/{name}",
-            ("image", "layer", *dims.split()),
-            (layers, *shape),
-            "float32",
-            "attention_summary",
-            description,
-        )
-
-    if g.n_prefix:
-        yield array(
-            "prefix_query",
-            "head prefix key",
-            (heads, g.n_prefix, g.n_tokens),
-            "attention rows of the prefix tokens (CLS, registers)",
-        )
-    yield array(
-        "spatial_query",
-        "head key",
-        (heads, g.n_tokens),
-        "mean over spatial queries of their attention rows",
-    )
-    yield array(
-        "spatial_query_renormalised",
+# The sufficient statistics of the attention metrics (docs/methods.md).
+_SUMMARIES = {
+    "prefix_query": ("head prefix key", "attention rows of the prefix tokens (CLS, registers)"),
+    "spatial_query": ("head key", "mean over spatial queries of their attention rows"),
+    "spatial_query_renormalised": (
         "head y x",
-        (heads, rows, columns),
         "mean over spatial queries of their rows without prefix keys, each divided by what is "
         "left; rows with nothing left count as zero",
-    )
-    yield array(
-        "aligned",
+    ),
+    "aligned": (
         "head dy dx",
-        (heads, 2 * rows - 1, 2 * columns - 1),
         "mean over spatial queries of their renormalised maps, each shifted so that the query "
         "stands in the centre",
-    )
-    yield array(
-        "n_null",
+    ),
+    "n_null": ("head", "number of spatial queries that attend to prefix tokens alone"),
+    "deviation_positions": (
         "head",
-        (heads,),
-        "number of spatial queries that attend to prefix tokens alone",
-    )
-    # Of one position or one head there is no deviation.
-    if rows * columns > 1:
-        yield array(
-            "deviation_positions",
-            "head",
-            (heads,),
-            "standard deviation over spatial queries (ddof 1), mean over spatial keys",
-        )
-    if heads > 1:
-        yield array(
-            "deviation_heads",
-            "",
-            (),
-            "standard deviation over heads (ddof 1), mean over spatial queries and keys",
-        )
-        yield array(
-            "deviation_heads_all",
-            "",
-            (),
-            "standard deviation over heads (ddof 1), mean over all queries and keys",
-        )
-    yield array(
-        "entropy",
-        "head",
-        (heads,),
-        "mean over spatial queries of the entropy of their rows, in nats",
-    )
+        "standard deviation over spatial queries (ddof 1), mean over spatial keys",
+    ),
+    "deviation_heads": (
+        "",
+        "standard deviation over heads (ddof 1), mean over spatial queries and keys",
+    ),
+    "deviation_heads_all": (
+        "",
+        "standard deviation over heads (ddof 1), mean over all queries and keys",
+    ),
+    "entropy": ("head", "mean over spatial queries of the entropy of their rows, in nats"),
+}
+
+# By tap, its arrays by name: their dimensions behind image and layer, what they hold.
+_ARRAYS: dict[str, dict[str, tuple[str, str]]] = {
+    **{k: {k: (dims, f"{words} of {_OUTPUT}")} for k, (dims, words) in _TOKENS.items()},
+    **{
+        tap: {f"{tap}/{k}": (dims, f"{words} of {what}") for k, (dims, words) in _TOKENS.items()}
+        for tap, what in _RESIDUAL.items()
+    },
+    "attention": {
+        "attention": ("head query key", f"attention after the softmax; {_ORDER}"),
+    },
+    "attention_mean": {
+        "attention_mean": ("query key", f"mean of attention over heads; {_ORDER}"),
+    },
+    "attention_centre": {
+        "attention_centre": (
+            "head key",
+            "attention row of the centre token (row Y // 2, column X // 2 of the grid)",
+        ),
+    },
+    "regions": {
+        "regions": (
+            "channel",
+            "mean of the spatial tokens of each block's output under an annotated mask, weighted "
+            "by it",
+        ),
+    },
+    NORMS_GROUP: {
+        f"{NORMS_GROUP}/{name}": ("token", f"L2 norm of every token of {what}; {_ORDER}")
+        for name, what in _NORMS.items()
+    },
+    SUMMARY_GROUP: {f"{SUMMARY_GROUP}/{name}": told for name, told in _SUMMARIES.items()},
+}
+
+
+def arrays_of(tap: str, geometry: Geometry, dtype: str) -> list[ArraySpec]:
+    """Return the arrays of one tap, as far as a model has them, with features of a type."""
+    sizes, arrays = geometry.sizes, []
+    for name, (inner, description) in _ARRAYS[tap].items():
+        own = name.rpartition("/")[2]
+        dims = ("layer", *inner.split())
+        if own == "spatial" and geometry.ragged:
+            dims = ("layer", "channel")
+            description = description.replace(" of", ", image by image and row by row, of", 1)
+        shape = tuple(sizes[dim] for dim in dims)
+        # No such tokens; and of one position or one head there is no deviation.
+        lacks = {
+            "cls": not geometry.has_cls,
+            "deviation_positions": prod(geometry.grid) == 1,
+            "deviation_heads": geometry.heads == 1,
+            "deviation_heads_all": geometry.heads == 1,
+        }.get(own, 0 in shape)
+        if not lacks:
+            first = "region" if tap == "regions" else "image"
+            exact = "float32" if tap in EXACT_TAPS else dtype
+            arrays.append(ArraySpec(name, (first, *dims), shape, exact, tap, description))
+    return arrays

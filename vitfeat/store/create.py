@@ -3,27 +3,50 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import zarr
 from numpy.typing import NDArray
 
 from vitfeat.final_norm import FinalNorm
-from vitfeat.store import codec, provenance
-from vitfeat.store.arrays import (
-    FINAL_NORM_GROUP,
-    SUMMARY_GROUP,
-    ArraySpec,
-    Geometry,
-    group_of,
-    rows_name,
-)
-from vitfeat.store.layout import ATTRIBUTE, FORMAT_VERSION, Layout
+from vitfeat.store import provenance
+from vitfeat.store.arrays import FINAL_NORM_GROUP, SUMMARY_GROUP, Geometry, group_of, rows_name
+from vitfeat.store.layout import ATTRIBUTE, FORMAT_VERSION, SEPARATOR, Layout
+from vitfeat.store.shards import compressors, serializer
 
-if TYPE_CHECKING:
-    from vitfeat.store.writer import Rows
+_KEYS: dict[str, Any] = {"name": "default", "separator": SEPARATOR}
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What the rows of a store are.
+
+    Attributes
+    ----------
+    image_id
+        Path of each image relative to the dataset's root.
+    label
+        int64 (image,); -1 without a label.
+    classes
+        Name of each label that is there.
+    skipped
+        (image id, reason) of images that were left out.
+    grid_shapes
+        int64 (image, 2): rows and columns of each image's token grid, where they differ.
+    regions
+        int64 (region,): which of the dataset's regions the entries of ``regions`` are, where there
+        are some.
+    """
+
+    image_id: Sequence[str]
+    label: NDArray[np.int64]
+    classes: Mapping[int, str]
+    skipped: Sequence[tuple[str, str]]
+    grid_shapes: NDArray[np.int64] | None = None
+    regions: NDArray[np.int64] | None = None
 
 
 def create(
@@ -40,17 +63,12 @@ def create(
 ) -> None:
     """Make a store's group, coordinates and arrays, whose shards are all absent.
 
-    Parameters
-    ----------
-    partial
-        Where it stands while it is written.
-    layout, geometry, rows, request, model, weights, final_norm, normalised_by, notes
-        As :func:`vitfeat.store.writer.open_writer` takes them.
+    :func:`vitfeat.store.writer.open_writer` says what it is made from.
     """
     group = zarr.create_group(partial, zarr_format=3)
     group.attrs[ATTRIBUTE] = {
         "format_version": FORMAT_VERSION,
-        "fingerprint": provenance.fingerprint(request),
+        "fingerprint": provenance.digest(request),
         "request": dict(request),
         "model": model,
         "weights": dict(weights),
@@ -59,7 +77,7 @@ def create(
         "has_cls": geometry.has_cls,
         "n_registers": geometry.n_registers,
         "has_branches": geometry.has_branches,
-        **({"final_norm": _described(final_norm)} if final_norm is not None else {}),
+        **({} if final_norm is None else {"final_norm": final_norm.described}),
         "classes": {str(label): name for label, name in rows.classes.items()},
         "skipped": [list(s) for s in rows.skipped],
         "normalised_by": normalised_by,
@@ -84,6 +102,7 @@ def create(
         group.create_group(FINAL_NORM_GROUP)
         for name, channels in (("scale", final_norm.scale), ("shift", final_norm.shift)):
             write_coordinate(group, f"{FINAL_NORM_GROUP}/{name}", "channel", channels)
+    labels = {"coordinates": "image_id label"}
     for array in layout.arrays:
         group.create_array(
             array.name,
@@ -91,33 +110,25 @@ def create(
             dtype=array.dtype,
             chunks=layout.chunk_shape(array),
             shards=layout.shard_shape(array),
-            serializer=codec.serializer(),
-            compressors=codec.compressors(array.dtype),
+            serializer=serializer(),
+            compressors=compressors(array.dtype),
             # A shard that is not there must not read as numbers.
             fill_value=float("nan"),
             dimension_names=array.dims,
-            chunk_key_encoding={"name": "default", "separator": codec.SEPARATOR},
+            chunk_key_encoding=_KEYS,
             attributes={
                 "description": array.description,
                 "tap": array.tap,
                 # xarray's way to say which arrays label the images; a subgroup has none.
-                **({"coordinates": "image_id label"} if _labelled(array) else {}),
+                **(labels if not group_of(array.name) and array.starts is None else {}),
             },
         )
 
 
-def _described(norm: FinalNorm) -> dict[str, Any]:
-    return {"kind": norm.kind, "eps": norm.eps, "pooled": norm.pooled}
-
-
-def _labelled(array: ArraySpec) -> bool:
-    return not group_of(array.name) and array.starts is None
-
-
 def _entries(layout: Layout, rows: Rows) -> Iterator[tuple[str, str, NDArray[np.int64]]]:
     """Yield coordinates of arrays that have not one entry an image: name, dimensions, values."""
-    found = {rows_name(a.name, a.dims[0]): a for a in layout.arrays if a.starts is not None}
-    for name, array in found.items():
+    arrays = {rows_name(a.name, a.dims[0]): a for a in layout.arrays if a.starts is not None}
+    for name, array in arrays.items():
         if array.dims[0] == "token":
             yield name, "image_bound", np.asarray(array.starts, dtype=np.int64)
         else:
@@ -129,16 +140,9 @@ def _entries(layout: Layout, rows: Rows) -> Iterator[tuple[str, str, NDArray[np.
 
 
 def write_coordinate(group: zarr.Group, name: str, dims: str, values: NDArray[Any]) -> None:
-    """Write a small array whole: one chunk, one file.
+    """Write a small array whole, one chunk in one file, with dimensions named by words.
 
-    Parameters
-    ----------
-    group, name
-        Where it goes; what stands there is replaced.
-    dims
-        Names of its dimensions, spaces between.
-    values
-        Whole numbers, texts, or the parameters of a norm.
+    Whole numbers, texts, or the parameters of a norm; what stands there is replaced.
     """
     text = values.dtype.kind == "T"
     array = group.create_array(
@@ -146,9 +150,9 @@ def write_coordinate(group: zarr.Group, name: str, dims: str, values: NDArray[An
         shape=values.shape,
         dtype=str if text else values.dtype,
         chunks=tuple(max(1, n) for n in values.shape),
-        compressors=(codec.compressors("uint8") if text else codec.compressors(str(values.dtype))),
+        compressors=compressors("uint8" if text else str(values.dtype)),
         dimension_names=dims.split(),
-        chunk_key_encoding={"name": "default", "separator": codec.SEPARATOR},
+        chunk_key_encoding=_KEYS,
         overwrite=True,
         # Zarr leaves out a chunk of zeros, and an absent chunk reads as zeros.
         config={"write_empty_chunks": True},

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from html import escape
-from typing import TYPE_CHECKING
+from typing import Any
 
 from vitfeat.data.views import in_words
+from vitfeat.store.paths import Place
+from vitfeat.store.stored_array import StoredArray
 from vitfeat.text import plural, size
-
-if TYPE_CHECKING:
-    from vitfeat.store.reader import FeatureStore
 
 # Names of classes, and numbers of layers, that are shown.
 _SHOWN = 8
@@ -27,28 +26,36 @@ _STYLE = """
 """
 
 
-def describe_html(store: FeatureStore) -> str:
+def describe_html(
+    place: Place, arrays: Mapping[str, StoredArray], attributes: Mapping[str, Any]
+) -> str:
     """Return a store as HTML: what it is of, and its arrays, described where the mouse rests."""
-    facts = "".join(f"<tr><th>{escape(k)}</th><td>{escape(v)}</td></tr>" for k, v in _facts(store))
+    title = f"<b>{escape(attributes['model'])}</b> on "
+    title += escape(plural(attributes["request"]["data"]["n_images"], "image"))
+    facts = "".join(
+        f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>"
+        for name, value in _facts(place, attributes)
+    )
     columns = "".join(f"<th>{name}</th>" for name in ("array", "dimensions", "type", "on disk"))
-    arrays = "".join(_row(store, name) for name in store)
+    rows = "".join(
+        _row(array, attributes["sealed"]["arrays"][name]["bytes"]) for name, array in arrays.items()
+    )
     return (
-        f'<div class="vitfeat-store"><style>{_STYLE}</style>'
-        f"<b>{escape(store.model)}</b> on {escape(plural(store.n_images, 'image'))}"
+        f'<div class="vitfeat-store"><style>{_STYLE}</style>{title}'
         f"<table><tbody>{facts}</tbody></table>"
-        f"<table><thead><tr>{columns}</tr></thead><tbody>{arrays}</tbody></table></div>"
+        f"<table><thead><tr>{columns}</tr></thead><tbody>{rows}</tbody></table></div>"
     )
 
 
-def _facts(store: FeatureStore) -> Iterator[tuple[str, str]]:
-    request = store.attributes["request"]
-    yield "store", str(store.path)
-    if store.classes:
-        yield "classes", _some(list(store.classes.values()))
-    yield "layers", _some([str(layer) for layer in store.layers])
+def _facts(place: Place, attributes: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    request = attributes["request"]
+    yield "store", str(place)
+    if attributes["classes"]:
+        yield "classes", _some([*attributes["classes"].values()])
+    yield "layers", _some([*map(str, request["layers"])])
     yield "view", in_words(request["view"])
     yield "precision", f"{request['precision']}, stored as {request['dtype']}"
-    for note in store.attributes.get("notes", []):
+    for note in attributes.get("notes", []):
         yield "note", note
 
 
@@ -59,11 +66,10 @@ def _some(words: list[str]) -> str:
     return f"{', '.join(words[: _SHOWN - 1])}, ... {words[-1]} ({len(words):,})"
 
 
-def _row(store: FeatureStore, name: str) -> str:
-    array = store[name]
+def _row(array: StoredArray, n_bytes: int) -> str:
     dims = ", ".join(f"{dim} {n:,}" for dim, n in zip(array.dims, array.shape, strict=True))
-    n_bytes = size(store.attributes["sealed"]["arrays"][name]["bytes"])
     return (
-        f'<tr title="{escape(array.description)}"><td>{escape(name)}</td><td>{escape(dims)}</td>'
-        f'<td>{array.dtype}</td><td class="number">{n_bytes}</td></tr>'
+        f'<tr title="{escape(array.description)}"><td>{escape(array.name)}</td>'
+        f"<td>{escape(dims)}</td><td>{array.dtype}</td>"
+        f'<td class="number">{size(n_bytes)}</td></tr>'
     )

@@ -1,10 +1,9 @@
-"""A store as a labelled, lazy dataset of xarray, and images, classes and layers chosen by name."""
+"""Arrays of a store as a labelled, lazy dataset of xarray, and some of it chosen by place."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import xarray
@@ -12,18 +11,8 @@ from numpy.typing import NDArray
 from xarray.backends import BackendArray
 from xarray.core import indexing
 
-from vitfeat.errors import StoreError
-from vitfeat.models.layers import is_one_layer
 from vitfeat.store.arrays import FINAL_NORM_GROUP
-from vitfeat.store.layout import ATTRIBUTE
 from vitfeat.store.stored_array import Picks, StoredArray
-from vitfeat.text import nearest
-
-if TYPE_CHECKING:
-    from vitfeat.store.reader import FeatureStore, Images, Labels, Layers
-
-# Names of classes that an error shows.
-_SHOWN = 12
 
 
 class _LazyArray(BackendArray):
@@ -47,23 +36,26 @@ class _LazyArray(BackendArray):
         return np.asarray(self.array[index], dtype=self.dtype)
 
 
-def to_dataset(store: FeatureStore) -> xarray.Dataset:
+def to_dataset(
+    features: Mapping[str, StoredArray],
+    coordinates: Mapping[str, StoredArray],
+    attributes: Mapping[str, str],
+) -> xarray.Dataset:
     """Return a store's arrays; :meth:`FeatureStore.to_xarray` documents it."""
-    variables = {plain_name(name): _lazy(array) for name, array in store.items()}
+    variables = {plain_name(name): _lazy(array) for name, array in features.items()}
     labels = []
-    for name in store.coordinate_names:
+    for name, array in coordinates.items():
         group, _, own = name.rpartition("/")
         # Each group has the layers again; the final norm labels nothing.
         if group == FINAL_NORM_GROUP or (group and own == "layer"):
             continue
-        array = store.array(name)
         values: NDArray[Any] = np.asarray(array[:])
         if values.dtype.kind == "T":  # which NetCDF does not know
             values = values.astype(object)
         variables[own] = xarray.Variable(array.dims, values)
         if own not in ("grid_shape", "token_start"):
             labels.append(own)
-    return xarray.Dataset(variables, attrs=_attributes(store)).set_coords(labels)
+    return xarray.Dataset(variables, attrs=attributes).set_coords(labels)
 
 
 def plain_name(name: str) -> str:
@@ -77,92 +69,31 @@ def _lazy(array: StoredArray) -> xarray.Variable:
     return xarray.Variable(array.dims, data, attributes)
 
 
-def _attributes(store: FeatureStore) -> dict[str, str]:
-    """Return what NetCDF holds as well: texts, and all there is as JSON."""
-    return {
-        "model": store.model,
-        "fingerprint": store.fingerprint,
-        ATTRIBUTE: json.dumps(store.attributes, ensure_ascii=False),
-    }
-
-
-def select(
-    store: FeatureStore, images: Images | None, labels: Labels | None, layers: Layers
+def of_images(
+    dataset: xarray.Dataset, rows: int | Picks, held: Mapping[str, NDArray[np.int64]]
 ) -> xarray.Dataset:
-    """Return some of a store, lazy; :meth:`FeatureStore.sel` documents it."""
-    dataset = to_dataset(store)
-    positions = store.layer_positions(layers)
-    chosen: dict[str, Any] = {"layer": positions[0] if is_one_layer(layers) else positions}
-    if images is not None or labels is not None:
-        rows = _rows(store, images, labels)
-        absent = ["image_bound"]  # where tokens started before some were chosen
-        for name in store:
-            dim = store.entry_dim(name)
-            places = rows if dim == "image" else _places(dim, store.rows(name), rows)
-            if places is None:
-                absent.append(dim)
-            else:
-                chosen[dim] = places
-        dataset = dataset.drop_dims(absent, errors="ignore")
-        chosen["image"] = rows
-    return dataset.isel(chosen)
-
-
-def _places(dim: str, held: NDArray[np.int64], rows: int | Picks) -> int | Picks | None:
-    """Return where the entries of some images stand, None where an image that is chosen has none.
+    """Return what a dataset has of an image, or of several in any order.
 
     Parameters
     ----------
-    dim
-        What the entries are.
-    held
-        The row of each, ascending.
+    dataset
+        As :func:`to_dataset` gives it.
     rows
-        One image, or several in any order.
+        The images.
+    held
+        By dimension of entries that are not one an image: the row of each, ascending.
     """
-    wanted = np.atleast_1d(rows)
-    starts, stops = (np.searchsorted(held, wanted, side) for side in ("left", "right"))
-    places = np.concatenate([np.arange(a, b) for a, b in zip(starts, stops, strict=True)])
-    if dim in ("region", "token") or not isinstance(rows, int):
-        return places.astype(np.intp)
-    return int(places[0]) if len(places) else None
-
-
-def _rows(store: FeatureStore, images: Images | None, labels: Labels | None) -> int | Picks:
-    """Return the rows of some images, in the order in which they were given."""
-    if images is None:
-        rows: int | Picks = np.arange(store.n_images)
-    elif isinstance(images, slice):
-        rows = np.arange(store.n_images)[images]
-    elif isinstance(images, str) or np.ndim(images) == 0:
-        rows = store.row(images)  # type: ignore[arg-type]
-    elif np.asarray(images).dtype == bool:
-        rows = np.arange(store.n_images)[np.asarray(images)]
-    else:
-        rows = np.asarray([store.row(image) for image in images], dtype=np.intp)  # type: ignore[union-attr]
-    if labels is not None:
-        rows = np.atleast_1d(rows)
-        return rows[np.isin(store.labels[rows], _numbers(store, labels))]
-    return rows
-
-
-def _numbers(store: FeatureStore, labels: Labels) -> list[int]:
-    """Return the numbers of classes by name or number; -1 is that of images without a label."""
-    several = [labels] if isinstance(labels, str) or np.ndim(labels) == 0 else list(labels)  # type: ignore[arg-type]
-    names = store.classes
-    numbers: list[int] = []
-    for label in several:
-        known = [n for n, name in names.items() if name == label or n == label]
-        if not known and label != -1:
-            near = nearest(str(label), names.values())
-            raise StoreError(f"{store.path}: no class {label!r}{near}; it has {_listed(names)}")
-        numbers += known or [-1]
-    return numbers
-
-
-def _listed(names: Mapping[int, str]) -> str:
-    if not names:
-        return "no labels"
-    shown = list(names.values())[:_SHOWN]
-    more = f", and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(shown) + more
+    chosen: dict[str, int | Picks] = {"image": rows}
+    absent = ["image_bound"]  # where tokens started before some were chosen
+    for dim, row_of in held.items():
+        wanted = np.atleast_1d(rows)
+        starts, stops = (np.searchsorted(row_of, wanted, side) for side in ("left", "right"))
+        runs = [np.arange(a, b) for a, b in zip(starts, stops, strict=True)]
+        places = np.concatenate(runs).astype(np.intp)
+        if dim in ("region", "token") or not isinstance(rows, int):
+            chosen[dim] = places
+        elif len(places):
+            chosen[dim] = int(places[0])
+        else:  # of the one image that is chosen there is none
+            absent.append(dim)
+    return dataset.drop_dims(absent, errors="ignore").isel(chosen)

@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from vitfeat.store.arrays import (
     NORMS_GROUP,
     RESIDUAL_TAPS,
-    SUMMARY_GROUP,
     ArraySpec,
     Geometry,
     arrays_of,
@@ -29,6 +28,9 @@ FORMAT_VERSIONS = (1, 2, 3, FORMAT_VERSION)
 
 #: Attribute of the group under which everything of ours stands.
 ATTRIBUTE = "vitfeat"
+
+#: Between the numbers of a shard's file name: one folder an array, and none a shard.
+SEPARATOR = "."
 
 #: What a store can hold.
 TAPS = (
@@ -63,10 +65,6 @@ TOKEN_ARRAYS = {
 #: Element types that features may be stored in.
 DTYPES = ("float16", "float32")
 
-#: Taps that are float32 whatever the features are, and never rounded to fewer bits: what metrics
-#: are made of directly, taken from the pass before anything is rounded.
-EXACT_TAPS = (SUMMARY_GROUP, "attention_centre", NORMS_GROUP)
-
 # A block of images stands in memory a few times while it is written, so it is bounded, and so is a
 # shard. A chunk is what a reader must decode to see one layer of one image: smaller where it would
 # reach over blocks.
@@ -82,25 +80,23 @@ _MAX_IMAGES = 2**13
 _MAX_ENTRIES = 2**16
 
 
+def shard_key(shard: int, ndim: int, separator: str = SEPARATOR) -> str:
+    """Return the file of a shard, or of an unsharded array's chunk, below its array's folder.
+
+    Shards reach over everything but the first dimension.
+    """
+    return separator.join(["c", str(shard), *["0"] * (ndim - 1)])
+
+
 @dataclass(frozen=True)
 class Layout:
-    """Arrays of a store and how images are cut into blocks and chunks.
-
-    Attributes
-    ----------
-    arrays
-        The arrays that the extraction fills.
-    n_images
-        Number of rows.
-    block
-        Images of a block: the unit of writing and resuming.
-    span
-        Images of a shard at most, where an array has one entry an image.
-    """
+    """Arrays of a store and how images are cut into blocks and chunks."""
 
     arrays: tuple[ArraySpec, ...]
     n_images: int
+    #: Images of a block: the unit of writing and resuming.
     block: int
+    #: Images of a shard at most, where an array has one entry an image.
     span: int = _MAX_IMAGES
 
     @property
@@ -200,6 +196,10 @@ class Layout:
         """Return a shard: all layers of some entries."""
         return (self.shard_rows(array), *array.shape)
 
+    def file_of(self, array: ArraySpec, shard: int) -> str:
+        """Return the file of a shard of an array, below the store's folder."""
+        return f"{array.name}/{shard_key(shard, 1 + len(array.shape))}"
+
     def bytes_of(self, n_rows: int) -> int:
         """Return the uncompressed bytes that a run of rows takes at most, cut from row 0 on."""
         return sum(self.most_entries(a, n_rows) * a.bytes_per_entry for a in self.arrays)
@@ -212,11 +212,11 @@ class Layout:
     @property
     def pieces_bytes(self) -> int:
         """Uncompressed bytes that may stand beside the blocks until shards are put together."""
-        some = [a for a in self.arrays if self.is_gathered(a)]
+        images = min(self.n_images, 2 * self.span)
         return sum(
-            a.bytes_per_entry
-            * (min(self.n_images, 2 * self.span) if a.starts is None else self.length(a))
-            for a in some
+            a.bytes_per_entry * (images if a.starts is None else self.length(a))
+            for a in self.arrays
+            if self.is_gathered(a)
         )
 
 
@@ -226,14 +226,13 @@ def available_taps(geometry: Geometry, wanted: Iterable[str]) -> tuple[str, ...]
     A model without a CLS token has no ``cls``, one without registers no ``registers``, and one
     whose blocks add attention and MLP at once, or nothing, none of the residual connections.
     """
-    found = set(wanted)
-    if not geometry.has_branches:
-        found -= {*RESIDUAL_TAPS, NORMS_GROUP}
-    if not geometry.has_cls:
-        found.discard("cls")
-    if not geometry.n_registers:
-        found.discard("registers")
-    return tuple(t for t in TAPS if t in found)
+    lacking = {
+        *(() if geometry.has_branches else (*RESIDUAL_TAPS, NORMS_GROUP)),
+        *(() if geometry.has_cls else ("cls",)),
+        *(() if geometry.n_registers else ("registers",)),
+    }
+    asked = set(wanted) - lacking
+    return tuple(t for t in TAPS if t in asked)
 
 
 def plan_layout(
@@ -244,28 +243,15 @@ def plan_layout(
     kept: Mapping[str, Sequence[int]] | None = None,
     starts: Mapping[str, Sequence[int]] | None = None,
 ) -> Layout:
-    """Lay out a store.
+    """Lay out a store of some taps, as :func:`available_taps` gives them, of features of a type.
 
     Parameters
     ----------
-    geometry
-        The model's sizes.
-    taps
-        What to store, out of :data:`TAPS`, as :func:`available_taps` gives them.
-    n_images
-        Number of rows.
-    dtype
-        Element type of the features, out of :data:`DTYPES`.
     kept
         By tap that is kept for some images only: their rows, in order.
     starts
         By tap of several entries an image, ``regions`` or the ``spatial`` tokens of grids of
         different sizes: where those of each image start, and behind them their number.
-
-    Raises
-    ------
-    ValueError
-        A tap of which there is no entry.
     """
     kept, starts = kept or {}, starts or {}
     arrays = []
@@ -277,7 +263,8 @@ def plan_layout(
                 dims = ("token", *array.dims[1:]) if tap == "spatial" else array.dims
                 array = replace(array, dims=dims, starts=tuple(map(int, starts[tap])))
             elif tap in kept:
-                array = _limited(array, starts_of(kept[tap], n_images))
+                dims = (f"{tap}_image", *array.dims[1:])
+                array = replace(array, dims=dims, starts=starts_of(kept[tap], n_images))
             arrays.append(array)
     block = block_for(
         ((a.bytes_per_entry, n_images if a.starts is None else a.starts[-1]) for a in arrays),
@@ -287,22 +274,10 @@ def plan_layout(
 
 
 def block_for(arrays: Iterable[tuple[int, int]], n_images: int) -> int:
-    """Return how many images a block has.
-
-    Parameters
-    ----------
-    arrays
-        Of each, the bytes of an entry and how many entries there are.
-    n_images
-        Images of the dataset.
-    """
+    """Return how many images a block has, by bytes and number of the entries of each array."""
     # What a row of the dataset takes on average: of arrays of a few images hardly anything.
     largest = max(n_bytes * n_entries / n_images for n_bytes, n_entries in arrays)
     return _power_of_two(largest, n_images, _MAX_BLOCK)
-
-
-def _limited(array: ArraySpec, starts: tuple[int, ...]) -> ArraySpec:
-    return replace(array, dims=(f"{array.tap}_image", *array.dims[1:]), starts=starts)
 
 
 def _power_of_two(bytes_per_entry: float, n_entries: int, most: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copyreg
 import json
 from contextlib import suppress
 from os import PathLike
@@ -80,14 +81,12 @@ def open_store(path: str | PathLike[str], *, check_manifest: bool = True) -> Fea
     return store
 
 
-def _read_metadata(files: Files) -> dict[str, Any]:
-    """Read what a store says of itself.
+# A store that is pickled is opened anew, and held against its seal, where it is unpickled.
+copyreg.pickle(FeatureStore, lambda store: (open_store, (store.path,)))
 
-    Raises
-    ------
-    StoreError
-        There is no store; the message says what stands there.
-    """
+
+def _read_metadata(files: Files) -> dict[str, Any]:
+    """Read what a store says of itself, or say what stands in its place."""
     path = files.place
     try:
         root: dict[str, Any] = json.loads(files.read(METADATA))

@@ -1,21 +1,31 @@
-"""What stands in an unfinished store beside its arrays: which blocks are there, and their pieces.
+"""What stands in an unfinished store beside its arrays: which blocks are there, who writes them.
 
 A block's marker says that all of it is on the disk. What the block has of shards that reach over
 blocks is in a file of its own until they are put together; the marker has its checksum.
+
+No two jobs write the same blocks, on whatever nodes they run. A claim is a file beside the markers,
+locked for as long as its job lives: the kernel, or the server of a shared file system, frees it
+with the process. It says who holds it.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
-from collections.abc import Mapping, Sequence
+import os
+import re
+import socket
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 
+from vitfeat.errors import StoreError
 from vitfeat.files import sha256_of, write_files
 from vitfeat.store.layout import Layout
 
@@ -25,23 +35,18 @@ PROGRESS = ".progress"
 # What the files of the store were when it was created.
 _FILES = "files"
 
+_CLAIM = re.compile(r"(\d+)-(\d+)\.claim")
+
 
 @dataclass(frozen=True)
 class Marker:
-    """What is known of a block that is there.
+    """What is known of a block that is there."""
 
-    Attributes
-    ----------
-    forward_images
-        How many images were pushed through the model to make it.
-    notes
-        What its making has to say about the numbers.
-    n_bytes, crc32c
-        Of its pieces.
-    """
-
+    #: How many images were pushed through the model to make it.
     forward_images: int
+    #: What its making has to say about the numbers.
     notes: Sequence[str]
+    #: Of its pieces.
     n_bytes: int
     crc32c: int
 
@@ -53,47 +58,34 @@ class Pieces(NamedTuple):
     parts: Sequence[bytes]
 
     @property
-    def n_bytes(self) -> int:
-        """Bytes of the file."""
-        return sum(map(len, self.parts))
+    def checksum(self) -> tuple[int, int]:
+        """Bytes and CRC-32C of the file."""
+        return _checksum(self.parts)
 
-    @property
-    def crc32c(self) -> int:
-        """Checksum of the file."""
-        crc = 0
-        for part in self.parts:
-            crc = google_crc32c.extend(crc, part)
-        return crc
+
+def _checksum(parts: Iterable[bytes]) -> tuple[int, int]:
+    n_bytes, crc = 0, 0
+    for part in parts:
+        n_bytes, crc = n_bytes + len(part), google_crc32c.extend(crc, part)
+    return n_bytes, crc
 
 
 def record_files(folder: Path) -> None:
     """Write down what the files of a store are that was just created, beside the markers."""
-    found = sorted(path for path in folder.rglob("*") if path.is_file())
-    hashes = {path.relative_to(folder).as_posix(): sha256_of(path) for path in found}
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    hashes = {path.relative_to(folder).as_posix(): sha256_of(path) for path in files}
     (folder / PROGRESS).mkdir()
     (folder / PROGRESS / _FILES).write_text(json.dumps(hashes), "utf-8")
 
 
 def changed_files(folder: Path) -> list[str]:
-    """Return the files that are not what they were when the store was created.
-
-    Raises
-    ------
-    OSError, ValueError
-        That cannot be told.
-    """
+    """Return the files that are not what they were when the store was created."""
     hashes = json.loads((folder / PROGRESS / _FILES).read_text("utf-8"))
     return [name for name, expected in hashes.items() if sha256_of(folder / name) != expected]
 
 
 class Progress:
-    """The markers and pieces of one unfinished store.
-
-    Parameters
-    ----------
-    partial, layout
-        The store's folder, and its arrays.
-    """
+    """The markers and pieces of one unfinished store, by its folder and arrays."""
 
     def __init__(self, partial: Path, layout: Layout) -> None:
         self.folder = partial / PROGRESS
@@ -108,27 +100,26 @@ class Progress:
     def read_pieces(self, block: int) -> dict[str, NDArray[Any]]:
         """Return what a block has of each such array, read when it is used."""
         rows = self._layout.rows(block)
-        found: dict[str, NDArray[Any]] = {}
+        pieces: dict[str, NDArray[Any]] = {}
         offset = 0
         for spec in self._gathered:
             shape = (len(self._layout.entries(spec, rows)), *spec.shape)
             if shape[0]:
                 path = self._pieces(block)
-                found[spec.name] = np.memmap(path, spec.dtype, "r", offset, shape)
-                offset += found[spec.name].nbytes
-        return found
+                pieces[spec.name] = np.memmap(path, spec.dtype, "r", offset, shape)
+                offset += pieces[spec.name].nbytes
+        return pieces
 
     def has_pieces(self, block: int, marker: Marker) -> bool:
         """Return whether the pieces of a block are those that its marker was written for."""
-        crc, n_bytes = 0, 0
-        if marker.n_bytes:
-            try:
-                with self._pieces(block).open("rb") as file:
-                    while content := file.read(2**22):
-                        crc, n_bytes = google_crc32c.extend(crc, content), n_bytes + len(content)
-            except FileNotFoundError:
-                return False
-        return (n_bytes, crc) == (marker.n_bytes, marker.crc32c)
+        if not marker.n_bytes:
+            return not marker.crc32c
+        try:
+            with self._pieces(block).open("rb") as file:
+                checksum = _checksum(iter(lambda: file.read(2**22), b""))
+        except FileNotFoundError:
+            return False
+        return checksum == (marker.n_bytes, marker.crc32c)
 
     def remove_pieces(self, block: int) -> None:
         """Remove the pieces of a block, whose shards are all there."""
@@ -159,3 +150,59 @@ class Progress:
 
     def _pieces(self, block: int) -> Path:
         return self.folder / f"{block:06d}.pieces"
+
+
+@contextmanager
+def creating(path: Path) -> Iterator[None]:
+    """Be the only one that creates a store, replaces it or claims some of it; waits for others."""
+    # The file stays: removing it would let a third job lock another file of the same name.
+    with path.with_name(f".{path.name}.lock").open("a") as handle:
+        _lock(path, handle, fcntl.LOCK_EX)
+        yield
+
+
+def claim(path: Path, folder: Path, blocks: range) -> IO[str]:
+    """Claim consecutive blocks of a store, within :func:`creating`, until the answer is closed."""
+    refuse_if_claimed(path, folder, blocks)
+    handle = (folder / f"{blocks.start:06d}-{blocks.stop:06d}.claim").open("a+")
+    _lock(path, handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    handle.truncate(0)
+    handle.write(_who())
+    handle.flush()
+    return handle
+
+
+def refuse_if_claimed(path: Path, folder: Path, blocks: range | None = None) -> None:
+    """Refuse what another job is at work on, and say who: some blocks, or any."""
+    for file in sorted(folder.glob("*.claim")):
+        start, stop = map(int, _CLAIM.fullmatch(file.name).groups())  # type: ignore[union-attr]
+        if blocks is not None and (stop <= blocks.start or blocks.stop <= start):
+            continue
+        with suppress(FileNotFoundError), file.open("r+") as handle:
+            try:
+                _lock(path, handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise StoreError(
+                    f"{path}: another process is writing this store ({handle.read()}; blocks "
+                    f"{start} to {stop - 1}); wait until it ends"
+                ) from error
+
+
+def _lock(path: Path, handle: IO[str], how: int) -> None:
+    try:
+        fcntl.flock(handle, how)
+    except BlockingIOError:
+        raise
+    except OSError as error:
+        raise StoreError(
+            f"{path}: its file system does not lock files ({error.strerror}), so that two jobs "
+            "might write one store; choose another one, or have it mounted with locks (Lustre: "
+            "-o flock)"
+        ) from error
+
+
+def _who() -> str:
+    job = next(
+        (f", job {os.environ[k]}" for k in ("SLURM_JOB_ID", "PBS_JOBID") if k in os.environ), ""
+    )
+    return f"{socket.gethostname()}, process {os.getpid()}{job}"

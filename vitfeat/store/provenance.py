@@ -8,33 +8,26 @@ from collections.abc import Collection, Iterator, Mapping
 from importlib.metadata import version
 from typing import Any
 
-import vitfeat
-from vitfeat.store.arrays import SUMMARY_GROUP
-from vitfeat.store.layout import EXACT_TAPS
+from vitfeat.store.arrays import EXACT_TAPS, SUMMARY_GROUP
 
 # Recorded for the reader, never compared: an update of a library does not outdate a store.
-_LIBRARIES = ("torch", "torchvision", "timm", "open_clip_torch", "zarr", "numpy")
-
-
-def fingerprint(request: Mapping[str, Any]) -> str:
-    """Return the SHA-256 of a request: equal requests, equal tensors.
-
-    A request holds everything that decides a store's numbers: the weights, the images, the view,
-    precision, element type, taps and layers, and which taps are kept for some images only. It is
-    plain JSON.
-    """
-    return digest(request)
+_LIBRARIES = ("vitfeat", "torch", "torchvision", "timm", "open_clip_torch", "zarr", "numpy")
 
 
 def digest(tree: Mapping[str, Any]) -> str:
-    """Return the SHA-256 of plain JSON, however its text is laid out."""
+    """Return the SHA-256 of plain JSON, however its text is laid out.
+
+    That of a request is a store's fingerprint: equal requests, equal tensors. A request holds
+    everything that decides a store's numbers: the weights, the images, the view, precision, element
+    type, taps and layers, and which taps are kept for some images only.
+    """
     canonical = json.dumps(tree, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
 def versions() -> dict[str, str]:
     """Return the versions of the libraries that shape the numbers."""
-    return {"vitfeat": vitfeat.__version__, **{name: version(name) for name in _LIBRARIES}}
+    return {name: version(name) for name in _LIBRARIES}
 
 
 def differences(found: Mapping[str, Any], asked: Mapping[str, Any], *, exact: bool = False) -> str:

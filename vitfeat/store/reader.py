@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
@@ -16,10 +17,8 @@ from vitfeat.models.layers import is_one_layer, select_layers
 from vitfeat.store.arrays import FINAL_NORM_GROUP, SUMMARY_GROUP, group_of, rows_name
 from vitfeat.store.files import Files
 from vitfeat.store.layout import ATTRIBUTE
-from vitfeat.store.paths import remedy
-from vitfeat.store.pieces import image_tokens
-from vitfeat.store.stored_array import StoredArray
-from vitfeat.store.transient import is_dropped
+from vitfeat.store.paths import is_dropped, remedy
+from vitfeat.store.stored_array import Picks, StoredArray
 from vitfeat.text import nearest, plural
 
 if TYPE_CHECKING:
@@ -37,8 +36,12 @@ Images = int | str | slice | Sequence[int] | Sequence[str] | NDArray[Any]
 Labels = int | str | Sequence[int] | Sequence[str]
 """Classes by name or number: one, or several."""
 
-# Ids among which the nearest to a misspelt one is looked for.
+Entries = Picks | None
+"""Which of an array's entries are meant, by their place along its first dimension; None is all."""
+
+# Ids among which the nearest to a misspelt one is looked for, and classes that an error shows.
 _SEARCHED = 20_000
+_SHOWN = 12
 
 
 class FeatureStore(Mapping[str, StoredArray]):
@@ -66,11 +69,6 @@ class FeatureStore(Mapping[str, StoredArray]):
         self._metadata: Mapping[str, Any] = root["consolidated_metadata"]["metadata"]
         self._arrays: dict[str, StoredArray] = {}
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        from vitfeat.store.opening import open_store
-
-        return open_store, (self.path,)
-
     # Two stores are compared by their fingerprints, not array by array.
     __eq__ = object.__eq__
     __hash__ = object.__hash__
@@ -84,7 +82,7 @@ class FeatureStore(Mapping[str, StoredArray]):
     def _repr_html_(self) -> str:
         from vitfeat.store.html import describe_html
 
-        return describe_html(self)
+        return describe_html(self.path, self, self.attributes)
 
     def __getitem__(self, name: str) -> StoredArray:
         """Return an array by name, for example ``cls`` or ``attention_summary/aligned``."""
@@ -197,11 +195,6 @@ class FeatureStore(Mapping[str, StoredArray]):
     def rows(self, name: str) -> NDArray[np.int64]:
         """Return which rows of the store the entries of an array are of.
 
-        Parameters
-        ----------
-        name
-            The array, for example ``attention`` or ``block_input/cls``.
-
         Returns
         -------
         numpy.ndarray
@@ -285,13 +278,7 @@ class FeatureStore(Mapping[str, StoredArray]):
 
     @property
     def grid(self) -> tuple[int, int]:
-        """Rows and columns of the token grid.
-
-        Raises
-        ------
-        StoreError
-            The store is of an earlier vitfeat and tells it nowhere.
-        """
+        """Rows and columns of the token grid."""
         if self.is_ragged:
             raise StoreError(
                 f"{self.path}: its images have token grids of different sizes; use grid_shapes, or "
@@ -395,18 +382,7 @@ class FeatureStore(Mapping[str, StoredArray]):
         return image_tokens(self, row, positions[0])
 
     def row(self, image: int | str) -> int:
-        """Return the row of an image.
-
-        Parameters
-        ----------
-        image
-            Its id, or its row, from the end where negative.
-
-        Raises
-        ------
-        StoreError
-            There is none.
-        """
+        """Return the row of an image by its id, or by its row, from the end where negative."""
         if isinstance(image, str):
             if image not in self._row_of:
                 raise StoreError(
@@ -472,9 +448,54 @@ class FeatureStore(Mapping[str, StoredArray]):
         >>> store.sel(label="dog", layer=["first", "last"])["cls"].sizes
         Frozen({'image': 3, 'layer': 2, 'channel': 4})
         """
-        from vitfeat.store.labelled import select
+        from vitfeat.store.labelled import of_images
 
-        return select(self, image, label, layer)
+        dataset = self.to_xarray().isel(layer=self._layers(layer))
+        if image is None and label is None:
+            return dataset
+        limited = filter(self.is_limited, self)
+        held = {self.entry_dim(name): self.rows(name) for name in limited}
+        return of_images(dataset, self._rows(image, label), held)
+
+    def _layers(self, wanted: Layers) -> int | list[int]:
+        """Return where layers stand in the arrays: of a single one a number."""
+        positions = self.layer_positions(wanted)
+        return positions[0] if is_one_layer(wanted) else positions
+
+    def _rows(self, images: Images | None, labels: Labels | None) -> int | Picks:
+        """Return the rows of some images, in the order in which they were given."""
+        rows: int | Picks
+        if images is None:
+            rows = np.arange(self.n_images)
+        elif isinstance(images, slice):
+            rows = np.arange(self.n_images)[images]
+        elif isinstance(images, str) or np.ndim(images) == 0:
+            rows = self.row(images)  # type: ignore[arg-type]
+        elif np.asarray(images).dtype == bool:
+            rows = np.arange(self.n_images)[np.asarray(images)]
+        else:
+            each: Any = images
+            rows = np.asarray([self.row(image) for image in each], dtype=np.intp)
+        if labels is None:
+            return rows
+        rows = np.atleast_1d(rows)
+        return rows[np.isin(self.labels[rows], self._numbers(labels))]
+
+    def _numbers(self, labels: Labels) -> list[int]:
+        """Return the numbers of classes by name or number; -1 is that of images without a label."""
+        single = isinstance(labels, str) or np.ndim(labels) == 0
+        numbers: list[int] = []
+        for label in [labels] if single else list(labels):  # type: ignore[arg-type]
+            known = [n for n, name in self.classes.items() if label in (name, n)]
+            if not known and label != -1:
+                names = [*self.classes.values()]
+                more = f", and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+                raise StoreError(
+                    f"{self.path}: no class {label!r}{nearest(str(label), names)}; it has "
+                    f"{', '.join(names[:_SHOWN]) or 'no labels'}{more}"
+                )
+            numbers += known or [-1]
+        return numbers
 
     def to_xarray(self) -> xarray.Dataset:
         """Return everything as one lazy, labelled dataset.
@@ -490,7 +511,14 @@ class FeatureStore(Mapping[str, StoredArray]):
         """
         from vitfeat.store.labelled import to_dataset
 
-        return to_dataset(self)
+        coordinates = {name: self.array(name) for name in self.coordinate_names}
+        # What NetCDF holds as well: texts, and all there is as JSON.
+        attributes = {
+            "model": self.model,
+            "fingerprint": self.fingerprint,
+            ATTRIBUTE: json.dumps(self.attributes, ensure_ascii=False),
+        }
+        return to_dataset(self, coordinates, attributes)
 
     def torch_dataset(
         self,
@@ -519,13 +547,25 @@ class FeatureStore(Mapping[str, StoredArray]):
         """
         from vitfeat.store.torch_dataset import StoreDataset
 
-        return StoreDataset(self, arrays, layers)
+        names = [arrays] if isinstance(arrays, str) else list(arrays)
+        if not names:
+            raise StoreError(f"{self.path}: no array is asked for; it holds {', '.join(self)}")
+        for name in names:
+            held = self[name].shape[0]  # an unknown name is told here, not in a worker
+            if self.is_limited(name):
+                raise StoreError(
+                    f"{self.path}: {name} has {held} entries for {self.n_images} images: no "
+                    f"dataset of images; read it by store[{name!r}] and store.rows({name!r}), "
+                    "or extract it without a limit, or in another view"
+                )
+        return StoreDataset(self, names, self._layers(layers), self.labels, self.image_ids)
 
     @property
     def coordinate_names(self) -> tuple[str, ...]:
         """Names of the arrays that label the features."""
-        groups = self._groups
+        groups = dict.fromkeys(g for n in self.array_names if (g := group_of(n)))
         limited = dict.fromkeys(self.rows_name(n) for n in self.array_names if self.is_limited(n))
+        norm = (f"{FINAL_NORM_GROUP}/scale", f"{FINAL_NORM_GROUP}/shift")
         return (
             "image_id",
             "label",
@@ -535,14 +575,42 @@ class FeatureStore(Mapping[str, StoredArray]):
             *limited,
             *(("grid_shape",) if self.is_ragged else ()),
             *(("region",) if "regions" in self else ()),
-            *(
-                (f"{FINAL_NORM_GROUP}/scale", f"{FINAL_NORM_GROUP}/shift")
-                if "final_norm" in self.attributes
-                else ()
-            ),
+            *(norm if "final_norm" in self.attributes else ()),
         )
 
-    @property
-    def _groups(self) -> tuple[str, ...]:
-        """Names of the subgroups that arrays stand in."""
-        return tuple(dict.fromkeys(g for n in self.array_names if (g := group_of(n))))
+
+def read_rows(
+    store: FeatureStore,
+    name: str,
+    start: int,
+    stop: int,
+    position: int | None = None,
+    entries: Entries = None,
+) -> NDArray[Any]:
+    """Read rows start:stop of an array, or of the entries that are meant, of all layers or of one.
+
+    Raises
+    ------
+    StoreError
+        A chunk is damaged.
+    """
+    rows = slice(start, stop) if entries is None else entries[start:stop]
+    layers = slice(None) if position is None else position
+    return np.asarray(store[name][rows, layers])
+
+
+def image_tokens(
+    store: FeatureStore, row: int, position: int, name: str = "spatial"
+) -> NDArray[Any]:
+    """Read an array of spatial tokens, of one image and layer, whatever the store's grids.
+
+    Returns
+    -------
+    NDArray
+        (Y, X, channel), in the stored type.
+    """
+    if not store.is_ragged:
+        return np.asarray(store[name][row, position])
+    start, stop = (int(place) for place in store.token_start[row : row + 2])
+    tokens = read_rows(store, name, start, stop, position)
+    return np.reshape(tokens, (*store.grid_shapes[row].tolist(), tokens.shape[-1]))

@@ -21,15 +21,13 @@ from zarr.storage import MemoryStore
 
 from vitfeat.errors import StoreError
 from vitfeat.files import sha256_of, write_files
-from vitfeat.store import codec
 from vitfeat.store.create import write_coordinate
 from vitfeat.store.files import Files
-from vitfeat.store.layout import ATTRIBUTE, Layout
-from vitfeat.store.paths import Place, remedy
+from vitfeat.store.layout import ATTRIBUTE, SEPARATOR, Layout, shard_key
+from vitfeat.store.paths import Place, is_transient, remedy
 from vitfeat.store.progress import PROGRESS
 from vitfeat.store.provenance import digest
 from vitfeat.store.stored_array import StoredArray
-from vitfeat.store.transient import is_transient
 from vitfeat.text import plural
 
 #: The file of a store's, a group's or an array's metadata.
@@ -48,14 +46,10 @@ def write_seal(
     attributes: dict[str, Any],
     facts: Mapping[str, NDArray[np.int64]],
 ) -> None:
-    """Write down what the files of a store are, and all metadata in one file.
+    """Write down what the files of a store are, all shards written, and all metadata in one file.
 
     Parameters
     ----------
-    folder
-        The store, all shards written.
-    layout
-        Its arrays.
     attributes
         What its attribute of ours becomes; ``sealed`` is added.
     facts
@@ -99,11 +93,11 @@ def _seal_group(facts: NDArray[np.int64], folder: Path) -> Iterator[tuple[Path, 
     Zarr makes them in memory: into a folder it writes under names of its own first, and a power cut
     may bring such a name back.
     """
-    made: dict[str, Buffer] = {}
-    group = zarr.create_group(MemoryStore(made))
+    files: dict[str, Buffer] = {}
+    group = zarr.create_group(MemoryStore(files))
     group.create_group(SEAL_GROUP)
     write_coordinate(group, SHARDS, "shard fact", facts)
-    for name, content in sorted(made.items()):
+    for name, content in sorted(files.items()):
         if name.startswith(f"{SEAL_GROUP}/"):
             yield folder / name, [content.to_bytes()]
 
@@ -119,32 +113,22 @@ def _small_files(root: Mapping[str, Any], features: Mapping[str, Any]) -> Iterat
     for name, node in sorted(root["consolidated_metadata"]["metadata"].items()):
         yield f"{name}/{METADATA}"
         if node["node_type"] == "array" and name not in features:
-            yield f"{name}/{codec.shard_key(0, len(node['shape']))}"
+            yield f"{name}/{shard_key(0, len(node['shape']))}"
 
 
 def _shard_sizes(
-    folder: Path, n_shards: int, ndim: int, separator: str = codec.SEPARATOR
+    folder: Path, n_shards: int, ndim: int, separator: str = SEPARATOR
 ) -> NDArray[np.int64]:
-    """Return the bytes of each shard of an array, -1 of one that is not there.
-
-    Parameters
-    ----------
-    folder
-        The array's.
-    n_shards, ndim
-        How many shards, and dimensions, it has.
-    separator
-        As :func:`vitfeat.store.codec.shard_key` takes it.
-    """
-    keys = (codec.shard_key(shard, ndim, separator) for shard in range(n_shards))
+    """Return the bytes of each shard in an array's folder, -1 of one that is not there."""
+    keys = (shard_key(shard, ndim, separator) for shard in range(n_shards))
     if separator == "/":  # a folder for each shard
         return np.fromiter((_size(folder / key) for key in keys), np.int64, n_shards)
     try:
         with os.scandir(folder) as entries:
-            found = {entry.name: entry.stat().st_size for entry in entries}
+            sizes = {entry.name: entry.stat().st_size for entry in entries}
     except (FileNotFoundError, NotADirectoryError):
-        found = {}
-    return np.fromiter((found.get(key, -1) for key in keys), np.int64, n_shards)
+        sizes = {}
+    return np.fromiter((sizes.get(key, -1) for key in keys), np.int64, n_shards)
 
 
 def _size(path: Path) -> int:
@@ -155,17 +139,10 @@ def _size(path: Path) -> int:
 
 
 def check_seal(files: Files, root: Mapping[str, Any]) -> dict[str, NDArray[np.int64]]:
-    """Hold the files of a store against its seal.
+    """Hold the files of a store against its seal, which its own metadata file, `root`, has.
 
     Of a remote store these are all that is read before features are: shards are held against their
     sizes when they are read, and the metadata of arrays stand in the root's once more.
-
-    Parameters
-    ----------
-    files
-        The store's.
-    root
-        What its own metadata file holds.
 
     Returns
     -------
@@ -193,30 +170,23 @@ def check_seal(files: Files, root: Mapping[str, Any]) -> dict[str, NDArray[np.in
     if digest(_without_digest(root)) != sealed["sha256"]:
         raise _altered(place)
     check_files(files, sealed, metadata=not files.is_remote)
-    recorded = StoredArray(files, SHARDS, _metadata(root)[SHARDS])[:]
+    recorded = StoredArray(files, SHARDS, root["consolidated_metadata"]["metadata"][SHARDS])[:]
     facts, start = {}, 0
     for name, array in sorted(sealed["arrays"].items()):
         facts[name] = recorded[start : start + array["shards"]]
         start += array["shards"]
         if isinstance(place, Path):
-            found = _shard_sizes(place / name, array["shards"], len(array["shape"]))
+            sizes = _shard_sizes(place / name, array["shards"], len(array["shape"]))
             expected = facts[name][:, 0]
             if is_transient(place, name):
                 # Dropped, or in this moment: others read what stays.
-                expected = np.where(found < 0, found, expected)
-            _compare(place, name, found, expected)
+                expected = np.where(sizes < 0, sizes, expected)
+            _compare(place, name, sizes, expected)
     return facts
 
 
 def check_files(files: Files, sealed: Mapping[str, Any], *, metadata: bool) -> None:
-    """Hold every small file of a store against its hash.
-
-    Parameters
-    ----------
-    files, sealed
-        The store's, and its seal.
-    metadata
-        Whether those of arrays and groups are read, too.
+    """Hold every small file of a store against its hash: coordinates, and metadata if asked.
 
     Raises
     ------
@@ -244,7 +214,7 @@ def check_files(files: Files, sealed: Mapping[str, Any], *, metadata: bool) -> N
 def _check_before_version_4(path: Path, root: Mapping[str, Any]) -> None:
     """Hold a store of an earlier version against what its seal has: the bytes of each array."""
     sealed = root["attributes"][ATTRIBUTE]["sealed"]["arrays"]
-    for name, node in _metadata(root).items():
+    for name, node in root["consolidated_metadata"]["metadata"].items():
         if is_transient(path, name):
             continue
         if not (path / name / METADATA).is_file():
@@ -264,24 +234,19 @@ def _check_before_version_4(path: Path, root: Mapping[str, Any]) -> None:
                 )
 
 
-def _compare(path: Path, name: str, found: NDArray[np.int64], expected: NDArray[np.int64]) -> None:
-    wrong = np.flatnonzero(found != expected)
+def _compare(path: Path, name: str, sizes: NDArray[np.int64], expected: NDArray[np.int64]) -> None:
+    wrong = np.flatnonzero(sizes != expected)
     if not len(wrong):
         return
     first = int(wrong[0])
-    if found[first] < 0:
+    if sizes[first] < 0:
         what = "is missing"
-    elif not found[first]:
+    elif not sizes[first]:
         what = "is empty"
     else:
-        what = f"has {found[first]:,} bytes, {expected[first]:,} when it was sealed"
+        what = f"has {sizes[first]:,} bytes, {expected[first]:,} when it was sealed"
     more = f" ({plural(len(wrong) - 1, 'more shard')} like it)" if len(wrong) > 1 else ""
     raise StoreError(f"{path}: shard {first} of {name} {what}{more}; {_remedy(path)}")
-
-
-def _metadata(root: Mapping[str, Any]) -> Mapping[str, Any]:
-    found: Mapping[str, Any] = root["consolidated_metadata"]["metadata"]
-    return found
 
 
 def _without_digest(root: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,11 +12,14 @@ from math import prod
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
+import zarr
 from numpy.typing import DTypeLike, NDArray
+from zarr.core.buffer import cpu
+from zarr.storage import MemoryStore, StorePath
 
 from vitfeat.errors import StoreError
-from vitfeat.store import codec
 from vitfeat.store.files import Files
+from vitfeat.store.layout import shard_key
 from vitfeat.store.paths import remedy
 from vitfeat.store.shards import ChunkError, ShardReader
 
@@ -25,7 +28,7 @@ if TYPE_CHECKING:
 
 Picks = NDArray[np.intp]
 
-One = int | slice | str | Sequence[int] | Sequence[bool] | Sequence[str] | NDArray[Any]
+Index = int | slice | str | Sequence[int] | Sequence[bool] | Sequence[str] | NDArray[Any]
 """What one dimension is indexed by."""
 
 # Entries are picked out of the run that they are in, if it is at most so many times longer.
@@ -36,13 +39,7 @@ _TRY_AGAIN_REMOTE = "look after the connection, then try again"
 
 
 class UnreadableError(StoreError):
-    """Some of an array that cannot be read.
-
-    Attributes
-    ----------
-    reason
-        Why, in words.
-    """
+    """Some of an array that cannot be read; `reason` says why, in words."""
 
     def __init__(self, where: str, reason: str, what_to_do: str) -> None:
         super().__init__(f"{where} {reason}; {what_to_do}")
@@ -58,14 +55,8 @@ class StoredArray:
 
     Attributes
     ----------
-    path, name
-        The store, and the array in it.
-    dims, shape, dtype
-        Names and sizes of its dimensions, and its element type.
-    chunks
-        What is decoded at once.
-    shards
-        What is in one file.
+    chunks, shards
+        Shapes of what is decoded at once, and of what is in one file.
     description, tap
         What it holds, in words, and the tap that it belongs to; empty for coordinates.
     """
@@ -124,7 +115,7 @@ class StoredArray:
             raise ValueError(f"{self.name} is on disk: reading it makes an array")
         return np.asarray(self[:], dtype=dtype)
 
-    def __getitem__(self, index: One | EllipsisType | tuple[One | EllipsisType, ...]) -> Any:
+    def __getitem__(self, index: Index | EllipsisType | tuple[Index | EllipsisType, ...]) -> Any:
         """Read some of the array.
 
         Raises
@@ -139,30 +130,30 @@ class StoredArray:
     def _resolve(self, index: Any) -> list[int | slice | Picks]:
         """Return what each dimension is indexed by: a number, a run, or numbers in any order."""
         given = list(index) if isinstance(index, tuple) else [index]
-        if (gaps := sum(one is Ellipsis for one in given)) > 1:
+        gaps = [place for place, asked in enumerate(given) if asked is Ellipsis]
+        if len(gaps) > 1:
             raise IndexError(f"{self.name}: more than one ellipsis")
-        if gaps:
-            at = next(i for i, one in enumerate(given) if one is Ellipsis)
-            given[at : at + 1] = [slice(None)] * (self.ndim - len(given) + 1)
+        for place in gaps:
+            given[place : place + 1] = [slice(None)] * (self.ndim - len(given) + 1)
         if len(given) > self.ndim:
             raise IndexError(f"{self.name}: {len(given)} indices for {', '.join(self.dims)}")
         given += [slice(None)] * (self.ndim - len(given))
-        return [self._resolve_one(axis, one) for axis, one in enumerate(given)]
+        return [self._along(axis, asked) for axis, asked in enumerate(given)]
 
-    def _resolve_one(self, axis: int, one: Any) -> int | slice | Picks:
+    def _along(self, axis: int, asked: Any) -> int | slice | Picks:
         n = self.shape[axis]
-        if isinstance(one, slice):
-            start, stop, step = one.indices(n)
+        if isinstance(asked, slice):
+            start, stop, step = asked.indices(n)
             if step == 1:
                 return slice(start, max(start, stop))
             return np.arange(start, stop, step)
-        if isinstance(one, np.ndarray) and one.dtype.kind in "UTO":
-            one = one.tolist()
-        if isinstance(one, str):
-            return self._named(axis, one)
-        if isinstance(one, list | tuple) and one and all(isinstance(name, str) for name in one):
-            return np.concatenate([np.atleast_1d(self._named(axis, name)) for name in one])
-        picks = np.asarray(one)
+        if isinstance(asked, np.ndarray) and asked.dtype.kind in "UTO":
+            asked = asked.tolist()
+        if isinstance(asked, str):
+            return self._named(axis, asked)
+        if isinstance(asked, list | tuple) and asked and all(isinstance(a, str) for a in asked):
+            return np.concatenate([np.atleast_1d(self._named(axis, name)) for name in asked])
+        picks = np.asarray(asked)
         where = f"{self.name}: dimension {self.dims[axis]}"
         if picks.dtype == bool and picks.ndim == 1:
             if len(picks) != n:
@@ -171,7 +162,7 @@ class StoredArray:
         if picks.ndim > 1 or (picks.size and picks.dtype.kind not in "iu"):
             raise IndexError(f"{where} takes a number, a slice, or a list or mask of its own")
         if picks.size and not (picks.min() >= -n and picks.max() < n):
-            raise IndexError(f"{where} has {n} entries: no {one}")
+            raise IndexError(f"{where} has {n} entries: no {asked}")
         picks = np.asarray(picks, dtype=np.intp)
         return operator.index(picks.item()) % n if picks.ndim == 0 else picks % max(n, 1)
 
@@ -192,7 +183,7 @@ class StoredArray:
                 index[axis] = slice(0, 0)
                 return self._read(index)
             unique, back = np.unique(picks, return_inverse=True)
-            place = axis - sum(isinstance(one, int) for one in index[:axis])
+            place = axis - sum(isinstance(before, int) for before in index[:axis])
             pieces = []
             for run in _runs(unique, self.chunks[axis]):
                 first, last = int(run[0]), int(run[-1]) + 1
@@ -205,7 +196,7 @@ class StoredArray:
         return self._decode(cast("list[int | slice]", index))
 
     def _decode(self, index: Sequence[int | slice]) -> Any:
-        runs = [slice(one, one + 1) if isinstance(one, int) else one for one in index]
+        runs = [slice(i, i + 1) if isinstance(i, int) else i for i in index]
         shape = [run.stop - run.start for run in runs]
         try:
             if self._shards is None:
@@ -220,17 +211,12 @@ class StoredArray:
             reason = error.strerror or str(error)
             what_to_do = _TRY_AGAIN_REMOTE if self._files.is_remote else _TRY_AGAIN
             raise self._unreadable(runs[0], f"cannot be read ({reason})", what_to_do) from error
-        return values[tuple(0 if isinstance(one, int) else slice(None) for one in index)]
+        return values[tuple(0 if isinstance(i, int) else slice(None) for i in index)]
 
     @cached_property
     def _whole(self) -> NDArray[Any]:
         """All of a coordinate."""
-        # Here and not above: most arrays are read without Zarr.
-        import zarr
-        from zarr.core.buffer import cpu
-        from zarr.storage import MemoryStore, StorePath
-
-        key = f"{self.name}/{codec.shard_key(0, self.ndim, self._separator)}"
+        key = f"{self.name}/{shard_key(0, self.ndim, self._separator)}"
         try:
             content = cpu.Buffer.from_bytes(self._files.read(key))
         except FileNotFoundError:

@@ -16,26 +16,24 @@ import json
 import shutil
 import socket
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vitfeat.errors import StoreError
 from vitfeat.files import sync, write_files
-from vitfeat.store import codec
 from vitfeat.store.arrays import ArraySpec
+from vitfeat.store.files import RemoteFiles
 from vitfeat.store.layout import ATTRIBUTE, Layout
 from vitfeat.store.paths import Url, claim_path, partial_path
 from vitfeat.store.progress import PROGRESS
-from vitfeat.store.remote import RemoteFiles
 from vitfeat.store.seal import METADATA
 from vitfeat.store.shards import Facts
-from vitfeat.store.writer import StoreWriter
 from vitfeat.text import plural
 
 _UPLOADED = "uploaded"
@@ -44,79 +42,75 @@ _UPLOADED = "uploaded"
 _AT_ONCE = 4
 
 
-class RemoteWriter(StoreWriter):
-    """Fills one store behind a URL; :func:`vitfeat.store.writer.open_writer` opens it."""
+class Uploads:
+    """What a writer has uploaded of the store that it fills, and what it uploads."""
 
     def __init__(self, url: Url, path: Path, layout: Layout, blocks: range) -> None:
         self._url = url
+        self._path = path
+        self._partial = partial_path(path)
+        self._layout = layout
+        self._blocks = blocks
         self._files = RemoteFiles(url)
-        # Here and not when the store is claimed: another job of this folder may have sealed it just
-        # now, as long as it holds its blocks.
-        self._unseal()
-        self._records = partial_path(path) / PROGRESS / _UPLOADED
-        self._records.mkdir(exist_ok=True)
-        self._is_uploaded = {a.name: np.zeros(layout.n_shards(a), bool) for a in layout.arrays}
-        # Shards with blocks of other jobs are made, and uploaded, by who seals.
-        self._is_own = {
-            a.name: np.array(
-                [
-                    blocks.start <= parts.start and parts.stop <= blocks.stop
-                    for parts in (layout.blocks_of(a, s) for s in range(layout.n_shards(a)))
-                ],
-                bool,
-            )
-            for a in layout.arrays
-        }
-        super().__init__(path, layout, blocks)
-
-    def _gather(self, blocks: Iterable[int]) -> None:
-        """Put shards together, and upload all that are complete."""
-        super()._gather(blocks)
-        self._upload_shards()
-
-    def _unseal(self) -> None:
-        """Take from a store that is replaced what makes it one."""
+        # Take from a store that is replaced what makes it one. Here and not when the store is
+        # claimed: another job of this folder may have sealed it just now, as long as it holds its
+        # blocks.
         try:
             self._files.delete([METADATA])
         except OSError as error:
             raise self._failed(error) from error
+        self._records = self._partial / PROGRESS / _UPLOADED
+        self._records.mkdir(exist_ok=True)
+        self._uploaded: set[tuple[str, int]] = set()
 
-    def _find(self, spec: ArraySpec, shard: int, *, every_chunk: bool) -> Facts | None:
-        facts = _recorded(self._record(spec, shard))
-        self._is_uploaded[spec.name][shard] = facts is not None
-        return facts or super()._find(spec, shard, every_chunk=every_chunk)
+    def find(self, spec: ArraySpec, shard: int) -> Facts | None:
+        """Return the facts of a shard that was uploaded."""
+        self._uploaded.discard((spec.name, shard))
+        try:
+            text = self._record(spec, shard).read_text("ascii")
+            n_bytes, digest = map(int, text.split())
+        except (FileNotFoundError, ValueError):
+            return None
+        if not text.endswith("\n"):
+            return None
+        self._uploaded.add((spec.name, shard))
+        return Facts(n_bytes, digest)
 
-    def _upload_shards(self) -> None:
-        """Upload the shards that stand here, and remove them."""
+    def send(self, facts: Mapping[str, NDArray[np.int64]]) -> None:
+        """Upload the shards that stand here, by their facts, and remove them."""
         waiting = [
-            (spec, int(shard))
+            (spec, shard)
             for spec in self._layout.arrays
-            for shard in np.flatnonzero(
-                self._is_there(spec) & self._is_own[spec.name] & ~self._is_uploaded[spec.name]
-            )
+            for shard in np.flatnonzero(facts[spec.name][:, 0] >= 0).tolist()
+            if (spec.name, shard) not in self._uploaded and self._is_own(spec, shard)
         ]
         for start in range(0, len(waiting), _AT_ONCE):
             some = waiting[start : start + _AT_ONCE]
-            self._upload(self._shard(spec, shard) for spec, shard in some)
+            self._upload(self._layout.file_of(spec, shard) for spec, shard in some)
             # Behind the answer that it is there, and before the shard here goes.
             write_files(
                 (
-                    (self._record(spec, shard), [b"%d %d\n" % (*self._facts[spec.name][shard],)])
+                    (self._record(spec, shard), [b"%d %d\n" % (*facts[spec.name][shard],)])
                     for spec, shard in some
                 ),
                 self._records,
             )
             for spec, shard in some:
-                self._is_uploaded[spec.name][shard] = True
-                self._shard(spec, shard).unlink()
+                self._uploaded.add((spec.name, shard))
+                (self._partial / self._layout.file_of(spec, shard)).unlink()
 
-    def _upload(self, paths: Iterable[Path]) -> None:
-        def put(path: Path) -> None:
-            self._files.put(path.relative_to(self._partial).as_posix(), path.read_bytes())
+    def _is_own(self, spec: ArraySpec, shard: int) -> bool:
+        """Whether no block of another job is in a shard: who seals makes and uploads such ones."""
+        blocks = self._layout.blocks_of(spec, shard)
+        return self._blocks.start <= blocks.start and blocks.stop <= self._blocks.stop
+
+    def _upload(self, names: Iterable[str]) -> None:
+        def put(name: str) -> None:
+            self._files.put(name, (self._partial / name).read_bytes())
 
         try:
             with ThreadPoolExecutor(_AT_ONCE) as pool:
-                for _ in pool.map(put, paths):
+                for _ in pool.map(put, names):
                     pass
         except OSError as error:
             raise self._failed(error) from error
@@ -127,11 +121,11 @@ class RemoteWriter(StoreWriter):
             "run the extraction again to go on"
         )
 
-    def _publish(self, attributes: Mapping[str, Any]) -> None:
+    def publish(self, others: Collection[str], facts: Mapping[str, NDArray[np.int64]]) -> None:
         """Upload all that is no shard, the store's own metadata last."""
         try:
-            self._upload(self._partial / name for name in attributes["sealed"]["files"])
-            self._check_shards(attributes["sealed"]["files"])
+            self._upload(others)
+            self._check_shards(others, facts)
             content = (self._partial / METADATA).read_bytes()
             try:
                 self._files.put(METADATA, content, create=True)
@@ -145,13 +139,13 @@ class RemoteWriter(StoreWriter):
             raise self._failed(error) from error
         release(self._url, self._path)
 
-    def _check_shards(self, others: Iterable[str]) -> None:
+    def _check_shards(self, others: Iterable[str], facts: Mapping[str, NDArray[np.int64]]) -> None:
         """See that what was uploaded is there as it was, and nothing but it and some others."""
         listed = self._files.sizes()
         gone = []
         for spec in self._layout.arrays:
-            for shard, n_bytes in enumerate(self._facts[spec.name][:, 0].tolist()):
-                name = self._shard(spec, shard).relative_to(self._partial).as_posix()
+            for shard, n_bytes in enumerate(facts[spec.name][:, 0].tolist()):
+                name = self._layout.file_of(spec, shard)
                 # A listing may lag behind.
                 if listed.pop(name, -1) != n_bytes and self._files.size(name) != n_bytes:
                     self._record(spec, shard).unlink()
@@ -166,28 +160,11 @@ class RemoteWriter(StoreWriter):
             )
 
     def _record(self, spec: ArraySpec, shard: int) -> Path:
-        key = codec.shard_key(shard, 1 + len(spec.shape))
-        return self._records / f"{spec.name.replace('/', '.')}.{key}"
-
-
-def _recorded(record: Path) -> Facts | None:
-    """Return the facts of a shard that was uploaded."""
-    try:
-        text = record.read_text("ascii")
-        n_bytes, digest = map(int, text.split())
-    except (FileNotFoundError, ValueError):
-        return None
-    return Facts(n_bytes, digest) if text.endswith("\n") else None
+        return self._records / self._layout.file_of(spec, shard).replace("/", ".")
 
 
 def hold(url: Url, path: Path) -> None:
-    """Claim a store behind a URL for a folder of work; once held it stays so over interruptions.
-
-    Raises
-    ------
-    StoreError
-        Somebody else writes it, or what stands there is no store.
-    """
+    """Claim a store behind a URL for a folder of work; once held it stays so over interruptions."""
     token = _token(path)
     beside, name = RemoteFiles(url.parent), claim_path(url).name
     try:
@@ -217,13 +194,7 @@ def release(url: Url, path: Path) -> None:
 
 
 def upload_manifest(url: Url, content: bytes) -> None:
-    """Write the manifest of a store beside it.
-
-    Raises
-    ------
-    StoreError
-        The host refuses.
-    """
+    """Write the manifest of a store beside it."""
     try:
         RemoteFiles(url.parent).put(url.name, content)
     except OSError as error:
@@ -263,13 +234,7 @@ def _refuse_unless(token: dict[str, str], url: Url, beside: RemoteFiles, name: s
 
 
 def _refuse_others(url: Url) -> None:
-    """Refuse to write where something stands that is no store.
-
-    Raises
-    ------
-    StoreError
-        Saying what.
-    """
+    """Refuse to write where something stands that is no store."""
     files = RemoteFiles(url)
     listed = files.sizes()
     if not listed:

@@ -15,7 +15,6 @@ import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -25,46 +24,26 @@ from numpy.typing import NDArray
 from vitfeat.errors import StoreError
 from vitfeat.files import json_bytes, sync, sync_tree, write_files, write_json
 from vitfeat.final_norm import FinalNorm
-from vitfeat.store import codec, provenance
+from vitfeat.store import provenance
 from vitfeat.store.arrays import ArraySpec, Geometry
-from vitfeat.store.claims import claim, creating, refuse_if_claimed
-from vitfeat.store.create import create
-from vitfeat.store.encode import encode_shard
+from vitfeat.store.create import Rows, create
 from vitfeat.store.layout import ATTRIBUTE, FORMAT_VERSION, Layout
 from vitfeat.store.paths import Place, Url, manifest_path, partial_path, work_path
-from vitfeat.store.progress import PROGRESS, Marker, Pieces, Progress, changed_files, record_files
+from vitfeat.store.progress import (
+    PROGRESS,
+    Marker,
+    Pieces,
+    Progress,
+    changed_files,
+    claim,
+    creating,
+    record_files,
+    refuse_if_claimed,
+)
 from vitfeat.store.seal import METADATA, has_own_seal, write_seal
-from vitfeat.store.shards import Facts, place_of_shard, whole_shard
+from vitfeat.store.shards import Facts, encode_shard, place_of_shard, whole_shard
+from vitfeat.store.uploading import Uploads, hold, upload_manifest
 from vitfeat.text import size
-
-
-@dataclass(frozen=True)
-class Rows:
-    """What the rows of a store are.
-
-    Attributes
-    ----------
-    image_id
-        Path of each image relative to the dataset's root.
-    label
-        int64 (image,); -1 without a label.
-    classes
-        Name of each label that is there.
-    skipped
-        (image id, reason) of images that were left out.
-    grid_shapes
-        int64 (image, 2): rows and columns of each image's token grid, where they differ.
-    regions
-        int64 (region,): which of the dataset's regions the entries of ``regions`` are, where there
-        are some.
-    """
-
-    image_id: Sequence[str]
-    label: NDArray[np.int64]
-    classes: Mapping[int, str]
-    skipped: Sequence[tuple[str, str]]
-    grid_shapes: NDArray[np.int64] | None = None
-    regions: NDArray[np.int64] | None = None
 
 
 class StoreWriter:
@@ -82,12 +61,13 @@ class StoreWriter:
         Whether the store is whole, and in its place.
     """
 
-    def __init__(self, path: Path, layout: Layout, blocks: range) -> None:
+    def __init__(self, path: Path, layout: Layout, blocks: range, url: Url | None = None) -> None:
         self.blocks = blocks
         self.is_sealed = False
         self._path = path
         self._layout = layout
         self._partial = partial_path(path)
+        self._uploads = None if url is None else Uploads(url, path, layout, blocks)
         self._progress = Progress(self._partial, layout)
         self._notes: list[str] = []
         self._fingerprint = str(self._own_attributes()["fingerprint"])
@@ -117,18 +97,13 @@ class StoreWriter:
             By array name: (rows of the block that the array holds, ...), the store's element types.
         forward_images
             How many images were pushed through the model to make this block.
-
-        Raises
-        ------
-        StoreError
-            When the disk is full or refuses.
         """
         whole = [a for a in self._layout.arrays if not self._layout.is_gathered(a)]
         try:
             pieces = self._progress.pieces(block, arrays)
             self._write({(spec, block): arrays[spec.name] for spec in whole}, pieces)
             # Behind what it marks.
-            marker = Marker(forward_images, tuple(self._notes), pieces.n_bytes, pieces.crc32c)
+            marker = Marker(forward_images, tuple(self._notes), *pieces.checksum)
             self._progress.write_marker(block, marker)
             self._is_done[block] = True
             self._gather([block])
@@ -141,13 +116,7 @@ class StoreWriter:
             self._notes.append(line)
 
     def seal(self) -> dict[str, Any]:
-        """Check that all is there, record it, and move the store to its place.
-
-        Returns
-        -------
-        dict
-            The manifest: small, JSON-able, the same as recorded in the store.
-        """
+        """Check that all is there, record it, move it to its place, and return its manifest."""
         if missing := np.flatnonzero(~self._is_done).tolist():
             raise StoreError(
                 f"{self._path}: {len(missing)} of {self._layout.n_blocks} blocks are not written; "
@@ -167,6 +136,9 @@ class StoreWriter:
 
     def _publish(self, attributes: Mapping[str, Any]) -> None:
         """Put the store where it is read, whole."""
+        if self._uploads is not None:
+            self._uploads.publish(attributes["sealed"]["files"], self._facts)
+            return
         if self._path.exists():
             shutil.rmtree(_replaced(self._path), ignore_errors=True)
             self._path.rename(_replaced(self._path))
@@ -208,6 +180,8 @@ class StoreWriter:
 
     def _find(self, spec: ArraySpec, shard: int, *, every_chunk: bool) -> Facts | None:
         """Return the facts of a shard that is there and right."""
+        if self._uploads is not None and (facts := self._uploads.find(spec, shard)) is not None:
+            return facts
         layout = self._layout
         counts = layout.chunk_counts(spec)
         used = (-(-len(layout.entries_of(spec, shard)) // layout.chunk_rows(spec)),)
@@ -242,6 +216,8 @@ class StoreWriter:
         for block in touched:
             if all(self._has_all(spec, block) for spec in gathered):
                 self._progress.remove_pieces(block)
+        if self._uploads is not None:
+            self._uploads.send(self._facts)
 
     def _pieces_of(self, spec: ArraySpec, shard: int, blocks: range) -> NDArray[Any]:
         """Return a shard's entries, from what its blocks have of it."""
@@ -278,7 +254,7 @@ class StoreWriter:
         return place_of_shard(self._fingerprint, spec.name, shard)
 
     def _shard(self, spec: ArraySpec, shard: int) -> Path:
-        return self._partial / spec.name / codec.shard_key(shard, 1 + len(spec.shape))
+        return self._partial / self._layout.file_of(spec, shard)
 
     def _write_error(self, error: OSError, place: str) -> StoreError:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
@@ -318,18 +294,14 @@ def open_writer(
     layout, geometry, rows
         What it holds.
     request
-        What decides its numbers (see :mod:`vitfeat.store.provenance`).
-    model
-        The model's id. Recorded, not compared: the weights' fingerprint is.
-    weights
-        Where the weights came from: file, SHA-256, repository, revision. Recorded, not compared.
-    final_norm
-        The norm behind the model's last block. Recorded, not compared.
-    normalised_by
-        Who says how images are normalised for the model. Recorded, not compared.
+        What decides its numbers (see :mod:`vitfeat.store.provenance`). What follows is recorded,
+        and not compared.
+    model, weights
+        The model's id; its weights' file, SHA-256, repository, revision.
+    final_norm, normalised_by
+        The norm behind the model's last block; who says how images are normalised for it.
     notes
         What a reader of the numbers must know of the model and the images, a line each for people.
-        Recorded, not compared.
     replace
         Whether an unfinished or finished store from another request may be replaced. The finished
         one is kept until the new one is sealed.
@@ -352,21 +324,19 @@ def open_writer(
     holding: IO[str] | None = None
     with creating(path):
         if isinstance(place, Url):
-            from vitfeat.store.uploading import hold
-
             hold(place, path)
         # Behind the lock and the claim: what was seen before may be of another moment.
         if not is_finished():
-            found = unfinished_request(path)
+            begun = unfinished_request(path)
             # Other taps may mean other blocks: here more than asked for is not good enough.
-            if found is not None and (other := provenance.differences(found, request, exact=True)):
+            if begun is not None and (other := provenance.differences(begun, request, exact=True)):
                 if not replace:
                     raise StoreError(
                         f"{partial}: an unfinished store from other settings is in the way "
                         f"({other}); remove it, or pass --replace (replace=True in Python)"
                     )
-                found = None
-            if found is None:
+                begun = None
+            if begun is None:
                 refuse_if_claimed(path, partial / PROGRESS)
                 with _replacing(path) as new:
                     create(
@@ -378,7 +348,7 @@ def open_writer(
         yield None
         return
     with holding:
-        writer = _writer(place, path, layout, blocks)
+        writer = StoreWriter(path, layout, blocks, place if isinstance(place, Url) else None)
         yield writer
     # Behind the move, so that a job killed in between finds its blocks again, and without a claim.
     if writer.is_sealed:
@@ -404,14 +374,6 @@ def _replacing(path: Path) -> Iterator[Path]:
         raise
 
 
-def _writer(place: Place, path: Path, layout: Layout, blocks: range) -> StoreWriter:
-    if isinstance(place, Path):
-        return StoreWriter(path, layout, blocks)
-    from vitfeat.store.uploading import RemoteWriter
-
-    return RemoteWriter(place, path, layout, blocks)
-
-
 def unfinished_request(path: Path) -> dict[str, Any] | None:
     """Return the request of an interrupted store, or None where there is none to go on with."""
     partial = partial_path(path)
@@ -428,7 +390,7 @@ def unfinished_request(path: Path) -> dict[str, Any] | None:
         if attributes[ATTRIBUTE]["format_version"] != FORMAT_VERSION:
             return None
         request: dict[str, Any] = attributes[ATTRIBUTE]["request"]
-        if attributes[ATTRIBUTE]["fingerprint"] != provenance.fingerprint(request):
+        if attributes[ATTRIBUTE]["fingerprint"] != provenance.digest(request):
             return None
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -451,10 +413,8 @@ def write_manifest(place: Place, sealed: Mapping[str, Any]) -> None:
     path = manifest_path(place)
     if isinstance(path, Path):
         write_json(path, sealed)
-        return
-    from vitfeat.store.uploading import upload_manifest
-
-    upload_manifest(path, json_bytes(sealed))
+    else:
+        upload_manifest(path, json_bytes(sealed))
 
 
 def remove_leftovers(path: Path) -> None:

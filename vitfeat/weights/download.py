@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from email.message import Message
 from http.client import HTTPException, HTTPMessage, HTTPResponse
+from importlib.metadata import version
 from pathlib import Path
 from typing import IO
 from urllib.error import HTTPError, URLError
@@ -27,7 +28,6 @@ from urllib.parse import urlsplit
 
 from filelock import FileLock, Timeout
 
-import vitfeat
 from vitfeat.files import sha256_of, write_json
 
 logger = logging.getLogger(__name__)
@@ -156,7 +156,7 @@ def _origin(url: str) -> tuple[str, str]:
 
 
 def _open(url: str, headers: Mapping[str, str], token: str | None, method: str) -> HTTPResponse:
-    agent = {"User-Agent": f"vitfeat/{vitfeat.__version__}"}
+    agent = {"User-Agent": f"vitfeat/{version('vitfeat')}"}
     request = urllib.request.Request(url, headers={**agent, **headers}, method=method)
     if token:
         request.add_unredirected_header("Authorization", f"Bearer {token}")

@@ -15,7 +15,7 @@ from tests.store.filled import Content
 from vitfeat.analyses.attention.summary import Tokens
 from vitfeat.extraction.summary import summarise
 from vitfeat.store.arrays import SUMMARY_GROUP, Geometry
-from vitfeat.store.writer import Rows
+from vitfeat.store.create import Rows
 
 PATCH = 4
 

@@ -20,8 +20,8 @@ from vitfeat.analyses.rows import ClusteringRow, read_clustering
 from vitfeat.cli import main
 from vitfeat.errors import AnalysisError, StoreError
 from vitfeat.numerics.cluster_scores import shuffled
+from vitfeat.store.create import Rows
 from vitfeat.store.layout import Layout, plan_layout
-from vitfeat.store.writer import Rows
 
 LAYERS = GEOMETRY.layers
 

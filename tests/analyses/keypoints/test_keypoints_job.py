@@ -32,7 +32,7 @@ from vitfeat.data.views import DenseView, PaddedView, SquareView, View
 from vitfeat.demo import datasets
 from vitfeat.errors import AnalysisError
 from vitfeat.store.arrays import Geometry
-from vitfeat.store.writer import Rows
+from vitfeat.store.create import Rows
 from vitfeat.tables import read_table, write_table
 
 LAYERS = (1, 4)

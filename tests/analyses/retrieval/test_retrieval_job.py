@@ -27,8 +27,8 @@ from vitfeat.data.spec import DatasetSpec
 from vitfeat.demo import datasets
 from vitfeat.errors import AnalysisError, StoreError
 from vitfeat.final_norm import FinalNorm
+from vitfeat.store.create import Rows
 from vitfeat.store.reader import FeatureStore
-from vitfeat.store.writer import Rows
 from vitfeat.tables import read_table, write_table
 
 LAYERS = GEOMETRY.layers

@@ -20,7 +20,7 @@ from vitfeat.data.scan import build_index
 from vitfeat.data.spec import DatasetSpec
 from vitfeat.data.views import DenseView, PaddedView, SquareView, View
 from vitfeat.store.arrays import Geometry
-from vitfeat.store.writer import Rows
+from vitfeat.store.create import Rows
 from vitfeat.tables import write_table
 
 PATCH = 4

@@ -30,8 +30,7 @@ from vitfeat.errors import AnalysisError
 from vitfeat.jobs.reading import ahead, reader, rows_that_fit, slices
 from vitfeat.numerics.accumulate import StreamingMeans, StreamingMoments
 from vitfeat.store.opening import open_store
-from vitfeat.store.pieces import read_rows
-from vitfeat.store.reader import FeatureStore
+from vitfeat.store.reader import FeatureStore, read_rows
 from vitfeat.tables import write_table
 
 logger = logging.getLogger(__name__)

@@ -30,8 +30,7 @@ from vitfeat.errors import AnalysisError
 from vitfeat.jobs.reading import other_images
 from vitfeat.store.limits import chosen_rows, spread
 from vitfeat.store.opening import open_store
-from vitfeat.store.pieces import read_rows
-from vitfeat.store.reader import FeatureStore
+from vitfeat.store.reader import FeatureStore, read_rows
 from vitfeat.text import nearest, plural
 
 logger = logging.getLogger(__name__)

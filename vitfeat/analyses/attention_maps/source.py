@@ -15,8 +15,7 @@ from vitfeat.errors import AnalysisError
 from vitfeat.jobs.reading import slices, whole_chunks
 from vitfeat.store.arrays import SUMMARY_GROUP
 from vitfeat.store.paths import manifest_path
-from vitfeat.store.pieces import read_rows
-from vitfeat.store.reader import FeatureStore
+from vitfeat.store.reader import FeatureStore, read_rows
 
 # Bytes that are read at once, of all arrays together; a few such pieces are in memory.
 _PIECE_BYTES = 32 * 2**20

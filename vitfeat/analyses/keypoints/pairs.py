@@ -20,8 +20,7 @@ from vitfeat.errors import AnalysisError
 from vitfeat.jobs.reading import check_tokens, index_of
 from vitfeat.numerics.upsampled import Box, features_at, nearest
 from vitfeat.store.opening import open_store
-from vitfeat.store.pieces import image_tokens
-from vitfeat.store.reader import FeatureStore
+from vitfeat.store.reader import FeatureStore, image_tokens
 from vitfeat.text import plural
 
 logger = logging.getLogger(__name__)

@@ -17,8 +17,7 @@ from vitfeat.jobs.layer_clusters import Runs, cluster_layers
 from vitfeat.jobs.reading import rows_that_fit, slices
 from vitfeat.numerics.cluster_scores import SCORES, scores
 from vitfeat.store.opening import open_store
-from vitfeat.store.pieces import read_rows
-from vitfeat.store.reader import FeatureStore
+from vitfeat.store.reader import FeatureStore, read_rows
 from vitfeat.tables import write_table
 from vitfeat.text import plural
 

@@ -24,8 +24,7 @@ from vitfeat.numerics.gramfile import GramFile, GramMeta, write_gram_file
 from vitfeat.numerics.grams import GramSum
 from vitfeat.store.layout import TOKEN_ARRAYS
 from vitfeat.store.opening import open_store
-from vitfeat.store.pieces import Entries, read_rows
-from vitfeat.store.reader import FeatureStore
+from vitfeat.store.reader import Entries, FeatureStore, read_rows
 from vitfeat.store.stored_array import StoredArray
 from vitfeat.tables import write_table
 from vitfeat.text import plural

@@ -18,8 +18,7 @@ from vitfeat.errors import AnalysisError
 from vitfeat.jobs.queries import QUERIES, query_rows, usable_queries
 from vitfeat.jobs.reading import reader, rows_that_fit, shared_entries, slices
 from vitfeat.store.opening import open_store
-from vitfeat.store.pieces import Entries
-from vitfeat.store.reader import FeatureStore
+from vitfeat.store.reader import Entries, FeatureStore
 from vitfeat.tables import write_table
 from vitfeat.text import plural
 

@@ -28,8 +28,7 @@ from vitfeat.errors import AnalysisError
 from vitfeat.jobs.figure_files import save_with_numbers
 from vitfeat.jobs.reading import check_tokens, index_of
 from vitfeat.store.opening import open_store
-from vitfeat.store.pieces import image_tokens
-from vitfeat.store.reader import FeatureStore
+from vitfeat.store.reader import FeatureStore, image_tokens
 from vitfeat.tables import write_table
 from vitfeat.text import plural
 

@@ -1,15 +1,19 @@
-"""Attention after its softmax: the modules that compute it, and its computation by definition.
+"""What of a block is read: the modules that attend, the ends of its branches, and its attention.
 
 The softmax of a fused kernel exists nowhere. While attention is tapped, the call
 ``scaled_dot_product_attention`` inside a block is answered by its definition, computed a few images
 at a time, which on a CPU keeps the matrices in the cache.
+
+A transformer block adds twice: what attention makes of the block's input to that input, and what
+the MLP makes of the sum to the sum. A branch is what is added: behind LayerScale, and behind the
+norm where norms stand at the end of the branches. The last module of each branch gives it.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +26,11 @@ from vitfeat.errors import ModelError
 # holds, on a GPU what is small beside its memory.
 _CPU_BYTES = 2**20
 _GPU_BYTES = 2**28
+
+# The last modules of both branches, by the names of the libraries. timm's stochastic depth stands
+# behind everything and does nothing in evaluation; open_clip's blocks end in their LayerScale;
+# Gemma's have one stochastic depth for both, behind the norms.
+_ENDS = (("drop_path1", "drop_path2"), ("ls_1", "ls_2"), ("norm2", "norm4"))
 
 
 def attention_parts(block: nn.Module) -> list[nn.Module]:
@@ -48,6 +57,39 @@ def attention_switch(part: nn.Module) -> str | None:
     timm and open_clip name it differently.
     """
     return next((name for name in ("fused_attn", "use_fsdpa") if hasattr(part, name)), None)
+
+
+class Branches(NamedTuple):
+    """The modules that give what a block adds to its skips.
+
+    One each; or several, side by side, whose outputs are added first (`Touvron et al. 2022
+    <https://arxiv.org/abs/2203.09795>`_).
+    """
+
+    attn: tuple[nn.Module, ...]
+    mlp: tuple[nn.Module, ...]
+
+
+def find_branches(block: nn.Module) -> Branches | None:
+    """Return the ends of a block's branches, or None where none are known.
+
+    A block in which attention and MLP are projected and added at once (`Dehghani et al. 2023
+    <https://arxiv.org/abs/2302.05442>`_) has none: no part of it is what attention alone adds.
+    """
+    for names in _ENDS:
+        attn, mlp = (getattr(block, name, None) for name in names)
+        if isinstance(attn, nn.Module) and isinstance(mlp, nn.Module):
+            return Branches((attn,), (mlp,))
+    attns, mlps = (_side_by_side(block, name) for name in ("attns", "ffns"))
+    return Branches(attns, mlps) if attns and mlps else None
+
+
+def _side_by_side(block: nn.Module, name: str) -> tuple[nn.Module, ...]:
+    parts = getattr(block, name, None)
+    if not isinstance(parts, nn.ModuleList):
+        return ()
+    ends = [getattr(part, "drop_path", None) for part in parts]
+    return tuple(end for end in ends if isinstance(end, nn.Module))
 
 
 @dataclass(frozen=True)
