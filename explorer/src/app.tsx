@@ -1,13 +1,14 @@
 // The frame: what is looked at on top, images at the side, one view beside them.
 import { useEffect, useState } from "preact/hooks";
 import { AttentionView } from "./attention";
+import { Current } from "./current";
 import type { Data } from "./data";
 import { Filters, Grid, useOrder } from "./grid";
 import { Dot, Note, Remarks, Select, Slider } from "./parts";
 import { PatchesView } from "./patches";
 import { PointsView } from "./points";
 import { ScoresView } from "./scores";
-import { className, data, dataset, datasetName, image, images, order, setDepth, setShown, shown, step, tab } from "./session";
+import { data, dataset, datasetName, images, setDepth, setShown, shown, step, tab } from "./session";
 import { SimilarityView } from "./similarity";
 import { go, parse, switchTheme, TABS, theme, view } from "./state";
 
@@ -114,7 +115,7 @@ export function App() {
           ◐
         </button>
       </header>
-      <div class={`body ${now}`}>
+      <div class={`body view-${now}`}>
         {now !== "images" && (
           <aside aria-label="Images">
             <Filters error={error} />
@@ -170,35 +171,6 @@ function shiftLayers(by: number): void {
         layer: Math.min(info.layers.length - 1, Math.max(0, layer + by)),
       })),
     "replace",
-  );
-}
-
-/** The current image in words, with the way to the next. */
-export function Current() {
-  const known = images.value;
-  const at = order.value.indexOf(image.value);
-  if (!known) return null;
-  return (
-    <div class="current">
-      <button type="button" class="quiet" aria-label="Previous image" title="k" disabled={at === 0} onClick={() => step(-1)}>
-        ‹
-      </button>
-      <button
-        type="button"
-        class="quiet"
-        aria-label="Next image"
-        title="j"
-        disabled={at === order.value.length - 1}
-        onClick={() => step(1)}
-      >
-        ›
-      </button>
-      <h2>{known.ids[image.value]}</h2>
-      <span>{className(known.labels[image.value])}</span>
-      <button type="button" class="quiet" onClick={() => go({ sort: `like.${image.value}`, descending: false })}>
-        sort by likeness to it
-      </button>
-    </div>
   );
 }
 

@@ -198,7 +198,13 @@ export function Grid({ size }: { size: number }) {
     const top = Math.floor(at / columns) * side;
     if (top < element.scrollTop) element.scrollTop = top;
     else if (top + side > element.scrollTop + area.height) element.scrollTop = top + side - area.height;
-  }, [at, columns, places]);
+  }, [image.value, columns, area.height > 0, places.length > 0]);
+  // Another order is looked at from its start.
+  const before = useRef(places);
+  useEffect(() => {
+    if (before.current.length && box.current) box.current.scrollTop = 0;
+    before.current = places;
+  }, [places]);
   const first = Math.max(0, Math.floor(area.top / side) - 1) * columns;
   const last = (Math.ceil((area.top + area.height) / side) + 1) * columns;
   const onKey = (event: KeyboardEvent) => {

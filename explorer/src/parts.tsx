@@ -253,7 +253,7 @@ export function TokenMap(props: MapProps) {
         onPointerLeave: () => onHover?.(null),
         onKeyDown: onKey,
       }
-    : { role: "img" };
+    : { role: props.label ? "img" : "presentation" };
   const cell = (token: number, name: string) => (
     <rect class={name} x={token % columns} y={Math.floor(token / columns)} width={1} height={1} />
   );
@@ -261,7 +261,7 @@ export function TokenMap(props: MapProps) {
     <div
       class={`map${props.stale ? " stale" : ""}`}
       style={{ aspectRatio: `${columns} / ${rows}` }}
-      aria-label={props.label}
+      aria-label={props.label || undefined}
       {...interactive}
     >
       {props.picture && <Picture path={props.picture} alt="" />}

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -19,6 +20,9 @@ from vitfeat.explorer.catalog import Results
 from vitfeat.explorer.content import Content
 from vitfeat.explorer.server import Server
 from vitfeat.store.writer import Rows
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 CLASSES = ("<script>alert(1)<", "b&amp;")
 IMAGES = ('"><img src=x onerror=alert(1)>', "ï 2", "3")
@@ -81,3 +85,28 @@ def served(made: Path) -> Iterator[Server]:
     server = Server(Content(Results.of(made / "results", None, roots)))
     with server.running():
         yield server
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """Chromium, for all tests of a run."""
+    from tests.explorer.browser import chromium
+
+    with chromium() as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def default(root: Path) -> Path:
+    """The embedded default's results."""
+    from tests.explorer.browser import results_of_the_default
+
+    return results_of_the_default(root)
+
+
+@pytest.fixture(scope="session")
+def link(root: Path, default: Path) -> Iterator[str]:
+    """Where the embedded default's results are served."""
+    server = Server(Content(Results.of(default, root / "config.yaml", {})))
+    with server.running() as where:
+        yield where

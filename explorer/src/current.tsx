@@ -1,0 +1,31 @@
+import { className, image, images, order, step } from "./session";
+import { go } from "./state";
+
+/** The current image in words, with the way to the next. */
+export function Current() {
+  const known = images.value;
+  const at = order.value.indexOf(image.value);
+  if (!known) return null;
+  return (
+    <div class="current">
+      <button type="button" class="quiet" aria-label="Previous image" title="k" disabled={at === 0} onClick={() => step(-1)}>
+        ‹
+      </button>
+      <button
+        type="button"
+        class="quiet"
+        aria-label="Next image"
+        title="j"
+        disabled={at === order.value.length - 1}
+        onClick={() => step(1)}
+      >
+        ›
+      </button>
+      <h2>{known.ids[image.value]}</h2>
+      <span>{className(known.labels[image.value])}</span>
+      <button type="button" class="quiet" onClick={() => go({ sort: `like.${image.value}`, descending: false })}>
+        sort by likeness to it
+      </button>
+    </div>
+  );
+}
