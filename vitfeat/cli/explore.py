@@ -5,9 +5,13 @@ from __future__ import annotations
 import argparse
 import logging
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from vitfeat.cli.arguments import AddCommand, count
+from vitfeat.cli.arguments import AddCommand, count, positive
 from vitfeat.console import Console
+
+if TYPE_CHECKING:
+    from vitfeat.explorer.catalog import Results
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +38,28 @@ def add(command: AddCommand) -> None:
     )
     sub.add_argument("--port", type=count, default=0, help="of the loopback; 0 takes a free one")
     sub.add_argument("--no-open", action="store_true", help="print the link, open no browser")
+    outs = sub.add_mutually_exclusive_group()
+    outs.add_argument(
+        "--export",
+        type=Path,
+        metavar="FOLDER",
+        help="write a folder instead, for any host of files that serves parts of them",
+    )
+    outs.add_argument(
+        "--single-file", type=Path, metavar="FILE", help="write one HTML file of up to 20 images"
+    )
+    sub.add_argument(
+        "--images",
+        type=positive,
+        help="of an export: so many of each dataset, spread over it (default: 100; 12 of a file)",
+    )
+    sub.add_argument("--ids", nargs="+", action="extend", help="of an export: these images")
+    sub.add_argument("--models", nargs="+", help="of an export: these models (default: all)")
+    sub.add_argument(
+        "--datasets",
+        nargs="+",
+        help="of an export: these datasets (default: all; of a file the first with patches)",
+    )
 
 
 def _root(text: str) -> tuple[str, Path]:
@@ -55,6 +81,9 @@ def _explore(options: argparse.Namespace, console: Console) -> None:
     results = Results.of(options.results, config, dict(options.root))
     for line in results.remarks:
         logger.warning(line)
+    if options.export or options.single_file:
+        console.print(_export(options, results))
+        return
     try:
         server = Server(Content(results), options.port)
     except OSError as error:
@@ -66,3 +95,17 @@ def _explore(options: argparse.Namespace, console: Console) -> None:
         if not options.no_open:
             webbrowser.open(link)
         server.wait()
+
+
+def _export(options: argparse.Namespace, results: Results) -> str:
+    from vitfeat.explorer.export import Choice, export_file, export_site
+
+    datasets = options.datasets
+    if options.single_file and not datasets:
+        with_patches = (s.dataset for s in results.stores.values() if "spatial" in s.store)
+        datasets = [next(with_patches, results.datasets[0])]
+    images = options.ids or options.images or (12 if options.single_file else 100)
+    choice = Choice(images, options.models, datasets)
+    if options.single_file:
+        return export_file(results, choice, options.single_file)
+    return export_site(results, choice, options.export)

@@ -94,14 +94,15 @@ class Listed:
         return [round(edge, 5) for edge in box]
 
 
+def probe(name: str, array: Any) -> dict[str, Any]:
+    """Return a number of an array, which the page must read alike before it shows any."""
+    place = [array.shape[0] - 1, array.shape[1] - 1, *[0] * (array.ndim - 2)]
+    return {"array": name, "place": place, "value": float(array[tuple(place)])}
+
+
 def _probe(store: FeatureStore) -> dict[str, Any] | None:
-    """Return some numbers of a store, which the page must read alike before it shows any."""
-    for name in ("cls", "spatial", "attention"):
-        if name in store:
-            array = store[name]
-            place = [array.shape[0] - 1, array.shape[1] - 1, *[0] * (array.ndim - 2)]
-            return {"array": name, "place": place, "value": float(array[tuple(place)])}
-    return None
+    names = (name for name in ("cls", "spatial", "attention") if name in store)
+    return next((probe(name, store[name]) for name in names), None)
 
 
 @dataclass
@@ -287,12 +288,16 @@ class Results:
             "name": name,
             "images": len(self.ids(name)),
             "pictures": self.pictures(name),
-            "cka": sorted(
-                path.name
-                for path in (self.folder / "cka" / name).glob("*")
-                if NAME.fullmatch(path.name) and any(path.glob("*--*.csv"))
-            ),
+            "cka": self.cka_tokens(name),
         }
+
+    def cka_tokens(self, dataset: str) -> list[str]:
+        """Return the kinds of tokens that there are CKA tables of."""
+        return sorted(
+            path.name
+            for path in (self.folder / "cka" / dataset).glob("*")
+            if NAME.fullmatch(path.name) and any(path.glob("*--*.csv"))
+        )
 
     def images(self, dataset: str) -> dict[str, Any]:
         """Return ids, labels and classes of a dataset's images."""

@@ -45,6 +45,7 @@ from vitfeat.explorer.catalog import NAME, Listed, Results
 from vitfeat.explorer.pictures import thumbnail, view
 
 PAGE = files("vitfeat.explorer").joinpath("page")
+PAGE_FILES = ("index.html", "app.js", "app.css")
 
 TYPES = {
     ".html": "text/html; charset=utf-8",
@@ -110,7 +111,7 @@ class Content:
         AbsentError
             Nothing, or it cannot be read.
         """
-        if path in ("", "index.html", "app.js", "app.css"):
+        if path in ("", *PAGE_FILES):
             return Held(
                 TYPES[Path(path or "index.html").suffix],
                 PAGE.joinpath(path or "index.html").read_bytes(),
@@ -159,14 +160,16 @@ class Content:
             raise AbsentError(f"{path}: no such thing")
         match parts:
             case ["catalog.json"]:
-                return lambda: _json(results.described())
+                return lambda: json_bytes(results.described())
             case ["scores.json"]:
-                return lambda: _json(tables.scores(results))
+                return lambda: json_bytes(tables.scores(results))
             case ["datasets", _] if stem in results.datasets:
-                return lambda: _json(results.images(stem))
+                return lambda: json_bytes(results.images(stem))
             case ["details", kind, dataset, _]:
                 listed = self._listed(path, kind, dataset, stem)
-                return lambda: _json(listed.details(results.ids(dataset), results.index(dataset)))
+                return lambda: json_bytes(
+                    listed.details(results.ids(dataset), results.index(dataset))
+                )
             case ["thumbnails", dataset, _] if dataset in results.datasets:
                 number = _number(path, stem, len(results.ids(dataset)))
                 return lambda: thumbnail(results, dataset, number)
@@ -175,9 +178,9 @@ class Content:
                 row = _number(path, stem, listed.store.n_images)
                 return lambda: view(results, listed, row)
             case ["cka", dataset, _] if dataset in results.datasets and NAME.fullmatch(stem):
-                return lambda: _json(tables.cka(results, dataset, stem))
+                return lambda: json_bytes(tables.cka(results, dataset, stem))
             case ["heads", dataset, _] if dataset in results.datasets and NAME.fullmatch(stem):
-                return lambda: _json(tables.heads(results, dataset, stem))
+                return lambda: json_bytes(tables.heads(results, dataset, stem))
             case ["components", kind, dataset, model, _]:
                 return self._of_layer(path, kind, dataset, model, stem, derived.components)
             case ["points", kind, dataset, model, asked, _]:
@@ -221,7 +224,7 @@ class Content:
                 if path in self._kept:
                     return self._kept[path]
                 value = make(store, layer)
-            return value if isinstance(value, bytes) else _json(value)
+            return value if isinstance(value, bytes) else json_bytes(value)
 
         return made
 
@@ -238,7 +241,8 @@ def _number(path: str, text: str, below: int) -> int:
     return int(text)
 
 
-def _json(value: Any) -> bytes:
+def json_bytes(value: Any) -> bytes:
+    """Write JSON as every browser reads it: numbers that are none are a bug."""
     text = io.StringIO()
     json.dump(value, text, allow_nan=False, separators=(",", ":"))
     return text.getvalue().encode()

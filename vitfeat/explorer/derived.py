@@ -24,6 +24,9 @@ _PIECE_BYTES = 64 * 2**20
 METRICS = ("distance", "entropy", "cls_norm", "highest_norm", "mean_norm")
 """Numbers of every image: of each head, or of the layer (norms of its tokens)."""
 
+FEATURES = {"cls": "cls", "mean": "spatial"}
+"""Features of an image, and the array that they are made from."""
+
 METHODS = ("pca", "tsne", "umap")
 
 
@@ -93,8 +96,8 @@ def vectors(store: FeatureStore, layer: int, features: str) -> NDArray[np.float3
 
 
 def _features(store: FeatureStore, layer: int, features: str) -> NDArray[np.float32]:
-    if features not in ("cls", "mean"):
-        raise AnalysisError(f"features {features!r}: choose cls or mean")
+    if features not in FEATURES:
+        raise AnalysisError(f"features {features!r}: choose {', '.join(FEATURES)}")
     return image_features(store, features, layer)
 
 
