@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -36,15 +35,6 @@ from vitfeat.store.reader import FeatureStore
 from vitfeat.text import nearest, plural
 
 
-@dataclass(frozen=True)
-class _Source:
-    """Where images and their masks come from."""
-
-    index: Index
-    root: Path
-    truth: Foregrounds
-
-
 def write_saliency_masks(
     store_path: Path,
     index_path: Path,
@@ -74,7 +64,6 @@ def write_saliency_masks(
         return
     regions = read_annotations(regions_path, RegionRow)
     truth = Foregrounds(regions, index, store.view, store.grid, settings.masks)
-    source = _Source(index, root, truth)
     rows, entries = shared_entries(store, [QUERIES[query] for query in kinds])
     chosen = _chosen(store, truth, rows, settings.images)
     scored = read_scores(table_path)
@@ -88,7 +77,7 @@ def write_saliency_masks(
             kept += _kept(
                 query, heads[query], attention, truth.tokens(int(rows[place])), settings.mass
             )
-        shown.append(_seen(store, source, int(rows[place]), kept))
+        shown.append(_seen(store, index, root, truth, int(rows[place]), kept))
     drawn = figure(
         shown,
         title=title,
@@ -174,8 +163,15 @@ def _kept(
     return found
 
 
-def _seen(store: FeatureStore, source: _Source, row: int, kept: Sequence[Kept]) -> SalientImage:
-    mask = source.truth.mask(row)
+def _seen(
+    store: FeatureStore,
+    index: Index,
+    root: Path,
+    truth: Foregrounds,
+    row: int,
+    kept: Sequence[Kept],
+) -> SalientImage:
+    mask = truth.mask(row)
     assert mask is not None
     # The view itself shows where the mask is in what the model saw.
     shown = store.view(Image.fromarray(mask.astype(np.uint8) * 255).convert("RGB"))
@@ -183,8 +179,8 @@ def _seen(store: FeatureStore, source: _Source, row: int, kept: Sequence[Kept]) 
     return SalientImage(
         name,
         caption(name),
-        view_of(source.index.row(row), source.root, store.view),
+        view_of(index.row(row), root, store.view),
         shown[..., 0] >= 128,
-        source.truth.tokens(row),
+        truth.tokens(row),
         tuple(kept),
     )

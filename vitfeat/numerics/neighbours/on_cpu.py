@@ -8,12 +8,10 @@ its matrix products.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from types import TracebackType
+from concurrent.futures import Executor
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
 
 from vitfeat.numerics.neighbours.keys import EMPTY, Keys, similarities_of, to_keys
 
@@ -29,27 +27,13 @@ ROWS = 512
 class CpuSearch:
     """Lists of the k images nearest to some queries, over tiles of a bank.
 
-    Threads take queries, and every product has one thread, so that the numbers do not depend on how
-    many threads there are. A context: it holds the threads.
+    Threads take queries, and every product has one thread, so that the numbers do not depend on
+    how many threads there are.
     """
 
-    def __init__(self, queries: Floats, k: int, threads: int) -> None:
-        self._queries = queries
+    def __init__(self, queries: Floats, k: int, pool: Executor) -> None:
+        self._queries, self._pool = queries, pool
         self._best: Keys = np.full((len(queries), k), EMPTY, dtype=np.int64)
-        self._pool = ThreadPoolExecutor(threads)
-        self._limits = threadpool_limits(1, user_api="blas")
-
-    def __enter__(self) -> CpuSearch:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._pool.shutdown(cancel_futures=True)
-        self._limits.restore_original_limits()
 
     def add(self, tile: Floats, start: int) -> None:
         """Compare with images start, start + 1, ... of the bank, float32 (image, channel).
@@ -62,7 +46,7 @@ class CpuSearch:
             merge(self._best[rows], self._queries[rows] @ tile.T, start)
 
         for _ in self._pool.map(compare, range(0, len(self._queries), ROWS)):
-            pass
+            pass  # what fails is raised
 
     def sorted_keys(self) -> Keys:
         """Return the lists, int64 (query, k), nearest first."""

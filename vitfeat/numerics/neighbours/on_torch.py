@@ -33,12 +33,6 @@ class TorchSearch:
         shape = (len(queries), k)
         self._best = torch.full(shape, EMPTY, dtype=torch.int64, device=device)
 
-    def __enter__(self) -> TorchSearch:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        return
-
     def add(self, tile: NDArray[np.float32], start: int) -> None:
         """Compare with images start, start + 1, ... of the bank, float32 (image, channel).
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from vitfeat.errors import AnalysisError
 from vitfeat.numerics.neighbours import on_cpu, on_torch
@@ -89,11 +90,13 @@ def nearest(
     with ThreadPoolExecutor(1) as reading:
         for start in range(0, n_queries, run):
             x = _unit(queries, start, min(start + run, n_queries), "queries")
-            with (
-                on_cpu.CpuSearch(x, k, threads)
-                if device == "cpu"
-                else on_torch.TorchSearch(x, k, device)
-            ) as search:
+            # Every product has one thread, and the caller its own again before the next run.
+            with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(threads) as pool:
+                search = (
+                    on_cpu.CpuSearch(x, k, pool)
+                    if device == "cpu"
+                    else on_torch.TorchSearch(x, k, device)
+                )
                 following = reading.submit(_unit, bank, 0, min(tile, n_bank), "bank")
                 for first in range(0, n_bank, tile):
                     features = following.result()
