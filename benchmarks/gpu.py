@@ -39,7 +39,7 @@ from vitfeat.models.backbone import Backbone
 from vitfeat.models.entry import ModelEntry
 from vitfeat.models.loading import load_backbone
 from vitfeat.numerics.gram import gram
-from vitfeat.numerics.neighbours import nearest
+from vitfeat.numerics.neighbours import nearest_images
 from vitfeat.store.opening import open_store
 
 MODELS = {
@@ -389,7 +389,7 @@ class Bench:
         ]
 
         def ours_knn() -> None:
-            for _ in nearest(
+            for _ in nearest_images(
                 lambda a, b: x[a:b], n, lambda a, b: bank[a:b], n_bank, k, device=name
             ):
                 pass

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from benchmarks.timing import in_turn, machine
-from vitfeat.numerics.upsampled import features_at, nearest
+from vitfeat.numerics.upsampled import features_at, nearest_pixels
 
 Floats = NDArray[np.float32]
 
@@ -78,7 +78,7 @@ def _row(name: str, size: tuple[int, int], options: argparse.Namespace) -> str:
 
     def ours() -> None:
         queries = [features_at(s, box, p) for s, p in zip(sources, places, strict=True)]
-        found["ours"] = nearest(np.concatenate(queries), target, box, size).places
+        found["ours"] = nearest_pixels(np.concatenate(queries), target, box, size).places
 
     def naive() -> None:
         found["naive"] = np.concatenate(

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from benchmarks.timing import in_turn, machine
-from vitfeat.numerics.neighbours import nearest
+from vitfeat.numerics.neighbours import nearest_images
 
 Floats = NDArray[np.float32]
 
@@ -54,7 +54,7 @@ def main() -> None:
     found: dict[str, NDArray[np.int64]] = {}
 
     def ours() -> None:
-        parts = nearest(
+        parts = nearest_images(
             lambda start, stop: queries[start:stop],
             len(queries),
             lambda start, stop: bank[start:stop],

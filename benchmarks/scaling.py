@@ -43,7 +43,7 @@ from vitfeat.models.shapes import Shape
 from vitfeat.numerics.gram import gram
 from vitfeat.numerics.gramfile import GramFile, GramMeta, write_gram_file
 from vitfeat.numerics.kmeans import k_means
-from vitfeat.numerics.neighbours import nearest
+from vitfeat.numerics.neighbours import nearest_images
 
 ROOT = Path(__file__).resolve().parent.parent
 Work = Callable[[], object]
@@ -139,7 +139,7 @@ def clusters(n: int, width: int, layers: int) -> Work:
 def neighbours(n: int, width: int) -> Work:
     """Search the 20 nearest among n images."""
     queries, bank = features(1000, width, 1), features(n, width, 2)
-    return lambda: list(nearest(_slices(queries), len(queries), _slices(bank), n, 20))
+    return lambda: list(nearest_images(_slices(queries), len(queries), _slices(bank), n, 20))
 
 
 def planning(folder: Path, *, models: int) -> Work:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from vitfeat.errors import AnalysisError
-from vitfeat.numerics.neighbours import Neighbours, keys, nearest, on_cpu, on_torch
+from vitfeat.numerics.neighbours import Neighbours, keys, nearest_images, on_cpu, on_torch
 
 Features = np.ndarray
 Found = tuple[np.ndarray, np.ndarray]
@@ -31,7 +31,7 @@ def read(features: Features) -> Callable[[int, int], Features]:
 
 def search(queries: Features, bank: Features, k: int, **options: object) -> Found:
     parts: list[Neighbours] = list(
-        nearest(read(queries), len(queries), read(bank), len(bank), k, **options)  # type: ignore[arg-type]
+        nearest_images(read(queries), len(queries), read(bank), len(bank), k, **options)  # type: ignore[arg-type]
     )
     assert [p.start for p in parts] == np.cumsum([0, *(len(p.image) for p in parts)])[:-1].tolist()
     return np.concatenate([p.image for p in parts]), np.concatenate([p.similarity for p in parts])
@@ -158,14 +158,14 @@ def test_the_bank_is_read_once_for_all_queries_that_fit(
         pieces.append((start, stop))
         return bank[start:stop]
 
-    for _ in nearest(read(bank), 20, reading, 40, 3, max_bytes=max_bytes):
+    for _ in nearest_images(read(bank), 20, reading, 40, 3, max_bytes=max_bytes):
         pass
     assert pieces == times * [(0, 16), (16, 32), (32, 40)]
 
 
 def test_no_queries_are_no_lists() -> None:
     empty = np.empty((0, 3), dtype=np.float32)
-    assert list(nearest(read(empty), 0, read(np.ones((2, 3))), 2, 1)) == []
+    assert list(nearest_images(read(empty), 0, read(np.ones((2, 3))), 2, 1)) == []
 
 
 @pytest.mark.parametrize("k", [0, 6])
@@ -189,7 +189,7 @@ def test_an_error_while_reading_is_passed_on() -> None:
         raise OSError("gone")
 
     with pytest.raises(OSError, match="gone"):
-        list(nearest(read(np.ones((2, 2))), 2, broken, 3, 1))
+        list(nearest_images(read(np.ones((2, 2))), 2, broken, 3, 1))
 
 
 def _values() -> Iterator[float]:

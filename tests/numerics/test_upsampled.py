@@ -8,7 +8,7 @@ from tests.numerics.reference_upsampled import cosines, feature
 from vitfeat.data.views import DenseView, PaddedView, SquareView, View
 from vitfeat.errors import AnalysisError
 from vitfeat.numerics import upsampled
-from vitfeat.numerics.upsampled import TIE, features_at, nearest, pixels_within
+from vitfeat.numerics.upsampled import TIE, features_at, nearest_pixels, pixels_within
 
 Box = tuple[float, float, float, float]
 
@@ -35,7 +35,7 @@ def test_nearest_is_that_of_the_upsampled_map(
     box = view.box(*size)
     tokens = random_tokens(grid).astype(dtype)
     queries = random_tokens((6, 3), seed=1).reshape(-1, 7).astype(dtype)
-    found = nearest(queries, tokens, box, size)
+    found = nearest_pixels(queries, tokens, box, size)
     for number, query in enumerate(queries):
         by_place = cosines(query, tokens, box, size)
         best = max(by_place.values())
@@ -49,10 +49,10 @@ def test_nearest_is_that_of_the_upsampled_map(
 
 def test_groups_of_queries_and_rows_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     tokens, queries = random_tokens((4, 4)), random_tokens((5, 9), seed=1).reshape(45, 7)
-    whole = nearest(queries, tokens, (0, -10, 60, 50), (60, 40))
+    whole = nearest_pixels(queries, tokens, (0, -10, 60, 50), (60, 40))
     monkeypatch.setattr(upsampled, "_QUERIES", 7)
     monkeypatch.setattr(upsampled, "_ROWS", 3)
-    parts = nearest(queries, tokens, (0, -10, 60, 50), (60, 40))
+    parts = nearest_pixels(queries, tokens, (0, -10, 60, 50), (60, 40))
     np.testing.assert_array_equal(parts.places, whole.places)
     np.testing.assert_allclose(parts.cosines, whole.cosines, atol=1e-14)
     np.testing.assert_array_equal(parts.tied, whole.tied)
@@ -88,7 +88,7 @@ def test_by_hand() -> None:
     expected = [[1, 0], [0.5, 0.5], [0, 1], [0.75, 0.25], [1, 0]]
     np.testing.assert_allclose(found, expected, atol=1e-15)
     # (3, 1) is the mix of 3/4 and 1/4, between pixels 2 (7/8, 1/8) and 3 (5/8, 3/8).
-    near = nearest([[3.0, 1.0], [5.0, 3.0], [0.0, 2.0]], tokens, box, (8, 1))
+    near = nearest_pixels([[3.0, 1.0], [5.0, 3.0], [0.0, 2.0]], tokens, box, (8, 1))
     # By angles: 18.43, 8.13 and 30.96 degrees: pixel 2 is 10.3 away, pixel 3 12.5.
     assert near.places.tolist() == [[2, 0], [3, 0], [6.5, 0]]
     angle = np.arctan2(1, 3) - np.arctan2(1, 7)
@@ -103,10 +103,10 @@ def test_the_cosine_is_taken_after_upsampling() -> None:
     tokens = np.array([[[10.0, 0.0], [0.0, 1.0]]])
     by_direction = np.array([[[1.0, 0.0], [0.0, 1.0]]])
     box = (0.0, 0.0, 80.0, 1.0)
-    assert nearest([[1.0, 1.0]], tokens, box, (80, 1)).places[0, 0] == pytest.approx(
+    assert nearest_pixels([[1.0, 1.0]], tokens, box, (80, 1)).places[0, 0] == pytest.approx(
         19.5 + 40 * 10 / 11, abs=0.5
     )
-    assert nearest([[1.0, 1.0]], by_direction, box, (80, 1)).places[0, 0] in (39, 40)
+    assert nearest_pixels([[1.0, 1.0]], by_direction, box, (80, 1)).places[0, 0] in (39, 40)
 
 
 def test_nothing_of_the_padding_is_a_candidate() -> None:
@@ -116,7 +116,7 @@ def test_nothing_of_the_padding_is_a_candidate() -> None:
     tokens[..., 0] = 1
     # Rows 0, 1, 6 and 7 are padding, and row 2 is next to it.
     tokens[:2] = tokens[6:] = (0, 1)
-    found = nearest([[0.0, 1.0]], tokens, box, size)
+    found = nearest_pixels([[0.0, 1.0]], tokens, box, size)
     rows = cosines(np.array([0.0, 1.0]), tokens, box, size)
     assert found.places[0, 1] == 0
     assert found.cosines[0] == pytest.approx(max(rows.values()))
@@ -129,7 +129,7 @@ def test_of_places_that_tie_the_uppermost_then_leftmost_counts() -> None:
     for place in ((1, 2), (2, 0), (2, 1)):
         tokens[place] = (0, 1)
     # A pixel a token.
-    found = nearest([[0.0, 2.0], [1.0, 0.0]], tokens, (0, 0, 3, 3), (3, 3))
+    found = nearest_pixels([[0.0, 2.0], [1.0, 0.0]], tokens, (0, 0, 3, 3), (3, 3))
     assert found.places.tolist() == [[2, 1], [0, 0]]
     assert found.tied.tolist() == [True, True]
     assert found.cosines == pytest.approx([1, 1])
@@ -139,13 +139,13 @@ def test_ties_are_found_across_blocks_of_rows(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(upsampled, "_ROWS", 1)
     tokens = np.eye(3)[:, None]
     tokens[2] = tokens[0]
-    found = nearest(np.eye(3)[:2], tokens, (0, 0, 1, 3), (1, 3))
+    found = nearest_pixels(np.eye(3)[:2], tokens, (0, 0, 1, 3), (1, 3))
     assert found.places.tolist() == [[0, 0], [0, 1]]
     assert found.tied.tolist() == [True, False]
 
 
 def test_equal_features_everywhere_tie_in_the_first_run() -> None:
-    found = nearest([[1.0, 2.0]], np.ones((2, 2, 2)), (0, 0, 8, 8), (8, 8))
+    found = nearest_pixels([[1.0, 2.0]], np.ones((2, 2, 2)), (0, 0, 8, 8), (8, 8))
     # Pixels 0 and 1 are before the centre of the first token.
     assert found.places.tolist() == [[0.5, 0.5]]
     assert found.tied.tolist() == [True]
@@ -153,13 +153,13 @@ def test_equal_features_everywhere_tie_in_the_first_run() -> None:
 
 def test_zeros_have_the_cosine_0_with_all() -> None:
     tokens = random_tokens((2, 2))
-    zero_query = nearest(np.zeros((1, 7)), tokens, (0, 0, 8, 8), (8, 8))
+    zero_query = nearest_pixels(np.zeros((1, 7)), tokens, (0, 0, 8, 8), (8, 8))
     assert zero_query.cosines.tolist() == [0]
     assert zero_query.tied.tolist() == [True]
     # Every token points away from the query but for one of zeros.
     tokens = np.full((1, 3, 2), -1.0)
     tokens[0, 1] = 0
-    found = nearest([[1.0, 1.0]], tokens, (0, 0, 3, 1), (3, 1))
+    found = nearest_pixels([[1.0, 1.0]], tokens, (0, 0, 3, 1), (3, 1))
     assert found.places.tolist() == [[1, 0]]
     assert found.cosines.tolist() == [0]
 
@@ -167,17 +167,17 @@ def test_zeros_have_the_cosine_0_with_all() -> None:
 def test_opposite_tokens_cancel_without_noise() -> None:
     tokens = np.array([[[0.1, 0.3], [-0.1, -0.3]]]) * 1e3
     # The pixel in the middle mixes both alike.
-    found = nearest([[3.0, -1.0]], tokens, (0, 0, 3, 1), (3, 1))
+    found = nearest_pixels([[3.0, -1.0]], tokens, (0, 0, 3, 1), (3, 1))
     assert found.cosines[0] == pytest.approx(0, abs=1e-9)
-    assert nearest([[0.1, 0.3]], tokens, (0, 0, 3, 1), (3, 1)).places.tolist() == [[0, 0]]
+    assert nearest_pixels([[0.1, 0.3]], tokens, (0, 0, 3, 1), (3, 1)).places.tolist() == [[0, 0]]
 
 
 def test_x_and_y_are_treated_alike() -> None:
     tokens, queries = random_tokens((4, 5)), random_tokens((3, 10), seed=3).reshape(30, 7)
     box, size = (-3.0, 1.5, 33.0, 27.25), (30, 26)
     turned = (box[1], box[0], box[3], box[2])
-    found = nearest(queries, tokens, box, size)
-    other = nearest(queries, tokens.transpose(1, 0, 2), turned, size[::-1])
+    found = nearest_pixels(queries, tokens, box, size)
+    other = nearest_pixels(queries, tokens.transpose(1, 0, 2), turned, size[::-1])
     np.testing.assert_allclose(found.cosines, other.cosines, atol=1e-13)
     np.testing.assert_array_equal(found.places, other.places[:, ::-1])
     places = np.random.default_rng(0).uniform(0, 25, (20, 2))
@@ -191,7 +191,7 @@ def test_x_and_y_are_treated_alike() -> None:
 def test_inputs_are_not_changed() -> None:
     tokens, queries = random_tokens((4, 5)), random_tokens((1, 10)).reshape(10, 7)
     before = tokens.copy(), queries.copy()
-    nearest(queries, tokens, (0, 0, 20, 20), (20, 20))
+    nearest_pixels(queries, tokens, (0, 0, 20, 20), (20, 20))
     features_at(tokens, (0, 0, 20, 20), [(1, 2)])
     np.testing.assert_array_equal(tokens, before[0])
     np.testing.assert_array_equal(queries, before[1])
@@ -217,10 +217,10 @@ def test_errors() -> None:
         broken = tokens.copy()
         broken[1, 0, 3] = bad
         with pytest.raises(AnalysisError, match="not finite"):
-            nearest(np.ones((1, 7)), broken, (0, 0, 4, 4), (4, 4))
+            nearest_pixels(np.ones((1, 7)), broken, (0, 0, 4, 4), (4, 4))
         with pytest.raises(AnalysisError, match="not finite"):
             features_at(broken, (0, 0, 4, 4), [(0, 0)])
         with pytest.raises(AnalysisError, match="not finite"):
-            nearest(np.full((1, 7), bad), tokens, (0, 0, 4, 4), (4, 4))
+            nearest_pixels(np.full((1, 7), bad), tokens, (0, 0, 4, 4), (4, 4))
     with pytest.raises(AnalysisError, match="no pixel"):
-        nearest(np.ones((1, 7)), tokens, (5, 5, 9, 9), (4, 4))
+        nearest_pixels(np.ones((1, 7)), tokens, (5, 5, 9, 9), (4, 4))

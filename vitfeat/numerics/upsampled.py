@@ -108,7 +108,9 @@ def features_at(tokens: ArrayLike, box: Box, places: ArrayLike) -> Floats:
     return np.asarray(mixed @ features.reshape(rows * columns, -1))
 
 
-def nearest(queries: ArrayLike, tokens: ArrayLike, box: Box, size: tuple[int, int]) -> Nearest:
+def nearest_pixels(
+    queries: ArrayLike, tokens: ArrayLike, box: Box, size: tuple[int, int]
+) -> Nearest:
     """Find the pixels of an image whose upsampled features have the greatest cosine with queries.
 
     Only pixels of the image that the map shows are candidates: nothing of a padding is. Of places

@@ -20,7 +20,7 @@ from vitfeat.analyses.keypoints.compute import (
 )
 from vitfeat.data.annotations import PointRow
 from vitfeat.data.views import DenseView, PaddedView, SquareView
-from vitfeat.numerics.upsampled import features_at, nearest
+from vitfeat.numerics.upsampled import features_at, nearest_pixels
 
 
 def row(
@@ -160,7 +160,7 @@ def test_random_features_find_as_much_as_chance() -> None:
     points = Points.of(rows)
     places = np.concatenate(
         [
-            nearest(
+            nearest_pixels(
                 generator.standard_normal((20, 16)),
                 generator.standard_normal((*grid, 16)),
                 box,
@@ -195,7 +195,7 @@ def test_features_that_are_positions_give_100_on_the_same_image(view: object) ->
     grid = (8, 8) if not isinstance(view, DenseView) else (8, 10)
     tokens = position_tokens(grid, box)
     places = np.array([(x, y) for x in range(10, 38) for y in range(4, 32)], dtype=float)
-    found = nearest(features_at(tokens, box, places), tokens, box, size)
+    found = nearest_pixels(features_at(tokens, box, places), tokens, box, size)
     np.testing.assert_array_equal(found.places, places)
     assert not found.tied.any()
     points = Points.of([row(at=(x, y), box=(0, 0, 1, 1)) for x, y in places.tolist()])
@@ -209,7 +209,7 @@ def test_pck_of_a_known_shift() -> None:
     box, size = (0.0, 0.0, 40.0, 40.0), (40, 40)
     source, target = world[3:13, 5:15], world[2:12, 10:20]
     places = np.array([(x, y) for x in range(22, 38) for y in range(2, 34)], dtype=float)
-    found = nearest(features_at(source, box, places), target, box, size)
+    found = nearest_pixels(features_at(source, box, places), target, box, size)
     np.testing.assert_array_equal(found.places, places + np.array([-20, 4]))
     # Annotated 3 to the right and 4 below of where it is: 5 of a side of 50 pixels.
     points = Points.of([row(at=(x - 17, y + 8), box=(0, 0, 50, 40)) for x, y in places.tolist()])

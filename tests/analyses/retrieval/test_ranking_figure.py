@@ -9,7 +9,14 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from tests.figures.canvas import assert_readable, words
-from vitfeat.analyses.retrieval.figures import IGNORED, NEGATIVE, POSITIVE, Result, Search, ranking
+from vitfeat.analyses.retrieval.figures import (
+    IGNORED,
+    NEGATIVE,
+    POSITIVE,
+    Result,
+    Search,
+    ranking_figure,
+)
 from vitfeat.errors import AnalysisError
 from vitfeat.figures import style
 from vitfeat.figures.overlay import MARK_COLOUR
@@ -30,7 +37,7 @@ ONE = Search(
 
 
 def drawn(*searches: Search) -> Figure:
-    return ranking(searches, title="Retrieval: ViT", note="paris, layer 11, cls")
+    return ranking_figure(searches, title="Retrieval: ViT", note="paris, layer 11, cls")
 
 
 def frames(figure: Figure, row: int = 0) -> list[tuple[Rectangle, str]]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from vitfeat.analyses.video.propagation import _tile, propagate, spread, unit_tokens
+from vitfeat.analyses.video.propagation import _tile, carried_labels, propagate, unit_tokens
 from vitfeat.analyses.video.settings import VideoSettings
 from vitfeat.errors import AnalysisError
 
@@ -137,7 +137,7 @@ def test_the_context_is_the_first_frame_and_those_before(
         seen.append(sorted(frames.tolist()))
         return np.full((1, 1, 1), float(query[0, 0].argmax()))
 
-    monkeypatch.setattr("vitfeat.analyses.video.propagation.spread", note)
+    monkeypatch.setattr("vitfeat.analyses.video.propagation.carried_labels", note)
     frames = np.eye(6).reshape(6, 1, 1, 6)
     list(propagate(frames, np.zeros((1, 1, 1)), VideoSettings(context=2)))
     assert seen == [[0], [0, 1], [0, 1, 2], [0, 2, 3], [0, 3, 4]]
@@ -178,7 +178,7 @@ def test_the_best_matches_are_chosen_over_all_frames_together() -> None:
     keys = np.stack([unit_tokens(frame) for frame in (far, near)])
     labels = np.zeros((2, 1, 2, 2))
     labels[0, ..., 0] = labels[1, ..., 1] = 1
-    found = spread(unit_tokens(asked), keys, labels, settings)
+    found = carried_labels(unit_tokens(asked), keys, labels, settings)
     np.testing.assert_array_equal(found, labels[1])
 
 

@@ -7,7 +7,14 @@ import pytest
 from matplotlib.figure import Figure
 
 from tests.figures.canvas import assert_readable, words
-from vitfeat.analyses.video.figures import ALPHA, StripRow, frames_figure, middles, painted, spread
+from vitfeat.analyses.video.figures import (
+    ALPHA,
+    StripRow,
+    chosen_frames,
+    frames_figure,
+    middles,
+    painted,
+)
 from vitfeat.data.masks import palette
 from vitfeat.errors import AnalysisError
 from vitfeat.figures import style
@@ -46,13 +53,13 @@ def pictures(figure: Figure, row: int) -> list[np.ndarray]:
     ],
 )
 def test_spread(n: int, most: int, expected: list[int]) -> None:
-    assert spread(n, most) == expected
+    assert chosen_frames(n, most) == expected
 
 
 @pytest.mark.parametrize("n", range(1, 40))
 def test_spread_is_even(n: int) -> None:
     for most in range(2, 9):
-        chosen = spread(n, most)
+        chosen = chosen_frames(n, most)
         assert len(chosen) == min(n, most)
         assert (chosen[0], chosen[-1]) == (0, n - 1)
         steps = set(np.diff(chosen).tolist())

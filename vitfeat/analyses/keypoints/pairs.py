@@ -18,7 +18,7 @@ from vitfeat.data.images import printable
 from vitfeat.data.index import Index
 from vitfeat.errors import AnalysisError
 from vitfeat.jobs.reading import check_tokens, index_of
-from vitfeat.numerics.upsampled import Box, features_at, nearest
+from vitfeat.numerics.upsampled import Box, features_at, nearest_pixels
 from vitfeat.store.opening import open_store
 from vitfeat.store.reader import FeatureStore, image_tokens
 from vitfeat.text import plural
@@ -167,7 +167,7 @@ def find_points(
                 )
             )
             order += members
-        found = nearest(np.concatenate(queries), tokens.of(image), image.box, image.size)
+        found = nearest_pixels(np.concatenate(queries), tokens.of(image), image.box, image.size)
         places[order], tied[order] = found.places, found.tied
     return Found(store.layers[position], places, tied)
 

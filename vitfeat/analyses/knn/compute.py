@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitfeat.errors import AnalysisError
-from vitfeat.numerics.neighbours import Read, nearest
+from vitfeat.numerics.neighbours import Read, nearest_images
 from vitfeat.text import plural
 
 Ints = NDArray[np.int64]
@@ -37,7 +37,8 @@ def knn_ranks(
 ) -> Ints:
     """Rank the true class of each test image by votes, for several numbers of neighbours.
 
-    One search (:func:`vitfeat.numerics.neighbours.nearest`) for the largest number serves all.
+    One search (:func:`vitfeat.numerics.neighbours.nearest_images`) for the largest number serves
+    all.
 
     Parameters
     ----------
@@ -53,7 +54,7 @@ def knn_ranks(
     """
     _check_neighbours(neighbours, len(labels))
     ranks = np.empty((len(neighbours), len(truth)), dtype=np.int64)
-    found = nearest(
+    found = nearest_images(
         test,
         len(truth),
         train,

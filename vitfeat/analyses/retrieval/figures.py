@@ -66,7 +66,7 @@ class Search:
 
 
 @style.settings()
-def ranking(searches: Sequence[Search], *, title: str, note: str) -> Figure:
+def ranking_figure(searches: Sequence[Search], *, title: str, note: str) -> Figure:
     """Draw queries one below another, each beside its first results."""
     if not searches:
         raise AnalysisError("a figure of rankings needs a query")

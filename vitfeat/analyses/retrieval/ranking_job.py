@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitfeat.analyses.retrieval import compute as retrieval
-from vitfeat.analyses.retrieval.figures import Result, Search, ranking
+from vitfeat.analyses.retrieval.figures import Result, Search, ranking_figure
 from vitfeat.analyses.retrieval.job import Truth, ranked, read_truth
 from vitfeat.analyses.retrieval.scoring import SCORING
 from vitfeat.analyses.retrieval.settings import RetrievalSettings
@@ -98,7 +98,7 @@ def write_ranking(
             )
             for rank, (place, grade) in enumerate(zip(best, grades, strict=True), 1)
         ]
-    figure = ranking(
+    figure = ranking_figure(
         searches,
         title=f"{SCORING.title}: {label or store.model}",
         note=f"{store_path.parent.name}, layer {store.layers[position]}, "

@@ -70,7 +70,7 @@ class StripRow:
     truth: Sequence[Mask | None]
 
 
-def spread(n: int, most: int) -> list[int]:
+def chosen_frames(n: int, most: int) -> list[int]:
     """Choose frames to draw, at least 2: the first, the last, and others at even distances."""
     if n <= most:
         return list(range(n))

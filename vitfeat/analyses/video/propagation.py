@@ -85,7 +85,7 @@ def propagate(
         except AnalysisError as error:
             raise AnalysisError(f"frame {number}: {error}") from error
         held = min(number, places)
-        found = spread(query, keys[:held], labels[:held], settings)
+        found = carried_labels(query, keys[:held], labels[:held], settings)
         yield found
         if settings.context:
             # The frame that is about to leave the context makes place; the first one stays.
@@ -106,7 +106,9 @@ def unit_tokens(features: NDArray[Any]) -> Features:
     return tokens
 
 
-def spread(query: Features, keys: Features, labels: Labels, settings: VideoSettings) -> Labels:
+def carried_labels(
+    query: Features, keys: Features, labels: Labels, settings: VideoSettings
+) -> Labels:
     """Take the labels of one frame from its context.
 
     Only pairs of tokens within a neighbourhood are multiplied, up to the rest of a tile: the grid

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vitfeat.analyses.video.figures import StripRow, spread
+from vitfeat.analyses.video.figures import StripRow, chosen_frames
 from vitfeat.analyses.video.segmentation_scores import SequenceScores
 from vitfeat.analyses.video.soft_masks import Mask
 from vitfeat.analyses.video.videos import Video
@@ -40,7 +40,7 @@ class Choice:
 
     def __init__(self, frames: Sequence[FrameRow]) -> None:
         self._names = list(dict.fromkeys(frame.sequence for frame in frames))
-        self._places = list(spread(len(self._names), N_SEQUENCES))
+        self._places = list(chosen_frames(len(self._names), N_SEQUENCES))
 
     def takes(self, name: str) -> bool:
         """Tell whether a sequence is drawn; of those that are followed, each in its order."""
@@ -59,7 +59,7 @@ class Shown:
 
     def keep(self, masks: Iterator[Mask]) -> Iterator[Mask]:
         """Yield the masks of all frames, and keep those that are drawn."""
-        chosen = set(spread(len(self.video.rows), N_FRAMES))
+        chosen = set(chosen_frames(len(self.video.rows), N_FRAMES))
         for number, mask in enumerate(masks):
             if number in chosen:
                 self.masks[number] = mask

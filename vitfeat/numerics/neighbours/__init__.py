@@ -1,5 +1,5 @@
 """The images nearest to others, exactly, of any number of images."""
 
-from vitfeat.numerics.neighbours.search import Neighbours, Read, nearest
+from vitfeat.numerics.neighbours.search import Neighbours, Read, nearest_images
 
-__all__ = ["Neighbours", "Read", "nearest"]
+__all__ = ["Neighbours", "Read", "nearest_images"]

@@ -39,7 +39,7 @@ class Neighbours:
     similarity: NDArray[np.float32]
 
 
-def nearest(
+def nearest_images(
     queries: Read,
     n_queries: int,
     bank: Read,
