@@ -38,12 +38,6 @@ Floats = NDArray[np.float64]
 RECALL = 0.5
 """Frames above this score are found."""
 
-STATISTICS = ("mean", "recall", "decay")
-"""What is said of the frames of an object."""
-
-SCORES = ("jf_mean", *(f"{letter}_{name}" for letter in "jf" for name in STATISTICS))
-"""Names of the global scores, in the official order."""
-
 
 class Statistics(NamedTuple):
     """Mean over frames, share of frames above :data:`RECALL`, and what is lost until the end."""
@@ -51,6 +45,10 @@ class Statistics(NamedTuple):
     mean: float
     recall: float
     decay: float
+
+
+SCORES = ("jf_mean", *(f"{letter}_{name}" for letter in "jf" for name in Statistics._fields))
+"""Names of the global scores, in the official order."""
 
 
 class Record(NamedTuple):
@@ -93,7 +91,7 @@ class SequenceScores:
             both = (of["j"].mean + of["f"].mean) / 2
             yield Record("jf_mean", number, self.n_frames, both)
             for letter, found in of.items():
-                for name, value in zip(STATISTICS, found, strict=True):
+                for name, value in found._asdict().items():
                     yield Record(f"{letter}_{name}", number, self.n_frames, value)
 
 
@@ -129,7 +127,7 @@ def summary(scores: Sequence[SequenceScores]) -> dict[str, float]:
     means: dict[str, float] = {}
     for letter in "jf":
         every = [statistics(row) for one in scores for row in getattr(one, letter)]
-        for name, values in zip(STATISTICS, zip(*every, strict=True), strict=True):
+        for name, values in zip(Statistics._fields, zip(*every, strict=True), strict=True):
             means[f"{letter}_{name}"] = float(np.mean(values))
     return {"jf_mean": (means["j_mean"] + means["f_mean"]) / 2, **means}
 
