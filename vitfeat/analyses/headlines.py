@@ -66,7 +66,7 @@ def best(rows: Sequence[ScoreRow]) -> list[BestScore]:
     """
     rows = list(collect(rows))
     last = last_layers(rows)
-    found: dict[tuple[str, ...], ScoreRow | None] = {}
+    best_rows: dict[tuple[str, ...], ScoreRow | None] = {}
     seen = set()
     for row in rows:
         scoring = scored()[row.task]
@@ -81,11 +81,11 @@ def best(rows: Sequence[ScoreRow]) -> list[BestScore]:
                 "its table again"
             )
         seen.add((key, row.layer))
-        held = found.setdefault(key, None)
+        held = best_rows.setdefault(key, None)
         if math.isfinite(row.value) and (
             held is None or (row.value, -row.layer) > (held.value, -held.layer)
         ):
-            found[key] = row
+            best_rows[key] = row
     return [
         BestScore(
             row.task,
@@ -99,7 +99,7 @@ def best(rows: Sequence[ScoreRow]) -> list[BestScore]:
             row.value,
             row.n,
         )
-        for row in found.values()
+        for row in best_rows.values()
         if row is not None
     ]
 
@@ -137,11 +137,11 @@ def headline_rows(
     for row in found:
         key = row.task, row.dataset, row.score, scored()[row.task].fixed(row.variant)
         cells[key][row.model][row.features] = row
-    made = []
+    by_model = []
     for column in columns:
         models = cells[column.task, column.dataset, column.score, column.variant]
         headline = scored()[column.task].headline
-        made.append(
+        by_model.append(
             {model: kinds[headline.preferred_features(kinds)[0]] for model, kinds in models.items()}
         )
-    return made
+    return by_model

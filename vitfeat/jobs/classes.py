@@ -148,9 +148,9 @@ def _check_alike(test: FeatureStore, train: FeatureStore) -> None:
 def _class_names(store: FeatureStore) -> dict[int, str]:
     """Return the name of each label that a store's images have."""
     labels, counts = np.unique(store.labels, return_counts=True)
-    found = dict(zip(labels.tolist(), counts.tolist(), strict=True))
-    absent = found.pop(-1, 0)
-    if not found:
+    n_images = dict(zip(labels.tolist(), counts.tolist(), strict=True))
+    absent = n_images.pop(-1, 0)
+    if not n_images:
         raise AnalysisError(
             f"{store.path}: none of {plural(store.n_images, 'image')} has a label, and images are "
             "classified from those of others; take a dataset with labels"
@@ -160,13 +160,13 @@ def _class_names(store: FeatureStore) -> dict[int, str]:
             f"{store.model}: {absent:,} of {plural(store.n_images, 'image')} of "
             f"{store.path.parent.name} without a label: left out"
         )
-    return {label: store.classes.get(label, str(label)) for label in found}
+    return {label: store.classes.get(label, str(label)) for label in n_images}
 
 
 def _part(store: FeatureStore, numbers: dict[int, int]) -> Part:
     rows = np.flatnonzero(store.labels != -1)
-    found, place = np.unique(store.labels[rows], return_inverse=True)
-    classes = np.array([numbers[label] for label in found.tolist()], dtype=np.int64)
+    labels, place = np.unique(store.labels[rows], return_inverse=True)
+    classes = np.array([numbers[label] for label in labels.tolist()], dtype=np.int64)
     return Part(store, rows, classes[place])
 
 

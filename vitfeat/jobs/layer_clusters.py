@@ -56,18 +56,18 @@ def cluster_layers(
     They are read when they are needed; ``shape`` is of one. int32 (layer, seed, item).
     """
     n_items, width = shape
-    found = k_means(
+    clusters = k_means(
         layers,
         n_clusters,
         n_init=runs.n_init,
         seeds=runs.numbers,
         threads=runs.side_by_side(4 * n_items * width),
     )
-    for number, assignments in zip(numbers, found, strict=True):
+    for number, assignments in zip(numbers, clusters, strict=True):
         least = min(len(np.unique(assignment)) for assignment in assignments)
         if least < n_clusters:
             logger.warning(
                 f"{what}, layer {number}: {least} of {n_clusters} clusters found, since no more "
                 f"{items} differ"
             )
-    return found
+    return clusters

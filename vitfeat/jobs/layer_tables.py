@@ -16,17 +16,17 @@ def join_layers(tables: Sequence[Path], store_path: Path, out: Path) -> None:
 
     Those of layers that the model does not have are without rows; all of the store's must be there.
     """
-    found: dict[int, Path] = {}
+    table_of: dict[int, Path] = {}
     rows: list[ScoreRow] = []
     for table in tables:
         some = read_scores(table)
         for layer in {row.layer for row in some}:
-            if layer in found:
-                raise AnalysisError(f"{found[layer]} and {table} both have layer {layer}")
-            found[layer] = table
+            if layer in table_of:
+                raise AnalysisError(f"{table_of[layer]} and {table} both have layer {layer}")
+            table_of[layer] = table
         rows += some
     store = open_store(store_path)
-    if rows and (absent := [layer for layer in store.layers if layer not in found]):
+    if rows and (absent := [layer for layer in store.layers if layer not in table_of]):
         raise AnalysisError(
             f"{out}: no table of layer {', '.join(map(str, absent))} of {store.path}: the depth "
             f"of {store.model} was guessed wrong from its name; set layer_jobs: false"

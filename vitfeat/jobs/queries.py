@@ -29,7 +29,7 @@ def usable_queries(store: FeatureStore, analysis: str, queries: Sequence[str]) -
             f"{store.path}: images have grids of their own, of which no attention is stored; take "
             f"the view square or padded for analyses.{analysis}"
         )
-    found = []
+    usable = []
     for query in queries:
         if query == "cls" and not store.model_has("cls"):
             logger.warning(f"{store.model} has no CLS token: the query cls is left out")
@@ -41,8 +41,8 @@ def usable_queries(store: FeatureStore, analysis: str, queries: Sequence[str]) -
                 f"tap {QUERIES[query].partition('/')[0]}, or leave {query!r} out of "
                 f"analyses.{analysis}.queries"
             )
-        found.append(query)
-    return found
+        usable.append(query)
+    return usable
 
 
 def query_rows(
@@ -54,8 +54,10 @@ def query_rows(
     entries: NDArray[np.intp] | None = None,
 ) -> NDArray[np.float32]:
     """Read a query's attention to the keys of the grid: float32 (image, head, key)."""
-    found = read_rows(store, QUERIES[query], start, stop, position, entries)
+    attention = read_rows(store, QUERIES[query], start, stop, position, entries)
     if query == "cls":
-        found = found[:, :, 0]
-    keys: NDArray[np.float32] = found[..., found.shape[-1] - store.grid[0] * store.grid[1] :]
+        attention = attention[:, :, 0]
+    keys: NDArray[np.float32] = attention[
+        ..., attention.shape[-1] - store.grid[0] * store.grid[1] :
+    ]
     return keys

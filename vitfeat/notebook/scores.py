@@ -487,7 +487,7 @@ def linear_probe(
     penalties = several(regularisation)
     checked(LinearProbeSettings, name, regularisation=penalties, validation=validation, seed=seed)
     both = TrainTest.of(name, train, train_labels, test, test_labels)
-    found = probe(
+    fitted = probe(
         both.train,
         both.classes,
         both.n_classes,
@@ -497,19 +497,19 @@ def linear_probe(
         threads=threads,
         device=torch_device_name(device),
     )
-    for penalty, fit in found.unconverged.items():
+    for penalty, fit in fitted.unconverged.items():
         logger.warning(
             "%s: penalty %g had not converged after %d iterations (largest entry of the gradient "
             "%.1e, not %g)",
-            *(name, found.penalty if penalty is None else penalty, fit.iterations),
+            *(name, fitted.penalty if penalty is None else penalty, fit.iterations),
             *(fit.gradient, TOLERANCE),
         )
-    ranks = found.ranks(both.test, both.truth)
+    ranks = fitted.ranks(both.test, both.truth)
     tops = [top for top in TOPS if top == 1 or both.n_classes > top]
     scores = {f"top{top}": share_within(ranks, top) for top in tops}
-    if found.validation:
-        scores["validation_top1"] = found.validation[found.penalty]
-    return scores | {"penalty": found.penalty}
+    if fitted.validation:
+        scores["validation_top1"] = fitted.validation[fitted.penalty]
+    return scores | {"penalty": fitted.penalty}
 
 
 def retrieval_map(
@@ -589,8 +589,8 @@ def retrieval_map(
                 "an image has one grade"
             )
         graded.append(of_query)
-    found = evaluate(similarities(wanted, [images], len(images)), graded, at)
-    if not any(len(scores.queries) for scores in found.values()):
+    by_variant = evaluate(similarities(wanted, [images], len(images)), graded, at)
+    if not any(len(scores.queries) for scores in by_variant.values()):
         raise AnalysisError(
             f"{name}: no query has an easy or hard image; there is nothing to score"
         )
@@ -600,7 +600,7 @@ def retrieval_map(
             f"mp@{k}": float(values.mean())
             for k, values in zip(at, scores.precision.T, strict=True)
         }
-        for variant, scores in found.items()
+        for variant, scores in by_variant.items()
         if len(scores.queries)
     }
 

@@ -187,10 +187,10 @@ class ClassMeans:
                     "give one label an image"
                 )
         part = ClassMeans()
-        found = np.unique(labels)
-        for label in found:
+        present = np.unique(labels)
+        for label in present:
             # Stores are mostly sorted by class: a batch of one class need not be copied.
-            rows = slice(None) if len(found) == 1 else np.flatnonzero(labels == label)
+            rows = slice(None) if len(present) == 1 else np.flatnonzero(labels == label)
             means = part._classes.setdefault(label.item(), StreamingMeans())
             means.update({name: batch[rows] for name, batch in values.items()})
         self.merge(part)
@@ -212,9 +212,9 @@ class ClassMeans:
 
     def select(self, wanted: Callable[[Any], bool]) -> ClassMeans:
         """Return the classes whose label is wanted."""
-        found = ClassMeans()
-        found._classes = {label: m for label, m in self._classes.items() if wanted(label)}
-        return found
+        chosen = ClassMeans()
+        chosen._classes = {label: m for label, m in self._classes.items() if wanted(label)}
+        return chosen
 
     def compute(self) -> dict[str, Floats]:
         """Return the means of every class, (class, ...), classes as in :attr:`labels`."""

@@ -81,17 +81,17 @@ class GramFile:
         self.path, self.where = Path(path), str(path)
         try:
             self._file = _open(self.path)
-            found = self._file.metadata() or {}
-            kind = found.get("format"), found.get("version")
+            metadata = self._file.metadata() or {}
+            kind = metadata.get("format"), metadata.get("version")
             if kind != (FORMAT, VERSION):
                 raise AnalysisError(
                     f"{self.path} is no Gram file of version {VERSION}, but {kind[0] or 'unknown'} "
                     f"version {kind[1] or 'unknown'}: {REMEDY}"
                 )
             # Files from before stand-ins do not say what they were made from.
-            found = {"made_from": "", **found}
-            self.meta = GramMeta(**{field.name: found[field.name] for field in fields(GramMeta)})
-            self.n_images = int(found["n_images"])
+            metadata = {"made_from": "", **metadata}
+            self.meta = GramMeta(**{field.name: metadata[field.name] for field in fields(GramMeta)})
+            self.n_images = int(metadata["n_images"])
             self.layers = tuple(int(layer) for layer in self._file.get_tensor("layer"))
             self.offset = self._vectors("offset", self.n_images)
             self.row_sum = self._vectors("row_sum", self.n_images)

@@ -125,7 +125,7 @@ def chance(
 
     ``boxes`` and ``sizes`` are what the map of each point's target shows, and its width and height.
     """
-    found = np.empty(len(points.side))
+    shares = np.empty(len(points.side))
     everything = zip(points.target, points.side, boxes, sizes, strict=True)
     for number, ((x, y), side, (left, top, right, bottom), (width, height)) in enumerate(
         everything
@@ -137,8 +137,8 @@ def chance(
         first = np.maximum(np.ceil(x - half), columns.start)
         last = np.minimum(np.floor(x + half), columns.stop - 1)
         near = np.where(np.abs(below) <= radius, np.maximum(last - first + 1, 0), 0).sum()
-        found[number] = near / (len(rows) * len(columns))
-    return found
+        shares[number] = near / (len(rows) * len(columns))
+    return shares
 
 
 def scores(

@@ -54,7 +54,7 @@ def knn_ranks(
     """
     _check_neighbours(neighbours, len(labels))
     ranks = np.empty((len(neighbours), len(truth)), dtype=np.int64)
-    found = nearest_images(
+    lists = nearest_images(
         test,
         len(truth),
         train,
@@ -64,7 +64,7 @@ def knn_ranks(
         threads=threads,
         device=device,
     )
-    for some in found:
+    for some in lists:
         for rows in _runs(*some.image.shape):
             own = slice(some.start + rows.start, some.start + rows.stop)
             ranks[:, own] = votes_ranks(

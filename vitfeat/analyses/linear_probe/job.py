@@ -51,7 +51,7 @@ def write_linear_probe(
                 for part in (pair.train, pair.test)
             )
             try:
-                found = probe(
+                fitted = probe(
                     x,
                     pair.train.classes,
                     len(pair.names),
@@ -62,31 +62,31 @@ def write_linear_probe(
                     threads=threads,
                     device=torch_device_name(device),
                 )
-                ranks = found.ranks(test, pair.test.classes)
+                ranks = fitted.ranks(test, pair.test.classes)
             except AnalysisError as error:
                 raise AnalysisError(f"{pair.where(kind, layer)}: {error}") from error
-            _note_unconverged(pair.where(kind, layer), found)
+            _note_unconverged(pair.where(kind, layer), fitted)
             row = score_rows(
                 "linear_probe",
                 pair.test.store,
                 layer=layer,
                 features=named(kind, settings.final_norm),
-                variant=f"penalty={found.penalty:g}",
+                variant=f"penalty={fitted.penalty:g}",
             )
             rows += top_rows(row, ranks, tops)
-            if found.validation:
-                value = found.validation[found.penalty]
-                rows.append(row(score="validation_top1", n=found.n_validation, value=value))
-                others = [v for p, v in found.validation.items() if p != found.penalty]
-                at_end = found.penalty in (smallest, largest)
+            if fitted.validation:
+                value = fitted.validation[fitted.penalty]
+                rows.append(row(score="validation_top1", n=fitted.n_validation, value=value))
+                others = [v for p, v in fitted.validation.items() if p != fitted.penalty]
+                at_end = fitted.penalty in (smallest, largest)
                 if at_end and value > max(others):
-                    ends.setdefault(found.penalty, []).append(layer)
+                    ends.setdefault(fitted.penalty, []).append(layer)
         _note_ends(pair, kind, settings.regularisation, ends)
     write_table(out, ScoreRow, rows)
 
 
-def _note_unconverged(where: str, found: Probe) -> None:
-    for penalty, fit in found.unconverged.items():
+def _note_unconverged(where: str, fitted: Probe) -> None:
+    for penalty, fit in fitted.unconverged.items():
         which = "the classifier" if penalty is None else f"the choice at penalty {penalty:g}"
         logger.warning(
             f"{where}: {which} had not converged after {plural(fit.iterations, 'iteration')} "

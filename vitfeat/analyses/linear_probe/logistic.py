@@ -152,7 +152,7 @@ def fit_logistic(
             gradient = np.concatenate([(by_weights + penalty * weights).reshape(-1), by_bias])
             return loss + penalty / 2 * float(np.square(weights).sum()), gradient
 
-        found: Any = minimize(
+        minimum: Any = minimize(
             objective,
             first,
             jac=True,
@@ -167,10 +167,10 @@ def fit_logistic(
             },
         )
     return Fit(
-        weights=found.x[:split].reshape(n_classes, width),
-        bias=found.x[split:],
-        iterations=int(found.nit),
-        gradient=float(np.abs(found.jac).max()),
+        weights=minimum.x[:split].reshape(n_classes, width),
+        bias=minimum.x[split:],
+        iterations=int(minimum.nit),
+        gradient=float(np.abs(minimum.jac).max()),
     )
 
 

@@ -112,18 +112,18 @@ def similarities(
         float32 (query, n_images).
     """
     wanted = unit(queries)
-    found = np.empty((len(wanted), n_images), dtype=np.float32)
+    cosines = np.empty((len(wanted), n_images), dtype=np.float32)
     stop = 0
     for block in database:
         start, stop = stop, stop + len(block)
         if stop > n_images:
             break
-        found[:, start:stop] = wanted @ unit(block).T
+        cosines[:, start:stop] = wanted @ unit(block).T
     if stop != n_images:
         raise AnalysisError(
             f"blocks of {stop:,} images of the database, which must have {n_images:,}"
         )
-    return found
+    return cosines
 
 
 def ranking(similarity: NDArray[np.floating]) -> Places:
@@ -138,8 +138,8 @@ def ranks(order: Places, positive: Places, ignored: Places) -> Places:
     """
     place = np.empty(len(order), dtype=np.int64)
     place[order] = np.arange(len(order))
-    found = np.sort(place[positive])
-    return found - np.searchsorted(np.sort(place[ignored]), found)
+    places = np.sort(place[positive])
+    return places - np.searchsorted(np.sort(place[ignored]), places)
 
 
 def average_precision(found: Places) -> float:

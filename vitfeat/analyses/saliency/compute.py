@@ -140,12 +140,12 @@ def chance_iou(n_kept: NDArray[Any], n_foreground: NDArray[Any], n_tokens: int) 
     pairs = np.stack([np.asarray(n_kept), np.asarray(n_foreground)], axis=-1)
     codes, back = np.unique(pairs[..., 0] * (n_tokens + 1) + pairs[..., 1], return_inverse=True)
     logs = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, n_tokens + 1)))])
-    found = np.empty(len(codes))
+    expected = np.empty(len(codes))
     step = max(1, _CHANCE_BYTES // (8 * (n_tokens + 1)))
     for start in range(0, len(codes), step):
         k, f = np.divmod(codes[start : start + step, None], n_tokens + 1)
-        found[start : start + step] = _expected(k, f, n_tokens, logs)
-    return found[back].reshape(pairs.shape[:-1])
+        expected[start : start + step] = _expected(k, f, n_tokens, logs)
+    return expected[back].reshape(pairs.shape[:-1])
 
 
 def _expected(k: Counts, f: Counts, n: int, logs: Floats) -> Floats:
@@ -158,8 +158,8 @@ def _expected(k: Counts, f: Counts, n: int, logs: Floats) -> Floats:
         return logs[of] - logs[some] - logs[of - some]
 
     share = np.exp(log_choose(f, both) + log_choose(n - f, k - both) - log_choose(n, k))
-    found = np.where(both == i, share * both / np.maximum(k + f - both, 1), 0)
-    return np.asarray(found.sum(-1))
+    terms = np.where(both == i, share * both / np.maximum(k + f - both, 1), 0)
+    return np.asarray(terms.sum(-1))
 
 
 class Overlaps(NamedTuple):

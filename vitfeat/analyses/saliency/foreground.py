@@ -56,13 +56,13 @@ class Foregrounds:
 
     def tokens(self, image: int) -> Bool:
         """Return an image's foreground: bool (Y, X), all false where it has no masks."""
-        found = np.zeros(self._grid, dtype=np.bool_)
+        covered = np.zeros(self._grid, dtype=np.bool_)
         if self._masks == "paper":
             for row in self._rows(image):
-                found |= foreground(mask_of(row), self.box(image), self._grid, "paper")
+                covered |= foreground(mask_of(row), self.box(image), self._grid, "paper")
         elif (mask := self.mask(image)) is not None:
-            found |= foreground(mask, self.box(image), self._grid, self._masks)
-        return found
+            covered |= foreground(mask, self.box(image), self._grid, self._masks)
+        return covered
 
     def of(self, images: Sequence[int]) -> Bool:
         """Return the foreground of some images, their tokens row by row: bool (image, token)."""

@@ -61,14 +61,14 @@ def write_saliency(
             )
         images = store.rows(QUERIES[query])[entries]
         for position, layer in enumerate(store.layers):
-            found = joined(
+            of_layer = joined(
                 [
                     overlaps(attention, foreground[images[start:stop]], settings.mass)
                     for start, stop, attention in _pieces(store, query, position, entries)
                 ]
             )
             row = score_rows("saliency", store, layer=layer, features=f"attn_{query}")
-            rows += _table(row, found, foreground[images])
+            rows += _table(row, of_layer, foreground[images])
     write_table(out, ScoreRow, rows)
 
 
@@ -84,18 +84,18 @@ def _pieces(
 
 
 def _table(
-    row: Callable[..., ScoreRow], found: Overlaps, foreground: NDArray[np.bool_]
+    row: Callable[..., ScoreRow], overlap: Overlaps, foreground: NDArray[np.bool_]
 ) -> Iterator[ScoreRow]:
     """Return the rows of one query and layer."""
     n, tokens = foreground.shape
-    best = found.best_head
-    by_chance = chance_iou(found.n_kept[:, best], foreground.sum(-1), tokens)
+    best = overlap.best_head
+    by_chance = chance_iou(overlap.n_kept[:, best], foreground.sum(-1), tokens)
     values = [
-        ("best_head", "iou", "", found.heads[:, best]),
-        ("merged", "iou", "", found.merged),
-        ("merged_paper", "iou", "", found.merged_paper),
-        ("best_per_image", "iou", "", found.best_per_image),
-        *(("head", "iou", str(h), found.heads[:, h]) for h in range(found.heads.shape[1])),
+        ("best_head", "iou", "", overlap.heads[:, best]),
+        ("merged", "iou", "", overlap.merged),
+        ("merged_paper", "iou", "", overlap.merged_paper),
+        ("best_per_image", "iou", "", overlap.best_per_image),
+        *(("head", "iou", str(h), overlap.heads[:, h]) for h in range(overlap.heads.shape[1])),
         ("best_head", "iou_chance", "", by_chance),
         ("", "iou_all", "", foreground.mean(-1)),
     ]

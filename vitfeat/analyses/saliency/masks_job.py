@@ -110,21 +110,21 @@ def _chosen(
                     "compare with; take another (analyses.saliency.images)"
                 )
         return [held[name] for name in images]
-    found: list[int] = []
+    places: list[int] = []
     # Masks of few images are decoded: each wanted one, or the next that has a foreground.
     for start in spread(min(images, len(rows)), len(rows)):
         following = [*range(start, len(rows)), *range(start)]
-        free = (place for place in following if place not in found)
+        free = (place for place in following if place not in places)
         place = next((p for p in free if truth.tokens(int(rows[p])).any()), None)
         if place is None:
             break
-        found.append(place)
-    if not found:
+        places.append(place)
+    if not places:
         raise AnalysisError(
             f"{store.path}: none of {plural(len(rows), 'image')} has a token of foreground; check "
             "the dataset's annotations"
         )
-    return sorted(found)
+    return sorted(places)
 
 
 def _best_head(
@@ -153,14 +153,14 @@ def _kept(
     mass: float,
 ) -> list[Kept]:
     """Return what the best head and all heads merged keep, from attention (head, key)."""
-    found = []
+    kept = []
     for number, row in ((head, attention[head]), (None, merged(attention))):
         tokens = kept_tokens(row, mass).reshape(foreground.shape)
         value = float(iou(tokens.ravel(), foreground.ravel()))
         n_kept, n_foreground = (np.array([part.sum()]) for part in (tokens, foreground))
         by_chance = float(chance_iou(n_kept, n_foreground, foreground.size)[0])
-        found.append(Kept(query, number, tokens, value, by_chance))
-    return found
+        kept.append(Kept(query, number, tokens, value, by_chance))
+    return kept
 
 
 def _seen(

@@ -53,12 +53,12 @@ def n_near(places: Places, marked: Binary, radius: int) -> int:
     np.cumsum(inner, axis=1, out=inner)
     flat, pitch = before.reshape(-1), before.shape[1]
     start = places[0] * pitch + places[1] + radius
-    found = np.zeros(len(start), dtype=bool)
+    near = np.zeros(len(start), dtype=bool)
     for down in range(2 * radius + 1):
         half = math.isqrt(radius * radius - (down - radius) ** 2)
         row = start + down * pitch
-        found |= flat[row + half + 1] != flat[row - half]
-    return int(found.sum())
+        near |= flat[row + half + 1] != flat[row - half]
+    return int(near.sum())
 
 
 def boundary_measure(truth: Binary, predicted: Binary) -> float:

@@ -140,13 +140,13 @@ def middles(predicted: Mask) -> dict[int, tuple[float, float, float]]:
     how far it is from there to the next pixel of something else, or to the edge of the frame. Of
     equal places the first.
     """
-    found: dict[int, tuple[float, float, float]] = {}
+    places: dict[int, tuple[float, float, float]] = {}
     for number in np.unique(predicted).tolist():
         if number not in (0, VOID):
             inside = distance_transform_edt(np.pad(predicted == number, 1))[1:-1, 1:-1]
             row, column = np.unravel_index(int(inside.argmax()), inside.shape)
-            found[number] = (int(row) + 0.5, int(column) + 0.5, float(inside.max()) - 0.5)
-    return found
+            places[number] = (int(row) + 0.5, int(column) + 0.5, float(inside.max()) - 0.5)
+    return places
 
 
 def _at(mask: Mask, size: tuple[int, int]) -> Mask:
@@ -155,14 +155,14 @@ def _at(mask: Mask, size: tuple[int, int]) -> Mask:
 
 def _near_other(mask: Mask, width: int) -> NDArray[np.bool_]:
     """Mark pixels that have another number at most so many rows or columns away."""
-    found = np.zeros(mask.shape, dtype=bool)
+    near = np.zeros(mask.shape, dtype=bool)
     for step in range(1, width + 1):
         down, right = mask[step:] != mask[:-step], mask[:, step:] != mask[:, :-step]
-        found[step:] |= down
-        found[:-step] |= down
-        found[:, step:] |= right
-        found[:, :-step] |= right
-    return found
+        near[step:] |= down
+        near[:-step] |= down
+        near[:, step:] |= right
+        near[:, :-step] |= right
+    return near
 
 
 def _check(row: StripRow) -> None:

@@ -85,12 +85,12 @@ def propagate(
         except AnalysisError as error:
             raise AnalysisError(f"frame {number}: {error}") from error
         held = min(number, places)
-        found = carried_labels(query, keys[:held], labels[:held], settings)
-        yield found
+        carried = carried_labels(query, keys[:held], labels[:held], settings)
+        yield carried
         if settings.context:
             # The frame that is about to leave the context makes place; the first one stays.
             place = 1 + (number - 1) % settings.context
-            keys[place], labels[place] = query, found
+            keys[place], labels[place] = query, carried
 
 
 def unit_tokens(features: NDArray[Any]) -> Features:
@@ -135,7 +135,7 @@ def carried_labels(
     reach = settings.neighbourhood
     take = _compiled()
     labels = np.ascontiguousarray(labels, dtype=np.float64)
-    found = np.empty((rows, columns, labels.shape[-1]))
+    carried = np.empty((rows, columns, labels.shape[-1]))
     down, across = _tile(rows, columns, channels, len(keys), reach)
     for top, bottom in _cuts(rows, down):
         above, below = max(0, top - reach), min(rows, bottom + reach)
@@ -152,9 +152,9 @@ def carried_labels(
                 reach,
                 settings.top,
                 1 / settings.temperature,
-                found,
+                carried,
             )
-    return found
+    return carried
 
 
 def _cuts(n: int, length: int) -> list[tuple[int, int]]:
@@ -167,11 +167,11 @@ def _tile(rows: int, columns: int, channels: int, frames: int, reach: int) -> tu
 
     def axis(n: int) -> list[tuple[int, int, int]]:
         """Tell of every length: pairs along an axis, keys of all cuts, and of the longest."""
-        found = []
+        costs = []
         for length in range(1, n + 1):
             cuts = [(b - a, min(n, b + reach) - max(0, a - reach)) for a, b in _cuts(n, length)]
-            found.append((sum(q * k for q, k in cuts), sum(k for _, k in cuts), max(cuts)[1]))
-        return found
+            costs.append((sum(q * k for q, k in cuts), sum(k for _, k in cuts), max(cuts)[1]))
+        return costs
 
     best = (np.inf, 1, 1)
     for down, (pairs_y, keys_y, most_y) in enumerate(axis(rows), start=1):
@@ -196,7 +196,7 @@ def _take(
     reach: int,
     top: int,
     sharpness: float,
-    found: Labels,
+    carried: Labels,
 ) -> None:
     """Fill the labels of a tile from (row, column, frame, key row, key column).
 
@@ -226,7 +226,7 @@ def _take(
                             best[place] = value
                             last = best[top - 1]
             total = 0.0
-            mean = found[y, x]
+            mean = carried[y, x]
             mean[:] = 0
             for frame in range(frames):
                 for a in range(above, below):

@@ -119,9 +119,9 @@ def _lifted(labels: Labels, weak: list[int]) -> Labels:
     present = others.sum(axis=-1, keepdims=True)
     room = 1 - raised.sum(axis=-1, keepdims=True)
     scale = np.divide(room, present, out=np.zeros_like(room), where=present > 0)
-    found: Labels = labels * scale
-    found[..., weak] = raised
-    return found
+    lifted: Labels = labels * scale
+    lifted[..., weak] = raised
+    return lifted
 
 
 def to_mask(labels: NDArray[Any], box: Box, size: tuple[int, ...], normalise: str = "none") -> Mask:
