@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from vitfeat.analyses.base import ROOT, Analysis, Job
-from vitfeat.analyses.knn.needs import needs
+from vitfeat.analyses.knn import needs
 from vitfeat.analyses.registry import analyses, scored
 from vitfeat.analyses.scoring import TOGETHER
 from vitfeat.analyses.settings import Settings

@@ -24,7 +24,7 @@ from pydantic.errors import PydanticUserError
 from vitfeat.analyses.base import STORE, Analysis, Job, Needs, scores_across
 from vitfeat.analyses.needs import NUMPY_MB
 from vitfeat.analyses.registry import built_in, register
-from vitfeat.analyses.rows import ScoreRow
+from vitfeat.analyses.rows import ScoreRow, score_rows
 from vitfeat.analyses.scoring import Headline, Measure, Rank, Scoring
 from vitfeat.analyses.settings import Settings
 from vitfeat.errors import AnalysisError, ConfigError
@@ -134,13 +134,12 @@ def _write(
     from vitfeat.tables import write_table
 
     store = open_store(store_path)
-    usual: dict[str, Any] = {"task": name, "model": store.model, "dataset": store_path.parent.name}
-    usual |= {"features": "", "variant": "", "score": scores[0], "group": "", "n": store.n_images}
+    row_of = score_rows(name, store, features="", score=scores[0], n=store.n_images)
     table: dict[tuple[Any, ...], ScoreRow] = {}
     try:
         for number, given in enumerate(rows(store, settings), 1):
             where = f"{path}: row {number} of {store.path}"
-            row = ScoreRow(**usual | _checked(given, where, store.layers, scores))
+            row = row_of(**_checked(given, where, store.layers, scores))
             if (key := row[:-2]) in table:
                 raise AnalysisError(f"{where}: layer {row.layer} has two values of {row.score}")
             table[key] = row

@@ -15,7 +15,7 @@ import pytest
 from tests.analyses.similarity import reference_similarity as reference
 from vitfeat.analyses.base import Needs
 from vitfeat.analyses.rows import read_similarity
-from vitfeat.analyses.similarity.needs import needs
+from vitfeat.analyses.similarity import needs
 from vitfeat.cli import main
 from vitfeat.config.parsing import parse_config
 from vitfeat.numerics.gram import gram

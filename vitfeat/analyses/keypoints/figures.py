@@ -15,7 +15,7 @@ from matplotlib.patches import ConnectionPatch
 from matplotlib.patheffects import Normal, Stroke
 from numpy.typing import NDArray
 
-from vitfeat.analyses.keypoints.scoring import SCORING
+from vitfeat.analyses.keypoints import SCORING
 from vitfeat.errors import AnalysisError
 from vitfeat.figures import style
 from vitfeat.figures.fonts import text_width

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitfeat.analyses.regions.settings import RegionSettings
-from vitfeat.analyses.rows import ScoreRow
+from vitfeat.analyses.rows import ScoreRow, score_rows
 from vitfeat.data.annotations import RegionRow, fingerprint, read_annotations
 from vitfeat.errors import AnalysisError
 from vitfeat.jobs.layer_clusters import Runs, cluster_layers
@@ -98,23 +98,15 @@ def write_regions(
             items="regions",
         )
         for layer, assignments in zip(store.layers, found, strict=True):
+            row = score_rows(
+                "regions", store, layer=layer, features="regions", variant=level, n=len(labels)
+            )
             by_seed = [scores(labels, assignment) for assignment in assignments]
             for score in SCORES:
                 values = {f"seed={n}": s[score] for n, s in zip(runs.numbers, by_seed, strict=True)}
                 mean = float(np.mean(list(values.values())))
                 rows += [
-                    ScoreRow(
-                        task="regions",
-                        model=store.model,
-                        dataset=store_path.parent.name,
-                        layer=layer,
-                        features="regions",
-                        variant=level,
-                        score=score,
-                        group=group,
-                        n=len(labels),
-                        value=value,
-                    )
+                    row(score=score, group=group, value=value)
                     for group, value in {"": mean, **values}.items()
                 ]
     write_table(out, ScoreRow, rows)

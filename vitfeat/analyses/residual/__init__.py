@@ -1,8 +1,22 @@
 """What skip connections carry, against what attention and MLP add."""
 
-from vitfeat.analyses.base import STORE, Across, Analysis, Job
-from vitfeat.analyses.residual.needs import needs
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from vitfeat.analyses.base import STORE, Across, Analysis, Job, Needs
+from vitfeat.analyses.needs import gram_memory_mb
 from vitfeat.analyses.residual.settings import ResidualSettings, compares
+
+if TYPE_CHECKING:
+    from vitfeat.plan.study import Study
+
+
+def needs(study: Study) -> Needs:
+    """Return MiB for features and a layer of the images that branches are kept for, and minutes."""
+    n, limit = study.n_images, study.settings(ResidualSettings).images
+    return Needs(gram_memory_mb(n if limit is None else min(n, limit)), 120)
+
 
 ANALYSIS = Analysis(
     "residual",

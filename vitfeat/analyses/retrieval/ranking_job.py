@@ -9,10 +9,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from vitfeat.analyses.retrieval import SCORING
 from vitfeat.analyses.retrieval import compute as retrieval
 from vitfeat.analyses.retrieval.figures import Result, Search, ranking_figure
 from vitfeat.analyses.retrieval.job import Truth, ranked, read_truth
-from vitfeat.analyses.retrieval.scoring import SCORING
 from vitfeat.analyses.retrieval.settings import RetrievalSettings
 from vitfeat.data.images import printable
 from vitfeat.data.index import Index

@@ -14,7 +14,7 @@ from matplotlib.patches import Patch
 from numpy.typing import NDArray
 from scipy.ndimage import binary_dilation, binary_erosion
 
-from vitfeat.analyses.saliency.scoring import SCORING
+from vitfeat.analyses.saliency import SCORING
 from vitfeat.errors import AnalysisError
 from vitfeat.figures import overlay, style
 from vitfeat.figures.fonts import text_width

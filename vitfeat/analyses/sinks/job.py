@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from vitfeat.analyses.attention.norms import Rule
-from vitfeat.analyses.rows import ScoreRow
+from vitfeat.analyses.rows import ScoreRow, score_rows
 from vitfeat.analyses.sinks.compute import Bool, Floats, high_norm_tokens, sink_shares
 from vitfeat.analyses.sinks.settings import SinkSettings
 from vitfeat.errors import AnalysisError
@@ -102,14 +102,8 @@ def write_sinks(
             found = {query: source.shares(query, position, high) for query in kinds}
         except AnalysisError as error:
             raise AnalysisError(f"{store.path}, layer {layer}: {error}") from error
-        row = partial(
-            ScoreRow,
-            task="sinks",
-            model=store.model,
-            dataset=store_path.parent.name,
-            layer=layer,
-            variant=f"{settings.rule}/{settings.norms}",
-        )
+        variant = f"{settings.rule}/{settings.norms}"
+        row = score_rows("sinks", store, layer=layer, variant=variant)
         rows += _layer(row, found, high)
     if not any(row.value for row in rows if row.score == IMAGES):
         logger.warning(f"{store.model}: no high-norm tokens in {plural(len(images), 'image')}")

@@ -13,9 +13,9 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from vitfeat.analyses.rows import ScoreRow, score_rows
+from vitfeat.analyses.video import SCORING
 from vitfeat.analyses.video.figures import StripRow, frames_figure
 from vitfeat.analyses.video.propagation import propagate
-from vitfeat.analyses.video.scoring import SCORING
 from vitfeat.analyses.video.segmentation_scores import SequenceScores, score_sequence, summary
 from vitfeat.analyses.video.settings import VideoSettings
 from vitfeat.analyses.video.soft_masks import Mask, to_mask
