@@ -8,6 +8,8 @@ order in which lists are merged, the result is the same, and partitions move one
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -23,12 +25,15 @@ LAST = 2**32 - 1
 VALUE_BITS = 2**31 - 1
 
 
-def to_keys(similarity: NDArray[np.float32], image: NDArray[np.int64]) -> Keys:
-    """Return the keys of similarities (no NaN) and images, int64 of the same shape."""
+def to_keys(similarity: Any, image: Any, xp: Any = np) -> Any:
+    """Return the keys of similarities (no NaN) and images, int64 of the same shape.
+
+    `xp` is NumPy, or torch where these are tensors.
+    """
     # Adding 0 makes the two zeros one.
-    bits = (similarity + np.float32(0)).view(np.int32)
+    bits = (similarity + 0).view(xp.int32)
     # The bits of negative floats count the wrong way.
-    ordered = np.where(bits < 0, bits ^ np.int32(VALUE_BITS), bits).astype(np.int64)
+    ordered = xp.asarray(xp.where(bits < 0, bits ^ VALUE_BITS, bits), dtype=xp.int64)
     return (ordered << 32) | (LAST - image)
 
 
@@ -37,8 +42,8 @@ def images_of(keys: Keys) -> NDArray[np.int64]:
     return LAST - (keys & LAST)
 
 
-def similarities_of(keys: Keys) -> NDArray[np.float32]:
-    """Return the similarity of each key; minus infinity of an empty one."""
-    ordered = (keys >> 32).astype(np.int32)
-    bits = np.where(ordered < 0, ordered ^ np.int32(VALUE_BITS), ordered)
-    return np.where(keys == EMPTY, np.float32(-np.inf), bits.view(np.float32))
+def similarities_of(keys: Any, xp: Any = np) -> Any:
+    """Return the similarity of each key, float32; minus infinity of an empty one."""
+    ordered = xp.asarray(keys >> 32, dtype=xp.int32)
+    similarity = xp.where(ordered < 0, ordered ^ VALUE_BITS, ordered).view(xp.float32)
+    return xp.where(keys == EMPTY, xp.full_like(similarity, -xp.inf), similarity)

@@ -77,7 +77,7 @@ def merge(best: Keys, product: Floats, start: int) -> None:
 def _limits(best: Keys, product: Floats) -> Floats:
     """Return what a similarity must be above to come into a list, float32 (query,)."""
     k, columns = best.shape[1], product.shape[1]
-    limits = similarities_of(best[:, 0])
+    limits: Floats = similarities_of(best[:, 0])
     if columns >= k and np.isneginf(limits).all():
         # Lists that are not full take no more than the k greatest either.
         least = np.partition(product, columns - k, axis=1)[:, columns - k]

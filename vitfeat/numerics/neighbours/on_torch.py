@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from vitfeat.numerics.neighbours.keys import EMPTY, LAST, VALUE_BITS, Keys
+from vitfeat.numerics.neighbours.keys import EMPTY, Keys, similarities_of, to_keys
 
 if TYPE_CHECKING:
     import torch
@@ -56,7 +56,7 @@ def _merged(best: torch.Tensor, product: torch.Tensor, start: int) -> torch.Tens
 
     k, columns = best.shape[1], product.shape[1]
     least = best.min(dim=1).values
-    limits = _similarities(least)
+    limits = similarities_of(least, torch)
     if columns >= k and bool((least == EMPTY).all()):
         # Lists that are not full take no more than the k greatest either.
         limits = product.topk(k, dim=1, sorted=False).values.min(dim=1).values
@@ -69,22 +69,5 @@ def _merged(best: torch.Tensor, product: torch.Tensor, start: int) -> torch.Tens
     place = torch.arange(len(rows), device=rows.device) - starts[rows]
     table = best.new_full((len(best), k + int(counts.max())), EMPTY)
     table[:, :k] = best
-    table[rows, k + place] = _keys(product[rows, found], found + start)
+    table[rows, k + place] = to_keys(product[rows, found], found + start, torch)
     return table.topk(k, dim=1, sorted=False).values
-
-
-def _keys(similarity: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
-    import torch
-
-    bits = (similarity + 0).view(torch.int32)
-    ordered = torch.where(bits < 0, bits ^ VALUE_BITS, bits).to(torch.int64)
-    return (ordered << 32) | (LAST - image)
-
-
-def _similarities(keys: torch.Tensor) -> torch.Tensor:
-    import torch
-
-    ordered = (keys >> 32).to(torch.int32)
-    bits = torch.where(ordered < 0, ordered ^ VALUE_BITS, ordered)
-    similarity = bits.view(torch.float32)
-    return torch.where(keys == EMPTY, torch.full_like(similarity, -torch.inf), similarity)
