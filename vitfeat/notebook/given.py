@@ -22,23 +22,16 @@ logger = logging.getLogger(__name__)
 
 
 class TrainTest(NamedTuple):
-    """Features and classes of labelled training and test images.
+    """Features and classes of labelled training and test images."""
 
-    Attributes
-    ----------
-    train, test
-        float32 (image, channel).
-    classes, truth
-        int64 (image,): numbers of their classes; -1 where no training image is of a class.
-    n_classes
-        Number of classes of the training images.
-    """
-
+    # train, test: float32 (image, channel).
     train: Features
+    # classes, truth: int64 (image,): numbers of their classes; -1 where no training image is of a
+    # class.
     classes: NDArray[np.int64]
     test: Features
     truth: NDArray[np.int64]
-    n_classes: int
+    n_classes: int  # number of classes of the training images
 
     @staticmethod
     def of(

@@ -24,21 +24,13 @@ SCORES = ("nmi", "ari", "purity")
 
 @dataclass(frozen=True)
 class Contingency:
-    """Images by class and cluster, the pairs that occur alone: many classes cost no memory.
+    """Images by class and cluster, the pairs that occur alone: many classes cost no memory."""
 
-    Attributes
-    ----------
-    pairs
-        (pair,): images of a class in a cluster, each at least 1.
-    pair_class, pair_cluster
-        (pair,): positions of the pair's class and cluster.
-    classes, clusters
-        (class,) and (cluster,): images of each.
-    """
-
-    pairs: Counts
+    pairs: Counts  # (pair,): images of a class in a cluster, each at least 1
+    # pair_class, pair_cluster: (pair,): positions of the pair's class and cluster.
     pair_class: Counts
     pair_cluster: Counts
+    # classes, clusters: (class,) and (cluster,): images of each.
     classes: Counts
     clusters: Counts
 

@@ -43,27 +43,17 @@ TENSORS: dict[str, tuple[str, str, int]] = {
 
 @dataclass(frozen=True)
 class GramMeta:
-    """What a file of Gram matrices is of.
-
-    Attributes
-    ----------
-    tokens
-        The token kind that was asked for: ``cls``, ``mean``, ``spatial`` or ``all``.
-    image_fingerprint
-        Same images in the same order, same fingerprint: what two files of a pair must share.
-    features_fingerprint
-        Of the store that the features came from.
-    made_from
-        The token kind that it was really made from: ``tokens`` itself, another one that stands in
-        for tokens which the model lacks, or :data:`NOTHING`. Empty, or absent from a file's
-        metadata, it is ``tokens``.
-    """
+    """What a file of Gram matrices is of."""
 
     model: str
     dataset: str
-    tokens: str
+    tokens: str  # the token kind that was asked for: ``cls``, ``mean``, ``spatial`` or ``all``
+    # Same images in the same order, same fingerprint: what two files of a pair must share.
     image_fingerprint: str
-    features_fingerprint: str
+    features_fingerprint: str  # of the store that the features came from
+    # The token kind that it was really made from: ``tokens`` itself, another one that stands in for
+    # tokens which the model lacks, or :data:`NOTHING`. Empty, or absent from a file's metadata, it
+    # is ``tokens``.
     made_from: str = ""
 
     def __post_init__(self) -> None:

@@ -21,22 +21,14 @@ class Grams(Protocol):
 
     A :class:`~vitfeat.numerics.gramfile.GramFile` is one, and so are a :class:`GramSum` and
     :class:`GramsInMemory`.
-
-    Attributes
-    ----------
-    where
-        Where they are kept, for messages; the same place is read once.
-    left_out
-        Whether the model lacks these tokens, so that there is no layer.
-    offset, row_sum, diag
-        float64 (layer, n), see :class:`~vitfeat.numerics.gram.Gram`.
     """
 
     meta: GramMeta
-    where: str
-    left_out: bool
+    where: str  # where they are kept, for messages; the same place is read once
+    left_out: bool  # whether the model lacks these tokens, so that there is no layer
     layers: tuple[int, ...]
     n_images: int
+    # offset, row_sum, diag: float64 (layer, n), see :class:`~vitfeat.numerics.gram.Gram`.
     offset: Floats
     row_sum: Floats
     diag: Floats

@@ -65,22 +65,14 @@ def unbiased(terms: Terms) -> Floats:
 
 @dataclass(frozen=True)
 class BatchSums:
-    """Terms of one batch: of layers of a with layers of b, and of each layer with itself.
+    """Terms of one batch: of layers of a with layers of b, and of each layer with itself."""
 
-    Attributes
-    ----------
-    ab
-        Shape (layer_a, layer_b).
-    aa, bb
-        Shapes (layer_a,) and (layer_b,).
-    range_a, range_b
-        Largest minus smallest entry of the raw Gram matrices over the batch, their diagonals
-        included, (layer_a,) and (layer_b,); zeros where they were not asked for.
-    """
-
-    ab: Terms
+    ab: Terms  # shape (layer_a, layer_b)
+    # aa, bb: shapes (layer_a,) and (layer_b,).
     aa: Terms
     bb: Terms
+    # range_a, range_b: largest minus smallest entry of the raw Gram matrices over the batch, their
+    # diagonals included, (layer_a,) and (layer_b,); zeros where they were not asked for.
     range_a: Floats
     range_b: Floats
 

@@ -62,20 +62,11 @@ class _Axis:
 
     Beyond the centre of the outermost token the map does not change. Such a run of pixels is one
     candidate, which stands in its middle.
-
-    Attributes
-    ----------
-    places
-        (candidate,): where they are, in pixels from 0.
-    runs
-        (candidate,): how many pixels each is.
-    weights
-        (candidate, token).
     """
 
-    places: Floats
-    runs: NDArray[np.int64]
-    weights: Floats
+    places: Floats  # (candidate,): where they are, in pixels from 0
+    runs: NDArray[np.int64]  # (candidate,): how many pixels each is
+    weights: Floats  # (candidate, token)
 
 
 def token_places(places: ArrayLike, start: float, stop: float, n_tokens: int) -> Floats:

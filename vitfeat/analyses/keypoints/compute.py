@@ -40,25 +40,14 @@ class Score(NamedTuple):
 
 @dataclass(frozen=True)
 class Points:
-    """Keypoints as arrays, one entry a point, in pixels from 0.
+    """Keypoints as arrays, one entry a point, in pixels from 0."""
 
-    Attributes
-    ----------
-    pair
-        int64: number of the pair.
-    category
-        Of the pair.
-    source, target
-        float64 (point, 2): x and y in each image, as annotated.
-    side
-        float64: the larger side of the target's box.
-    """
-
-    pair: NDArray[np.int64]
-    category: NDArray[np.str_]
+    pair: NDArray[np.int64]  # int64: number of the pair
+    category: NDArray[np.str_]  # of the pair
+    # source, target: float64 (point, 2): x and y in each image, as annotated.
     source: Floats
     target: Floats
-    side: Floats
+    side: Floats  # float64: the larger side of the target's box
 
     @staticmethod
     def of(rows: Sequence[PointRow]) -> Points:

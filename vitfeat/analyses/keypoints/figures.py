@@ -37,28 +37,20 @@ BETWEEN, APART, LAYER, COUNT, BELOW = 0.12, 0.3, 0.15, 0.15, 0.1
 
 @dataclass(frozen=True, eq=False)
 class Pair:
-    """A pair of images and its keypoints, all places x and y in pixels of the images from 0.
-
-    Attributes
-    ----------
-    pictures
-        uint8 (height, width, 3) each: source and target, of any size in proportion.
-    sizes
-        Width and height of each in pixels, which places count.
-    given, truth
-        (point, 2): in the source, and where they are in the target.
-    found, hits
-        By layer: where they were found in the target, and whether that counts.
-    """
+    """A pair of images and its keypoints, all places x and y in pixels of the images from 0."""
 
     category: str
     source: str
     target: str
+    # uint8 (height, width, 3) each: source and target, of any size in proportion.
     pictures: tuple[Pixels, Pixels]
+    # Width and height of each in pixels, which places count.
     sizes: tuple[tuple[int, int], tuple[int, int]]
     numbers: Sequence[int]
+    # given, truth: (point, 2): in the source, and where they are in the target.
     given: Floats
     truth: Floats
+    # found, hits: by layer: where they were found in the target, and whether that counts.
     found: Mapping[int, Floats]
     hits: Mapping[int, NDArray[np.bool_]]
 

@@ -40,24 +40,13 @@ class Placed:
 
 @dataclass(frozen=True)
 class Sought:
-    """The points of a store that are looked for.
+    """The points of a store that are looked for."""
 
-    Attributes
-    ----------
-    rows
-        Those of the drawn pairs that the view shows in both images, in the table's order.
-    points
-        The same as arrays.
-    images
-        By image id.
-    n_drawn
-        How many points the drawn pairs have.
-    """
-
+    # Those of the drawn pairs that the view shows in both images, in the table's order.
     rows: list[PointRow]
-    points: Points
-    images: dict[str, Placed]
-    n_drawn: int
+    points: Points  # the same as arrays
+    images: dict[str, Placed]  # by image id
+    n_drawn: int  # how many points the drawn pairs have
 
     @property
     def sources(self) -> Floats:

@@ -26,21 +26,15 @@ _BLOCK_BYTES = 64 * 2**20
 
 @dataclass(frozen=True, eq=False)
 class Probe:
-    """A linear classifier, and how it was chosen.
-
-    Attributes
-    ----------
-    validation
-        Accuracy on the validation part by penalty; empty where there was nothing to choose.
-    unconverged
-        Fits that had not converged, by penalty: of the choice, and under None the last one.
-    """
+    """A linear classifier, and how it was chosen."""
 
     fit: Fit
     standard: Standard
     penalty: float
+    # Accuracy on the validation part by penalty; empty where there was nothing to choose.
     validation: dict[float, float]
     n_validation: int
+    # Fits that had not converged, by penalty: of the choice, and under None the last one.
     unconverged: dict[float | None, Fit]
 
     def ranks(self, features: NDArray[np.float32], truth: Ints) -> Ints:

@@ -54,22 +54,13 @@ class Standard:
 
 @dataclass(frozen=True, eq=False)
 class Fit:
-    """A fitted classifier of standardised features.
+    """A fitted classifier of standardised features."""
 
-    Attributes
-    ----------
-    weights, bias
-        float64 (class, channel) and (class,).
-    iterations
-        Of L-BFGS.
-    gradient
-        Largest entry of the objective's gradient, in absolute value.
-    """
-
+    # weights, bias: float64 (class, channel) and (class,).
     weights: Floats
     bias: Floats
-    iterations: int
-    gradient: float
+    iterations: int  # of L-BFGS
+    gradient: float  # largest entry of the objective's gradient, in absolute value
 
     @property
     def converged(self) -> bool:

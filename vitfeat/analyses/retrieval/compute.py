@@ -51,24 +51,12 @@ GRADES = ("easy", "hard", "junk")
 
 @dataclass(frozen=True)
 class Scores:
-    """What the queries that count in a variant score, each from 0 to 1.
+    """What the queries that count in a variant score, each from 0 to 1."""
 
-    Attributes
-    ----------
-    queries
-        (query,): which of the queries count, ascending.
-    positives
-        (query,): their positives.
-    average_precision
-        (query,).
-    precision
-        (query, rank): precision at each of the ranks asked for.
-    """
-
-    queries: Places
-    positives: Places
-    average_precision: Floats
-    precision: Floats
+    queries: Places  # (query,): which of the queries count, ascending
+    positives: Places  # (query,): their positives
+    average_precision: Floats  # (query,)
+    precision: Floats  # (query, rank): precision at each of the ranks asked for
 
 
 def unit(features: NDArray[np.floating]) -> Floats:

@@ -42,20 +42,11 @@ _BLOCK_BYTES = 256 * 2**20
 
 @dataclass(frozen=True)
 class Truth:
-    """The queries and the database of a store, rows of it, and what is relevant.
+    """The queries and the database of a store, rows of it, and what is relevant."""
 
-    Attributes
-    ----------
-    queries
-        (query,): rows of the store.
-    database
-        (image,): rows of the store, ascending.
-    graded
-        What the database images are to each query, by their places in `database`.
-    """
-
-    queries: NDArray[np.intp]
-    database: NDArray[np.intp]
+    queries: NDArray[np.intp]  # (query,): rows of the store
+    database: NDArray[np.intp]  # (image,): rows of the store, ascending
+    # What the database images are to each query, by their places in `database`.
     graded: list[Graded]
 
 

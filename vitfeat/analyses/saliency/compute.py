@@ -163,25 +163,14 @@ def _expected(k: Counts, f: Counts, n: int, logs: Floats) -> Floats:
 
 
 class Overlaps(NamedTuple):
-    """IoU of one query in one layer, image by image.
+    """IoU of one query in one layer, image by image."""
 
-    Attributes
-    ----------
-    heads
-        (image, head).
-    merged
-        (image,): of the mean of the heads' rows.
-    merged_paper
-        (image,): of the mean of the heads' rows, each renormalised first, as the research code
-        merges the rows of CLS and of the centre token.
-    n_kept
-        int64 (image, head): tokens that each head keeps.
-    """
-
-    heads: Floats
-    merged: Floats
+    heads: Floats  # (image, head)
+    merged: Floats  # (image,): of the mean of the heads' rows
+    # (image,): of the mean of the heads' rows, each renormalised first, as the research code merges
+    # the rows of CLS and of the centre token.
     merged_paper: Floats
-    n_kept: Counts
+    n_kept: Counts  # int64 (image, head): tokens that each head keeps
 
     @property
     def best_head(self) -> int:

@@ -50,23 +50,13 @@ class Kept:
 
 @dataclass(frozen=True)
 class SalientImage:
-    """One image and what is kept of it, of the same queries and heads in every image.
-
-    Attributes
-    ----------
-    picture
-        uint8 (height, width, 3): what the model saw, before normalisation.
-    mask
-        bool (height, width): the annotated objects in it.
-    foreground
-        bool (Y, X): the tokens that count as theirs.
-    """
+    """One image and what is kept of it, of the same queries and heads in every image."""
 
     image: str
     caption: str
-    picture: Pixels
-    mask: Bool
-    foreground: Bool
+    picture: Pixels  # uint8 (height, width, 3): what the model saw, before normalisation
+    mask: Bool  # bool (height, width): the annotated objects in it
+    foreground: Bool  # bool (Y, X): the tokens that count as theirs
     kept: tuple[Kept, ...]
 
 

@@ -62,14 +62,9 @@ class Record(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class SequenceScores:
-    """Scores of a sequence.
+    """Scores of a sequence."""
 
-    Attributes
-    ----------
-    j, f
-        float64 (object, frame): in the frames without the first and the last.
-    """
-
+    # j, f: float64 (object, frame): in the frames without the first and the last.
     j: Floats
     f: Floats
     numbers: tuple[int, ...]

@@ -29,21 +29,12 @@ _CONSTANT = 1e-6
 
 @dataclass(frozen=True, eq=False)
 class FirstLabels:
-    """Labels of a sequence's first frame.
+    """Labels of a sequence's first frame."""
 
-    Attributes
-    ----------
-    labels
-        float64 (Y, X, object + 1), summing to 1 over the last axis.
-    lifted
-        Numbers of the objects whose shares were raised, since none of their pixels would be left.
-    lost
-        Numbers of the objects of the mask of which no pixel is left even so.
-    """
-
-    labels: Labels
+    labels: Labels  # float64 (Y, X, object + 1), summing to 1 over the last axis
+    # Numbers of the objects whose shares were raised, since none of their pixels would be left.
     lifted: tuple[int, ...]
-    lost: tuple[int, ...]
+    lost: tuple[int, ...]  # numbers of the objects of the mask of which no pixel is left even so
 
 
 def tokens_inside(box: Box, size: tuple[int, int], grid: tuple[int, int]) -> tuple[slice, slice]:

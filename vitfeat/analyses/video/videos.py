@@ -28,37 +28,18 @@ Tokens = tuple[slice, slice]
 
 @dataclass(frozen=True, eq=False)
 class Video:
-    """The frames of one sequence.
-
-    Attributes
-    ----------
-    rows
-        Of the frames in the store and the index, in the order of time.
-    size
-        Height and width of every frame.
-    tokens
-        Rows and columns of the token grid that show something of the frame.
-    box
-        Their rectangle, in pixels of the frame.
-    given
-        uint8 (height, width): the objects of the first frame.
-    first
-        The same as labels of tokens.
-    scored
-        Numbers of the objects that are scored.
-    truth
-        Masks of all frames as they are annotated; None where frames beside the first have none.
-    """
+    """The frames of one sequence."""
 
     name: str
-    rows: tuple[int, ...]
+    rows: tuple[int, ...]  # of the frames in the store and the index, in the order of time
     stems: tuple[str, ...]
-    size: tuple[int, int]
-    tokens: Tokens
-    box: Box
-    given: Mask
-    first: FirstLabels
-    scored: tuple[int, ...]
+    size: tuple[int, int]  # height and width of every frame
+    tokens: Tokens  # rows and columns of the token grid that show something of the frame
+    box: Box  # their rectangle, in pixels of the frame
+    given: Mask  # uint8 (height, width): the objects of the first frame
+    first: FirstLabels  # the same as labels of tokens
+    scored: tuple[int, ...]  # numbers of the objects that are scored
+    # Masks of all frames as they are annotated; None where frames beside the first have none.
     truth: tuple[Mask, ...] | None
 
     @property

@@ -22,21 +22,11 @@ Read = Callable[[int, int], NDArray[Any]]
 
 @dataclass(frozen=True, eq=False)
 class Neighbours:
-    """The nearest images of some queries, the nearest first.
+    """The nearest images of some queries, the nearest first."""
 
-    Attributes
-    ----------
-    start
-        Number of the first of these queries.
-    image
-        int64 (query, k): images of the bank.
-    similarity
-        float32 (query, k): their cosine with the query, descending.
-    """
-
-    start: int
-    image: NDArray[np.int64]
-    similarity: NDArray[np.float32]
+    start: int  # number of the first of these queries
+    image: NDArray[np.int64]  # int64 (query, k): images of the bank
+    similarity: NDArray[np.float32]  # float32 (query, k): their cosine with the query, descending
 
 
 def nearest_images(
