@@ -44,71 +44,46 @@ def one_thread(_: Study) -> int:
 
 @dataclass(frozen=True)
 class Job:
-    """One kind of job: a function that turns files of a model and a dataset into files.
+    """One kind of job: a function that turns files of a model and a dataset into files."""
 
-    Attributes
-    ----------
-    name
-        Of its command and its rule.
-    call
-        The function, as ``module:function`` below the analysis' package. It takes the paths of
-        `inputs` and `outputs` one after the other, and as far as it has such parameters
-        ``settings`` (the model), ``label`` (the model's), ``device``, ``threads`` and
-        ``max_bytes``. A function of one model writes all kinds of tokens, and takes paths with
-        ``{tokens}`` in them. One that compares two models is called for every pair and kind: of
-        each input it takes the paths of both, whose ids are in alphabetical order.
-    inputs, outputs
-        Patterns of paths, by the name of their flag; the first has none. Beside a PNG stand a PDF
-        and a CSV of its numbers. Of a store that is written its manifest is an output, too.
-    needs
-        What it needs of a machine.
-    settings
-        Those that its results depend on: a change of others runs nothing anew.
-    optional
-        Outputs that only some configs ask for, and what says whether one does; the function takes
-        None for those that are not asked for.
-    beside
-        Files that are written beside the outputs.
-    reads_too
-        Taps that it reads where they are stored, beside those that its settings require.
-    together
-        Whether one call is of all models: it takes the paths as patterns, with ``{model}`` in
-        them, and ``models``.
-    threads
-        How many it can use.
-    gpu
-        Whether it uses one, or what says by the config whether it does.
-    folders
-        Outputs that are folders.
-    label
-        Whether it is told the model's label.
-    by_layers
-        Whether it takes ``layers`` and its output is a table of ScoreRow, so that several jobs can
-        share a model's layers where the settings say so (``layer_jobs``).
-    shared
-        Whether other analyses read its outputs, too: it is of all that they ask for, whether or not
-        its own analysis is asked for.
-    on_request
-        Whether its outputs are made when somebody names them, of a pair in either order, and not
-        before.
-    """
-
-    name: str
+    name: str  # of its command and its rule
+    # The function, as ``module:function`` below the analysis' package. It takes the paths of
+    # `inputs` and `outputs` one after the other, and as far as it has such parameters ``settings``
+    # (the model), ``label`` (the model's), ``device``, ``threads`` and ``max_bytes``. A function of
+    # one model writes all kinds of tokens, and takes paths with ``{tokens}`` in them. One that
+    # compares two models is called for every pair and kind: of each input it takes the paths of
+    # both, whose ids are in alphabetical order.
     call: str
+    # inputs, outputs: patterns of paths, by the name of their flag; the first has none. Beside a
+    # PNG stand a PDF and a CSV of its numbers. Of a store that is written its manifest is an
+    # output, too.
     inputs: Mapping[str, str]
     outputs: Mapping[str, str]
-    needs: Callable[[Study], Needs]
+    needs: Callable[[Study], Needs]  # what it needs of a machine
+    # Those that its results depend on: a change of others runs nothing anew.
     settings: tuple[str, ...] = ()
+    # Outputs that only some configs ask for, and what says whether one does; the function takes
+    # None for those that are not asked for.
     optional: Mapping[str, Callable[[Config], bool]] = field(default_factory=dict)
-    beside: tuple[str, ...] = ()
+    beside: tuple[str, ...] = ()  # files that are written beside the outputs
+    # Taps that it reads where they are stored, beside those that its settings require.
     reads_too: tuple[str, ...] = ()
+    # Whether one call is of all models: it takes the paths as patterns, with ``{model}`` in them,
+    # and ``models``.
     together: bool = False
-    threads: Callable[[Study], int] = one_thread
+    threads: Callable[[Study], int] = one_thread  # how many it can use
+    # Whether it uses one, or what says by the config whether it does.
     gpu: bool | Callable[[Config], bool] = False
-    folders: frozenset[str] = frozenset()
-    label: bool = False
+    folders: frozenset[str] = frozenset()  # outputs that are folders
+    label: bool = False  # whether it is told the model's label
+    # Whether it takes ``layers`` and its output is a table of ScoreRow, so that several jobs can
+    # share a model's layers where the settings say so (``layer_jobs``).
     by_layers: bool = False
+    # Whether other analyses read its outputs, too: it is of all that they ask for, whether or not
+    # its own analysis is asked for.
     shared: bool = False
+    # Whether its outputs are made when somebody names them, of a pair in either order, and not
+    # before.
     on_request: bool = False
 
     @property
@@ -124,50 +99,31 @@ class Job:
 
 @dataclass(frozen=True)
 class Across:
-    """The figures across models, which one job draws.
+    """The figures across models, which one job draws."""
 
-    Attributes
-    ----------
-    draw_set, draw_overview
-        Functions, as :attr:`Job.call` names them: of one dataset and some models, which takes the
-        folder of tables, the dataset, the models and the folder of figures; and of all datasets,
-        which takes the folder, the datasets, the models and the PNG.
-    names
-        Which figures of a dataset there are.
-    tables
-        Endings of the tables that are read.
-    settings
-        Those that figures depend on; functions that take ``settings`` are told them.
-    scoring
-        How scored, where these are of ScoreRow: those of all analyses are collected into one.
-    """
-
+    # draw_set, draw_overview: functions, as :attr:`Job.call` names them: of one dataset and some
+    # models, which takes the folder of tables, the dataset, the models and the folder of figures;
+    # and of all datasets, which takes the folder, the datasets, the models and the PNG.
     draw_set: str
     draw_overview: str
-    names: Callable[[Any], tuple[str, ...]]
+    names: Callable[[Any], tuple[str, ...]]  # which figures of a dataset there are
+    # Endings of the tables that are read.
     tables: Callable[[Any], tuple[str, ...]] = lambda _: (".csv",)
+    # Those that figures depend on; functions that take ``settings`` are told them.
     settings: tuple[str, ...] = ()
+    # How scored, where these are of ScoreRow: those of all analyses are collected into one.
     scoring: Scoring | None = None
 
 
 @dataclass(frozen=True)
 class AcrossPairs:
-    """The figures of tables of pairs, which one job draws: of all models, and of each set.
+    """The figures of tables of pairs, which one job draws: of all models, and of each set."""
 
-    Attributes
-    ----------
-    draw
-        A function, as :attr:`Job.call` names it: of the folder of tables, datasets, models, the
-        folder of figures and ``settings``. Tables are those of :data:`PAIR`.
-    names
-        Which figures there are.
-    settings
-        Those that figures depend on.
-    """
-
+    # A function, as :attr:`Job.call` names it: of the folder of tables, datasets, models, the
+    # folder of figures and ``settings``. Tables are those of :data:`PAIR`.
     draw: str
-    names: Callable[[Any], tuple[str, ...]]
-    settings: tuple[str, ...] = ()
+    names: Callable[[Any], tuple[str, ...]]  # which figures there are
+    settings: tuple[str, ...] = ()  # those that figures depend on
     scoring: ClassVar[None] = None
 
 
@@ -183,35 +139,17 @@ def scores_across(scoring: Scoring) -> Across:
 
 @dataclass(frozen=True)
 class Analysis:
-    """Something that stores are turned into.
+    """Something that stores are turned into."""
 
-    Attributes
-    ----------
-    name
-        Its key in a config, its folder of results, its package.
-    settings
-        The model of its settings.
-    place
-        Where it stands among the others: in docs, figures of several, and lists.
-    jobs
-        Those of single models.
-    across
-        The figures across models.
-    labels
-        Whether it needs the label of every image.
-    annotations
-        The kind of what must be annotated beside the images, if anything.
-    module, write
-        The file of an analysis of the user's own, and what writes its table.
-    """
-
-    name: str
-    settings: type[Settings]
-    place: int
-    jobs: tuple[Job, ...] = ()
-    across: Across | AcrossPairs | None = None
-    labels: bool = False
+    name: str  # its key in a config, its folder of results, its package
+    settings: type[Settings]  # the model of its settings
+    place: int  # where it stands among the others: in docs, figures of several, and lists
+    jobs: tuple[Job, ...] = ()  # those of single models
+    across: Across | AcrossPairs | None = None  # the figures across models
+    labels: bool = False  # whether it needs the label of every image
+    # The kind of what must be annotated beside the images, if anything.
     annotations: str | None = None
+    # module, write: the file of an analysis of the user's own, and what writes its table.
     module: Path | None = None
     write: Callable[..., None] | None = None
 

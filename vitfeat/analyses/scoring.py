@@ -37,26 +37,13 @@ class Rank(IntEnum):
 
 @dataclass(frozen=True)
 class Measure:
-    """A score of some variants, as it is drawn.
+    """A score of some variants, as it is drawn."""
 
-    Attributes
-    ----------
-    score
-        In tables; with ``*`` at its end, all scores that begin so.
-    title
-        On figures; ``{variant}`` and ``{rest}`` (what stands for ``*``) are filled in.
-    rank
-        Where it is drawn.
-    variants
-        Which of them: ``headline``, ``all``, or these.
-    counted
-        What its values are averages over, where that is not what those of the analysis are.
-    """
-
-    score: str
-    title: str
-    rank: Rank
-    variants: str | tuple[str, ...] = "all"
+    score: str  # in tables; with ``*`` at its end, all scores that begin so
+    title: str  # on figures; ``{variant}`` and ``{rest}`` (what stands for ``*``) are filled in
+    rank: Rank  # where it is drawn
+    variants: str | tuple[str, ...] = "all"  # which of them: ``headline``, ``all``, or these
+    # What its values are averages over, where that is not what those of the analysis are.
     counted: str = ""
 
 
@@ -66,23 +53,15 @@ class Headline:
 
     Where its table holds a level of chance, :attr:`Scoring.chance` names it; for the others an
     untrained model shows what no training gives.
-
-    Attributes
-    ----------
-    score, name
-        In tables, and on figures; ``{variant}`` in a name is filled in.
-    features
-        In the order of preference; the first one that a table holds counts, else the table's first.
-    variants
-        The same of variants.
-    levels
-        Whether every variant is a headline of its own, in the order of `variants`.
     """
 
+    # score, name: in tables, and on figures; ``{variant}`` in a name is filled in.
     score: str
     name: str
+    # In the order of preference; the first one that a table holds counts, else the table's first.
     features: tuple[str, ...]
-    variants: tuple[str, ...] = ()
+    variants: tuple[str, ...] = ()  # the same of variants
+    # Whether every variant is a headline of its own, in the order of `variants`.
     levels: bool = False
 
     def chosen_variants(self, held: Iterable[str]) -> tuple[str, ...]:
@@ -97,62 +76,35 @@ class Headline:
 
 @dataclass(frozen=True)
 class Scoring:
-    """How an analysis is scored.
+    """How an analysis is scored."""
 
-    Attributes
-    ----------
-    title, short
-        Of its own figures, and beside those of others.
-    headline
-        What it is judged by.
-    ranked
-        Scores that layers are ranked by, all of which are better the greater they are; ``*`` and
-        ``[ab]`` stand for what they do in names of files. The others say something of the data, of
-        ties or of chance; of a decay less is better.
-    counted
-        What its values are averages over.
-    measures
-        What is drawn, in the order of the figures.
-    kinds
-        Features, or variants, that a measure has a panel each of; what they are called, where that
-        is not what they are in tables.
-    by_variant
-        Whether `kinds` are variants.
-    chosen
-        Beginning of variants that every layer chooses for itself: no two layers need have the same.
-    variants
-        What variants are called that have a name in tables only.
-    chance
-        Of scores, which other score of the same table says what is expected by chance.
-    groups
-        What groups are called, where there is a figure of them: categories or sequences, each in
-        the best layer of a model, or :data:`HEADS`.
-    common
-        Whether panels side by side have one scale.
-    meaning
-        What its scores are, in a sentence below its figures.
-    details
-        Title of the figure of details; empty where there is none.
-    details_meaning
-        As `meaning`, of the scores there.
-    """
-
+    # title, short: of its own figures, and beside those of others.
     title: str
     short: str
-    headline: Headline
+    headline: Headline  # what it is judged by
+    # Scores that layers are ranked by, all of which are better the greater they are; ``*`` and
+    # ``[ab]`` stand for what they do in names of files. The others say something of the data, of
+    # ties or of chance; of a decay less is better.
     ranked: tuple[str, ...]
-    counted: str
-    measures: tuple[Measure, ...]
+    counted: str  # what its values are averages over
+    measures: tuple[Measure, ...]  # what is drawn, in the order of the figures
+    # Features, or variants, that a measure has a panel each of; what they are called, where that is
+    # not what they are in tables.
     kinds: Mapping[str, str]
-    by_variant: bool = False
+    by_variant: bool = False  # whether `kinds` are variants
+    # Beginning of variants that every layer chooses for itself: no two layers need have the same.
     chosen: str = ""
+    # What variants are called that have a name in tables only.
     variants: Mapping[str, str] = field(default_factory=dict)
+    # Of scores, which other score of the same table says what is expected by chance.
     chance: Mapping[str, str] = field(default_factory=dict)
+    # What groups are called, where there is a figure of them: categories or sequences, each in the
+    # best layer of a model, or :data:`HEADS`.
     groups: str = ""
-    common: bool = True
-    meaning: str = ""
-    details: str = ""
-    details_meaning: str = ""
+    common: bool = True  # whether panels side by side have one scale
+    meaning: str = ""  # what its scores are, in a sentence below its figures
+    details: str = ""  # title of the figure of details; empty where there is none
+    details_meaning: str = ""  # as `meaning`, of the scores there
 
     @property
     def figures(self) -> tuple[str, ...]:
