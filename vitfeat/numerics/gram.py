@@ -98,7 +98,8 @@ def gram(read: Read, n: int, *, max_bytes: int = 2 * 2**30, device: str = "cpu")
     A reference vector near the mean is taken from every feature before the products, so that
     channels that are large but nearly constant (every large ViT has some) do not drown the rest
     in float32. The reference need not be the mean: what remains is taken out exactly afterwards,
-    in float64, by centring the matrix itself.
+    in float64, by centring the matrix itself. The relative error of an entry is about 1e-6 of the
+    product of the two images' norms.
 
     Parameters
     ----------
@@ -113,11 +114,6 @@ def gram(read: Read, n: int, *, max_bytes: int = 2 * 2**30, device: str = "cpu")
         row and one column is the least a tile can hold, however small the bound.
     device
         ``"cpu"``, or a torch device such as ``"cuda"`` for the products.
-
-    Returns
-    -------
-    Gram
-        See there. Relative error of an entry about 1e-6 of the product of the two images' norms.
     """
     if n < 1:
         raise AnalysisError("a Gram matrix needs at least 1 image, got none: check the dataset")
@@ -149,22 +145,11 @@ def gram(read: Read, n: int, *, max_bytes: int = 2 * 2**30, device: str = "cpu")
 
 
 def token_means(read: Read, width: int, rows: int) -> Read:
-    """Give a reader of the mean over each image's tokens, for :func:`gram`.
+    """Give a reader of the mean over each image's tokens, (stop - start, width), for :func:`gram`.
 
-    Parameters
-    ----------
-    read
-        As in :func:`gram`: tokens of images start:stop, (stop - start, ..., width).
-    width
-        Channels of a token.
-    rows
-        Images read at once, at least 1. Reads begin at its multiples: make it a multiple of the
-        images in a chunk on disk, and no chunk is decoded twice.
-
-    Returns
-    -------
-    Read
-        Float32 (stop - start, width): sums are float64, rounded once.
+    Sums are float64, rounded once. So many ``rows`` of images are read at once, and reads begin at
+    its multiples: make it a multiple of the images in a chunk on disk, and no chunk is decoded
+    twice.
     """
 
     def means(start: int, stop: int) -> NDArray[np.float32]:

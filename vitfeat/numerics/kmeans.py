@@ -36,27 +36,17 @@ def k_means(
     seeds: Sequence[int] = (0,),
     threads: int = 1,
 ) -> Assignment:
-    """Cluster the images by the features of each layer, once for every seed.
+    """Cluster images by the features of each layer, once for every seed: int32 (layer, seed, image).
 
     The clusters are those of ``KMeans(n_clusters, n_init=n_init, random_state=seed)`` of
     scikit-learn on one thread: Lloyd's algorithm from greedy k-means++ (Arthur & Vassilvitskii
     2007), the best of ``n_init`` by inertia. The best is taken even where it has not converged
-    after scikit-learn's 300 iterations.
+    after scikit-learn's 300 iterations. Where fewer than ``n_clusters`` images differ, fewer
+    clusters occur.
 
-    Parameters
-    ----------
-    layers
-        Features of each layer, (image, channel) of any float type; clustered as float32 and not
-        changed. They are taken when they are needed: at most ``threads`` + 1 of them are in memory,
-        beside a copy in each running k-means.
-    threads
-        k-means that run side by side. Their number changes no result.
-
-    Returns
-    -------
-    NDArray
-        int32 (layer, seed, image), the cluster of each image. Where fewer than ``n_clusters``
-        images differ, fewer clusters occur.
+    Features are (image, channel) of any float type; clustered as float32 and not changed. They are
+    taken when they are needed: at most ``threads`` + 1 layers are in memory, beside a copy in each
+    of the ``threads`` k-means that run side by side. Their number changes no result.
     """
     if bad := [seed for seed in seeds if not 0 <= seed < _SEEDS]:
         raise AnalysisError(f"k-means: found seed {bad[0]}; seeds go from 0 to {_SEEDS - 1}")

@@ -79,25 +79,12 @@ def unit(features: NDArray[np.floating]) -> Floats:
 def similarities(
     queries: NDArray[np.floating], database: Iterable[NDArray[np.floating]], n_images: int
 ) -> NDArray[np.float32]:
-    """Return the cosine of every query and database image.
+    """Return the cosine of every query and database image, float32 (query, n_images).
 
     Products are summed in float64 and rounded to float32, so that equal descriptors give equal
     cosines wherever they stand in a block, and the database's order decides between them.
-
-    Parameters
-    ----------
-    queries
-        (query, channel): descriptors of any length.
-    database
-        (image, channel) each: blocks that together are the database, in its order. One at a time is
-        held.
-    n_images
-        Images of the database.
-
-    Returns
-    -------
-    numpy.ndarray
-        float32 (query, n_images).
+    Descriptors are (image, channel), of any length; blocks together are the database, in its order,
+    and one at a time is held.
     """
     wanted = unit(queries)
     cosines = np.empty((len(wanted), n_images), dtype=np.float32)

@@ -44,24 +44,13 @@ _TILE_BYTES = 96 * 2**20
 def propagate(
     frames: Iterable[NDArray[Any]], first: NDArray[Any], settings: VideoSettings
 ) -> Iterator[Labels]:
-    """Carry the labels of the first frame through a video.
+    """Carry the labels of the first frame through a video; yield those of frames 1, 2, ...
 
     The context of a frame is the first frame and the ``context`` frames before it, no frame twice.
-    Their labels are the soft ones, as they were given or found.
-
-    Parameters
-    ----------
-    frames
-        Features of every frame in order, the first one too: (Y, X, C) of any float type. One at a
-        time is read; no more than the context is held, in float32.
-    first
-        (Y, X, label): labels of the first frame, such as the share that each object has of a token.
-
-    Yields
-    ------
-    numpy.ndarray
-        float64 (Y, X, label): labels of frames 1, 2, ..., each a weighted mean of labels of
-        ``first``.
+    Their labels are the soft ones, as they were given or found. Frames are features (Y, X, C) of
+    any float type, the first one too; one at a time is read, and no more than the context is held,
+    in float32. Labels are float64 (Y, X, label), each a weighted mean of those of ``first``, such
+    as the share that each object has of a token.
     """
     places = settings.context + 1
     for number, features in enumerate(frames):
@@ -109,27 +98,15 @@ def unit_tokens(features: NDArray[Any]) -> Features:
 def carried_labels(
     query: Features, keys: Features, labels: Labels, settings: VideoSettings
 ) -> Labels:
-    """Take the labels of one frame from its context.
+    """Take the labels of one frame from its context, float64 (Y, X, label).
 
     Only pairs of tokens within a neighbourhood are multiplied, up to the rest of a tile: the grid
     is cut into tiles, and each is matched to the part of the grid that its tokens can see.
 
-    Parameters
-    ----------
-    query
-        (Y, X, C): unit tokens of the frame.
-    keys
-        (frame, Y, X, C): unit tokens of the context.
-    labels
-        (frame, Y, X, label): its labels.
-
-    Returns
-    -------
-    numpy.ndarray
-        float64 (Y, X, label). Tokens that tie with the last of the ``top`` count too, so that
-        neither the order of the frames nor that of the tokens decides. (Cosines are float32 and
-        tie when all their digits are the same.) Where a neighbourhood has fewer than ``top``
-        tokens, all count.
+    Queries (Y, X, C) and keys (frame, Y, X, C) are unit tokens, labels (frame, Y, X, label). Tokens
+    that tie with the last of the ``top`` count too, so that neither the order of the frames nor
+    that of the tokens decides. (Cosines are float32 and tie when all their digits are the same.)
+    Where a neighbourhood has fewer than ``top`` tokens, all count.
     """
     rows, columns, channels = query.shape
     reach = settings.neighbourhood

@@ -73,17 +73,6 @@ def first_labels(mask: Mask, n_objects: int, box: Box, grid: tuple[int, int]) ->
     labels, is smaller than a token, or thinner. Its shares :math:`s_k` are lifted until the largest
     is 1, :math:`s_k / \max s_k`, and the other labels of a token make room in proportion. Where
     lifted shares sum to more than 1, they are divided by their sum.
-
-    Parameters
-    ----------
-    mask
-        uint8 (height, width): number of the object of every pixel.
-    n_objects
-        Objects are 1 to this number.
-    box
-        Left, top, right, bottom of the grid, in pixels of the mask.
-    grid
-        Rows Y and columns X of tokens.
     """
     objects = range(1, n_objects + 1)
     labels = np.empty((*grid, n_objects + 1))
@@ -118,6 +107,8 @@ def _lifted(labels: Labels, weak: list[int]) -> Labels:
 def to_mask(labels: NDArray[Any], box: Box, size: tuple[int, ...], normalise: str = "none") -> Mask:
     r"""Turn labels of tokens into a mask of pixels: interpolate every channel, take the largest.
 
+    Labels are (Y, X, object + 1), finite; the mask is uint8 of the size (height, width).
+
     The centre of pixel (h, w) lies at
     :math:`u = (w + \tfrac12 - l) \frac{X}{r - l} - \tfrac12` columns of tokens from the centre of
     the first one, and rows alike; its value is the bilinear mean of the four tokens around it.
@@ -130,20 +121,11 @@ def to_mask(labels: NDArray[Any], box: Box, size: tuple[int, ...], normalise: st
 
     Parameters
     ----------
-    labels
-        (Y, X, object + 1), finite.
     box
         Left, top, right, bottom of the grid, in pixels of the frame.
-    size
-        Height and width of the frame.
     normalise
         ``none``, or ``paper``: once interpolated, every channel is scaled to reach from 0 to 1 over
         the frame, so that weak objects win pixels as well; a constant one becomes 0.
-
-    Returns
-    -------
-    numpy.ndarray
-        uint8, of that size.
     """
     if normalise not in NORMALISATIONS:
         raise AnalysisError(f"normalise {normalise!r}: must be one of {', '.join(NORMALISATIONS)}")
