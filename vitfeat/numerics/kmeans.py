@@ -36,7 +36,7 @@ def k_means(
     seeds: Sequence[int] = (0,),
     threads: int = 1,
 ) -> Assignment:
-    """Cluster images by the features of each layer, once for every seed: int32 (layer, seed, image).
+    """Cluster images by the features of each layer, once a seed: int32 (layer, seed, image).
 
     The clusters are those of ``KMeans(n_clusters, n_init=n_init, random_state=seed)`` of
     scikit-learn on one thread: Lloyd's algorithm from greedy k-means++ (Arthur & Vassilvitskii
