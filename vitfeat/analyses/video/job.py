@@ -106,8 +106,9 @@ def write_video(
                     scores[position].append((video.name, result.scores))
             if shown is not None:
                 last = results[positions[-1]].scores
-                strip.append(shown.row(index, root, last))
-                frames_drawn += shown.frames(index, last)
+                shown_row, shown_frames = shown.drawn(index, root, last)
+                strip.append(shown_row)
+                frames_drawn += shown_frames
             layers = {store.layers[position]: result for position, result in results.items()}
             _note_vanished(video, layers)
     if not followed:

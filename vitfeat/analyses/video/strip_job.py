@@ -65,29 +65,25 @@ class Shown:
                 self.masks[number] = mask
             yield mask
 
-    def row(self, index: Index, root: Path, scores: SequenceScores | None) -> StripRow:
-        """Return what is drawn, with the frames' own pixels."""
-        video = self.video
-        caption = printable(video.name)
+    def drawn(
+        self, index: Index, root: Path, scores: SequenceScores | None
+    ) -> tuple[StripRow, list[DrawnFrame]]:
+        """Return what is drawn, with the frames' own pixels, and which frames these are."""
+        video, numbers = self.video, sorted(self.masks)
+        mean, caption = None, printable(video.name)
         if scores is not None:
-            caption = f"{caption}: J&F {_jf_mean(scores):.3f}"
-        numbers = sorted(self.masks)
-        images = [index.row(video.rows[number]) for number in numbers]
-        return StripRow(
+            mean = float(np.mean([r.value for r in scores.records() if r.score == "jf_mean"]))
+            caption = f"{caption}: J&F {mean:.3f}"
+        rows = [video.rows[number] for number in numbers]
+        strip = StripRow(
             caption=caption,
             numbers=numbers,
-            frames=[np.asarray(rgb_of(image, root)) for image in images],
+            frames=[np.asarray(rgb_of(index.row(row), root)) for row in rows],
             predicted=[self.masks[number] for number in numbers],
             truth=[None if video.truth is None else video.truth[number] for number in numbers],
         )
-
-    def frames(self, index: Index, scores: SequenceScores | None) -> Iterator[DrawnFrame]:
-        """Yield which frames are drawn."""
-        mean = None if scores is None else _jf_mean(scores)
-        for number in sorted(self.masks):
-            image_id = index.image_id[self.video.rows[number]]
-            yield DrawnFrame(self.video.name, number, image_id, mean)
-
-
-def _jf_mean(scores: SequenceScores) -> float:
-    return float(np.mean([one.value for one in scores.records() if one.score == "jf_mean"]))
+        frames = [
+            DrawnFrame(video.name, number, index.image_id[row], mean)
+            for number, row in zip(numbers, rows, strict=True)
+        ]
+        return strip, frames
