@@ -134,3 +134,14 @@ def test_one_module_after_another(tmp_path: Path) -> None:
     register_own({"one": str(module)})
     register_own({"two": str(module)})
     parsed(module, "one")
+
+
+def test_what_a_module_logs_is_in_the_log_of_its_job(tmp_path: Path) -> None:
+    text = "import logging\ndef rows(store, settings):\n"
+    text += "    logging.getLogger(__name__).info('3 tokens left out')\n"
+    module = write(tmp_path, f"{text}    yield {{'layer': store.layers[0], 'value': 1.0}}\n")
+    store, log = tmp_path / "digits" / "m.zarr", tmp_path / "log"
+    Content(taps=("cls",)).write(store)
+    words = ["run", module, store, "--out", tmp_path / "mine.csv", "--log", log]
+    assert main([str(word) for word in words]) == 0
+    assert log.read_text() == "3 tokens left out\n"

@@ -95,7 +95,8 @@ def _scoring(name: str, titles: Mapping[str, str]) -> Scoring:
 
 def _module(name: str, path: Path) -> ModuleType:
     where = f"analyses.{name}.module: {path}"
-    spec = spec_from_file_location(f"vitfeat_own_{name}", path)
+    # Below vitfeat, whose log has what the module's logger says.
+    spec = spec_from_file_location(f"vitfeat.own.{name}", path)
     if not path.is_file() or spec is None or spec.loader is None:
         raise ConfigError(f"{where}: no such Python module; give the path of a .py file")
     module = module_from_spec(spec)
