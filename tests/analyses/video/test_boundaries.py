@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.analyses.video import reference_davis
-from vitfeat.analyses.video.boundaries import boundary_measure, n_near, outline, tolerance
+from vitfeat.analyses.video.segmentation_scores import boundary_measure, n_near, outline, tolerance
 
 
 def square(top: int, left: int, side: int, shape: tuple[int, int] = (40, 40)) -> np.ndarray:

@@ -12,12 +12,11 @@ from PIL import Image
 
 from tests.analyses.video.filmed import LAYERS, Films, indexed, view_named, write_films, write_store
 from vitfeat.analyses.rows import ScoreRow, read_scores
-from vitfeat.analyses.video.job import write_video
+from vitfeat.analyses.video.job import Choice, DrawnFrame, write_video
 from vitfeat.analyses.video.propagation import propagate
 from vitfeat.analyses.video.segmentation_scores import SCORES, score_sequence
 from vitfeat.analyses.video.settings import VideoSettings
 from vitfeat.analyses.video.soft_masks import first_labels, to_mask
-from vitfeat.analyses.video.strip_job import Choice, DrawnFrame
 from vitfeat.cli import main
 from vitfeat.data.annotations import FrameRow
 from vitfeat.data.masks import read_mask, write_mask
