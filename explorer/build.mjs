@@ -24,6 +24,8 @@ await build({
   target: "es2022",
   charset: "ascii",
   legalComments: "eof",
+  // A widget puts its styles into itself.
+  loader: { ".css": "text" },
   jsx: "automatic",
   jsxImportSource: "preact",
   plugins: [unused],

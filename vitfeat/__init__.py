@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from vitfeat.analyses.settings import Settings as Settings
+    from vitfeat.explorer.widget import widget as widget
     from vitfeat.notebook.extract import extract as extract
     from vitfeat.notebook.scores import attention_metrics as attention_metrics
     from vitfeat.notebook.scores import cka as cka
@@ -40,10 +41,15 @@ __all__ = [
     "open",
     "pck",
     "retrieval_map",
+    "widget",
 ]
 
 # Imported when they are asked for: most jobs of a workflow import vitfeat for none of them.
-_HOMES = {"Settings": "vitfeat.analyses.settings", "extract": "vitfeat.notebook.extract"}
+_HOMES = {
+    "Settings": "vitfeat.analyses.settings",
+    "extract": "vitfeat.notebook.extract",
+    "widget": "vitfeat.explorer.widget",
+}
 _SCORES = "vitfeat.notebook.scores"
 
 

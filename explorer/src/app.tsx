@@ -41,11 +41,12 @@ export function complete(known: Data): void {
   go({ dataset: name, shown: some, image: Math.min(now.image, count - 1), query: now.query || "0.5,0.5" }, "replace");
 }
 
-export function App() {
+export function App({ alone }: { alone: boolean }) {
   const known = data();
   const name = datasetName.value;
   const [failure, setFailure] = useState<string>();
   useEffect(() => {
+    if (!alone) return;
     const onHash = () => {
       view.value = parse(location.hash);
       complete(known);
@@ -67,6 +68,7 @@ export function App() {
     };
   }, [name]);
   useEffect(() => {
+    if (!alone) return;
     document.title = `${known.catalog.name} · vitfeat`;
     addEventListener("keydown", onKey);
     return () => removeEventListener("keydown", onKey);
@@ -94,7 +96,7 @@ export function App() {
         <Models />
         <Depth />
         <nav aria-label="Views">
-          {TABS.map((one) => (
+          {TABS.filter((one) => known.catalog.tabs?.includes(one) ?? true).map((one) => (
             <button
               type="button"
               key={one}

@@ -30,8 +30,8 @@ export interface Catalog {
   datasets: Dataset[];
   stores: StoreInfo[];
   remarks: string[];
-  /** Of an export: what was left out, by the first part of its path. */
-  exported?: boolean;
+  /** Views that there are; all unless said. */
+  tabs?: string[];
 }
 
 export interface CkaPair {

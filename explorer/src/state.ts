@@ -73,11 +73,19 @@ export function part<K extends keyof View>(key: K) {
   return computed(() => view.value[key]);
 }
 
+/** Whether the page's address holds the view; a widget has none of its own. */
+let addressed = true;
+
+export function withoutAddress(): void {
+  addressed = false;
+}
+
 let pending: ReturnType<typeof setTimeout> | undefined;
 
 /** Changes the view. A step that `back` should undo is pushed; what is dragged or hovered replaces. */
 export function go(change: Partial<View>, how: "push" | "replace" = "push"): void {
   view.value = { ...view.value, ...change };
+  if (!addressed) return;
   clearTimeout(pending);
   const write = () => {
     const hash = `#${format(view.value)}`;

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -13,16 +13,23 @@ import yaml
 
 from vitfeat.config.parsing import parse_config
 from vitfeat.data.index import Index
+from vitfeat.data.listing import Candidate
+from vitfeat.data.scan import build_index
+from vitfeat.data.spec import DatasetSpec
 from vitfeat.demo.datasets import embedded_root
 from vitfeat.errors import ConfigError, DataError, VitfeatError
 from vitfeat.figures.style import family_colour
 from vitfeat.models.entry import ModelEntry, builtin_catalog
 from vitfeat.models.shapes import size_name
 from vitfeat.store.opening import open_store
+from vitfeat.store.paths import Url
 from vitfeat.store.reader import FeatureStore
 
 KINDS = {"features": "features", "attention_maps": "attention_maps/stores"}
 """Kinds of stores, and the folder below the results where ``{dataset}/{model}.zarr`` stand."""
+
+GIVEN = "images"
+"""The dataset's name where stores are shown by themselves."""
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 """What datasets and models may be called (the rules' wildcards)."""
@@ -30,13 +37,14 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 @dataclass(frozen=True)
 class Listed:
-    """A store of the results: its kind, dataset and model, opened."""
+    """A store of the results: its kind, dataset and model, and where links in it may lead."""
 
     kind: str
     dataset: str
     model: str
     path: str
     store: FeatureStore
+    within: Path
 
     def described(self) -> dict[str, Any]:
         """Return what the page must know before it reads the store."""
@@ -94,6 +102,21 @@ class Listed:
         return [round(edge, 5) for edge in box]
 
 
+def index_of(store: FeatureStore, images: Path) -> Index:
+    """Look at a store's images in a folder, and return their index.
+
+    Raises
+    ------
+    DataError
+        One is not there.
+    """
+    names = {label: store.classes.get(label, "") for label in {-1, *store.labels.tolist()}}
+    rows = zip(store.image_ids, store.labels.tolist(), strict=True)
+    candidates = [Candidate(name, label, names[label]) for name, label in rows]
+    spec = DatasetSpec(name=GIVEN, layout="flat", root=images)
+    return build_index(spec, candidates=candidates)
+
+
 def probe(name: str, array: Any) -> dict[str, Any]:
     """Return a number of an array, which the page must read alike before it shows any."""
     place = [array.shape[0] - 1, array.shape[1] - 1, *[0] * (array.ndim - 2)]
@@ -119,12 +142,15 @@ class Results:
         Models by id, in the order of the figures.
     remarks
         What could not be opened, a line each.
+    given
+        Stores that are shown by themselves, in the place of those of the folder.
     """
 
     folder: Path
     roots: dict[str, Path] = field(default_factory=dict)
     entries: dict[str, ModelEntry] = field(default_factory=dict)
     remarks: list[str] = field(default_factory=list)
+    given: list[Listed] | None = None
 
     @classmethod
     def of(cls, folder: Path, config: Path | None, roots: Mapping[str, Path]) -> Results:
@@ -181,7 +207,41 @@ class Results:
         """The stores that can be opened, by kind, dataset and model."""
         return {(s.kind, s.dataset, s.model): s for s in self._open_stores()}
 
+    @classmethod
+    def of_stores(cls, stores: Sequence[FeatureStore], images: Path | None) -> Results:
+        """Look at some stores of one dataset, wherever they are.
+
+        Parameters
+        ----------
+        stores
+            The stores.
+        images
+            The folder that their images' ids are relative to.
+
+        Raises
+        ------
+        DataError
+            A store is behind a URL, or an image is not there.
+        """
+        given: list[Listed] = []
+        for store in stores:
+            if isinstance(store.path, Url):
+                raise DataError(f"{store.path}: the explorer shows stores on a disk; copy it here")
+            same = sum(listed.model.startswith(store.model) for listed in given)
+            model = f"{store.model}-{same + 1}" if same else store.model
+            path = Path(store.path).resolve()
+            where = f"features/{GIVEN}/{model}.zarr"
+            given.append(Listed("features", GIVEN, model, where, store, path.parent))
+        results = cls(given[0].within, entries=dict(builtin_catalog()), given=given)
+        if images is not None:
+            results.roots[GIVEN] = images.resolve()
+            results._indexes[GIVEN] = index_of(given[0].store, images)
+        return results
+
     def _open_stores(self) -> Iterator[Listed]:
+        if self.given is not None:
+            yield from self.given
+            return
         order = {name: place for place, name in enumerate(self.entries)}
         for kind, below in KINDS.items():
             paths = (self.folder / below).glob("*/*.zarr")
@@ -198,7 +258,9 @@ class Results:
                 except VitfeatError as error:
                     self.remarks.append(str(error))
                     continue
-                yield Listed(kind, dataset, model, f"{below}/{dataset}/{path.name}", store)
+                yield Listed(
+                    kind, dataset, model, f"{below}/{dataset}/{path.name}", store, self.folder
+                )
 
     @cached_property
     def datasets(self) -> list[str]:
@@ -239,6 +301,8 @@ class Results:
 
     def pictures(self, dataset: str) -> str:
         """Return why there are no pictures of a dataset; empty where there are."""
+        if self.given is not None and dataset not in self.roots:
+            return "say where they are: images=FOLDER"
         if self.index(dataset) is None:
             return (
                 f"datasets/{dataset}.csv, the index of the images, is not there or cannot be read"

@@ -97,6 +97,8 @@ class Content:
 
     def __init__(self, results: Results) -> None:
         self.results = results
+        # Beside what is served to everybody: what only this page is told.
+        self.told: dict[str, Any] = {}
         self._kept: OrderedDict[str, bytes] = OrderedDict()
         self._kept_bytes = 0
         self._lock = Lock()
@@ -127,10 +129,10 @@ class Content:
             if not path.startswith(f"{listed.path}/"):
                 continue
             below = path[len(listed.path) + 1 :]
-            file = (self.results.folder / path).resolve()
+            file = (Path(listed.store.path) / below).resolve()
             if (
                 _STORE_FILE.fullmatch(below)
-                and file.is_relative_to(self.results.folder)
+                and file.is_relative_to(listed.within)
                 and file.is_file()
             ):
                 return file
@@ -160,7 +162,7 @@ class Content:
             raise AbsentError(f"{path}: no such thing")
         match parts:
             case ["catalog.json"]:
-                return lambda: json_bytes(results.described())
+                return lambda: json_bytes({**results.described(), **self.told})
             case ["scores.json"]:
                 return lambda: json_bytes(tables.scores(results))
             case ["datasets", _] if stem in results.datasets:

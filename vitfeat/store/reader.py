@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
+from os import PathLike
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -519,6 +520,23 @@ class FeatureStore(Mapping[str, StoredArray]):
             ATTRIBUTE: json.dumps(self.attributes, ensure_ascii=False),
         }
         return to_dataset(self, coordinates, attributes)
+
+    def explore(self, images: str | PathLike[str] | None = None) -> Any:
+        """Show the store in a notebook; :func:`vitfeat.widget` shows several side by side.
+
+        Parameters
+        ----------
+        images
+            The folder of the images. Without it there are maps, and no pictures.
+
+        Returns
+        -------
+        anywidget.AnyWidget
+            Shown where a cell ends with it.
+        """
+        from vitfeat.explorer.widget import widget
+
+        return widget(self, images=images)
 
     def torch_dataset(
         self,
