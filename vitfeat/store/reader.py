@@ -522,19 +522,12 @@ class FeatureStore(Mapping[str, StoredArray]):
         return to_dataset(self, coordinates, attributes)
 
     def explore(self, images: str | PathLike[str] | None = None) -> Any:
-        """Show the store in a notebook; :func:`vitfeat.widget` shows several side by side.
+        """Show the store in a notebook, with the folder of its images, or maps without pictures.
 
-        Parameters
-        ----------
-        images
-            The folder of the images. Without it there are maps, and no pictures.
-
-        Returns
-        -------
-        anywidget.AnyWidget
-            Shown where a cell ends with it.
+        :func:`vitfeat.widget` shows several stores side by side.
         """
-        from vitfeat.explorer.widget import widget
+        # As a notebook has it: the explorer reads stores, and they need it for nothing else.
+        from vitfeat import widget
 
         return widget(self, images=images)
 
