@@ -1,10 +1,10 @@
 // Attention: every head of a layer, or of all layers, for one query; rollout; mass on CLS and registers.
-import { useMemo } from "preact/hooks";
+import { useMemo, useState } from "preact/hooks";
 import type { Model } from "./data";
 import { extent, highNorm, norms, rolloutRow, short } from "./numbers";
-import { ColourBar, Note, PanelHead, TokenMap, useLoaded } from "./parts";
+import { ColourBar, Note, PanelHead, Select, TokenMap, useLoaded } from "./parts";
 import { viewPath } from "./patches";
-import { data, hovered, patchAt, pointAt, query, shown } from "./session";
+import { data, hovered, patchAt, pointAt, query, setShown, shown } from "./session";
 import { go, view } from "./state";
 import type { Store, StoreInfo } from "./stores";
 
@@ -227,6 +227,7 @@ function AttentionPanel(props: { model: Model; info: StoreInfo; layer: number; a
       {overview && read_.whole && drawn.token !== undefined && (
         <Rollout got={read_} info={info} asked={drawn.token} />
       )}
+      <Metrics model={model} info={info} at={at} layer={layer} />
     </article>
   );
 }
@@ -342,7 +343,54 @@ function Rollout({ got, info, asked }: { got: Read; info: StoreInfo; asked: numb
   );
 }
 
-function MissingAttention({ model, info, asked }: { model: Model; info: StoreInfo; asked: string }) {
+/** Metrics of every layer and head, averaged over all images; a click chooses the layer. */
+function Metrics({ model, info, at, layer }: { model: Model; info: StoreInfo; at: number; layer: number }) {
+  const [chosen, setChosen] = useState("distance");
+  const loaded = useLoaded(info.path, async () => {
+    const known = data().dataset(info.dataset)?.heads.includes(model.id);
+    return known ? data().heads(info.dataset, model.id) : undefined;
+  });
+  const heads = loaded.value;
+  if (loaded.error || !heads?.metrics.length) return null;
+  const one = heads.metrics.find(({ metric }) => metric === chosen) ?? heads.metrics[0];
+  const rows = one.values.length;
+  const columns = one.values[0].length;
+  // Layers go upwards, as in the figures.
+  const values = [...one.values].reverse().flatMap((row) => row.map((value) => value ?? Number.NaN));
+  const finite = values.filter(Number.isFinite);
+  const row = rows - 1 - heads.layers.indexOf(info.layers[layer]);
+  const open = (cell: number) => {
+    const number = heads.layers[rows - 1 - Math.floor(cell / columns)];
+    const place = info.layers.indexOf(number);
+    if (place < 0) return;
+    setShown((before) => before.map((some, n) => (n === at ? { ...some, layer: place } : some)));
+  };
+  return (
+    <details class="metrics">
+      <summary>Metrics of all heads, over all images</summary>
+      <Select
+        label="Metric"
+        value={one.metric}
+        options={heads.metrics.map(({ metric, unit }) => [metric, `${metric} (${unit})`] as const)}
+        onChange={setChosen}
+      />
+      <TokenMap
+        grid={[rows, columns]}
+        values={values}
+        range={extent([finite])}
+        outlined={Array.from({ length: columns }, (_, n) => row * columns + n)}
+        label={`${one.metric} of ${model.label}: layers upwards, heads to the right; layer ${info.layers[layer]} is outlined`}
+        onPick={open}
+        mark={row * columns}
+      />
+      <ColourBar range={extent([finite])} unit={one.unit} />
+    </details>
+  );
+}
+
+function MissingAttention(props: { model: Model; info: StoreInfo; asked: string }) {
+  const { model, info, asked } = props;
+  const held = useLoaded(info.path, () => imageWithAttention(info));
   if (asked === "cls" && !info.cls) return <Note>{model.label} has no CLS token.</Note>;
   if (asked.startsWith("register")) return <Note>{model.label} has no {asked}.</Note>;
   if (asked === "cls" || asked === "mean") {
@@ -353,9 +401,28 @@ function MissingAttention({ model, info, asked }: { model: Model; info: StoreInf
     );
   }
   return (
-    <Note setting="extraction: {taps: [attention]}">
-      Attention of single patches is kept of some images only, and this is none of them (CLS and the mean of
-      patches are of all images). This line of the config brings it for all:
-    </Note>
+    <>
+      <Note setting="extraction: {taps: [attention]}">
+        Attention of single patches is kept of some images only, and this is none of them (CLS and the mean of
+        patches are of all images). This line of the config brings it for all:
+      </Note>
+      {held.value !== undefined && (
+        <button type="button" onClick={() => go({ image: held.value })}>
+          Go to an image that has it
+        </button>
+      )}
+    </>
   );
+}
+
+/** The first image that attention of all queries is stored of. */
+async function imageWithAttention(info: StoreInfo): Promise<number | undefined> {
+  for (const kind of ["features", "attention_maps"]) {
+    const one = data().info(kind, info.dataset, info.model);
+    if (!one || !("attention" in one.arrays)) continue;
+    const { details } = await data().store(one);
+    const row = one.arrays.attention.limited ? details.rows.attention?.[0] : 0;
+    if (row !== undefined) return details.places ? details.places[row] : row;
+  }
+  return undefined;
 }

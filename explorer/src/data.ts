@@ -16,6 +16,8 @@ export interface Dataset {
   /** Why there are no pictures; empty where there are. */
   pictures: string;
   cka: string[];
+  /** Models with tables of attention metrics. */
+  heads: string[];
 }
 
 export interface Images {

@@ -257,7 +257,13 @@ def test_an_image_that_is_a_link_is_read_only_as_it_was_indexed(made: Path, tmp_
 def test_the_catalogue_says_what_there_is(served: Server) -> None:
     catalog = json.loads(ask(served, "catalog.json").body)
     assert [model["id"] for model in catalog["models"]] == ["a", "b"]
-    assert catalog["datasets"][0] == {"name": "d", "images": 6, "pictures": "", "cka": []}
+    assert catalog["datasets"][0] == {
+        "name": "d",
+        "images": 6,
+        "pictures": "",
+        "cka": [],
+        "heads": [],
+    }
     store = catalog["stores"][0]
     assert store["path"] == STORE
     assert (store["grid"], store["layers"]) == ([2, 3], [1, 3, 4])

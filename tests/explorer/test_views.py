@@ -156,6 +156,27 @@ def test_attention_of_every_head_and_its_mass_on_cls_are_those_of_the_store(
         assert_drawn(canvas, spatial, 0, spatial.max())
 
 
+def test_metrics_of_all_heads_are_those_of_the_table_and_lead_to_layers(
+    browser: Browser, link: str, default: Path
+) -> None:
+    with opened(browser, link, "tab=attention&query=cls&shown=demo-beit:5") as page:
+        page.get_by_text("Metrics of all heads").click()
+        page.get_by_role("combobox", name="Metric", exact=True).select_option("entropy")
+        values = np.zeros((6, 4))
+        with (default / "attention/digits/demo-beit.csv").open() as stream:
+            for row in csv.DictReader(stream):
+                if row["metric"] == "entropy":
+                    values[5 - int(row["layer"]), int(row["head"])] = float(row["mean"])
+        canvas = page.locator(".metrics canvas")
+        assert_drawn(canvas, values, values.min(), values.max())
+        target = page.locator(".metrics [role=application]")
+        box = target.bounding_box()
+        assert box is not None
+        # The second row from below is layer 1.
+        target.click(position={"x": 10, "y": box["height"] * 4.5 / 6})
+        expect(panel(page, "demo-beit")).to_contain_text("layer 1")
+
+
 def shortened(value: float) -> str:
     """Write a number as the page does."""
     return f"{value:.{4 if abs(value) < 0.1 else 3}f}".replace("-", "−")
@@ -190,6 +211,8 @@ def test_what_a_store_does_not_hold_is_said_with_the_line_that_brings_it(
 ) -> None:
     with opened(browser, link, "tab=attention&image=2") as page:
         expect(page.locator("article").first).to_contain_text("extraction: {taps: [attention]}")
+        page.get_by_role("button", name="Go to an image that has it").first.click()
+        expect(page.locator("article").first.locator(".heads figure")).to_have_count(4)
     with opened(browser, link, "dataset=coco") as page:
         expect(page.locator("article").first).to_contain_text("extraction: {taps: [spatial]}")
     with opened(browser, link, "dataset=coco&tab=similarity") as page:

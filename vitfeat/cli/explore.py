@@ -71,6 +71,7 @@ def _root(text: str) -> tuple[str, Path]:
 
 def _explore(options: argparse.Namespace, console: Console) -> None:
     import webbrowser
+    from threading import Thread
 
     from vitfeat.errors import DataError
     from vitfeat.explorer.catalog import Results
@@ -91,6 +92,7 @@ def _explore(options: argparse.Namespace, console: Console) -> None:
             f"--port {options.port}: {error.strerror}; choose another, or 0 for a free one"
         ) from error
     with server.running() as link:
+        Thread(target=server.content.warm, daemon=True).start()
         console.print(f"{link}\nCtrl-C ends it.")
         if not options.no_open:
             webbrowser.open(link)

@@ -90,13 +90,13 @@ class Listed:
         if store.is_ragged:
             found["grids"] = store.grid_shapes.tolist()
         if index is not None and max(places) < len(index):
-            boxes = [self._box(index, place) for place in places]
-            found["boxes"] = boxes[:1] if boxes.count(boxes[0]) == len(boxes) else boxes
+            sizes = [index.seen_size(place) for place in places]
+            box_of = {size: self._box(*size) for size in set(sizes)}
+            found["boxes"] = [box_of[size] for size in sizes[: 1 if len(box_of) == 1 else None]]
         return found
 
-    def _box(self, index: Index, place: int) -> list[float]:
+    def _box(self, width: int, height: int) -> list[float]:
         """Return what the model saw of an image, in parts of its width and height."""
-        width, height = index.seen_size(place)
         left, top, right, bottom = self.store.view.box(width, height)
         box = left / width, top / height, right / width, bottom / height
         return [round(edge, 5) for edge in box]
@@ -353,6 +353,7 @@ class Results:
             "images": len(self.ids(name)),
             "pictures": self.pictures(name),
             "cka": self.cka_tokens(name),
+            "heads": sorted(path.stem for path in (self.folder / "attention" / name).glob("*.csv")),
         }
 
     def cka_tokens(self, dataset: str) -> list[str]:

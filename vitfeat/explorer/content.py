@@ -33,6 +33,7 @@ import json
 import re
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -104,6 +105,21 @@ class Content:
         self._lock = Lock()
         # One thread computes: a page may ask for the same again before it is there.
         self._computing = Lock()
+
+    def warm(self) -> None:
+        """Make what every page asks for first, while the browser starts."""
+        first = self.results.datasets[0]
+        details = [
+            f"details/{'/'.join(key)}.json" for key in self.results.stores if key[1] == first
+        ]
+        for path in (
+            "catalog.json",
+            f"datasets/{first}.json",
+            f"thumbnails/{first}/0.webp",
+            *details,
+        ):
+            with suppress(VitfeatError, OSError):
+                self.read(path)
 
     def read(self, path: str) -> Held:
         """Return what a path holds.
