@@ -21,9 +21,9 @@ from torch import Tensor
 from benchmarks.timing import in_turn, machine
 from vitfeat.analyses.attention.job import write_attention
 from vitfeat.analyses.attention.kernel import summarise
+from vitfeat.analyses.attention.source import attention_of
 from vitfeat.analyses.attention.stream import StreamingAttention
 from vitfeat.analyses.attention.summary import Tokens
-from vitfeat.analyses.attention_maps.source import attention_of
 from vitfeat.store.arrays import SUMMARY_GROUP, Geometry
 from vitfeat.store.create import Rows
 from vitfeat.store.layout import plan_layout

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gc
 import io
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,7 @@ import xarray
 from vitfeat.analyses.attention.map_file import (
     AttentionMaps,
     dimensions,
-    open_maps,
-    tokens_of,
+    read_maps,
     write_maps,
 )
 from vitfeat.analyses.attention.summary import Tokens
@@ -86,9 +86,11 @@ def test_what_xarray_opens(tmp_path: Path) -> None:
             "null_rows": "exclude",
             "n_images_rollout": 4,
         }
-    with open_maps(path) as opened:
-        assert tokens_of(opened) == TOKENS
-        assert opened["cls_query_by_class"].sel({"class": 70, "layer": 5}).dims == ("head", "key")
+    read = read_maps(path, [*NAMES, "absent"])
+    assert replace(read, arrays={}, n_images_rollout=4) == replace(written, arrays={})
+    assert set(read.arrays) == set(NAMES)
+    for name, values in read.arrays.items():
+        np.testing.assert_array_equal(values, written.arrays[name].astype(np.float32))
 
 
 def test_dimensions() -> None:
@@ -104,7 +106,7 @@ def test_without_classes_and_rollout(tmp_path: Path) -> None:
     full = maps()
     few = maps(arrays={n: full.arrays[n] for n in names}, classes={}, n_images_rollout=0)
     write_maps(tmp_path / "m.nc", few)
-    with open_maps(tmp_path / "m.nc") as dataset:
+    with xarray.open_dataset(tmp_path / "m.nc", engine="scipy") as dataset:
         assert set(dataset.data_vars) == set(names)
         assert set(dataset.coords) == {"layer", "head", "dy", "dx"}
         assert "n_images_rollout" not in dataset.attrs
@@ -120,24 +122,24 @@ def test_equal_maps_become_equal_bytes(tmp_path: Path) -> None:
 def test_files_that_are_none(tmp_path: Path) -> None:
     path = tmp_path / "m.nc"
     with pytest.raises(AnalysisError, match=r"no attention maps .*compute them first"):
-        open_maps(path)
+        read_maps(path, NAMES)
     write_maps(path, maps())
     whole = path.read_bytes()
     for content in (b"", b"text", whole[:40], whole[: len(whole) // 3], whole[:-4]):
         path.write_bytes(content)
         with pytest.raises(AnalysisError, match="no whole NetCDF file") as caught:
-            open_maps(path)
+            read_maps(path, NAMES)
         assert "\n" not in str(caught.value)
     del caught
     gc.collect()  # while what scipy warns of half-read files is ignored
     xarray.Dataset({"aligned": ("x", [1.0])}).to_netcdf(path, engine="scipy")
     with pytest.raises(AnalysisError, match="no spatial_queries and no layer"):
-        open_maps(path)
+        read_maps(path, NAMES)
     with xarray.open_dataset(io.BytesIO(whole), engine="scipy") as other:
         del other.attrs["grid_rows"]
         other.to_netcdf(path, engine="scipy")
     with pytest.raises(AnalysisError, match="it has no grid_rows; compute it anew"):
-        open_maps(path)
+        read_maps(path, NAMES)
 
 
 def test_a_label_that_does_not_fit(tmp_path: Path) -> None:

@@ -11,10 +11,15 @@ from numpy.typing import NDArray
 
 from tests.analyses.attention.made_maps import made_maps
 from tests.figures.canvas import assert_readable, words
-from vitfeat.analyses.attention import map_rows
-from vitfeat.analyses.attention.aligned import aligned_figure, levels, mean_offsets
+from vitfeat.analyses.attention import map_figures
+from vitfeat.analyses.attention.map_figures import (
+    MEAN_OFFSET,
+    aligned_figure,
+    aligned_levels,
+    mean_offsets,
+    offset_rows,
+)
 from vitfeat.analyses.attention.map_file import OFFSET_MAPS, AttentionMaps
-from vitfeat.analyses.attention.map_rows import MEAN_OFFSET, offset_rows
 from vitfeat.analyses.attention.summary import Tokens
 from vitfeat.errors import AnalysisError
 from vitfeat.figures import style
@@ -106,7 +111,9 @@ def scaled(values: NDArray[np.float32], counted: NDArray[np.bool_]) -> NDArray[n
 def test_the_scale_by_coverage_leaves_rare_offsets_out() -> None:
     maps = made_maps(Tokens((4, 5)))
     every = np.ones((7, 9), dtype=bool)
-    np.testing.assert_allclose(levels("aligned", maps), scaled(maps.arrays["aligned"], every))
+    np.testing.assert_allclose(
+        aligned_levels("aligned", maps), scaled(maps.arrays["aligned"], every)
+    )
     queries = np.array(
         [[(4 - abs(dy)) * (5 - abs(dx)) for dx in range(-4, 5)] for dy in range(-3, 4)]
     )
@@ -115,7 +122,7 @@ def test_the_scale_by_coverage_leaves_rare_offsets_out() -> None:
     spiked = np.array(maps.arrays["aligned_by_coverage"])
     spiked[..., 0, 0] = 5
     given = replace(maps, arrays={**maps.arrays, "aligned_by_coverage": spiked})
-    found = levels("aligned_by_coverage", given)
+    found = aligned_levels("aligned_by_coverage", given)
     np.testing.assert_allclose(found, scaled(spiked, counted))
     assert (found[..., 0, 0] == 1).all()
 
@@ -163,7 +170,7 @@ def test_rows_are_the_values_and_the_offsets() -> None:
 
 def test_rows_of_many_heads_are_their_means(monkeypatch: pytest.MonkeyPatch) -> None:
     maps = made_maps(Tokens((2, 3)))
-    monkeypatch.setattr(map_rows, "MAX_ROWS", 2 * maps.arrays["aligned"].size - 1)
+    monkeypatch.setattr(map_figures, "MAX_ROWS", 2 * maps.arrays["aligned"].size - 1)
     rows = list(offset_rows(maps))
     values = [row for row in rows if row.map != MEAN_OFFSET]
     assert len(values) == maps.arrays["aligned"].size
@@ -179,7 +186,7 @@ def test_the_mean_leaves_out_heads_without_a_map(monkeypatch: pytest.MonkeyPatch
     for name in OFFSET_MAPS:
         maps.arrays[name][0, 1] = np.nan
         maps.arrays[name][1] = np.nan
-    monkeypatch.setattr(map_rows, "MAX_ROWS", 0)
+    monkeypatch.setattr(map_figures, "MAX_ROWS", 0)
     for row in offset_rows(maps):
         if row.map == MEAN_OFFSET:
             continue

@@ -13,14 +13,12 @@ import xarray
 from tests.analyses.attention.reference_attention import Reference, deviation, rollout
 from tests.analyses.attention_maps.attended import PATCH, random_attention, write_attended
 from tests.store.filled import flip, resealed, shard_of
-from vitfeat.analyses.attention.job import write_attention
-from vitfeat.analyses.attention.map_file import open_maps
+from vitfeat.analyses.attention.job import UNITS, write_attention
 from vitfeat.analyses.attention.settings import AttentionSettings
 from vitfeat.analyses.attention.summary import Tokens
-from vitfeat.analyses.attention.table import UNITS
 from vitfeat.analyses.rows import AttentionRow, read_attention
 from vitfeat.cli import main
-from vitfeat.errors import AnalysisError, StoreError
+from vitfeat.errors import StoreError
 from vitfeat.store.opening import open_store
 
 # Summaries are float32, and so are the maps on disk.
@@ -41,7 +39,7 @@ def run(store: Path, **given: Any) -> tuple[Table, xarray.Dataset]:
     settings = AttentionSettings(**{"by_class": False, "high_norm": None, **given})
     write_attention(store, out, maps, settings)
     rows = read_attention(out)
-    with open_maps(maps) as dataset:
+    with xarray.open_dataset(maps, engine="scipy") as dataset:
         loaded = dataset.load()
     table = {(row.layer, row.head, row.metric): row for row in rows}
     assert len(table) == len(rows)
@@ -349,40 +347,19 @@ def test_too_few_classes(
     )
 
 
-@pytest.mark.parametrize(
-    ("view", "grid_from", "pixels"),
-    [((8, 12), "view", True), ((9, 12), "spatial", False), ((8, 8), "spatial", False)],
-)
-def test_patches_and_grid(
-    tmp_path: Path,
-    view: tuple[int, int],
-    grid_from: str,
-    pixels: bool,
-    caplog: pytest.LogCaptureFixture,
+@pytest.mark.parametrize(("view", "pixels"), [((8, 12), True), ((9, 12), False), ((8, 8), False)])
+def test_only_square_patches_of_whole_pixels_have_distances_in_pixels(
+    tmp_path: Path, view: tuple[int, int], pixels: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Attention alone has no grid: square patches of whole pixels tell it, or other arrays."""
     tokens = Tokens((2, 3), n_registers=1)
-    taps = ("attention",) if grid_from == "view" else ("spatial", "attention")
+    attention = random_attention(4, 1, 2, tokens)
     store = write_attended(
-        tmp_path / "d" / "m.zarr", random_attention(4, 1, 2, tokens), tokens, taps=taps, view=view
+        tmp_path / "d" / "m.zarr", attention, tokens, taps=("attention",), view=view
     )
     table, maps = run(store)
     assert (maps.attrs["grid_rows"], maps.attrs["grid_columns"]) == (2, 3)
     assert ((0, 0, "distance_pixels") in table) == pixels
     assert bool(caplog.messages) != pixels
-
-
-def test_a_grid_that_cannot_be_told(tmp_path: Path) -> None:
-    tokens = Tokens((2, 3))
-    store = write_attended(
-        tmp_path / "d" / "m.zarr",
-        random_attention(2, 1, 2, tokens),
-        tokens,
-        taps=("attention",),
-        view=(9, 12),
-    )
-    with pytest.raises(AnalysisError, match="grid of 6 spatial tokens cannot be told"):
-        run(store)
 
 
 def test_a_store_whose_deviation_over_heads_is_of_all_tokens(

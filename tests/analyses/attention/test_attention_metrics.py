@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -9,22 +8,14 @@ import torch
 
 from tests.analyses.attention.reference_attention import Reference
 from vitfeat.analyses.attention.metrics import (
-    UNITS,
-    cls_to_cls,
-    cls_to_registers,
-    deviation_heads,
-    deviation_positions,
-    distance,
-    entropy,
-    entropy_share,
+    aligned_by_coverage,
+    aligned_map,
+    coverage,
     metrics,
-    offset,
     offsets,
-    spatial_to_cls,
-    spatial_to_registers,
+    token_maps,
 )
-from vitfeat.analyses.attention.summary import NULLS, AttentionSummary, Tokens
-from vitfeat.analyses.attention.tokens import aligned_by_coverage, aligned_map, coverage, token_maps
+from vitfeat.analyses.attention.summary import AttentionSummary, Tokens
 from vitfeat.errors import AnalysisError
 from vitfeat.extraction.summary import summarise
 from vitfeat.numerics.accumulate import StreamingMeans
@@ -33,6 +24,7 @@ GRIDS = [(3, 3), (2, 4), (4, 2), (1, 3), (3, 1), (1, 1)]
 PREFIXES = [(True, 0), (True, 2), (False, 0), (False, 2)]
 # Summaries are float32: shares of about 1, each from few numbers.
 CLOSE = {"rtol": 2e-5, "atol": 1e-6}
+NULLS = ("zero", "exclude")
 
 
 def draw(
@@ -120,23 +112,6 @@ def test_half_precision(null: str) -> None:
     check(token_maps(found, null=null), [t.token_maps(null) for t in truth])
 
 
-@pytest.mark.parametrize("unit", UNITS)
-@pytest.mark.parametrize("null", NULLS)
-def test_units(unit: str, null: str) -> None:
-    tokens = Tokens((3, 5))
-    attention = draw(2, 2, tokens, null=True)
-    found = summary_of(attention, tokens)
-    length = distance(found, unit, patch_size=16, null=null)
-    mean = offset(found, unit, patch_size=16, null=null)
-    for image, values in enumerate(attention):
-        truth = reference(values, tokens)
-        x, y = truth.offset(unit, null, 16)
-        np.testing.assert_allclose(length[image], truth.distance(unit, null, 16), **CLOSE)
-        np.testing.assert_allclose(mean.x[image], x, **CLOSE)
-        np.testing.assert_allclose(mean.y[image], y, **CLOSE)
-        np.testing.assert_allclose(mean.length[image], np.sqrt(x**2 + y**2), **CLOSE)
-
-
 def test_any_leading_dimensions() -> None:
     """Image and layer, as in a store; or nothing but the head."""
     tokens = Tokens((2, 3))
@@ -150,26 +125,6 @@ def test_any_leading_dimensions() -> None:
         for name, values in flat.items():
             np.testing.assert_array_equal(deep[name], values.reshape(3, 2, *values.shape[1:]))
             np.testing.assert_array_equal(one[name], values[5])
-
-
-def test_single_functions_are_the_entries_of_metrics() -> None:
-    tokens = Tokens((2, 3), n_registers=2)
-    found = summary_of(draw(2, 2, tokens), tokens)
-    every = metrics(found)
-    functions: list[Callable[[AttentionSummary], np.ndarray]] = [
-        spatial_to_cls,
-        cls_to_cls,
-        spatial_to_registers,
-        cls_to_registers,
-        deviation_positions,
-        deviation_heads,
-        entropy,
-        distance,
-        entropy_share,
-    ]
-    for function in functions:
-        np.testing.assert_allclose(function(found), every[function.__name__], rtol=1e-14)
-    assert "distance_pixels" not in every
 
 
 @pytest.mark.parametrize("null", NULLS)
@@ -216,11 +171,13 @@ def test_uniform_attention(grid: tuple[int, int]) -> None:
 def test_the_unit_square() -> None:
     """Corner to corner is the square root of 2 whatever the grid; uniform 2 x 2 by hand."""
     for grid in ((2, 2), (2, 5), (7, 3)):
-        dy, dx = offsets(grid)
+        dy, dx = offsets(grid, of_image=True)
         assert math.hypot(dy[0, 0], dx[0, 0]) == pytest.approx(math.sqrt(2), rel=1e-15)
     tokens = Tokens((2, 2), has_cls=False)
     found = summary_of(np.full((1, 1, 4, 4), 0.25, dtype=np.float32), tokens)
-    np.testing.assert_allclose(distance(found), (0 + 1 + 1 + math.sqrt(2)) / 4, rtol=1e-6)
+    np.testing.assert_allclose(
+        metrics(found)["distance"], (0 + 1 + 1 + math.sqrt(2)) / 4, rtol=1e-6
+    )
 
 
 def test_identity_attention() -> None:
@@ -269,14 +226,16 @@ def test_a_constant_offset(step: tuple[int, int]) -> None:
             inside = 0 <= to_y < rows and 0 <= to_x < columns
             attention[0, 0, 1 + y * columns + x, 1 + to_y * columns + to_x if inside else 0] = 1
     found = summary_of(attention, tokens)
-    mean = offset(found, null="exclude")
-    assert mean.x.item() == pytest.approx(step[1], rel=1e-6)
-    assert mean.y.item() == pytest.approx(step[0], rel=1e-6)
-    patches = distance(found, "patches", null="exclude").item()
-    assert patches == pytest.approx(math.hypot(*step), rel=1e-6)
-    assert mean.length.item() == pytest.approx(patches, rel=1e-6)
+    scores = metrics(found, null="exclude", patch_size=16)
     on_square = math.hypot(step[0] / (rows - 1), step[1] / (columns - 1))
-    assert distance(found, null="exclude").item() == pytest.approx(on_square, rel=1e-6)
+    for name, expected in {
+        "offset_x": step[1],
+        "offset_y": step[0],
+        "distance_patches": math.hypot(*step),
+        "distance_pixels": 16 * math.hypot(*step),
+        "distance": on_square,
+    }.items():
+        assert scores[name].item() == pytest.approx(expected, rel=1e-6)
     # All queries that have a key at the offset look at it.
     covered = aligned_by_coverage(aligned_map(found))[0, 0]
     assert covered[rows - 1 + step[0], columns - 1 + step[1]] == pytest.approx(1, rel=1e-6)
@@ -289,9 +248,7 @@ def test_rows_without_spatial_attention_have_no_offset() -> None:
     for query, key in enumerate((0, 2, 0, 4, 0)):
         attention[..., query, key] = 1
     summary = summary_of(attention, Tokens((1, 4)))
-    assert offset(summary).x.tolist() == [[1]]
-    assert offset(summary, null="zero").x.tolist() == [[0.5]]
-    assert distance(summary, "patches").tolist() == [[0.5]]
+    assert metrics(summary)["distance_patches"].tolist() == [[0.5]]
     assert metrics(summary)["offset_x"].tolist() == [[1]]
     assert metrics(summary, offset_null="zero")["offset_x"].tolist() == [[0.5]]
 
@@ -299,9 +256,9 @@ def test_rows_without_spatial_attention_have_no_offset() -> None:
 def test_opposite_offsets_cancel_in_the_mean_vector_alone() -> None:
     """One row of two tokens that look at each other."""
     attention = np.array([[[[0, 1], [1, 0]]]], dtype=np.float32)
-    found = summary_of(attention, Tokens((1, 2), has_cls=False))
-    assert offset(found).length.item() == 0
-    assert distance(found, "patches").item() == 1
+    found = metrics(summary_of(attention, Tokens((1, 2), has_cls=False)))
+    assert found["offset_x"].item() == found["offset_y"].item() == 0
+    assert found["distance_patches"].item() == 1
 
 
 @pytest.mark.parametrize("grid", GRIDS)
@@ -368,23 +325,10 @@ def test_what_a_model_lacks() -> None:
         "n_null",
     }
     assert "cls_query" not in token_maps(found)
-    for function, what in [
-        (spatial_to_cls, "CLS token"),
-        (cls_to_cls, "CLS token"),
-        (cls_to_registers, "CLS token"),
-        (spatial_to_registers, "registers"),
-        (deviation_positions, "positions"),
-        (deviation_heads, "heads"),
-        (entropy_share, "a single token"),
-    ]:
-        with pytest.raises(AnalysisError, match=what):
-            function(found)
     registers_only = Tokens((1, 2), has_cls=False, n_registers=1)
-    found = summary_of(draw(1, 1, registers_only), registers_only)
-    with pytest.raises(AnalysisError, match="CLS token"):
-        cls_to_registers(found)
-    with pytest.raises(AnalysisError, match="registers"):
-        cls_to_registers(summary_of(draw(1, 1, Tokens((1, 2))), Tokens((1, 2))))
+    scores = metrics(summary_of(draw(1, 1, registers_only), registers_only))
+    assert "spatial_to_registers" in scores
+    assert not {"spatial_to_cls", "cls_to_cls", "cls_to_registers"} & set(scores)
 
 
 def test_summaries_that_do_not_fit() -> None:
@@ -402,14 +346,3 @@ def test_summaries_that_do_not_fit() -> None:
         broken[1, 1, 0, 0] = value
         with pytest.raises(AnalysisError, match="'aligned' holds values that are not finite"):
             AttentionSummary(arrays | {"aligned": broken}, tokens)
-
-
-def test_unknown_names() -> None:
-    tokens = Tokens((2, 3))
-    found = summary_of(draw(1, 2, tokens), tokens)
-    with pytest.raises(AnalysisError, match="choose zero, exclude"):
-        metrics(found, null="nan")
-    with pytest.raises(AnalysisError, match="choose image, patches, pixels"):
-        distance(found, "metres")
-    with pytest.raises(AnalysisError, match="patch_size"):
-        distance(found, "pixels")

@@ -12,9 +12,9 @@ from PIL import Image
 
 from tests.analyses.attention.made_maps import made_maps
 from tests.figures.made_tables import Made, attention_rows
+from vitfeat.analyses.attention.map_figures import common_limit
 from vitfeat.analyses.attention.map_file import write_maps
 from vitfeat.analyses.attention.summary import Tokens
-from vitfeat.analyses.attention.token_maps import common_limit
 from vitfeat.analyses.rows import AttentionRow
 from vitfeat.cli import main
 from vitfeat.figures.models import Model

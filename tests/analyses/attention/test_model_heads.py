@@ -12,14 +12,19 @@ from matplotlib.figure import Figure
 from tests.figures.canvas import assert_readable, words
 from tests.figures.made_tables import DEMO, PAPER, Made, attention_rows, models
 from vitfeat.analyses.attention.figures import OF_HEADS, panels
-from vitfeat.analyses.attention.head_lines import (
+from vitfeat.analyses.attention.head_figures import (
+    PAIRED,
     by_layer_figure,
+    common_scale,
+    heads_figure,
+    heat_rows,
     layer_rows,
+    pair_rows,
+    pairs_figure,
+    ranked,
     sorted_figure,
     sorted_rows,
 )
-from vitfeat.analyses.attention.head_pairs import METRICS, pair_rows, pairs_figure
-from vitfeat.analyses.attention.heat_maps import common_scale, heads_figure, heat_rows, ranked
 from vitfeat.analyses.rows import AttentionRow
 from vitfeat.errors import AnalysisError
 from vitfeat.figures.breakout import HeadPanel
@@ -131,7 +136,7 @@ def test_a_head_without_a_value_is_grey_and_said() -> None:
         assert_readable(draw(of_heads(every), DINO))
     lone = [row for row in pair_rows(of_heads(every), DINO) if (row.layer, row.head) == (1, 2)]
     assert {metric for row in lone for metric in (row.metric_x, row.metric_y)} == {
-        *METRICS,
+        *PAIRED,
     } - {"distance"}
 
 
@@ -204,7 +209,7 @@ def test_pairs_are_points_of_heads_coloured_by_layer() -> None:
     every = of_heads(given())
     figure = pairs_figure(every, DINO)
     found = table()
-    pairs = [(a, b) for i, a in enumerate(METRICS) for b in METRICS[i + 1 :]]
+    pairs = [(a, b) for i, a in enumerate(PAIRED) for b in PAIRED[i + 1 :]]
     for a, b in pairs:
         (points,) = axes_of(figure, f"{a}/{b}").collections
         assert isinstance(points, PathCollection)
@@ -298,5 +303,3 @@ def test_metrics_against_one_another_need_two() -> None:
     only = [panel for panel in given() if panel.name in ("entropy_share", "offset_length")]
     with pytest.raises(AnalysisError, match=r"values of entropy_share of distance, .* need two"):
         pairs_figure(only, DINO)
-    with pytest.raises(AnalysisError, match="no head has a value of entropy_share on digits"):
-        common_scale(replace(only[0], heads=[]))

@@ -11,9 +11,7 @@ from tests.figures.canvas import assert_readable
 from vitfeat.analyses.attention.mosaic import (
     HIGH,
     WIDE,
-    Titled,
     arranged,
-    colour_bar,
     extent,
     mosaic,
     sheet_of,
@@ -106,23 +104,23 @@ def test_no_token_is_lost_in_the_largest_mosaics() -> None:
 @pytest.mark.parametrize(("across", "count"), [(1, 1), (2, 3), (3, 3)])
 def test_pixels_of_the_file_are_those_of_the_mosaic(across: int, count: int) -> None:
     shown = [
-        Titled(mosaic(levels(3, 2, 4, 5, seed=i), 7), f"Title {i}", "a detail", f"map {i}")
+        mosaic(levels(3, 2, 4, 5, seed=i), 7, label=f"{i}", title=f"Title {i}", detail="a detail")
         for i in range(count)
     ]
     with style.settings():
-        sheet, axes = sheet_of(shown, across, (0, 1, 2), title="T", note="n")
-        colour_bar(sheet, axes[0], "attention", 3.0, beyond=True)
+        around = {"scale": "attention", "end": 3.0, "beyond": True, "title": "T", "note": "n"}
+        sheet, axes = sheet_of(shown, across, (0, 1, 2), **around)
         canvas = FigureCanvasAgg(sheet.figure)
         sheet.figure.set_dpi(style.DPI)
         canvas.draw()
         buffer = np.asarray(canvas.buffer_rgba())[..., :3]
     for one, ax in zip(shown, axes, strict=True):
         box = ax.get_window_extent()
-        high, wide = one.mosaic.pixels.shape[:2]
+        high, wide = one.pixels.shape[:2]
         top, left = buffer.shape[0] - round(box.y0) - high, round(box.x0)
         # The corner of the axes may be between two pixels.
         found = [
-            np.array_equal(buffer[y : y + high, x : x + wide], one.mosaic.pixels)
+            np.array_equal(buffer[y : y + high, x : x + wide], one.pixels)
             for y in (top - 1, top, top + 1)
             for x in (left - 1, left, left + 1)
         ]
@@ -145,14 +143,15 @@ def test_numbers_of_layers_and_heads_can_be_read(
     shape: tuple[int, int], grid: tuple[int, int]
 ) -> None:
     across, scale = arranged(2, shape, grid, bars=False)
-    one = mosaic(np.zeros((*shape, *grid)), scale)
-    shown = [Titled(one, "A long title of a mosaic", "and what it shows", str(i)) for i in (0, 1)]
+    texts = {"title": "A long title of a mosaic", "detail": "and what it shows"}
+    shown = [mosaic(np.zeros((*shape, *grid)), scale, label=name, **texts) for name in "ab"]
     with style.settings():
-        sheet, axes = sheet_of(shown, across, range(5, 5 + shape[0]), title="T", note="n")
-        colour_bar(sheet, axes[0], "deviation,\n× uniform", "percentile 98", beyond=True)
+        scale_of = {"scale": "deviation,\n× uniform", "end": "percentile 98", "beyond": True}
+        layers = range(5, 5 + shape[0])
+        sheet, axes = sheet_of(shown, across, layers, **scale_of, title="T", note="n")
     assert_readable(sheet.figure)
     labels = [label.get_text() for label in axes[0].get_yticklabels()]
     assert labels[0] == "5"
     places = axes[0].get_yticks()
     for label, place in zip(labels, places, strict=True):
-        assert place == one.place(int(label) - 5, 0, (grid[0] - 1) / 2, 0)[1]
+        assert place == shown[0].place(int(label) - 5, 0, (grid[0] - 1) / 2, 0)[1]

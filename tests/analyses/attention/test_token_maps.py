@@ -10,17 +10,18 @@ from matplotlib.figure import Figure
 
 from tests.analyses.attention.made_maps import made_maps
 from tests.figures.canvas import assert_readable, words
-from vitfeat.analyses.attention import map_rows
-from vitfeat.analyses.attention.map_file import CLASS_DEVIATION, TOKEN_MAPS, AttentionMaps
-from vitfeat.analyses.attention.map_rows import TokenRow, token_rows
-from vitfeat.analyses.attention.summary import Tokens
-from vitfeat.analyses.attention.token_maps import (
+from vitfeat.analyses.attention import map_figures
+from vitfeat.analyses.attention.map_figures import (
+    TokenRow,
     class_deviation,
     common_limit,
     common_scale,
     own_scale,
     token_panels,
+    token_rows,
 )
+from vitfeat.analyses.attention.map_file import CLASS_DEVIATION, TOKEN_MAPS, AttentionMaps
+from vitfeat.analyses.attention.summary import Tokens
 from vitfeat.errors import AnalysisError
 from vitfeat.figures import overlay, style
 from vitfeat.figures.models import Model
@@ -237,9 +238,9 @@ def test_rows_are_the_values(tokens: Tokens, ending: str) -> None:
 def test_rows_of_many_heads_are_their_means(monkeypatch: pytest.MonkeyPatch) -> None:
     maps = made_maps(Tokens((2, 3)))
     whole = list(token_rows(maps))
-    monkeypatch.setattr(map_rows, "MAX_ROWS", len(whole))
+    monkeypatch.setattr(map_figures, "MAX_ROWS", len(whole))
     assert list(token_rows(maps)) == whole
-    monkeypatch.setattr(map_rows, "MAX_ROWS", len(whole) - 1)
+    monkeypatch.setattr(map_figures, "MAX_ROWS", len(whole) - 1)
     rows = list(token_rows(maps))
     assert len(rows) == len(whole) // 2
 

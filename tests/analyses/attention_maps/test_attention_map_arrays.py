@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from tests.analyses.attention.reference_attention import rollout
 from tests.analyses.attention.softmax import attention
-from vitfeat.analyses.attention.rollout import cls_rollout, rollout
 from vitfeat.analyses.attention.summary import Tokens
 from vitfeat.analyses.attention_maps.compute import (
     NAMES,
@@ -185,7 +185,8 @@ def test_the_rollout_of_every_layer_is_that_of_the_layers_up_to_it(tokens: Token
     found = rollout_maps(given, tokens)
     for layer in range(4):
         flow = rollout(given[: layer + 1])
-        np.testing.assert_allclose(found.spatial[layer], cls_rollout(flow[0], tokens), rtol=1e-12)
+        on_grid = flow[0, tokens.n_prefix :].reshape(tokens.grid)
+        np.testing.assert_allclose(found.spatial[layer], on_grid, rtol=1e-12)
         np.testing.assert_allclose(found.on_cls[layer], flow[0, 0], rtol=1e-12)
         on_registers = flow[0, tokens.registers].sum()
         np.testing.assert_allclose(found.on_registers[layer], on_registers, rtol=1e-12)

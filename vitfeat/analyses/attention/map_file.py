@@ -6,11 +6,10 @@ docs/results.md lists what stands in it.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,9 +17,6 @@ from numpy.typing import NDArray
 from vitfeat.analyses.attention.summary import Tokens
 from vitfeat.errors import AnalysisError
 from vitfeat.files import replacing
-
-if TYPE_CHECKING:
-    import xarray
 
 TOKEN_MAPS: Mapping[str, tuple[str, ...]] = {
     "all_queries": ("key",),
@@ -108,16 +104,8 @@ def dimensions(name: str) -> tuple[str, ...]:
     return ("layer", "head", *{**TOKEN_MAPS, **OFFSET_MAPS}[name])
 
 
-def write_maps(path: str | os.PathLike[str], maps: AttentionMaps) -> None:
-    """Write maps as float32; equal maps become equal bytes.
-
-    Parameters
-    ----------
-    path
-        The file; its folder is made when absent.
-    maps
-        What to write.
-    """
+def write_maps(path: Path, maps: AttentionMaps) -> None:
+    """Write maps as float32; equal maps become equal bytes."""
     import xarray
 
     rows, columns = maps.tokens.grid
@@ -159,18 +147,8 @@ def write_maps(path: str | os.PathLike[str], maps: AttentionMaps) -> None:
         dataset.to_netcdf(partial, engine="scipy", format="NETCDF3_64BIT", encoding=encoding)
 
 
-def open_maps(path: str | os.PathLike[str]) -> xarray.Dataset:
-    """Open a file by :func:`write_maps`.
-
-    Parameters
-    ----------
-    path
-        The file.
-
-    Returns
-    -------
-    xarray.Dataset
-        Variables are read when their values are taken. It is to be closed, or used in ``with``.
+def read_maps(path: Path, names: Iterable[str]) -> AttentionMaps:
+    """Read the named maps of a file by :func:`write_maps`, as far as it has them.
 
     Raises
     ------
@@ -179,38 +157,42 @@ def open_maps(path: str | os.PathLike[str]) -> xarray.Dataset:
     """
     import xarray
 
+    again = "compute it anew (vitfeat run attention)"
     try:
-        dataset: xarray.Dataset = xarray.open_dataset(Path(path), engine="scipy")
+        dataset = xarray.open_dataset(path, engine="scipy")
     except FileNotFoundError as error:
         raise AnalysisError(
             f"no attention maps {path}; compute them first (vitfeat run attention)"
         ) from error
     except Exception as error:  # a damaged header ends in whatever scipy stumbles over
-        raise AnalysisError(
-            f"{path} is no whole NetCDF file of attention maps; compute it anew (vitfeat run "
-            "attention)"
-        ) from error
-    there = {*dataset.variables, *dataset.attrs}
-    if absent := [name for name in _NEEDED if name not in there]:
-        dataset.close()
-        raise AnalysisError(
-            f"{path} is no file of attention maps: it has no {' and no '.join(absent)}; compute it "
-            "anew (vitfeat run attention)"
+        raise AnalysisError(f"{path} is no whole NetCDF file of attention maps; {again}") from error
+    with dataset:
+        there, about = {*dataset.variables, *dataset.attrs}, dataset.attrs
+        if absent := [name for name in _NEEDED if name not in there]:
+            raise AnalysisError(
+                f"{path} is no file of attention maps: it has no {' and no '.join(absent)}; {again}"
+            )
+        classes = {}
+        if "class" in there:
+            labels, texts = dataset["class"].values, dataset["class_name"].values
+            classes = {int(label): str(text) for label, text in zip(labels, texts, strict=True)}
+        return AttentionMaps(
+            model=str(about["model"]),
+            dataset=str(about["dataset"]),
+            n_images=int(about["n_images"]),
+            tokens=Tokens(
+                (int(about["grid_rows"]), int(about["grid_columns"])),
+                bool(about["has_cls"]),
+                int(about["n_registers"]),
+            ),
+            null_rows=str(about["null_rows"]),
+            layers=tuple(int(layer) for layer in dataset["layer"].values),
+            arrays={name: dataset[name].values for name in names if name in dataset.variables},
+            classes=classes,
         )
-    return dataset
 
 
-def tokens_of(maps: xarray.Dataset) -> Tokens:
-    """Return how the tokens of opened maps are ordered."""
-    about = maps.attrs
-    return Tokens(
-        (int(about["grid_rows"]), int(about["grid_columns"])),
-        bool(about["has_cls"]),
-        int(about["n_registers"]),
-    )
-
-
-def _labels(path: str | os.PathLike[str], classes: Mapping[int, str]) -> NDArray[np.int32]:
+def _labels(path: Path, classes: Mapping[int, str]) -> NDArray[np.int32]:
     labels = np.array(list(classes), dtype=np.int64)
     if labels.max() > np.iinfo(np.int32).max:
         raise AnalysisError(

@@ -4,34 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from vitfeat.analyses.attention.aligned import aligned_figure
+from vitfeat.analyses.attention import head_figures, map_figures
 from vitfeat.analyses.attention.figures import OF_HEADS, panels
-from vitfeat.analyses.attention.head_lines import (
-    LayerRow,
-    SortedRow,
-    by_layer_figure,
-    layer_rows,
-    sorted_figure,
-    sorted_rows,
-)
-from vitfeat.analyses.attention.head_pairs import PairRow, pair_rows, pairs_figure
-from vitfeat.analyses.attention.heat_maps import HeatRow, drawn_of, heads_figure, heat_rows
+from vitfeat.analyses.attention.map_figures import OffsetRow, TokenRow, offset_rows, token_rows
 from vitfeat.analyses.attention.map_file import (
     CLASS_DEVIATION,
     OFFSET_MAPS,
     TOKEN_MAPS,
     AttentionMaps,
-    open_maps,
-    tokens_of,
-)
-from vitfeat.analyses.attention.map_rows import OffsetRow, TokenRow, offset_rows, token_rows
-from vitfeat.analyses.attention.token_maps import (
-    class_deviation,
-    common_limit,
-    common_scale,
-    own_scale,
+    read_maps,
 )
 from vitfeat.analyses.rows import read_attention
 from vitfeat.errors import AnalysisError
@@ -39,16 +21,13 @@ from vitfeat.figures.breakout import HeadPanel
 from vitfeat.figures.models import Model
 from vitfeat.jobs.figure_files import save_with_numbers
 
-if TYPE_CHECKING:
-    import xarray
-
 
 def write_model_figures(
     table: Path, maps: Path, out: Path, classes: Path | None, *, models: Sequence[Model]
 ) -> None:
     """Write the figures of each model's attention: PNG, PDF, and a table of what each shows.
 
-    In paths, ``{model}`` stands for the id of each.
+    In paths, ``{model}`` stands for the id of each. Models share scales.
 
     Parameters
     ----------
@@ -60,27 +39,29 @@ def write_model_figures(
         ``metrics``, ``token_maps``, ``token_maps_common`` and ``aligned``.
     classes
         The figure of deviations over classes, where it is wanted.
-    models
-        Those to draw, which share scales.
-
-    Raises
-    ------
-    AnalysisError
-        A model has no values, or a table or file of maps is absent, damaged or of something else.
     """
     # All is read before anything is drawn, so that nothing is left half done.
     rows = [row for model in models for row in read_attention(_of(table, model))]
     every = panels(table.parent.name, rows, models)
     for model in models:
-        drawn_of(every, model)
-    limit = common_limit([_read_maps(_of(maps, model), model.id) for model in models])
+        head_figures.drawn_of(every, model)
+    common = [_read_maps(maps, model, [*TOKEN_MAPS]) for model in models]
+    limit = map_figures.common_limit(common)
+    drawn = [*TOKEN_MAPS, *(f"{kind}{CLASS_DEVIATION}" for kind in TOKEN_MAPS), *OFFSET_MAPS]
     for model in models:
-        _draw_heads(every, model, _of(out, model).parent)
-        own = _read_maps(_of(maps, model), model.id, whole=True)
-        _draw_maps(own, model, (limit, len(models)), _of(out, model).parent)
+        folder = _of(out, model).parent
+        _draw_heads(every, model, folder)
+        own = _read_maps(maps, model, drawn)
+        for name, figure in (
+            ("token_maps", map_figures.own_scale(own, model)),
+            ("token_maps_common", map_figures.common_scale(own, model, limit, len(models))),
+        ):
+            save_with_numbers(figure, folder / f"{name}.png", TokenRow, token_rows(own))
+        figure = map_figures.aligned_figure(own, model)
+        save_with_numbers(figure, folder / "aligned.png", OffsetRow, offset_rows(own))
         if classes is not None:
             deviations = token_rows(own, CLASS_DEVIATION)
-            figure = class_deviation(own, model)
+            figure = map_figures.class_deviation(own, model)
             save_with_numbers(figure, _of(classes, model), TokenRow, deviations)
 
 
@@ -90,57 +71,24 @@ def _of(path: Path, model: Model) -> Path:
 
 def _draw_heads(every: Sequence[HeadPanel], model: Model, folder: Path) -> None:
     """Draw the metrics of every head."""
-    figure = by_layer_figure(every, model)
-    save_with_numbers(figure, folder / "by_layer.png", LayerRow, layer_rows(every, model))
-    of_heads = [panel for panel in every if panel.name in OF_HEADS]
-    for name, draw, kind, numbers in (
-        ("heads_sorted", sorted_figure, SortedRow, sorted_rows),
-        ("heads", heads_figure, HeatRow, heat_rows),
-        ("metrics", pairs_figure, PairRow, pair_rows),
+    h, of_heads = head_figures, [panel for panel in every if panel.name in OF_HEADS]
+    for name, drawn, draw, kind, numbers in (
+        ("by_layer", every, h.by_layer_figure, h.LayerRow, h.layer_rows),
+        ("heads_sorted", of_heads, h.sorted_figure, h.SortedRow, h.sorted_rows),
+        ("heads", of_heads, h.heads_figure, h.HeatRow, h.heat_rows),
+        ("metrics", of_heads, h.pairs_figure, h.PairRow, h.pair_rows),
     ):
-        figure = draw(of_heads, model)
-        save_with_numbers(figure, folder / f"{name}.png", kind, numbers(of_heads, model))
+        figure = draw(drawn, model)
+        save_with_numbers(figure, folder / f"{name}.png", kind, numbers(drawn, model))
 
 
-def _draw_maps(maps: AttentionMaps, model: Model, common: tuple[float, int], folder: Path) -> None:
-    """Draw averages over images; `common` is the end of the scale of so many models."""
-    for name, figure in (
-        ("token_maps", own_scale(maps, model)),
-        ("token_maps_common", common_scale(maps, model, *common)),
-    ):
-        save_with_numbers(figure, folder / f"{name}.png", TokenRow, token_rows(maps))
-    figure = aligned_figure(maps, model)
-    save_with_numbers(figure, folder / "aligned.png", OffsetRow, offset_rows(maps))
-
-
-def _read_maps(path: Path, model: str, *, whole: bool = False) -> AttentionMaps:
-    """Read a model's token maps, and all else that is drawn of it where it is to be drawn."""
-    more = [f"{kind}{CLASS_DEVIATION}" for kind in TOKEN_MAPS] + list(OFFSET_MAPS)
-    with open_maps(path) as opened:
-        maps = _averages(opened, [*TOKEN_MAPS, *(more if whole else ())])
-    dataset = path.parent.name
-    if (maps.model, maps.dataset) != (model, dataset):
+def _read_maps(path: Path, model: Model, names: Sequence[str]) -> AttentionMaps:
+    """Read the named maps of a model, as far as it has them."""
+    path = _of(path, model)
+    maps, dataset = read_maps(path, names), path.parent.name
+    if (maps.model, maps.dataset) != (model.id, dataset):
         raise AnalysisError(
-            f"{path} holds maps of {maps.model} on {maps.dataset}, not of {model} on {dataset}: "
+            f"{path} holds maps of {maps.model} on {maps.dataset}, not of {model.id} on {dataset}: "
             "compute it again (vitfeat run attention)"
         )
     return maps
-
-
-def _averages(opened: xarray.Dataset, names: Sequence[str]) -> AttentionMaps:
-    """Read the named maps, as far as the file has them."""
-    classes = {}
-    if "class" in opened.variables:
-        labels, texts = opened["class"].values, opened["class_name"].values
-        classes = {int(label): str(text) for label, text in zip(labels, texts, strict=True)}
-    about = opened.attrs
-    return AttentionMaps(
-        model=str(about["model"]),
-        dataset=str(about["dataset"]),
-        n_images=int(about["n_images"]),
-        tokens=tokens_of(opened),
-        null_rows=str(about["null_rows"]),
-        layers=tuple(int(layer) for layer in opened["layer"].values),
-        arrays={name: opened[name].values for name in names if name in opened.variables},
-        classes=classes,
-    )

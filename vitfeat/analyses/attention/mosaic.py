@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import log
+from typing import Any
 
 import numpy as np
 from matplotlib import colormaps
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from vitfeat.figures import overlay, style
 from vitfeat.figures.fonts import text_width
-from vitfeat.figures.labels import panel_size
 from vitfeat.figures.sheet import Sheet, Space
 
 Floats = NDArray[np.float64]
@@ -60,12 +59,17 @@ class Mosaic:
         Pixels of a token's side.
     pitch
         Pixels from one map to the next, down and across.
+    label, title, detail
+        Its name as an axes, its name in a figure, and a line on what it shows.
     """
 
     pixels: Pixels
     grid: tuple[int, int]
     scale: int
     pitch: tuple[int, int]
+    label: str = ""
+    title: str = ""
+    detail: str = ""
 
     def place(self, layer: int, head: int, y: float, x: float) -> tuple[float, float]:
         """Where the middle of a token is: pixels from the left, and from the top.
@@ -76,7 +80,7 @@ class Mosaic:
         return left, layer * self.pitch[0] + (y + 0.5) * self.scale
 
 
-def mosaic(levels: Floats, scale: int, shares: Floats | None = None) -> Mosaic:
+def mosaic(levels: Floats, scale: int, shares: Floats | None = None, **named: str) -> Mosaic:
     """Lay maps out, layers downwards and heads to the right.
 
     Parameters
@@ -88,6 +92,8 @@ def mosaic(levels: Floats, scale: int, shares: Floats | None = None) -> Mosaic:
     shares
         (layer, head, 2): attention on CLS and on registers, for a bar below each map; the place
         of the bar stays white where they are NaN.
+    named
+        Texts of :class:`Mosaic`.
     """
     layers, heads, rows, columns = levels.shape
     high, wide, bar = rows * scale, columns * scale, _bar_height((rows, columns), scale)
@@ -96,24 +102,20 @@ def mosaic(levels: Floats, scale: int, shares: Floats | None = None) -> Mosaic:
     cells = np.full((layers, heads, *pitch, 3), 255, dtype=np.uint8)
     held = np.isfinite(levels)
     index = np.where(held, np.rint(np.clip(np.where(held, levels, 0), 0, 1) * 255), 256)
-    coloured = _colours()[index.astype(np.int64)]
+    # 256 levels, and no value.
+    table = np.vstack([colormaps[style.VALUE_COLOURS](np.arange(256))[:, :3], rgb(style.NO_VALUE)])
+    coloured = np.rint(table * 255).astype(np.uint8)[index.astype(np.int64)]
     cells[:, :, :high, :wide] = coloured.repeat(scale, axis=2).repeat(scale, axis=3)
     if shares is not None:
         for layer, head in np.argwhere(np.isfinite(shares).all(axis=-1)):
             drawn = overlay.share_bar(wide, bar, *map(float, shares[layer, head]))
             cells[layer, head, high + 1 : high + 1 + bar, :wide] = drawn
     pixels = cells.swapaxes(1, 2).reshape(layers * pitch[0], heads * pitch[1], 3)
-    return Mosaic(pixels[:-gap, :-GAP], (rows, columns), scale, pitch)
+    return Mosaic(pixels[:-gap, :-GAP], (rows, columns), scale, pitch, **named)
 
 
 def _bar_height(grid: tuple[int, int], scale: int) -> int:
     return max(2, round(BAR * min(grid) * scale))
-
-
-def _colours() -> Pixels:
-    """Colours of 256 levels, and that of no value."""
-    table = colormaps[style.VALUE_COLOURS](np.arange(256))[:, :3]
-    return np.asarray(np.rint(np.vstack([table, rgb(style.NO_VALUE)]) * 255), dtype=np.uint8)
 
 
 def extent(
@@ -129,21 +131,11 @@ def extent(
 def arranged(
     count: int, shape: tuple[int, int], grid: tuple[int, int], *, bars: bool
 ) -> tuple[int, int]:
-    """Choose how many mosaics stand side by side, and the pixels of a token.
+    """Choose how many of so many mosaics stand side by side, and the pixels of a token.
 
     The maps are as large as fits :data:`WIDE` and :data:`HIGH`, up to :data:`CELL`. Where not even
-    one pixel a token fits, the figure gets larger.
-
-    Parameters
-    ----------
-    count
-        Mosaics.
-    shape
-        Layers and heads.
-    grid
-        Rows and columns of a map.
-    bars
-        Whether there is a bar below each map.
+    one pixel a token fits, the figure gets larger. `shape` is layers and heads, `grid` rows and
+    columns of a map.
     """
 
     def size(across: int, scale: int) -> tuple[float, float]:
@@ -164,37 +156,26 @@ def arranged(
     return min(range(1, count + 1), key=lambda across: badness(across, 1)), 1
 
 
-@dataclass(frozen=True, eq=False)
-class Titled:
-    """A mosaic with its name in a figure, a line on what it shows, and its label as an axes."""
-
-    mosaic: Mosaic
-    title: str
-    detail: str
-    label: str
-
-
 def sheet_of(
-    shown: Sequence[Titled],
+    shown: Sequence[Mosaic],
     across: int,
     layers: Sequence[int],
     *,
-    title: str,
-    note: str,
-    legend: Sequence[Artist] = (),
-    remarks: Sequence[str] = (),
+    scale: str,
+    end: float | str,
+    beyond: bool,
+    **around: Any,
 ) -> tuple[Sheet, list[Axes]]:
-    """Draw mosaics beside and below one another.
+    """Draw mosaics of one size beside and below one another, so many across.
 
     Parameters
     ----------
-    shown
-        Of the same size.
-    across
-        How many stand side by side.
     layers
         Numbers of the layers.
-    title, note, legend, remarks
+    scale, end, beyond
+        What colours are of, in lines; where they end, or what that is called where each map has a
+        scale of its own; whether values go on beyond.
+    around
         As in :class:`~vitfeat.figures.sheet.Sheet`.
 
     Returns
@@ -202,40 +183,39 @@ def sheet_of(
     tuple
         The sheet, and an axes for each mosaic, in pixels from the upper left corner.
     """
-    height, width = (pixels / style.DPI for pixels in shown[0].mosaic.pixels.shape[:2])
-    rows = -(-len(shown) // across)
+    height, width = (pixels / style.DPI for pixels in shown[0].pixels.shape[:2])
     columns = []
     for column in range(across):
-        ones = shown[column::across]
-        names = [text_width(one.title, style.TEXT_SIZE, "bold") for one in ones]
-        names += [text_width(one.detail, style.SMALL_SIZE) for one in ones]
-        behind = max(APART, max(names) - width + APART / 2)
-        columns.append(Space(BESIDE, width, behind))
+        names = [text_width(m.title, style.TEXT_SIZE, "bold") for m in shown[column::across]]
+        names += [text_width(m.detail, style.SMALL_SIZE) for m in shown[column::across]]
+        columns.append(Space(BESIDE, width, max(APART, max(names) - width + APART / 2)))
     columns[-1] = Space(BESIDE, width, max(columns[-1].after, SCALE_ROOM))
     below = max(BELOW, SCALE_DROP + SCALE_LEAST + 0.05 - height)
-    sheet = Sheet(
-        [Space(ABOVE, height, below)] * rows,
-        columns,
-        title=title,
-        note=note,
-        legend=legend,
-        remarks=remarks,
+    rows = [Space(ABOVE, height, below)] * -(-len(shown) // across)
+    sheet = Sheet(rows, columns, **around)
+    axes = [sheet.axes(*divmod(index, across)) for index in range(len(shown))]
+    for ax, drawn in zip(axes, shown, strict=True):
+        _draw(ax, drawn, layers)
+    left, above = sheet.right_of(0)
+    room = max(SCALE_LEAST, height - SCALE_DROP)
+    box = sheet.box(left + 0.2, above + SCALE_DROP, SCALE_WIDTH, min(SCALE_HEIGHT, room))
+    mappable = ScalarMappable(
+        Normalize(0, 1.0 if isinstance(end, str) else end), style.VALUE_COLOURS
     )
-    axes = []
-    for index, one in enumerate(shown):
-        ax = sheet.axes(index // across, index % across)
-        _draw(ax, one, layers)
-        axes.append(ax)
+    bar = sheet.figure.colorbar(mappable, cax=box, extend="max" if beyond else "neither")
+    box.tick_params(labelsize=style.SMALL_SIZE, width=0.6, length=2)
+    if isinstance(end, str):
+        bar.set_ticks([0, 1], labels=["0", end])
+    box.set_title(scale, size=style.SMALL_SIZE, loc="left", pad=8)
     return sheet, axes
 
 
-def _draw(ax: Axes, one: Titled, layers: Sequence[int]) -> None:
-    drawn = one.mosaic
+def _draw(ax: Axes, drawn: Mosaic, layers: Sequence[int]) -> None:
     high, wide = drawn.pixels.shape[:2]
     ax.imshow(drawn.pixels, extent=(0, wide, high, 0), aspect="auto")
     ax.set_xlim(0, wide)
     ax.set_ylim(high, 0)
-    ax.set_label(one.label)
+    ax.set_label(drawn.label)
     heads = -(-wide // drawn.pitch[1])
     letters = text_width("00", style.SMALL_SIZE) * style.DPI
     rows = range(0, len(layers), _step(1.05 * style.SMALL_SIZE / 72 * style.DPI / drawn.pitch[0]))
@@ -250,47 +230,11 @@ def _draw(ax: Axes, one: Titled, layers: Sequence[int]) -> None:
     ax.xaxis.set_label_position("top")
     ax.set_xlabel("head", size=style.SMALL_SIZE, labelpad=1.5)
     ax.set_ylabel("layer", size=style.SMALL_SIZE, labelpad=1.5)
-    texts = ((one.title, 31, "bold", style.TEXT_SIZE), (one.detail, 22, "normal", style.SMALL_SIZE))
-    for text, up, weight, size in texts:
-        ax.annotate(
-            text,
-            (0, 1),
-            (0, up),
-            xycoords="axes fraction",
-            textcoords="offset points",
-            size=size,
-            weight=weight,
-        )
+    beside: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points"}
+    ax.annotate(drawn.title, (0, 1), (0, 31), weight="bold", size=style.TEXT_SIZE, **beside)
+    ax.annotate(drawn.detail, (0, 1), (0, 22), size=style.SMALL_SIZE, **beside)
 
 
 def _step(least: float) -> int:
     """Return every which number is written, where so many places are the least between two."""
     return next(step for step in (1, 2, 4, 5, 10, 20, 50, 100, 1000) if step >= least)
-
-
-def colour_bar(
-    sheet: Sheet, first: Axes, label: str, top: float | str, *, beyond: bool = False
-) -> None:
-    """Draw the scale right of the first row.
-
-    Parameters
-    ----------
-    sheet, first
-        From :func:`sheet_of`: the sheet, and its first axes.
-    label
-        The quantity and its unit, in lines.
-    top
-        Where the scale ends; what that is called where each map has a scale of its own.
-    beyond
-        Whether values go on beyond the end.
-    """
-    left, above = sheet.right_of(0)
-    room = max(SCALE_LEAST, panel_size(first)[1] - SCALE_DROP)
-    box = sheet.box(left + 0.2, above + SCALE_DROP, SCALE_WIDTH, min(SCALE_HEIGHT, room))
-    end = 1.0 if isinstance(top, str) else top
-    mappable = ScalarMappable(Normalize(0, end), style.VALUE_COLOURS)
-    bar = sheet.figure.colorbar(mappable, cax=box, extend="max" if beyond else "neither")
-    box.tick_params(labelsize=style.SMALL_SIZE, width=0.6, length=2)
-    if isinstance(top, str):
-        bar.set_ticks([0, 1], labels=["0", top])
-    box.set_title(label, size=style.SMALL_SIZE, loc="left", pad=8)

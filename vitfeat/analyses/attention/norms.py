@@ -21,7 +21,7 @@ Floats = NDArray[np.float64]
 Rule = Literal["absolute", "median", "mad"]
 
 PARAMETER: Mapping[Rule, float] = MappingProxyType({"absolute": 150.0, "median": 3.0, "mad": 10.0})
-"""The rules by name, with the parameter of each unless another is given; see :func:`thresholds`."""
+"""The rules by name, with the parameter k of each; see :func:`thresholds`."""
 
 _TOKENS = 64
 
@@ -63,17 +63,17 @@ def token_norms(features: NDArray[Any]) -> Floats:
     return np.asarray(norms)
 
 
-def thresholds(norms: Floats, rule: Rule = "absolute", parameter: float | None = None) -> Floats:
+def thresholds(norms: Floats, rule: Rule) -> Floats:
     r"""Norm above which a spatial token is high-norm, for each image.
 
-    ============ =============================================== ==================
-    rule         threshold                                       k unless given
-    ============ =============================================== ==================
+    ============ =============================================== ============
+    rule         threshold                                       k
+    ============ =============================================== ============
     ``absolute`` :math:`k`                                       150
     ``median``   :math:`k \, \mathrm{med}`                       3
     ``mad``      :math:`\mathrm{med} + k \cdot 1.4826 \,         10
                  \mathrm{med} |n - \mathrm{med}|`
-    ============ =============================================== ==================
+    ============ =============================================== ============
 
     with norms n and their median over the image's spatial tokens. ``absolute`` is the criterion of
     Darcet et al. 2024: 150, in the valley of the two-peaked distribution of DINOv2 ViT-g/14's
@@ -90,26 +90,13 @@ def thresholds(norms: Floats, rule: Rule = "absolute", parameter: float | None =
         (..., y, x) of spatial tokens, as :func:`token_norms` gives them.
     rule
         By name.
-    parameter
-        k.
 
     Returns
     -------
     NDArray
         (...), in the norms' unit.
-
-    Raises
-    ------
-    AnalysisError
-        Unknown rule, or k that is not a positive number.
     """
-    if rule not in PARAMETER:
-        raise AnalysisError(
-            f"no rule for high-norm tokens is called {rule!r}: choose {', '.join(PARAMETER)}"
-        )
-    k = PARAMETER[rule] if parameter is None else parameter
-    if not 0 < k < np.inf:
-        raise AnalysisError(f"high-norm tokens by {rule!r} of {k}: give a positive number")
+    k = PARAMETER[rule]
     if rule == "absolute":
         return np.full(norms.shape[:-2], k)
     median = np.median(norms, axis=(-2, -1), keepdims=True)
@@ -119,26 +106,11 @@ def thresholds(norms: Floats, rule: Rule = "absolute", parameter: float | None =
     return np.asarray(median[..., 0, 0] + k * MAD_TO_SIGMA * spread)
 
 
-def high_norm(norms: Floats, rule: Rule = "absolute", parameter: float | None = None) -> Floats:
-    r"""Share of an image's spatial tokens that are high-norm.
+def high_norm(norms: Floats, rule: Rule) -> Floats:
+    r"""Share of an image's spatial tokens that are high-norm, (...) from 0 to 1.
 
     :math:`\frac{1}{Q} |\{q \in S : n_q > t\}|` with the threshold t of :func:`thresholds`; a norm
     that equals it is not above.
-
-    Parameters
-    ----------
-    norms, rule, parameter
-        As in :func:`thresholds`.
-
-    Returns
-    -------
-    NDArray
-        (...), from 0 to 1.
-
-    Raises
-    ------
-    AnalysisError
-        As :func:`thresholds`.
     """
-    above = norms > thresholds(norms, rule, parameter)[..., None, None]
+    above = norms > thresholds(norms, rule)[..., None, None]
     return np.asarray(above.mean(axis=(-2, -1)))

@@ -9,10 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitfeat.analyses.attention.kernel import summarise
-from vitfeat.analyses.attention.metrics import metrics
-from vitfeat.analyses.attention.summary import NULLS, AttentionSummary, Floats, Null, Tokens
-from vitfeat.analyses.attention.tokens import aligned_by_coverage, aligned_map, token_maps
-from vitfeat.errors import AnalysisError
+from vitfeat.analyses.attention.metrics import (
+    aligned_by_coverage,
+    aligned_map,
+    metrics,
+    token_maps,
+)
+from vitfeat.analyses.attention.summary import AttentionSummary, Floats, Null, Tokens
 from vitfeat.numerics.accumulate import ClassMeans, Counts, StreamingMeans, StreamingMoments
 
 # The aligned map whose null rows are zero, which coverage needs whatever ``null`` is.
@@ -30,8 +33,6 @@ class AttentionAverages:
 
     Attributes
     ----------
-    n_images
-        Number of images.
     means, deviations
         Of each metric of :func:`~vitfeat.analyses.attention.metrics.metrics` over images, the
         deviation with ddof 1 (NaN for fewer than two). Every image counts alike; but in the means
@@ -41,7 +42,7 @@ class AttentionAverages:
     counts
         Number of images that each has a value for.
     maps
-        Means of :func:`~vitfeat.analyses.attention.tokens.token_maps`, ``aligned`` and
+        Means of :func:`~vitfeat.analyses.attention.metrics.token_maps`, ``aligned`` and
         ``aligned_by_coverage``.
     labels
         Class numbers, ascending; empty where averages by class were not asked for.
@@ -52,7 +53,6 @@ class AttentionAverages:
         with fewer than two classes.
     """
 
-    n_images: int
     means: dict[str, Floats]
     deviations: dict[str, Floats]
     counts: dict[str, Counts]
@@ -66,7 +66,7 @@ class StreamingAttention:
     """Takes in attention, or its summaries, batch by batch; every image counts alike.
 
     Sums over images are float64 whatever comes in. Neither the size nor the order of batches
-    changes a result by more than float64's rounding, and parts made apart can be merged.
+    changes a result by more than float64's rounding.
 
     Parameters
     ----------
@@ -75,15 +75,9 @@ class StreamingAttention:
     patch_size
         Edge of a patch in pixels of the model's input; without it no length is in pixels.
     null, offset_null
-        Rows without spatial attention count as zero (``zero``) or are left out (``exclude``), in
-        distances and maps and in offsets.
+        What becomes of rows without spatial attention, in distances and maps and in offsets.
     by_class
         Whether token maps are averaged by class too.
-
-    Raises
-    ------
-    AnalysisError
-        Unknown ``null``.
     """
 
     def __init__(
@@ -95,15 +89,12 @@ class StreamingAttention:
         offset_null: Null = "exclude",
         by_class: bool = False,
     ) -> None:
-        for way in (null, offset_null):
-            if way not in NULLS:
-                raise AnalysisError(f"null rows cannot be {way!r}: choose {', '.join(NULLS)}")
-        self.settings = (tokens, patch_size, null, offset_null, by_class)
+        self.tokens, self.patch_size = tokens, patch_size
+        self.null, self.offset_null, self.by_class = null, offset_null, by_class
         self._metrics = StreamingMoments()
         self._aligned = StreamingMeans()
         # Without classes all images are of one; the mean over images is the classes' together.
         self._tokens = ClassMeans()
-        self._n_images = 0
 
     def update(
         self,
@@ -123,75 +114,33 @@ class StreamingAttention:
         Raises
         ------
         AnalysisError
-            Other shapes or tokens, values that are not finite, or labels that are absent or too
-            many. Nothing is taken in then.
+            Other shapes or tokens, or values that are not finite.
         """
-        tokens, patch_size, null, offset_null, by_class = self.settings
-        summary = batch if isinstance(batch, AttentionSummary) else summarise(batch, tokens)
-        if summary.tokens != tokens:
-            raise AnalysisError(
-                f"summaries of {summary.tokens} in averages of {tokens}: average one model at a "
-                "time"
-            )
-        if summary["n_null"].ndim < 2:
-            raise AnalysisError("a batch without an image dimension: give (image, ..., head, ...)")
-        if by_class and labels is None:
-            raise AnalysisError("averages by class need a label for every image: give labels")
-        n = len(summary["n_null"])
-        part = StreamingAttention(
-            tokens, patch_size=patch_size, null=null, offset_null=offset_null, by_class=by_class
+        summary = batch if isinstance(batch, AttentionSummary) else summarise(batch, self.tokens)
+        scores = metrics(
+            summary, patch_size=self.patch_size, null=self.null, offset_null=self.offset_null
         )
-        part._n_images = n
-        found = metrics(summary, patch_size=patch_size, null=null, offset_null=offset_null)
-        if offset_null == "exclude":
-            found[_SHARE] = summary.share_counted()
-            found |= {w: np.nan_to_num(found[n]) * found[_SHARE] for n, w in _WEIGHTED.items()}
-        part._metrics.update(found)
-        aligned = {"aligned": aligned_map(summary, null=null)}
-        if null != "zero":
+        if self.offset_null == "exclude":
+            scores[_SHARE] = summary.share_counted()
+            scores |= {w: np.nan_to_num(scores[n]) * scores[_SHARE] for n, w in _WEIGHTED.items()}
+        aligned = {"aligned": aligned_map(summary, null=self.null)}
+        if self.null != "zero":
             aligned[_ZERO] = summary["aligned"]
-        part._aligned.update(aligned)
-        classes = labels if by_class and labels is not None else np.zeros(n, dtype=np.int64)
-        part._tokens.update(token_maps(summary, null=null), classes)
-        self.merge(part)
-
-    def merge(self, other: StreamingAttention) -> None:
-        """Take in the images of another, which is not changed.
-
-        Raises
-        ------
-        AnalysisError
-            The other has other settings or shapes. Nothing is taken in then.
-        """
-        if other.settings != self.settings:
-            raise AnalysisError(
-                f"averages with settings {other.settings} cannot join ones with {self.settings}: "
-                "give both the same"
-            )
-        # First those with the most dimensions to differ in: they raise before anything is added.
-        self._tokens.merge(other._tokens)
-        self._aligned.merge(other._aligned)
-        self._metrics.merge(other._metrics)
-        self._n_images += other._n_images
+        if labels is None or not self.by_class:
+            labels = np.zeros(len(summary["n_null"]), dtype=np.int64)
+        self._tokens.update(token_maps(summary, null=self.null), labels)
+        self._aligned.update(aligned)
+        self._metrics.update(scores)
 
     def compute(self) -> AttentionAverages:
-        """Return the averages so far.
-
-        Raises
-        ------
-        AnalysisError
-            There were no images.
-        """
-        if not self._n_images:
-            raise AnalysisError("averages over no images are asked for: give at least one")
+        """Return the averages over all images so far."""
         means, deviations = self._metrics.means, self._metrics.deviations
         counts = self._metrics.counts
         if _SHARE in means:
             share = means[_SHARE]
             for name, weighted in _WEIGHTED.items():
-                exists = share > 0
                 mean = np.full(share.shape, np.nan)
-                means[name] = np.divide(means[weighted], share, out=mean, where=exists)
+                means[name] = np.divide(means[weighted], share, out=mean, where=share > 0)
             for part in (means, deviations, counts):
                 for name in (_SHARE, *_WEIGHTED.values()):
                     del part[name]
@@ -201,10 +150,9 @@ class StreamingAttention:
         maps = self._tokens.total().compute() | self._aligned.compute()
         maps["aligned_by_coverage"] = aligned_by_coverage(maps.pop(_ZERO, maps["aligned"]))
         classes = ClassMeans()
-        if self.settings[-1]:
+        if self.by_class:
             classes = self._tokens.select(lambda label: label >= 0)
         return AttentionAverages(
-            n_images=self._n_images,
             means=means,
             deviations=deviations,
             counts=counts,

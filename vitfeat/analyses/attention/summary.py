@@ -15,8 +15,6 @@ Floats = NDArray[np.float64]
 
 Null = Literal["zero", "exclude"]
 
-NULLS: tuple[Null, ...] = ("zero", "exclude")
-
 
 @dataclass(frozen=True)
 class Tokens:
@@ -58,7 +56,7 @@ class Tokens:
 
 
 class AttentionSummary:
-    """The summaries of some attention, with their shapes and values checked.
+    """The summaries of some attention.
 
     Parameters
     ----------
@@ -109,7 +107,7 @@ class AttentionSummary:
     def shapes(heads: int, tokens: Tokens) -> dict[str, tuple[int, ...]]:
         """Return the summaries that exist for some heads and tokens, with their last dimensions."""
         rows, columns = tokens.grid
-        found: dict[str, tuple[int, ...]] = {
+        shapes: dict[str, tuple[int, ...]] = {
             "spatial_query": (heads, tokens.n_tokens),
             "spatial_query_renormalised": (heads, rows, columns),
             "aligned": (heads, 2 * rows - 1, 2 * columns - 1),
@@ -117,54 +115,34 @@ class AttentionSummary:
             "entropy": (heads,),
         }
         if tokens.n_prefix:
-            found["prefix_query"] = (heads, tokens.n_prefix, tokens.n_tokens)
+            shapes["prefix_query"] = (heads, tokens.n_prefix, tokens.n_tokens)
         if tokens.n_spatial > 1:
-            found["deviation_positions"] = (heads,)
+            shapes["deviation_positions"] = (heads,)
         if heads > 1:
-            found |= {"deviation_heads": (), "deviation_heads_all": ()}
-        return found
+            shapes |= {"deviation_heads": (), "deviation_heads_all": ()}
+        return shapes
 
     def __getitem__(self, name: str) -> NDArray[Any]:
         """Return an array by name."""
         return self.arrays[name]
 
-    def __contains__(self, name: str) -> bool:
-        """Whether there is such an array."""
-        return name in self.arrays
-
     def share_counted(self) -> Floats:
         """Share of spatial queries that attend to some spatial token, (..., head)."""
         return np.asarray(1 - self["n_null"].astype(np.float64) / self.tokens.n_spatial)
 
-    def counted(self, null: Null) -> Floats | None:
-        """Share of spatial queries whose rows count, (..., head), NaN for 0; None: all of them.
-
-        Raises
-        ------
-        AnalysisError
-            Unknown ``null``.
-        """
-        if null not in NULLS:
-            raise AnalysisError(f"null rows cannot be {null!r}: choose {', '.join(NULLS)}")
-        if null == "zero":
-            return None
-        share = self.share_counted()
-        return np.where(share > 0, share, np.nan)
-
-    def per_counted(self, name: str, null: Null) -> NDArray[Any]:
-        """Return maps of renormalised rows, as means over the spatial queries that count.
+    def per_counted(self, means: NDArray[Any], null: Null) -> NDArray[Any]:
+        """Turn means over spatial queries into means over those that count.
 
         Parameters
         ----------
-        name
-            ``spatial_query_renormalised`` or ``aligned``.
+        means
+            (..., head) or (..., head, y, x).
         null
-            As in :meth:`counted`; with ``zero`` the summary itself is returned.
-
-        Raises
-        ------
-        AnalysisError
-            Unknown ``null``.
+            With ``zero`` all queries count and `means` is returned itself, with ``exclude`` those
+            that attend to some spatial token: NaN of a head without any.
         """
-        counted = self.counted(null)
-        return self[name] if counted is None else self[name] / counted[..., None, None]
+        if null == "zero":
+            return means
+        share = self.share_counted()
+        share = np.where(share > 0, share, np.nan)
+        return means / share.reshape(*share.shape, *(1,) * (means.ndim - share.ndim))

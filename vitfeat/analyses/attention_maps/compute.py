@@ -266,5 +266,5 @@ def rollout_maps(attention: NDArray[Any], tokens: Tokens) -> Maps:
         )
     _check_tokens(attention, tokens)
     up_to = range(1, len(attention) + 1)
-    rows = np.stack([rollout_row(attention[:count], query=0) for count in up_to])
+    rows = np.stack([rollout_row(attention[:count]) for count in up_to])
     return _split(rows, rows[:, tokens.n_prefix :], tokens)

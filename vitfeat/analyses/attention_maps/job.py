@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
+from vitfeat.analyses.attention.source import tokens_of
 from vitfeat.analyses.attention.summary import Tokens
 from vitfeat.analyses.attention_maps.compute import Position, positions
 from vitfeat.analyses.attention_maps.files import (
@@ -170,12 +171,6 @@ def _of_store(index: Index, store: FeatureStore, path: Path) -> Index:
     if own.fingerprint != store.image_fingerprint:
         raise other_images(path, store)
     return own
-
-
-def tokens_of(store: FeatureStore) -> Tokens:
-    """Return how the tokens of a store's attention are ordered."""
-    attributes = store.attributes
-    return Tokens(store.grid, bool(attributes["has_cls"]), int(attributes["n_registers"]))
 
 
 def entries_of(store: FeatureStore, images: int | Sequence[str]) -> list[int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,14 +21,19 @@ from vitfeat.store.reader import FeatureStore, read_rows
 _PIECE_BYTES = 32 * 2**20
 
 
-@dataclass(frozen=True)
-class Piece:
-    """Some images of one layer: entries start:stop of each array, (image, ...)."""
+def tokens_of(store: FeatureStore) -> Tokens:
+    """Return how the tokens of a store's attention are ordered."""
+    attributes = store.attributes
+    return Tokens(store.grid, bool(attributes["has_cls"]), int(attributes["n_registers"]))
+
+
+class Piece(NamedTuple):
+    """Images start:stop of the layer at a position, as averages take them in."""
 
     position: int
     start: int
     stop: int
-    arrays: dict[str, NDArray[Any]]
+    batch: AttentionSummary | NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -56,7 +61,10 @@ class AttentionSource:
     @property
     def patch_size(self) -> int | None:
         """Edge of a patch in pixels of the model's input; None unless a square of whole pixels."""
-        return _patch_size(_view_size(self.store), self.tokens.grid)
+        height, width = map(int, self.store.attributes["request"]["view"]["size"])
+        rows, columns = self.tokens.grid
+        size = height // rows
+        return size if (height, width) == (size * rows, size * columns) else None
 
     def pieces(self) -> Iterator[Piece]:
         """Read layer by layer, some images at a time."""
@@ -66,27 +74,13 @@ class AttentionSource:
         rows = whole_chunks(largest, max(1, _PIECE_BYTES // per_image))
         for position in range(len(self.store.layers)):
             for start, stop in slices(len(self.rows), rows):
-                yield Piece(
-                    position,
-                    start,
-                    stop,
-                    {
-                        key: read_rows(self.store, name, start, stop, position)
-                        for key, name in self.names.items()
-                    },
-                )
-
-    def batch(self, piece: Piece) -> AttentionSummary | NDArray[Any]:
-        """Return a piece as averages take it in.
-
-        Raises
-        ------
-        AnalysisError
-            The summaries do not fit one another.
-        """
-        if "attention" in piece.arrays:
-            return piece.arrays["attention"]
-        return AttentionSummary(piece.arrays, self.tokens)
+                read = {
+                    key: read_rows(self.store, name, start, stop, position)
+                    for key, name in self.names.items()
+                }
+                whole = read.get("attention")
+                batch = AttentionSummary(read, self.tokens) if whole is None else whole
+                yield Piece(position, start, stop, batch)
 
 
 def attention_of(store: FeatureStore) -> AttentionSource:
@@ -95,9 +89,8 @@ def attention_of(store: FeatureStore) -> AttentionSource:
     Raises
     ------
     AnalysisError
-        There are neither summaries nor attention, or the grid cannot be told.
+        There are neither summaries nor attention, or the summaries are of an earlier format.
     """
-    has_cls, registers = store.model_has("cls"), int(store.attributes["n_registers"])
     prefix = f"{SUMMARY_GROUP}/"
     names = {n.removeprefix(prefix): n for n in store.array_names if n.startswith(prefix)}
     if "deviation_heads" in names and store.attributes["format_version"] < 4:
@@ -106,46 +99,11 @@ def attention_of(store: FeatureStore) -> AttentionSource:
             f"{store.attributes['format_version']}), today's of spatial ones: extract it again; in "
             f"the workflow, delete {manifest_path(store.path).name} beside it first"
         )
-    if names:
-        rows, columns = store[names["spatial_query_renormalised"]].shape[-2:]
-        grid = rows, columns
-    elif "attention" in store:
-        names = {"attention": "attention"}
-        n_spatial = store["attention"].shape[-1] - int(has_cls) - registers
-        grid = _grid(store, n_spatial)
-    else:
+    if not names and "attention" not in store:
         raise AnalysisError(
             f"{store.path}: neither attention summaries nor attention in this store (it holds "
             f"{store.held}); add attention_summary to extraction.taps and "
             "extract it again"
         )
-    entries = store.rows(next(iter(names.values())))
-    return AttentionSource(store, names, entries, Tokens(grid, has_cls, registers))
-
-
-def _view_size(store: FeatureStore) -> tuple[int, int]:
-    """Height and width of the model's input in pixels."""
-    height, width = store.attributes["request"]["view"]["size"]
-    return int(height), int(width)
-
-
-def _grid(store: FeatureStore, n_spatial: int) -> tuple[int, int]:
-    """Rows and columns of the grid: from an array that has them, or from square patches."""
-    for name in ("spatial", "block_input/spatial", "attn_branch/spatial", "mlp_branch/spatial"):
-        if name in store:
-            rows, columns = store[name].shape[2:4]
-            return rows, columns
-    height, width = _view_size(store)
-    for patch in range(1, min(height, width) + 1):
-        grid = height // patch, width // patch
-        if prod(grid) == n_spatial and _patch_size((height, width), grid) == patch:
-            return grid
-    raise AnalysisError(
-        f"{store.path}: the grid of {n_spatial} spatial tokens cannot be told from an input of "
-        f"{height} x {width} pixels; add attention_summary or spatial to extraction.taps"
-    )
-
-
-def _patch_size(view: tuple[int, int], grid: tuple[int, int]) -> int | None:
-    size = view[0] // grid[0]
-    return size if view == (size * grid[0], size * grid[1]) else None
+    names = names or {"attention": "attention"}
+    return AttentionSource(store, names, store.rows(next(iter(names.values()))), tokens_of(store))
