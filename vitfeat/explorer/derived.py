@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vitfeat.analyses.attention.metrics import distance
+from vitfeat.analyses.attention.metrics import metrics
 from vitfeat.analyses.attention.norms import token_norms
-from vitfeat.analyses.attention.summary import AttentionSummary, Tokens
+from vitfeat.analyses.attention.source import tokens_of
+from vitfeat.analyses.attention.summary import AttentionSummary
 from vitfeat.errors import AnalysisError
 from vitfeat.jobs.features import image_features
 from vitfeat.jobs.reading import rows_that_fit, slices
@@ -174,11 +175,7 @@ def metric(store: FeatureStore, layer: int, name: str) -> NDArray[np.float32]:
 
 
 def _distances(store: FeatureStore, layer: int) -> NDArray[Any]:
-    tokens = Tokens(
-        store.grid,
-        has_cls=bool(store.attributes["has_cls"]),
-        n_registers=int(store.attributes["n_registers"]),
-    )
+    tokens = tokens_of(store)
     group = "attention_summary/"
     names = [name for name in store.array_names if name.startswith(group)]
     found = []
@@ -186,7 +183,7 @@ def _distances(store: FeatureStore, layer: int) -> NDArray[Any]:
         store.n_images, rows_that_fit(store[f"{group}aligned"], _PIECE_BYTES)
     ):
         read = {n[len(group) :]: read_rows(store, n, start, stop, layer) for n in names}
-        found.append(distance(AttentionSummary(read, tokens)))
+        found.append(metrics(AttentionSummary(read, tokens))["distance"])
     return np.concatenate(found)
 
 

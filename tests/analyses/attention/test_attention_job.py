@@ -243,7 +243,7 @@ def test_pieces_that_are_read_do_not_matter(
     )
     settings: dict[str, Any] = {"by_class": True, "high_norm": "median"}
     table, maps = run(store, **settings)
-    for module in ("attention.job", "attention_maps.source"):
+    for module in ("attention.job", "attention.source"):
         monkeypatch.setattr(f"vitfeat.analyses.{module}._PIECE_BYTES", 1)
     again, maps_again = run(store, **settings)
     assert list(again) == list(table)

@@ -103,7 +103,10 @@ def test_maps_are_rows_of_the_attention(
     np.testing.assert_array_equal(given, before)
     rows, columns = tokens.grid
     prefix = tokens.n_prefix
-    assert found.spatial.shape == (2, 3, len(chosen), rows, columns)
+    assert found.spatial.shape == (2, 1 + 3, len(chosen), rows, columns)
+    for part in vars(found).values():
+        # Before the heads stands their mean.
+        np.testing.assert_allclose(part[:, 0], part[:, 1:].mean(axis=1), rtol=1e-12)
     # Plain loops, key by key.
     for layer in range(2):
         for head in range(3):
@@ -126,7 +129,7 @@ def test_maps_are_rows_of_the_attention(
                         for x in range(columns):
                             share = row[prefix + y * columns + x] / total
                             spatial[y, x] += share / len(queries)
-                at = found[layer, head, p]
+                at = found[layer, 1 + head, p]
                 np.testing.assert_allclose(at.spatial, spatial, rtol=1e-12)
                 np.testing.assert_allclose(at.on_cls, on_cls, rtol=1e-12)
                 np.testing.assert_allclose(at.on_registers, on_registers, rtol=1e-12)
@@ -190,14 +193,6 @@ def test_the_rollout_of_every_layer_is_that_of_the_layers_up_to_it(tokens: Token
         np.testing.assert_allclose(found.on_cls[layer], flow[0, 0], rtol=1e-12)
         on_registers = flow[0, tokens.registers].sum()
         np.testing.assert_allclose(found.on_registers[layer], on_registers, rtol=1e-12)
-
-
-def test_there_is_no_rollout_without_cls_or_of_other_tokens() -> None:
-    tokens = Tokens((2, 3), has_cls=False)
-    with pytest.raises(AnalysisError, match="the model has none"):
-        rollout_maps(attention(2, 1, tokens=tokens), tokens)
-    with pytest.raises(AnalysisError, match="is not of 7 tokens"):
-        rollout_maps(attention(2, 1, tokens=tokens), Tokens((2, 3)))
 
 
 def test_positions_compare_by_what_they_are() -> None:

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from matplotlib.axes import Axes
@@ -12,28 +10,19 @@ from matplotlib.text import Text
 from tests.analyses.attention.softmax import attention
 from vitfeat.analyses.attention.summary import Tokens
 from vitfeat.analyses.attention_maps.compute import positions
-from vitfeat.analyses.attention_maps.grids import KINDS, Choice, ImageMaps, grid, image_maps
+from vitfeat.analyses.attention_maps.grids import KINDS, Grid, grid, image_maps
 from vitfeat.analyses.attention_maps.map_blocks import (
     BAR,
     BAR_GAP,
     GAP,
     LEAD_GAP,
-    Shown,
     block,
     single,
 )
 from vitfeat.analyses.attention_maps.sheets import CELL, figure
-from vitfeat.errors import AnalysisError
 from vitfeat.figures import overlay, style
 
 NAMES = ("cls", "top", "1,1", "mean")
-
-
-def maps(tokens: Tokens, layers: int = 3, heads: int = 2, seed: int = 0) -> ImageMaps:
-    given = attention(layers, heads, tokens=tokens, seed=seed)
-    names = [n for n in NAMES if n != "cls" or tokens.has_cls]
-    chosen = positions(names, tokens)
-    return image_maps(f"{seed}.png", lambda p: given[p], range(layers), tokens, chosen)
 
 
 def shown(
@@ -41,20 +30,24 @@ def shown(
     tokens: Tokens = Tokens((2, 3)),  # noqa: B008
     patch: int = 8,
     caption: str = "a.png",
-    seed: int = 0,
-    **more: int,
-) -> Shown:
+    layers: int = 3,
+    heads: int = 2,
+) -> Grid:
     side = (tokens.grid[0] * patch, tokens.grid[1] * patch)
-    picture = np.random.default_rng(seed).integers(0, 256, (*side, 3), dtype=np.uint8)
-    return Shown(grid(kind, maps(tokens, seed=seed, **more), Choice()), picture, caption)
+    picture = np.random.default_rng(0).integers(0, 256, (*side, 3), dtype=np.uint8)
+    given = attention(layers, heads, tokens=tokens, seed=0)
+    chosen = positions([n for n in NAMES if n != "cls" or tokens.has_cls], tokens)
+    around = {"picture": picture, "caption": caption}
+    of = image_maps("0.png", lambda p: given[p], range(layers), tokens, chosen, **around)
+    return grid(kind, of)
 
 
-def draw(one: Shown, **more: object) -> Figure:
+def draw(one: Grid, **more: object) -> Figure:
     return figure(one, title="Model", note="d", **more)  # type: ignore[arg-type]
 
 
-def own(one: Shown, percentile: float = overlay.PERCENTILE) -> np.ndarray:
-    return overlay.ends(one.grid.maps.spatial, percentile)
+def own(one: Grid, percentile: float = overlay.PERCENTILE) -> np.ndarray:
+    return overlay.ends(one.maps.spatial, percentile)
 
 
 def picture_of(drawn: Figure) -> Axes:
@@ -71,15 +64,15 @@ def texts(figure: Figure) -> list[str]:
 def test_every_map_is_at_its_place(kind: str, tokens: Tokens) -> None:
     """Cut each map out of the block and hold it to the overlay of that map alone."""
     one = shown(kind, tokens)
-    size = one.crop
+    size = one.of.crop
     drawn = block(one, size, own(one))
     above, left = int(kind == "head_position"), int(kind != "head_position")
     high = size[0] + GAP + (BAR_GAP + BAR if tokens.has_cls else 0)
-    for r, line in enumerate(one.grid.cells):
+    for r, line in enumerate(one.cells):
         for c, cell in enumerate(line):
-            values = one.grid.maps[r, c].spatial
+            values = one.maps[r, c].spatial
             top = np.percentile(values, overlay.PERCENTILE)
-            right = overlay.overlay(one.picture, values / top)
+            right = overlay.overlay(one.of.picture, values / top)
             patches = overlay.Patches(tokens.grid, size, size)
             if cell.position.token is not None:
                 overlay.mark(right, patches, cell.position.token)
@@ -92,33 +85,33 @@ def test_every_map_is_at_its_place(kind: str, tokens: Tokens) -> None:
             if tokens.has_cls:
                 bar = drawn.pixels[top + size[0] + BAR_GAP, start : start + size[1]]
                 filled = (bar == overlay._rgb(overlay.BAR_COLOURS["cls"])).all(-1).sum()
-                assert filled == round(float(one.grid.maps.on_cls[r, c]) * size[1])
+                assert filled == round(float(one.maps.on_cls[r, c]) * size[1])
 
 
 def test_the_picture_stands_beside_the_maps_with_the_query_in_a_box() -> None:
     one = shown("position_layer")
-    drawn = block(one, one.crop, own(one))
-    height, width = one.crop
-    np.testing.assert_array_equal(drawn.pixels[:height, :width], one.picture)  # CLS: no box
+    drawn = block(one, one.of.crop, own(one))
+    height, width = one.of.crop
+    np.testing.assert_array_equal(drawn.pixels[:height, :width], one.of.picture)  # CLS: no box
     step = height + BAR_GAP + BAR + GAP
     marked = drawn.pixels[step : step + height, :width]
-    box = overlay.Patches((2, 3), one.crop, one.crop).box((0, 1))
-    np.testing.assert_array_equal(marked[box], one.picture[box])
-    assert (marked != one.picture).any()
+    box = overlay.Patches((2, 3), one.of.crop, one.of.crop).box((0, 1))
+    np.testing.assert_array_equal(marked[box], one.of.picture[box])
+    assert (marked != one.of.picture).any()
 
 
 @pytest.mark.parametrize("percentile", [70.0, 100.0])
 def test_a_common_scale_is_one_for_all_maps(percentile: float) -> None:
     one = shown("head_layer")
-    values = one.grid.maps.spatial
+    values = one.maps.spatial
     top = float(np.percentile(values, percentile))
     drawn = draw(one, scale="common", percentile=percentile)
     found = np.asarray(picture_of(drawn).get_images()[0].get_array())
-    size = overlay.drawn_size(one.crop, (2, 3), CELL * style.DPI)
-    large = overlay.resized(one.picture, size)
+    size = overlay.drawn_size(one.of.crop, (2, 3), CELL * style.DPI)
+    large = overlay.resized(one.of.picture, size)
     for c in range(3):
         left = (c + 1) * (size[1] + GAP) + LEAD_GAP - GAP
-        right = overlay.overlay(large, values[0, c] / top, one.crop)
+        right = overlay.overlay(large, values[0, c] / top, one.of.crop)
         np.testing.assert_array_equal(found[: size[0], left : left + size[1]], right)
     (bar,) = (ax for ax in drawn.axes if ax.get_label() == "colour bar")
     assert bar.get_xlim() == (0, pytest.approx(top))
@@ -137,9 +130,11 @@ def test_maps_of_zeros_are_drawn_as_zeros() -> None:
     given = np.zeros((1, 2, 7, 7))
     given[..., 0] = 1
     chosen = positions(["cls", "mean"], tokens)
-    none = image_maps("a.png", lambda p: given[p], [0], tokens, chosen, renormalised=True)
     picture = np.full((16, 24, 3), 100, dtype=np.uint8)
-    one = Shown(grid("head_layer", none, Choice()), picture, "a.png")
+    none = image_maps(
+        "a.png", lambda p: given[p], [0], tokens, chosen, picture=picture, renormalised=True
+    )
+    one = grid("head_layer", none)
     for scale in ("own", "common"):
         FigureCanvasAgg(draw(one, scale=scale)).draw()
     bare = overlay.overlay(picture, np.zeros((2, 3)))
@@ -149,19 +144,19 @@ def test_maps_of_zeros_are_drawn_as_zeros() -> None:
 def test_a_figure_shows_the_layers_that_are_chosen_and_says_of_how_many() -> None:
     for kind in ("position_layer", "head_layer"):
         whole = shown(kind, layers=12)
-        some = replace(whole, grid=whole.grid.of_layers([0, 4, 11]))
+        some = whole.of_layers([0, 4, 11])
         drawn = draw(some)
         assert [t.get_text() for t in picture_of(drawn).get_xticklabels()] == ["0", "4", "11"]
         assert any("3 of 12 layers" in text for text in texts(drawn))
         assert not any("of 12 layers" in text for text in texts(draw(whole)))
         for at, layer in enumerate((0, 4, 11)):
-            for line in range(len(whole.grid.cells)):
-                assert some.grid.cells[line][at] == whole.grid.cells[line][layer]
+            for line in range(len(whole.cells)):
+                assert some.cells[line][at] == whole.cells[line][layer]
                 np.testing.assert_array_equal(
-                    some.grid.maps[line, at].spatial, whole.grid.maps[line, layer].spatial
+                    some.maps[line, at].spatial, whole.maps[line, layer].spatial
                 )
     one_layer = shown("head_position", layers=12)
-    assert one_layer.grid.of_layers([0]) is one_layer.grid
+    assert one_layer.of_layers([0]) is one_layer
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -172,14 +167,15 @@ def test_maps_of_six_layers_are_large_on_a_page(kind: str, side: int, grid_side:
     names = ["cls", "top", "left", "centre", "right", "bottom", "mean"]
     given = np.full((6, 12, tokens.n_tokens, tokens.n_tokens), 1 / tokens.n_tokens)
     chosen = positions(names, tokens)
-    of = image_maps("a.png", lambda p: given[p], range(6), tokens, chosen)
-    one = Shown(grid(kind, of, Choice()), np.zeros((side, side, 3), np.uint8), "a.png")
+    picture = np.zeros((side, side, 3), np.uint8)
+    of = image_maps("a.png", lambda p: given[p], range(6), tokens, chosen, picture=picture)
+    one = grid(kind, of)
     drawn = draw(one)
     width, height = drawn.get_size_inches()
     assert width <= style.PAGE_WIDTH * 1.04
     assert height < 13.5  # tokens have whole pixels
     # Pixels of a map on a page that is 1,000 of them wide.
-    across = len(one.grid.cells[0]) + (kind != "head_position")
+    across = len(one.cells[0]) + (kind != "head_position")
     pixels = np.asarray(picture_of(drawn).get_images()[0].get_array()).shape[1]
     assert pixels / across * 1000 / (width * style.DPI) >= 100
 
@@ -250,21 +246,15 @@ def test_nothing_overlaps_or_leaves_the_figure(
             assert not inside, text
 
 
-def test_an_unknown_scale_is_an_error() -> None:
-    with pytest.raises(AnalysisError, match="unknown scale 'log' of maps; there are own, common"):
-        draw(shown("head_layer"), scale="log")
-
-
 def test_a_single_map_is_as_large_as_the_crop_or_a_multiple() -> None:
-    tokens = Tokens((2, 3))
-    found = maps(tokens)
+    found = shown("head_layer").of
     top = found.positions[1]
     for patch, factor in ((8, 9), (64, 1), (100, 1)):
         picture = np.random.default_rng(0).integers(
             0, 256, (2 * patch, 3 * patch, 3), dtype=np.uint8
         )
-        values = found.maps[1, 0, 1].spatial
-        drawn = single(found.maps[1, 0, 1], picture, top, overlay.ends(values, 90), smooth=False)
+        values = found.maps[1, 1, 1].spatial
+        drawn = single(found.maps[1, 1, 1], picture, top, overlay.ends(values, 90), smooth=False)
         assert drawn.shape == (2 * patch * factor, 3 * patch * factor, 3)
         large = picture.repeat(factor, 0).repeat(factor, 1)
         right = overlay.overlay(large, values / np.percentile(values, 90))

@@ -235,7 +235,7 @@ def test_figures_show_the_layers_that_are_asked_for_and_tables_all(
 
     draw = map_files.figure
     monkeypatch.setattr(
-        map_files, "figure", lambda one, **more: drawn.append(one.grid) or draw(one, **more)
+        map_files, "figure", lambda one, **more: drawn.append(one) or draw(one, **more)
     )
     asked = ["--images", "cat/a.png", "--positions", "cls", "--layers", "first", 2]
     assert run(*map_command(store, photos, photos.parent / "maps", *asked)) == 0

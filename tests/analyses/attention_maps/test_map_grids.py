@@ -10,12 +10,10 @@ from vitfeat.analyses.attention.summary import Tokens
 from vitfeat.analyses.attention_maps.compute import positions
 from vitfeat.analyses.attention_maps.grids import (
     KINDS,
-    Choice,
     Grid,
     ImageMaps,
     grid,
     image_maps,
-    one_map,
     table,
 )
 from vitfeat.errors import AnalysisError
@@ -33,7 +31,10 @@ def maps(
 ) -> ImageMaps:
     given = attention(3, 4, tokens=tokens)
     chosen = positions(names, tokens)
-    return image_maps("a/b.png", lambda place: given[place], layers, tokens, chosen, **more)
+    picture = np.zeros((2, 3, 3), np.uint8)
+    return image_maps(
+        "a/b.png", lambda place: given[place], layers, tokens, chosen, picture=picture, **more
+    )
 
 
 def expected(layer: int, head: int | None, query: int | str) -> np.ndarray:
@@ -59,30 +60,30 @@ def names_of(found: Grid) -> list[tuple[int | None, str]]:
 
 
 def test_positions_by_layers() -> None:
-    found = grid("position_layer", maps(), Choice())
+    found = grid("position_layer", maps())
     check(found)
     assert names_of(found) == [(None, "cls"), (None, "1,2"), (None, "mean"), (None, "rollout")]
     assert [[cell.layer for cell in line] for line in found.cells] == [[0, 1, 2]] * 4
 
 
 def test_positions_by_layers_of_one_head_have_no_rollout() -> None:
-    found = grid("position_layer", maps(), Choice(head=2))
+    found = grid("position_layer", maps(), head=2)
     check(found)
     assert names_of(found) == [(2, "cls"), (2, "1,2"), (2, "mean")]
 
 
 def test_heads_by_positions() -> None:
-    found = grid("head_position", maps(), Choice(layer=1))
+    found = grid("head_position", maps(), layer=1)
     check(found)
     assert names_of(found) == [(head, "cls") for head in (None, 0, 1, 2, 3)]
     assert {cell.layer for line in found.cells for cell in line} == {1}
     assert [cell.position.name for cell in found.cells[0]] == ["cls", "1,2", "mean"]
-    last = grid("head_position", maps(), Choice())
+    last = grid("head_position", maps())
     assert {cell.layer for line in last.cells for cell in line} == {2}
 
 
 def test_heads_by_layers() -> None:
-    found = grid("head_layer", maps(), Choice(position="1,2"))
+    found = grid("head_layer", maps(), position="1,2")
     check(found)
     assert names_of(found) == [(head, "1,2") for head in (None, 0, 1, 2, 3)]
     assert [cell.layer for cell in found.cells[0]] == [0, 1, 2]
@@ -98,7 +99,7 @@ def test_heads_by_layers() -> None:
     ],
 )
 def test_what_stands_in_for_a_query(names: Sequence[str], wanted: str, shown: str) -> None:
-    found = grid("head_layer", maps(names=names), Choice(position=wanted))
+    found = grid("head_layer", maps(names=names), position=wanted)
     assert found.cells[0][0].position.name == shown
 
 
@@ -114,34 +115,27 @@ def test_what_stands_in_for_a_query(names: Sequence[str], wanted: str, shown: st
 def test_when_there_is_a_rollout(tokens: Tokens, layers: Sequence[int], there: bool) -> None:
     found = maps(tokens, ["mean"], layers)
     assert (found.rollout is not None) is there
-    rows = [line[0].position.name for line in grid("position_layer", found, Choice()).cells]
+    rows = [line[0].position.name for line in grid("position_layer", found).cells]
     assert ("rollout" in rows) is there
 
 
 def test_layers_go_by_their_numbers() -> None:
-    found = grid("head_position", maps(layers=(3, 5, 8)), Choice(layer=5))
+    found = grid("head_position", maps(layers=(3, 5, 8)), layer=5)
     assert found.cells[0][0].layer == 5
     np.testing.assert_allclose(found.maps.spatial[1, 0], expected(1, 0, 0))
 
 
-@pytest.mark.parametrize(
-    ("kind", "choice", "words"),
-    [
-        ("head_layers", Choice(), "did you mean 'head_layer'"),
-        ("position_layer", Choice(head=4), "head 4 is not there: the model has 4, 0 to 3"),
-        ("position_layer", Choice(head=-1), "head -1 is not there"),
-        ("head_position", Choice(layer=3), "layer 3 is not there: there are 0, 1, 2"),
-    ],
-)
-def test_what_is_not_there(kind: str, choice: Choice, words: str) -> None:
+@pytest.mark.parametrize("head", [4, -1])
+def test_a_head_that_is_not_there(head: int) -> None:
+    words = f"head {head} is not there: the model has 4, 0 to 3"
     with pytest.raises(AnalysisError, match=words):
-        grid(kind, maps(), choice)
+        grid("position_layer", maps(), head=head)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("renormalised", [False, True])
 def test_the_table_has_every_key_of_every_map(kind: str, renormalised: bool) -> None:
-    found = grid(kind, maps(renormalised=renormalised), Choice())
+    found = grid(kind, maps(renormalised=renormalised))
     rows = list(table(found))
     cells = sum(len(line) for line in found.cells)
     assert len(rows) == cells * (2 * 3 + 2)
@@ -174,16 +168,10 @@ def test_the_table_has_every_key_of_every_map(kind: str, renormalised: bool) -> 
 
 
 def test_the_rollout_is_never_renormalised() -> None:
-    rows = list(table(grid("position_layer", maps(renormalised=True), Choice())))
+    rows = list(table(grid("position_layer", maps(renormalised=True))))
     assert {row.key for row in rows if row.position == "rollout"} == {"spatial", "cls", "registers"}
 
 
 def test_tables_leave_out_tokens_that_a_model_lacks() -> None:
-    found = grid("head_layer", maps(Tokens((2, 3), has_cls=False), ["mean"]), Choice())
+    found = grid("head_layer", maps(Tokens((2, 3), has_cls=False), ["mean"]))
     assert {row.key for row in table(found)} == {"spatial"}
-
-
-def test_single_maps() -> None:
-    found = maps()
-    np.testing.assert_allclose(one_map(found, 1, 3, 1).spatial, expected(1, 3, 7))
-    np.testing.assert_allclose(one_map(found, 2, None, 2).spatial, expected(2, None, "mean"))

@@ -50,32 +50,20 @@ class Position:
 
 
 def positions(names: Sequence[str], tokens: Tokens) -> list[Position]:
-    """Turn names of positions into queries of a grid of Y rows and X columns.
+    """Turn names of positions into queries of a grid of Y rows and X columns, each once.
 
     ``top`` and ``bottom`` are the middle of the first and the last row, ``left`` and ``right`` the
     middle of the first and the last column, ``centre`` the middle of both. The middle of n is
     n // 2 from 0: of an even number the lower or right one of the two. ``diagonal`` is the tokens
     (i, i), i = 0 ... min(Y, X) - 1, which are on every grid, also one that is taller than wide.
 
-    Parameters
-    ----------
-    names
-        Out of :data:`NAMES`, or ``ROW,COLUMN``.
-    tokens
-        How the model's tokens are ordered.
-
-    Returns
-    -------
-    list of Position
-        In the order of the names; what is named twice, alone or by the diagonal, is there once.
-
     Raises
     ------
     AnalysisError
         A name is unknown, a token is outside the grid, or the model has no CLS token.
     """
-    found = [position for name in names for position in _positions(name.strip(), tokens)]
-    return list({position.name: position for position in found}.values())
+    every = [position for name in names for position in _positions(name.strip(), tokens)]
+    return list({position.name: position for position in every}.values())
 
 
 def _positions(name: str, tokens: Tokens) -> Iterator[Position]:
@@ -136,22 +124,14 @@ class Maps:
 
     def __getitem__(self, index: Any) -> Maps:
         """Index the leading dimensions."""
-        if not isinstance(index, tuple):
-            index = (index,)
+        index = index if isinstance(index, tuple) else (index,)
         return Maps(self.spatial[(*index, ...)], self.on_cls[index], self.on_registers[index])
-
-    def mean(self, axis: int) -> Maps:
-        """Average over one of the leading dimensions, counted from the first."""
-        return Maps(self.spatial.mean(axis), self.on_cls.mean(axis), self.on_registers.mean(axis))
 
 
 def stack(parts: Sequence[Maps]) -> Maps:
     """Join maps of one shape along a new first dimension."""
-    return Maps(
-        np.stack([part.spatial for part in parts]),
-        np.stack([part.on_cls for part in parts]),
-        np.stack([part.on_registers for part in parts]),
-    )
+    names = ("spatial", "on_cls", "on_registers")
+    return Maps(*(np.stack([getattr(part, name) for part in parts]) for name in names))
 
 
 def query_maps(
@@ -166,7 +146,7 @@ def query_maps(
     Parameters
     ----------
     attention
-        (..., query, key) after the softmax, of any float type; not changed.
+        (..., head, query, key) after the softmax, of any float type; not changed.
     chosen
         The queries, from :func:`positions`.
     tokens
@@ -177,44 +157,37 @@ def query_maps(
     Returns
     -------
     Maps
-        (..., position): shares of the query's attention, in float64.
+        (..., 1 + head, position): shares of the query's attention, in float64; the mean over heads
+        stands before them.
 
     Raises
     ------
     AnalysisError
         The attention is of another number of tokens, or has values that are negative or not finite.
     """
-    _check_tokens(attention, tokens)
-    parts = []
-    for position in chosen:
-        if position.name == "mean":
-            rows = attention[..., tokens.n_prefix :, :]
-        else:
-            rows = attention[..., [_query(position, tokens)], :]
-        parts.append(_mean_of_rows(rows, tokens, renormalised))
-    found = stack(parts)
-    total = found.spatial.sum() + found.on_cls.sum() + found.on_registers.sum()
-    smallest = min(found.spatial.min(), found.on_cls.min(), found.on_registers.min())
-    if not np.isfinite(total) or smallest < 0:
-        raise AnalysisError(
-            "attention has values that are negative or not finite: give attention after the softmax"
-        )
-    return Maps(*(np.moveaxis(a, 0, attention.ndim - 2) for a in vars(found).values()))
-
-
-def _check_tokens(attention: NDArray[Any], tokens: Tokens) -> None:
     if attention.shape[-2:] != (tokens.n_tokens,) * 2:
         raise AnalysisError(
             f"attention of shape {attention.shape} is not of {tokens.n_tokens} tokens: give the "
             "grid, CLS and registers of its model"
         )
-
-
-def _query(position: Position, tokens: Tokens) -> int:
-    if position.token is None:
-        return 0
-    row, column = position.token
-    return tokens.n_prefix + row * tokens.grid[1] + column
+    parts = []
+    for position in chosen:
+        if position.name == "mean":
+            rows = attention[..., tokens.n_prefix :, :]
+        else:
+            row, column = position.token or (0, 0)
+            query = tokens.n_prefix + row * tokens.grid[1] + column if position.token else 0
+            rows = attention[..., [query], :]
+        parts.append(_mean_of_rows(rows, tokens, renormalised))
+    maps = stack(parts)
+    least = min(part.min() for part in vars(maps).values())
+    if not sum(part.sum() for part in vars(maps).values()) < np.inf or least < 0:
+        raise AnalysisError(
+            "attention has values that are negative or not finite: give attention after the softmax"
+        )
+    axis = attention.ndim - 3
+    moved = [np.moveaxis(part, 0, axis + 1) for part in vars(maps).values()]
+    return Maps(*(np.concatenate([p.mean(axis, keepdims=True), p], axis) for p in moved))
 
 
 def _mean_of_rows(rows: NDArray[Any], tokens: Tokens, renormalised: bool) -> Maps:
@@ -240,7 +213,7 @@ def _split(rows: Floats, spatial: Floats, tokens: Tokens) -> Maps:
 def rollout_maps(attention: NDArray[Any], tokens: Tokens) -> Maps:
     """Follow the CLS token of every layer's output down to the tokens that the first was given.
 
-    The CLS token's row of :func:`vitfeat.analyses.attention.rollout.rollout` over the layers up to
+    The CLS token's :func:`vitfeat.analyses.attention.rollout.rollout_row` over the layers up to
     each one; the last is the attention rollout of Abnar & Zuidema 2020.
 
     Parameters
@@ -248,23 +221,13 @@ def rollout_maps(attention: NDArray[Any], tokens: Tokens) -> Maps:
     attention
         (layer, head, query, key) after the softmax, the first layer first and none left out.
     tokens
-        How the tokens are ordered.
+        How the tokens are ordered; there is a CLS token.
 
     Returns
     -------
     Maps
         (layer,): shares of the CLS token, never renormalised.
-
-    Raises
-    ------
-    AnalysisError
-        The model has no CLS token, or the attention is of another number of tokens.
     """
-    if not tokens.has_cls:
-        raise AnalysisError(
-            "the CLS token's rollout is asked for, and the model has none: leave it out"
-        )
-    _check_tokens(attention, tokens)
     up_to = range(1, len(attention) + 1)
     rows = np.stack([rollout_row(attention[:count]) for count in up_to])
     return _split(rows, rows[:, tokens.n_prefix :], tokens)

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from vitfeat.analyses.attention.summary import Tokens
 from vitfeat.analyses.attention_maps.compute import Maps, Position, query_maps, rollout_maps, stack
 from vitfeat.errors import AnalysisError
-from vitfeat.text import nearest
 
 KINDS = ("position_layer", "head_position", "head_layer")
 """Grids, named by what goes down and what goes across."""
@@ -27,8 +26,10 @@ class ImageMaps:
 
     Attributes
     ----------
-    image
-        Its id.
+    image, caption
+        Its id, and what stands above it in figures.
+    picture
+        uint8 (height, width, 3): the crop that the model saw, before normalisation.
     tokens
         How the model's tokens are ordered.
     layers
@@ -36,7 +37,7 @@ class ImageMaps:
     positions
         The queries.
     maps
-        (layer, head, position).
+        (layer, 1 + head, position), the mean over heads first.
     rollout
         (layer,): rollout of the CLS token up to each layer; None where it cannot be computed.
     renormalised
@@ -44,6 +45,8 @@ class ImageMaps:
     """
 
     image: str
+    caption: str
+    picture: NDArray[np.uint8]
     tokens: Tokens
     layers: tuple[int, ...]
     positions: tuple[Position, ...]
@@ -52,9 +55,14 @@ class ImageMaps:
     renormalised: bool = False
 
     @property
-    def n_heads(self) -> int:
-        """Number of heads of a layer."""
-        return int(self.maps.on_cls.shape[1])
+    def heads(self) -> list[int | None]:
+        """Numbers of the heads, after None for their mean."""
+        return [None, *range(self.maps.on_cls.shape[1] - 1)]
+
+    @property
+    def crop(self) -> tuple[int, int]:
+        """Height and width of the picture in pixels."""
+        return self.picture.shape[0], self.picture.shape[1]
 
 
 def image_maps(
@@ -64,31 +72,18 @@ def image_maps(
     tokens: Tokens,
     chosen: Sequence[Position],
     *,
+    picture: NDArray[np.uint8],
+    caption: str = "",
     renormalised: bool = False,
 ) -> ImageMaps:
-    """Take all maps of an image, a layer at a time.
+    """Take all maps of an image, a layer at a time; arguments are the fields of the result.
 
     The rollout is there when the model has a CLS token and no layer from the first on is left out.
 
     Parameters
     ----------
-    image
-        Its id.
     read
         Gives the attention (head, query, key) of the layer that stands at a place among `layers`.
-    layers
-        Numbers of the layers.
-    tokens
-        How the tokens are ordered.
-    chosen
-        The queries.
-    renormalised
-        As in :func:`vitfeat.analyses.attention_maps.compute.query_maps`.
-
-    Raises
-    ------
-    AnalysisError
-        The attention is not one after the softmax of these tokens.
     """
     rolls = tokens.has_cls and list(layers) == list(range(len(layers)))
     parts, means = [], []
@@ -99,6 +94,8 @@ def image_maps(
             means.append(attention.mean(0, keepdims=True, dtype=np.float64))
     return ImageMaps(
         image=image,
+        caption=caption,
+        picture=picture,
         tokens=tokens,
         layers=tuple(layers),
         positions=tuple(chosen),
@@ -124,27 +121,18 @@ class Grid:
     ----------
     kind
         Out of :data:`KINDS`.
-    image
-        Id of the image.
-    tokens
-        How the model's tokens are ordered.
+    of
+        The image, with all its maps.
     cells
         Row by row, which map it is.
     maps
         (row, column).
-    renormalised
-        As in :class:`ImageMaps`.
-    n_layers
-        How many layers there are, of which the grid may have some.
     """
 
     kind: str
-    image: str
-    tokens: Tokens
+    of: ImageMaps
     cells: tuple[tuple[Cell, ...], ...]
     maps: Maps
-    renormalised: bool = False
-    n_layers: int = 0
 
     def of_layers(self, numbers: Container[int]) -> Grid:
         """Return the grid with the columns of some layers alone, where columns are layers."""
@@ -155,11 +143,21 @@ class Grid:
         return replace(self, cells=cells, maps=self.maps[:, kept])
 
 
-@dataclass(frozen=True)
-class Choice:
-    """What a grid shows of the dimension that it has no rows or columns for.
+def grid(
+    kind: str,
+    maps: ImageMaps,
+    *,
+    layer: int | None = None,
+    head: int | None = None,
+    position: str = "cls",
+) -> Grid:
+    """Lay out the maps of an image.
 
-    Attributes
+    ``position_layer`` has a row for every position, and one for the rollout where heads are
+    averaged and there is one; ``head_position`` and ``head_layer`` have a row for the mean over
+    heads above those of the heads.
+
+    Parameters
     ----------
     layer
         Number of the layer of ``head_position``; None for the last.
@@ -168,95 +166,44 @@ class Choice:
     position
         Name of the query of ``head_layer``; of a model without CLS token ``mean`` stands in for
         ``cls``, and for a name that is not among the positions the first of them.
-    """
-
-    layer: int | None = None
-    head: int | None = None
-    position: str = "cls"
-
-
-def grid(kind: str, maps: ImageMaps, choice: Choice) -> Grid:
-    """Lay out the maps of an image.
-
-    ``position_layer`` has a row for every position, and one for the rollout where heads are
-    averaged and there is one; ``head_position`` and ``head_layer`` have a row for the mean over
-    heads above those of the heads.
 
     Raises
     ------
     AnalysisError
-        The kind is unknown, or the layer or head is not there.
+        The head is not there.
     """
-    if kind not in KINDS:
-        raise AnalysisError(
-            f"unknown grid {kind!r}{nearest(kind, KINDS)}; there are {', '.join(KINDS)}"
-        )
-    heads = [None, *range(maps.n_heads)]
-    every = range(len(maps.positions))
+    if head not in maps.heads:
+        count = len(maps.heads) - 1
+        raise AnalysisError(f"head {head} is not there: the model has {count}, 0 to {count - 1}")
+    at_layer = -1 if layer is None else maps.layers.index(layer)
+    at_head, at_position = maps.heads.index(head), _place_of(maps, position)
+    layers, heads = range(len(maps.layers)), range(len(maps.heads))
+    places = range(len(maps.positions))
     if kind == "position_layer":
-        head = _head(maps, choice.head)
-        rows = [[Cell(n, head, position) for n in maps.layers] for position in maps.positions]
-        found = [_line(maps, [(layer, head, p) for layer in _all(maps)]) for p in every]
-        if head is None and maps.rollout is not None:
-            rows.append([Cell(n, None, ROLLOUT) for n in maps.layers])
-            found.append(maps.rollout)
+        chosen = [[(n, at_head, place) for n in layers] for place in places]
     elif kind == "head_position":
-        number = maps.layers[-1] if choice.layer is None else choice.layer
-        if number not in maps.layers:
-            raise AnalysisError(
-                f"layer {number} is not there: there are {', '.join(map(str, maps.layers))}"
-            )
-        layer = maps.layers.index(number)
-        rows = [[Cell(number, head, position) for position in maps.positions] for head in heads]
-        found = [_line(maps, [(layer, head, p) for p in every]) for head in heads]
+        chosen = [[(at_layer, one, place) for place in places] for one in heads]
     else:
-        p = _position(maps, choice.position)
-        rows = [[Cell(n, head, maps.positions[p]) for n in maps.layers] for head in heads]
-        found = [_line(maps, [(layer, head, p) for layer in _all(maps)]) for head in heads]
-    cells = tuple(map(tuple, rows))
-    return Grid(
-        kind, maps.image, maps.tokens, cells, stack(found), maps.renormalised, len(maps.layers)
-    )
-
-
-def _all(maps: ImageMaps) -> range:
-    return range(len(maps.layers))
-
-
-def _head(maps: ImageMaps, head: int | None) -> int | None:
-    if head is not None and not 0 <= head < maps.n_heads:
-        raise AnalysisError(
-            f"head {head} is not there: the model has {maps.n_heads}, 0 to {maps.n_heads - 1}"
+        chosen = [[(n, one, at_position) for n in layers] for one in heads]
+    cells = [
+        tuple(
+            Cell(maps.layers[n], maps.heads[one], maps.positions[place]) for n, one, place in line
         )
-    return head
+        for line in chosen
+    ]
+    laid = maps.maps[tuple(np.moveaxis(np.array(chosen), -1, 0))]
+    if kind == "position_layer" and head is None and maps.rollout is not None:
+        cells.append(tuple(Cell(n, None, ROLLOUT) for n in maps.layers))
+        laid = stack([*(laid[row] for row in range(len(chosen))), maps.rollout])
+    return Grid(kind, maps, tuple(cells), laid)
 
 
-def _position(maps: ImageMaps, name: str) -> int:
-    names = [position.name for position in maps.positions]
-    for wanted in (name, "mean" if name == "cls" else name):
+def _place_of(maps: ImageMaps, position: str) -> int:
+    names = [one.name for one in maps.positions]
+    for wanted in (position, "mean" if position == "cls" else position):
         if wanted in names:
             return names.index(wanted)
     return 0
-
-
-def _line(maps: ImageMaps, places: Sequence[tuple[int, int | None, int]]) -> Maps:
-    """Return (column,) of places (layer, head or mean over heads, position)."""
-    return stack([one_map(maps, *place) for place in places])
-
-
-def one_map(maps: ImageMaps, layer: int, head: int | None, position: int) -> Maps:
-    """Return a single map; the mean over heads for head None.
-
-    Parameters
-    ----------
-    maps
-        Of an image.
-    layer, head, position
-        Where they stand among its layers, heads and positions.
-    """
-    if head is None:
-        return maps.maps[layer, :, position].mean(0)
-    return maps.maps[layer, head, position]
 
 
 class AttentionMapRow(NamedTuple):
@@ -277,20 +224,22 @@ class AttentionMapRow(NamedTuple):
     attention: float
 
 
-def table(one: Grid) -> Iterator[AttentionMapRow]:
+def table(grid: Grid) -> Iterator[AttentionMapRow]:
     """Yield the numbers of a grid: map by map, key by key."""
-    kind = "spatial_renormalised" if one.renormalised else "spatial"
-    for r, line in enumerate(one.cells):
-        for c, (layer, head, position) in enumerate(line):
-            found, start = one.maps[r, c], (one.image, layer, head, position.name)
-            spatial = "spatial" if position is ROLLOUT else kind
-            if one.tokens.has_cls:
-                yield AttentionMapRow(*start, "cls", None, None, _rounded(found.on_cls))
-            if one.tokens.n_registers:
-                yield AttentionMapRow(*start, "registers", None, None, _rounded(found.on_registers))
-            for y, values in enumerate(found.spatial.tolist()):
-                for x, value in enumerate(values):
-                    yield AttentionMapRow(*start, spatial, y, x, _rounded(value))
+    tokens = grid.of.tokens
+    for r, c in np.ndindex(grid.maps.on_cls.shape):
+        layer, head, position = grid.cells[r][c]
+        start = grid.of.image, layer, head, position.name
+        if tokens.has_cls:
+            yield AttentionMapRow(*start, "cls", None, None, _rounded(grid.maps.on_cls[r, c]))
+        if tokens.n_registers:
+            on_registers = _rounded(grid.maps.on_registers[r, c])
+            yield AttentionMapRow(*start, "registers", None, None, on_registers)
+        renormalised = grid.of.renormalised and position is not ROLLOUT
+        kind = "spatial_renormalised" if renormalised else "spatial"
+        for y, values in enumerate(grid.maps.spatial[r, c].tolist()):
+            for x, value in enumerate(values):
+                yield AttentionMapRow(*start, kind, y, x, _rounded(value))
 
 
 def _rounded(value: object) -> float:

@@ -9,12 +9,10 @@ from pathlib import Path
 import torch
 
 from vitfeat.analyses.attention.summary import Tokens
-from vitfeat.analyses.attention_maps.compute import positions
 from vitfeat.analyses.attention_maps.files import (
-    Seen,
     caption,
     folder_name,
-    usable,
+    usable_positions,
     write_grid,
     write_single_maps,
 )
@@ -42,18 +40,12 @@ def write_attention_grid(
     orientation: Orientation = "stored",
     maps: Path | None = None,
 ) -> list[Path]:
-    """Push one image through a model and draw its attention maps.
+    """Push one image through a model on the CPU and draw its attention maps.
 
     Parameters
     ----------
-    image
-        A file of any kind that :mod:`vitfeat.data.images` reads.
-    backbone
-        The model, on the CPU.
     out
         The PNG; of several kinds ``{stem}-{kind}.png`` each. PDF and CSV stand beside it.
-    settings
-        Which maps are drawn and how.
     kinds
         Out of :data:`vitfeat.analyses.attention_maps.grids.KINDS`.
     orientation
@@ -65,49 +57,43 @@ def write_attention_grid(
     -------
     list of Path
         The figures.
-
-    Raises
-    ------
-    DataError, ModelError, ConfigError, AnalysisError
-        The image cannot be read, the model's attention cannot be tapped, or a layer, position, head
-        or kind is not there.
     """
     if out.suffix.lower() != ".png":
         raise AnalysisError(f"{out}: the figure is a PNG; give a name that ends in .png")
     tokens = Tokens(backbone.grid, backbone.has_cls, backbone.n_registers)
-    names = usable(settings.positions, tokens, backbone.entry.id)
-    chosen = positions(names, tokens)
+    chosen = usable_positions(settings.positions, tokens, backbone.entry.id)
     numbers = select_layers(backbone.depth, settings.layer)
     shown = select_layers(backbone.depth, settings.layers)
     view = SquareView(backbone.image_size, backbone.entry.crop_fraction, backbone.interpolation)
     picture = view(open_rgb(image, orientation))
     pixels = normalise(torch.from_numpy(picture)[None], backbone.mean, backbone.std)
     attention = collect(backbone, pixels, ("attention",))["attention"][0].float().numpy()
-    found = image_maps(
+    of = image_maps(
         image.name,
         lambda place: attention[place],
         range(backbone.depth),
         tokens,
         chosen,
+        picture=picture,
+        caption=caption(image.name),
         renormalised=settings.renormalised,
     )
-    seen = Seen(found, picture, caption(image.name))
     height, width = backbone.image_size
-    figures = []
-    for kind in kinds:
-        path = out if len(kinds) == 1 else out.with_name(f"{out.stem}-{kind}.png")
+    figures = [out]
+    if len(kinds) > 1:
+        figures = [out.with_name(f"{out.stem}-{kind}.png") for kind in kinds]
+    for path, kind in zip(figures, kinds, strict=True):
         write_grid(
             path,
             kind,
-            seen,
+            of,
             settings,
             layer=numbers[0],
             layers=shown,
             title=backbone.entry.label or backbone.entry.id,
             note=f"{width} x {height} pixels",
         )
-        figures.append(path)
     if maps is not None:
-        count = write_single_maps(maps / folder_name(0, image.name), seen, settings)
+        count = write_single_maps(maps / folder_name(0, image.name), of, settings)
         logger.info(f"{maps}: {plural(count, 'map')}")
     return figures

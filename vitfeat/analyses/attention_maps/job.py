@@ -10,23 +10,20 @@ from typing import Any, Protocol
 from numpy.typing import NDArray
 
 from vitfeat.analyses.attention.source import tokens_of
-from vitfeat.analyses.attention.summary import Tokens
-from vitfeat.analyses.attention_maps.compute import Position, positions
+from vitfeat.analyses.attention_maps.compute import Position
 from vitfeat.analyses.attention_maps.files import (
-    Seen,
     caption,
     folder_name,
     remove_other_figures,
     remove_single_maps,
-    usable,
+    usable_positions,
     write_grid,
     write_single_maps,
 )
-from vitfeat.analyses.attention_maps.grids import KINDS, image_maps
+from vitfeat.analyses.attention_maps.grids import KINDS, ImageMaps, image_maps
 from vitfeat.analyses.attention_maps.settings import AttentionMapSettings
 from vitfeat.data.index import Index
 from vitfeat.data.indexed import view_of
-from vitfeat.data.views import view_from
 from vitfeat.errors import AnalysisError
 from vitfeat.jobs.reading import other_images
 from vitfeat.store.limits import chosen_rows, spread
@@ -57,23 +54,9 @@ def write_attention_maps(
     push: Push,
     label: str = "",
 ) -> None:
-    """Push some images through a model, and draw their attention maps.
+    """Push some images through a model into a store of them alone, and draw their attention maps.
 
-    Parameters
-    ----------
-    index_path, root
-        The dataset's index, and the folder of its images.
-    store_path, manifest
-        The store to write, of these images alone, and its manifest.
-    out, settings, label
-        As :func:`draw_attention_maps` takes them.
-    push
-        Pushes images through the model.
-
-    Raises
-    ------
-    VitfeatError
-        As the extraction and :func:`draw_attention_maps`.
+    `root` is the folder of the dataset's images; the others are as in :func:`draw_attention_maps`.
     """
     index = Index.read(index_path)
     chosen = index.only(chosen_rows(settings.images, index.image_id, "the chosen images"))
@@ -101,18 +84,8 @@ def draw_attention_maps(
         A store with the tap ``attention``; it and its store may be of some images alone.
     index_path, root
         The dataset's index that the store was made from, and the folder of its images.
-    out
-        Folder to write to.
-    settings
-        Which images and maps are drawn, and how.
     label
         The model's name in titles; its id if not given.
-
-    Raises
-    ------
-    AnalysisError, StoreError, DataError
-        The store has no attention, or none of an image; the index or an image's file is another
-        than the store's; a position, layer or head is not there.
     """
     store = open_store(store_path)
     if "attention" not in store:
@@ -122,29 +95,28 @@ def draw_attention_maps(
         )
     index = Index.read(index_path)
     n_images = len(index)
-    index = _of_store(index, store, index_path)
-    tokens = tokens_of(store)
-    names = usable(settings.positions, tokens, store.model)
-    chosen = positions(names, tokens)
-    places = store.layer_positions(settings.layer)
-    seen = [
-        _seen(store, index, root, entry, tokens, chosen, settings.renormalised)
+    # The store's images may be some of the dataset's alone.
+    rows = {image: row for row, image in enumerate(index.image_id)}
+    index = index.only([rows[image] for image in store.image_ids if image in rows])
+    if index.fingerprint != store.image_fingerprint:
+        raise other_images(index_path, store)
+    chosen = usable_positions(settings.positions, tokens_of(store), store.model)
+    layer = store.layer_positions(settings.layer)[0]
+    every = [
+        _maps_of(store, index, root, entry, chosen, settings.renormalised)
         for entry in entries_of(store, settings.images)
     ]
-    shown = [store.layers[place] for place in store.layer_positions(settings.layers)]
+    folders = [folder_name(place, maps.image) for place, maps in enumerate(every)]
     for kind in KINDS:
-        paths = [
-            out / kind / f"{folder_name(place, one.maps.image)}.png"
-            for place, one in enumerate(seen)
-        ]
-        for path, one in zip(paths, seen, strict=True):
+        paths = [out / kind / f"{name}.png" for name in folders]
+        for path, maps in zip(paths, every, strict=True):
             write_grid(
                 path,
                 kind,
-                one,
+                maps,
                 settings,
-                layer=store.layers[places[0]],
-                layers=shown,
+                layer=store.layers[layer],
+                layers=[store.layers[place] for place in store.layer_positions(settings.layers)],
                 title=label or store.model,
                 note=f"{store_path.parent.name}, one of {plural(n_images, 'image')}",
             )
@@ -152,25 +124,10 @@ def draw_attention_maps(
     if settings.single_maps:
         remove_single_maps(out / "maps")
         count = sum(
-            write_single_maps(out / "maps" / folder_name(place, one.maps.image), one, settings)
-            for place, one in enumerate(seen)
+            write_single_maps(out / "maps" / name, maps, settings)
+            for name, maps in zip(folders, every, strict=True)
         )
         logger.info(f"{out / 'maps'}: {plural(count, 'map')}")
-
-
-def _of_store(index: Index, store: FeatureStore, path: Path) -> Index:
-    """Return the index of a store's images, which may be some of the dataset's alone.
-
-    Raises
-    ------
-    AnalysisError
-        Its images are others than those of the index.
-    """
-    rows = {image: row for row, image in enumerate(index.image_id)}
-    own = index.only([rows[image] for image in store.image_ids if image in rows])
-    if own.fingerprint != store.image_fingerprint:
-        raise other_images(path, store)
-    return own
 
 
 def entries_of(store: FeatureStore, images: int | Sequence[str]) -> list[int]:
@@ -195,15 +152,14 @@ def entries_of(store: FeatureStore, images: int | Sequence[str]) -> list[int]:
     return [stored[name] for name in images]
 
 
-def _seen(
+def _maps_of(
     store: FeatureStore,
     index: Index,
     root: Path,
     entry: int,
-    tokens: Tokens,
     chosen: Sequence[Position],
     renormalised: bool,
-) -> Seen:
+) -> ImageMaps:
     row = int(store.rows("attention")[entry])
     image = store.image_ids[row]
 
@@ -211,7 +167,13 @@ def _seen(
         layer: NDArray[Any] = read_rows(store, "attention", entry, entry + 1, place)[0]
         return layer
 
-    maps = image_maps(image, read, store.layers, tokens, chosen, renormalised=renormalised)
-    view = view_from(store.attributes["request"]["view"])
-    picture = view_of(index.row(row), root, view)
-    return Seen(maps, picture, caption(image, store.classes.get(int(store.labels[row]), "")))
+    return image_maps(
+        image,
+        read,
+        store.layers,
+        tokens_of(store),
+        chosen,
+        picture=view_of(index.row(row), root, store.view),
+        caption=caption(image, store.classes.get(int(store.labels[row]), "")),
+        renormalised=renormalised,
+    )

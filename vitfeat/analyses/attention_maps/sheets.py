@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from math import ceil
+from typing import Any
 
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
@@ -12,24 +13,12 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from vitfeat.analyses.attention_maps.compute import Position
 from vitfeat.analyses.attention_maps.grids import ROLLOUT, Grid
-from vitfeat.analyses.attention_maps.map_blocks import (
-    GAP,
-    LEAD_GAP,
-    Block,
-    Shown,
-    axis_name,
-    block,
-    labels,
-    position_label,
-)
-from vitfeat.errors import AnalysisError
+from vitfeat.analyses.attention_maps.map_blocks import GAP, LEAD_GAP, Block, block
 from vitfeat.figures import overlay, style
 from vitfeat.figures.fonts import text_width
 from vitfeat.figures.sheet import EDGE, Sheet, Space
-
-SCALES = ("own", "common")
-"""Of colours: each map's own, or one that is common to a figure."""
 
 TITLES = {
     "position_layer": "Attention maps, query position × layer",
@@ -50,7 +39,7 @@ BAR_WIDTH, BAR_HEIGHT, BAR_GAP = 1.1, 0.09, 0.07
 
 
 def figure(
-    one: Shown,
+    grid: Grid,
     *,
     title: str,
     note: str,
@@ -66,87 +55,83 @@ def figure(
 
     Parameters
     ----------
-    one
-        What to draw.
-    title
-        Whose maps they are; follows the kind.
-    note
-        Dataset and number of images; what is averaged or chosen is added.
-    scale
-        Out of :data:`SCALES`.
-    percentile
-        Where colours end, of the values of a map or the figure.
-    smooth
-        Whether colours are interpolated between the centres of tokens.
-
-    Raises
-    ------
-    AnalysisError
-        An unknown scale.
+    title, note
+        Whose maps they are; dataset and number of images, to which is added what is averaged or
+        chosen.
+    scale, percentile, smooth
+        As in :class:`vitfeat.analyses.attention_maps.settings.AttentionMapSettings`.
     """
-    if scale not in SCALES:
-        raise AnalysisError(f"unknown scale {scale!r} of maps; there are {', '.join(SCALES)}")
     common = scale == "common"
     with style.settings():
-        return _figure(one, title, note, percentile, common=common, smooth=smooth)
-
-
-def _figure(
-    one: Shown, title: str, note: str, percentile: float, *, common: bool, smooth: bool
-) -> Figure:
-    grid = one.grid
-    end = overlay.ends(grid.maps.spatial, percentile, common=common)
-    down, right = labels(grid, "row"), labels(grid, "column")
-    # The corner's text may reach over the picture that stands left of the maps.
-    corner = text_width(_corner(grid), style.SMALL_SIZE)
-    corner -= 0 if grid.kind == "head_position" else LEAST
-    before = 2 * TICK + 0.04
-    before += max(corner, *(text_width(label, style.SMALL_SIZE) for label in down))
-    size = overlay.drawn_size(one.crop, grid.tokens.grid, _side(one, before) * style.DPI)
-    drawn = block(one, size, end, smooth=smooth)
-    height, width = (side / style.DPI for side in drawn.pixels.shape[:2])
-    pitch = size[1] / style.DPI
-    turned = max(text_width(label, style.SMALL_SIZE) for label in right) > pitch * 0.98
-    above = max(text_width(t, style.SMALL_SIZE) for t in right) if turned else 0.1
-    last = f"{end.max():.3g}" if common else overlay.named(percentile)
-    texts = (text_width("0", style.SMALL_SIZE), text_width(last, style.SMALL_SIZE))
-    name = text_width("attention", style.SMALL_SIZE)
-    scale = name + sum(texts) + BAR_WIDTH + 4 * BAR_GAP
-    head = text_width(one.caption, style.SMALL_SIZE, "bold") + 0.2 + scale
-    sheet = Sheet(
-        [Space(CAPTION + BELOW_CAPTION + above + 2 * TICK, height, BELOW)],
-        [Space(before, width, max(0.02, head - width - before))],
-        title=f"{TITLES[grid.kind]}: {title}",
-        note=", ".join((note, *_chosen(grid))),
-        legend=_legend(grid),
-        remarks=[overlay.said_of_scale(percentile, common=common), *_remarks(grid)],
-    )
-    ax = sheet.axes(0)
-    _draw(ax, drawn, down, right, turned, one)
-    up = above + BELOW_CAPTION + TICK
-    _caption(ax, one, before, up)
-    _scale(sheet, ax, (scale, up), (texts[1], last), shown_to=float(end.max()) if common else 1.0)
+        end = overlay.ends(grid.maps.spatial, percentile, common=common)
+        down, right = _labels(grid, 0), _labels(grid, 1)
+        # The corner's text may reach over the picture that stands left of the maps.
+        corner = text_width(_corner(grid), style.SMALL_SIZE)
+        corner -= 0 if grid.kind == "head_position" else LEAST
+        before = 2 * TICK + 0.04
+        before += max(corner, *(text_width(label, style.SMALL_SIZE) for label in down))
+        side = _side(grid, before) * style.DPI
+        size = overlay.drawn_size(grid.of.crop, grid.of.tokens.grid, side)
+        drawn = block(grid, size, end, smooth=smooth)
+        height, width = (pixels / style.DPI for pixels in drawn.pixels.shape[:2])
+        widest = max(text_width(label, style.SMALL_SIZE) for label in right)
+        turned = widest > size[1] / style.DPI * 0.98
+        above = widest if turned else 0.1
+        last = f"{end.max():.3g}" if common else overlay.named(percentile)
+        texts = ("attention", "0", last)
+        bar = sum(text_width(text, style.SMALL_SIZE) for text in texts) + BAR_WIDTH + 4 * BAR_GAP
+        head = text_width(grid.of.caption, style.SMALL_SIZE, "bold") + 0.2 + bar
+        sheet = Sheet(
+            [Space(CAPTION + BELOW_CAPTION + above + 2 * TICK, height, BELOW)],
+            [Space(before, width, max(0.02, head - width - before))],
+            title=f"{TITLES[grid.kind]}: {title}",
+            note=", ".join((note, *_chosen(grid))),
+            legend=_legend(grid),
+            remarks=[overlay.said_of_scale(percentile, common=common), *_remarks(grid)],
+        )
+        ax = sheet.axes(0)
+        ax.set_label(grid.of.image)
+        _draw(ax, drawn, down, right, turned)
+        corner_at = (drawn.columns[0] - size[1] / 2) / drawn.pixels.shape[1]
+        _write(ax, _corner(grid), (corner_at, 1), (-3, TICK * 72), ha="right", va="bottom")
+        up = above + BELOW_CAPTION + TICK
+        _write(ax, grid.of.caption, (0, 1), (-before * 72, up * 72), weight="bold")
+        _scale(sheet, bar, up, last, float(end.max()) if common else 1.0)
     return sheet.figure
 
 
-def _side(one: Shown, before: float) -> float:
+def _label(position: Position) -> str:
+    return "CLS" if position.name == "cls" else position.name
+
+
+def _labels(grid: Grid, axis: int) -> list[str]:
+    """Return what stands at the rows (axis 0) or columns of maps."""
+    cells = grid.cells[0] if axis else [line[0] for line in grid.cells]
+    what = grid.kind.split("_")[axis]
+    if what == "layer":
+        return [str(cell.layer) for cell in cells]
+    if what == "head":
+        return ["mean" if cell.head is None else str(cell.head) for cell in cells]
+    return [_label(cell.position) for cell in cells]
+
+
+def _corner(grid: Grid) -> str:
+    """Return what stands left of the column labels: what goes down and what across."""
+    down, across = grid.kind.split("_")
+    return f"{down} ↓  {across} →"
+
+
+def _side(grid: Grid, before: float) -> float:
     """Return the longer side of a map in inches, so that all maps fit on a page."""
-    rows, columns = len(one.grid.cells), len(one.grid.cells[0])
-    above = one.grid.kind == "head_position"
-    tall, wide = (side / max(one.crop) for side in one.crop)
+    rows, columns = len(grid.cells), len(grid.cells[0])
+    above = grid.kind == "head_position"
+    tall, wide = (side / max(grid.of.crop) for side in grid.of.crop)
     gaps = (LEAD_GAP + GAP * columns) / style.DPI
     across = (style.PAGE_WIDTH - 2 * EDGE - before - gaps - 0.02) / ((columns + (not above)) * wide)
     return max(LEAST, min(CELL, across, HIGH / ((rows + above) * tall)))
 
 
-def _corner(grid: Grid) -> str:
-    """Return what stands left of the column labels: what goes down and what across."""
-    return f"{axis_name(grid, 'row')} ↓  {axis_name(grid, 'column')} →"
-
-
-def _draw(
-    ax: Axes, drawn: Block, down: Sequence[str], right: Sequence[str], turned: bool, one: Shown
-) -> None:
+def _draw(ax: Axes, drawn: Block, down: Sequence[str], right: Sequence[str], turned: bool) -> None:
     height, width = drawn.pixels.shape[:2]
     ax.imshow(drawn.pixels, extent=(0, width, height, 0), aspect="auto")
     ax.set_xlim(0, width)
@@ -158,28 +143,21 @@ def _draw(
     ax.set_xticks(drawn.columns[::every], right[::every], rotation=90 if turned else 0)
     ax.tick_params(length=0, pad=TICK * 72, labeltop=True, labelbottom=False)
     ax.spines[:].set_visible(False)
-    ax.set_label(one.grid.image)
-    ax.annotate(
-        _corner(one.grid),
-        ((drawn.columns[0] - drawn.size[1] / 2) / width, 1),
-        (-3, TICK * 72),
-        xycoords="axes fraction",
-        textcoords="offset points",
-        ha="right",
-        va="bottom",
-        size=style.SMALL_SIZE,
-    )
 
 
-def _caption(ax: Axes, one: Shown, left: float, up: float) -> None:
+def _write(
+    ax: Axes, text: str, at: tuple[float, float], points: tuple[float, float], **more: Any
+) -> None:
+    """Write a small text so many points from a place in shares of the axes."""
     ax.annotate(
-        one.caption,
-        (0, 1),
-        (-left * 72, up * 72),
+        text,
+        at,
+        points,
         xycoords="axes fraction",
         textcoords="offset points",
-        weight="bold",
         size=style.SMALL_SIZE,
+        annotation_clip=False,
+        **more,
     )
 
 
@@ -191,18 +169,18 @@ def _chosen(grid: Grid) -> Iterator[str]:
     elif grid.kind == "head_position":
         yield f"layer {cell.layer}"
     else:
-        yield f"query {position_label(cell.position)}"
-    if grid.n_layers > len({cell.layer for line in grid.cells for cell in line}) > 1:
-        yield f"{len(grid.cells[0])} of {grid.n_layers} layers"
-    if grid.renormalised:
+        yield f"query {_label(cell.position)}"
+    if len(grid.of.layers) > len({cell.layer for line in grid.cells for cell in line}) > 1:
+        yield f"{len(grid.cells[0])} of {len(grid.of.layers)} layers"
+    if grid.of.renormalised:
         yield "each row divided by what it gives to spatial tokens"
 
 
 def _legend(grid: Grid) -> list[Artist]:
     handles: list[Artist] = []
-    if grid.tokens.has_cls:
+    if grid.of.tokens.has_cls:
         handles.append(Patch(facecolor=overlay.BAR_COLOURS["cls"], label="on CLS"))
-    if grid.tokens.n_registers:
+    if grid.of.tokens.n_registers:
         handles.append(Patch(facecolor=overlay.BAR_COLOURS["registers"], label="on registers"))
     if any(cell.position.token is not None for line in grid.cells for cell in line):
         box = Patch(facecolor="none", edgecolor=overlay.MARK_COLOUR, lw=1.4, label="query token")
@@ -212,7 +190,7 @@ def _legend(grid: Grid) -> list[Artist]:
 
 def _remarks(grid: Grid) -> list[str]:
     remarks = []
-    if grid.tokens.n_prefix:
+    if grid.of.tokens.n_prefix:
         remarks.append(
             "Bar below a map: share of the query's attention that is on no spatial token; the "
             "whole width is 1."
@@ -225,50 +203,28 @@ def _remarks(grid: Grid) -> list[str]:
     if ROLLOUT.name in names:
         remarks.append(
             "rollout: attention rollout of the CLS token from this layer's output down to the input"
-            f"{', not renormalised' if grid.renormalised else ''}."
+            f"{', not renormalised' if grid.of.renormalised else ''}."
         )
     return remarks
 
 
-def _scale(
-    sheet: Sheet,
-    ax: Axes,
-    room: tuple[float, float],
-    last: tuple[float, str],
-    shown_to: float,
-) -> None:
-    """Draw the scale of colours at the height of the caption, at the figure's right.
+def _scale(sheet: Sheet, width: float, up: float, last: str, end: float) -> None:
+    """Draw the scale of colours, so many inches above the maps and at the figure's right.
 
-    Parameters
-    ----------
-    sheet, ax
-        The figure's frame and its maps.
-    room
-        Inches from the scale's left end to the figure's edge, and of its height above the maps.
-    last
-        Width in inches of the text at the scale's end, and the text.
-    shown_to
-        Where the scale ends.
+    Its texts and itself are `width` inches wide; it ends at `end`, which is called `last`.
     """
-    width, up = room
     _, above = sheet.right_of(0)
     right = sheet.width - EDGE
-    left = right - last[0] - BAR_GAP - BAR_WIDTH
+    left = right - text_width(last, style.SMALL_SIZE) - BAR_GAP - BAR_WIDTH
     bar = sheet.box(left, above - up - BAR_HEIGHT, BAR_WIDTH, BAR_HEIGHT)
-    mappable = ScalarMappable(Normalize(0, shown_to or 1.0), overlay.colours())
+    mappable = ScalarMappable(Normalize(0, end or 1.0), overlay.colours())
     sheet.figure.colorbar(mappable, cax=bar, orientation="horizontal", ticks=[])
     bar.set_label("colour bar")
+    gap = BAR_GAP / BAR_WIDTH
+    start = (right - width - left) / BAR_WIDTH
     for text, x, side in (
-        ("attention", right - width, "left"),
-        ("0", left - BAR_GAP, "right"),
-        (last[1], left + BAR_WIDTH + BAR_GAP, "left"),
+        ("attention", start, "left"),
+        ("0", -gap, "right"),
+        (last, 1 + gap, "left"),
     ):
-        bar.annotate(
-            text,
-            ((x - left) / BAR_WIDTH, 0.5),
-            xycoords="axes fraction",
-            ha=side,
-            va="center",
-            size=style.SMALL_SIZE,
-            annotation_clip=False,
-        )
+        _write(bar, text, (x, 0.5), (0, 0), ha=side, va="center")
