@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitfeat.analyses.cka.tables import Row
+from vitfeat.analyses.rows import SimilarityRow
 from vitfeat.errors import AnalysisError
 
 T = TypeVar("T", str, int)
@@ -135,13 +136,10 @@ def _similarity(dataset: str, tokens: str, rows: Sequence[Row]) -> Similarity:
     estimator = _only({row.estimator for row in rows}, "estimators", dataset, tokens)
     n_images = _only({row.n_images for row in rows}, "numbers of images", dataset, tokens)
     found: defaultdict[str, set[int]] = defaultdict(set)
-    sources: defaultdict[str, set[str]] = defaultdict(set)
     pairs: defaultdict[tuple[str, str], list[Row]] = defaultdict(list)
     for row in rows:
         found[row.model_a].add(row.layer_a)
         found[row.model_b].add(row.layer_b)
-        sources[row.model_a].add(row.made_from_a)
-        sources[row.model_b].add(row.made_from_b)
         pairs[row.model_a, row.model_b].append(row)
     layers = {model: tuple(sorted(numbers)) for model, numbers in found.items()}
     values = {}
@@ -154,14 +152,31 @@ def _similarity(dataset: str, tokens: str, rows: Sequence[Row]) -> Similarity:
                 f"{len(wanted)} pairs of layers: compute its table again"
             )
         values[a, b] = np.array([cells[cell] for cell in wanted]).reshape(len(layers[a]), -1)
-    for model, kinds in sources.items():
-        if len(kinds) > 1:
-            raise AnalysisError(
-                f"CKA tables of {dataset} ({tokens}) mix what {model} is made from "
-                f"({', '.join(sorted(kinds))}): compute all of that model again"
-            )
-    stand_ins = frozenset(model for model, kinds in sources.items() if kinds != {tokens})
+    stand_ins = stand_ins_of(rows, f"CKA tables of {dataset} ({tokens})")
     return Similarity(dataset, tokens, estimator, n_images, layers, values, stand_ins)
+
+
+def stand_ins_of(rows: Iterable[Row | SimilarityRow], where: str) -> frozenset[str]:
+    """Return the models of rows of one token kind that others of their tokens stand in for.
+
+    Raises
+    ------
+    AnalysisError
+        Some rows of a model are made from others than the rest; `where` says whose they are.
+    """
+    sources: defaultdict[str, set[str]] = defaultdict(set)
+    kinds = set()
+    for row in rows:
+        sources[row.model_a].add(row.made_from_a)
+        sources[row.model_b].add(row.made_from_b)
+        kinds.add(row.tokens)
+    for model, made_from in sources.items():
+        if len(made_from) > 1:
+            raise AnalysisError(
+                f"{where} mix what {model} is made from ({', '.join(sorted(made_from))}): compute "
+                "all of that model again"
+            )
+    return frozenset(model for model, made_from in sources.items() if made_from != kinds)
 
 
 def _only(found: set[T], what: str, dataset: str, tokens: str) -> T:

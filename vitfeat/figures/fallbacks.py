@@ -14,17 +14,7 @@ MARK = "*"
 def stand_in_remarks(
     stand_ins: Collection[str], models: Sequence[Model], left_out: Collection[str]
 ) -> list[str]:
-    """Say which models have no CLS token, and what that means for them.
-
-    Parameters
-    ----------
-    stand_ins
-        Ids of models whose CLS token something else stands in for.
-    models
-        Those in the figure.
-    left_out
-        Ids of models without CLS token for which nothing stands in.
-    """
+    """Say which models have no CLS token, something standing in for it or nothing (left out)."""
     remarks = []
     if stand_ins:
         remarks.append(f"{MARK} no CLS token: mean of spatial tokens in its place")

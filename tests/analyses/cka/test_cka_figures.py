@@ -1,8 +1,9 @@
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,8 +17,9 @@ from matplotlib.image import AxesImage
 from PIL import Image
 
 from tests.figures.legible import assert_nothing_is_cut_and_no_texts_overlap, texts
+from vitfeat.analyses.cka import figures_job
 from vitfeat.analyses.cka.figures import all_pairs, last_layer
-from vitfeat.analyses.cka.figures_job import draw_pair, draw_tables
+from vitfeat.analyses.cka.figures_job import draw_pair
 from vitfeat.analyses.cka.pair_figure import pair
 from vitfeat.analyses.cka.settings import CkaSettings
 from vitfeat.analyses.cka.tables import Row, write_csv
@@ -25,7 +27,6 @@ from vitfeat.errors import AnalysisError, ConfigError
 from vitfeat.figures import style
 from vitfeat.figures.cka_values import DrawnCka, Similarity, similarities
 from vitfeat.figures.models import Model
-from vitfeat.jobs.pair_tables import PairTable
 from vitfeat.tables import read_table
 
 MODELS = [
@@ -34,6 +35,7 @@ MODELS = [
     Model("c", "Gamma L/14", "ours"),
 ]
 DEPTHS = {"a": 3, "b": 2, "c": 4}
+NAMES = ("all", "last_layer")
 
 
 def cell(a: str, i: int, b: str, j: int) -> float:
@@ -358,28 +360,45 @@ def test_remarks_fit_under_the_smallest_figures() -> None:
             assert_nothing_is_cut_and_no_texts_overlap(last_layer([given], models, left_out))
 
 
+Tables = dict[tuple[str, str, str, str], list[Row]]
+
+
+def drawn_from(
+    tables: Tables, folder: Path, out: Path, models: Sequence[Model], estimator: str = "debiased"
+) -> None:
+    """Write tables by dataset, tokens and pair, empty ones of the other pairs, and draw them."""
+    ids = [model.id for model in models]
+    datasets, kinds = (list(dict.fromkeys(key[at] for key in tables)) for at in (0, 1))
+    for dataset, tokens in itertools.product(datasets, kinds):
+        for a, b in itertools.combinations_with_replacement(ids, 2):
+            rows = tables.get((dataset, tokens, a, b), [])
+            write_csv(folder / dataset / tokens / f"{a}--{b}.csv", rows)
+    figures_job.draw(
+        folder, datasets, models, out, CkaSettings(tokens=kinds, estimators=[estimator])
+    )
+
+
+def rows_of(a: str, b: str, tokens: str = "cls") -> list[Row]:
+    cells = np.ndenumerate(similarity().values[a, b])
+    return [row(a, i, b, j, float(value), tokens=tokens) for (i, j), value in cells]
+
+
 def test_files_are_written_and_always_the_same(tmp_path: Path) -> None:
-    tables: dict[str, list[PairTable]] = {"digits": [], "photos": []}
-    for dataset, given in tables.items():
-        for (a, b), values in similarity().values.items():
-            for tokens in ("cls", "all"):
-                path = tmp_path / f"{dataset}.{tokens}.{a}.{b}.csv"
-                rows = (
-                    row(a, i, b, j, float(value), tokens=tokens)
-                    for (i, j), value in np.ndenumerate(values)
-                )
-                write_csv(path, rows)
-                given.append(PairTable(tokens, a, b, path))
+    tables = {
+        (dataset, tokens, a, b): rows_of(a, b, tokens)
+        for dataset in ("digits", "photos")
+        for tokens in ("cls", "all")
+        for a, b in similarity().values
+    }
     state = dict(style.mpl.rcParams)
     written = []
-    for folder in (tmp_path / "one", tmp_path / "two"):
-        folder.mkdir()
-        draw_tables(tables, MODELS, folder / "all.png", folder / "last.png")
-        written.append({path.name: path.read_bytes() for path in folder.iterdir()})
-    assert set(written[0]) == {f"{n}.{k}" for n in ("all", "last") for k in ("png", "pdf", "csv")}
+    for out in (tmp_path / "one", tmp_path / "two"):
+        drawn_from(tables, tmp_path, out, MODELS)
+        written.append({path.name: path.read_bytes() for path in out.iterdir()})
+    assert set(written[0]) == {f"{n}.{k}" for n in NAMES for k in ("png", "pdf", "csv")}
     assert written[0] == written[1]
     assert style.mpl.rcParams == state
-    for name in ("all", "last"):
+    for name in NAMES:
         with Image.open(tmp_path / "one" / f"{name}.png") as image:
             assert image.info["dpi"][0] == pytest.approx(style.DPI, abs=0.1)
         pdf = written[0][f"{name}.pdf"]
@@ -388,24 +407,17 @@ def test_files_are_written_and_always_the_same(tmp_path: Path) -> None:
         assert b"CreationDate" not in pdf
 
 
-def drawn_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, estimator: str | None) -> str:
-    rows = [row("a", 0, "a", 0, 0.5, estimator=name) for name in ("paper", "biased")]
-    write_csv(tmp_path / "t.csv", rows)
-    figures: list[Figure] = []
-    monkeypatch.setattr(style, "save", lambda figure, _: figures.append(figure))
-    out = tmp_path / "all.png", tmp_path / "last.png"
-    tables = {"d": [PairTable("cls", "a", "a", tmp_path / "t.csv")]}
-    draw_tables(tables, [Model("a", "A", "dino")], *out, estimator=estimator)
-    return " ".join(text.get_text() for text in texts(figures[1]))
-
-
 def test_of_several_estimators_one_is_drawn(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert "paper estimator" in drawn_note(tmp_path, monkeypatch, None)
-    assert "biased estimator" in drawn_note(tmp_path, monkeypatch, "biased")
+    rows = [row("a", 0, "a", 0, 0.5, estimator=name) for name in ("paper", "biased")]
+    tables = {("d", "cls", "a", "a"): rows}
+    figures: list[Figure] = []
+    monkeypatch.setattr(style, "save", lambda figure, _: figures.append(figure))
+    drawn_from(tables, tmp_path, tmp_path, [Model("a", "A", "dino")], "biased")
+    assert "biased estimator" in " ".join(text.get_text() for text in texts(figures[1]))
     with pytest.raises(AnalysisError, match="'debiased', only paper, biased"):
-        drawn_note(tmp_path, monkeypatch, "debiased")
+        drawn_from(tables, tmp_path, tmp_path, [Model("a", "A", "dino")])
 
 
 def row(a: str, i: int, b: str, j: int, value: float = 0.5, **change: object) -> Row:
@@ -417,15 +429,12 @@ def row(a: str, i: int, b: str, j: int, value: float = 0.5, **change: object) ->
 def drawn_words(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: dict[tuple[str, str, str], list[Row]]
 ) -> set[str]:
-    """Write tables, draw them, and return what stands in both figures."""
-    tables = []
-    for (tokens, a, b), rows in given.items():
-        tables.append(PairTable(tokens, a, b, tmp_path / f"{tokens}.{a}.{b}.csv"))
-        write_csv(tables[-1].path, rows)
+    """Draw tables, and return what stands in both figures."""
     figures: list[Figure] = []
     monkeypatch.setattr(style, "save", lambda figure, _: figures.append(figure))
     models = [Model(name, f"Label {name}", "dino") for name in "ab"]
-    draw_tables({"d": tables}, models, tmp_path / "all.png", tmp_path / "last.png")
+    tables = {("d", *key): rows for key, rows in given.items()}
+    drawn_from(tables, tmp_path, tmp_path / "out", models)
     every, last = ({text.get_text() for text in texts(figure)} for figure in figures)
     return every & last
 
@@ -480,21 +489,17 @@ def drawn_cells(figure: Figure, name: str) -> dict[tuple[str, str], np.ndarray]:
 def test_the_numbers_beside_a_figure_are_those_in_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tables = []
-    for (a, b), values in similarity().values.items():
-        tables.append(PairTable("cls", a, b, tmp_path / f"{a}.{b}.csv"))
-        cells = np.ndenumerate(values)
-        write_csv(tables[-1].path, [row(a, i, b, j, float(v)) for (i, j), v in cells])
+    tables = {("digits", "cls", a, b): rows_of(a, b) for a, b in similarity().values}
     figures: list[Figure] = []
     monkeypatch.setattr(style, "save", lambda figure, _: figures.append(figure))
-    draw_tables({"digits": tables}, MODELS, tmp_path / "all.png", tmp_path / "last.png")
+    drawn_from(tables, tmp_path, tmp_path, MODELS)
     every = read_table(tmp_path / "all.csv", DrawnCka, "", "")
     drawn = drawn_cells(figures[0], "digits/cls")
     assert len(every) == 3 * 3 + 3 * 2 + 3 * 4 + 2 * 2 + 2 * 4 + 4 * 4
     for one in every:
         assert one[:4] == ("digits", "cls", "debiased", 12)
         assert drawn[one.model_a, one.model_b][one.layer_a, one.layer_b] == one.cka
-    last = read_table(tmp_path / "last.csv", DrawnCka, "", "")
+    last = read_table(tmp_path / "last_layer.csv", DrawnCka, "", "")
     (image,) = blocks(figures[1])["digits/cls"].get_images()
     assert len(last) == 6
     for one in last:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sklearn.decomposition import PCA
 
-from vitfeat.analyses.similarity.model_space import Tree, chords, plane, tree
+from vitfeat.analyses.similarity.model_space import Dendrogram, chords, classical_mds, dendrogram
 
 
 def vectors(n: int, seed: int = 0) -> np.ndarray:
@@ -41,7 +41,7 @@ def by_hand(s: np.ndarray) -> list[tuple[frozenset[int], frozenset[int], float]]
 @pytest.mark.parametrize("n", [2, 3, 8, 13])
 def test_branches_merge_by_their_mean_similarity(n: int) -> None:
     s = similarity(n)
-    found = tree(s)
+    found = dendrogram(s)
     expected = by_hand(s)
     assert len(found.merges) == n - 1
     for merge, (a, b, value) in zip(found.merges, expected, strict=True):
@@ -51,7 +51,7 @@ def test_branches_merge_by_their_mean_similarity(n: int) -> None:
     assert similarities == sorted(similarities, reverse=True)
 
 
-def allowed(found: Tree, order: tuple[int, ...]) -> bool:
+def allowed(found: Dendrogram, order: tuple[int, ...]) -> bool:
     """Whether no branches cross when the leaves have this order."""
     place = {leaf: at for at, leaf in enumerate(order)}
     for merge in found.merges:
@@ -63,7 +63,7 @@ def allowed(found: Tree, order: tuple[int, ...]) -> bool:
 
 def test_leaves_are_in_the_best_order_without_crossings() -> None:
     s = similarity(7, seed=2)
-    found = tree(s)
+    found = dendrogram(s)
 
     def neighbours(order: tuple[int, ...]) -> float:
         return sum(s[a, b] for a, b in pairwise(order))
@@ -80,7 +80,7 @@ def test_leaves_are_in_the_best_order_without_crossings() -> None:
 
 def test_identical_items_merge_at_one() -> None:
     s = np.ones((3, 3)) + 1e-15
-    assert [merge.similarity for merge in tree(s).merges] == pytest.approx([1, 1])
+    assert [merge.similarity for merge in dendrogram(s).merges] == pytest.approx([1, 1])
 
 
 def test_chords_are_distances_of_unit_vectors() -> None:
@@ -94,7 +94,7 @@ def test_chords_are_distances_of_unit_vectors() -> None:
 def test_points_of_a_plane_are_found_again() -> None:
     x = np.random.default_rng(0).normal(size=(9, 2)) * [3, 1]
     distance = np.linalg.norm(x[:, None] - x, axis=-1)
-    found = plane(distance)
+    found = classical_mds(distance)
     again = np.linalg.norm(found.places[:, None] - found.places, axis=-1)
     np.testing.assert_allclose(again, distance, atol=1e-9)
     np.testing.assert_allclose(found.places.mean(axis=0), 0, atol=1e-12)
@@ -105,7 +105,7 @@ def test_points_of_a_plane_are_found_again() -> None:
 
 def test_a_map_shows_the_principal_components() -> None:
     # Of distances between vectors; only their lengths are known to the map.
-    found = plane(chords(similarity(11)))
+    found = classical_mds(chords(similarity(11)))
     components = PCA(n_components=2).fit(vectors(11))
     scores = components.transform(vectors(11))
     np.testing.assert_allclose(np.abs(found.places), np.abs(scores), atol=1e-9)
@@ -116,7 +116,7 @@ def test_how_faithful_a_map_is() -> None:
     # A regular simplex of n corners: all n - 1 axes alike.
     n = 6
     distance = np.ones((n, n)) - np.eye(n)
-    found = plane(distance)
+    found = classical_mds(distance)
     np.testing.assert_allclose(found.explained, 1 / (n - 1))
     drawn = [np.linalg.norm(found.places[i] - found.places[j]) for i in range(n) for j in range(i)]
     expected = np.sqrt(sum((d - 1) ** 2 for d in drawn) / len(drawn))
@@ -124,12 +124,12 @@ def test_how_faithful_a_map_is() -> None:
 
 
 def test_axes_point_one_way_and_no_distance_is_no_map() -> None:
-    found = plane(chords(similarity(9, seed=3)))
+    found = classical_mds(chords(similarity(9, seed=3)))
     largest = np.abs(found.places).argmax(axis=0)
     assert (found.places[largest, [0, 1]] > 0).all()
-    nothing = plane(np.zeros((3, 3)))
+    nothing = classical_mds(np.zeros((3, 3)))
     assert not nothing.places.any()
     assert (nothing.stress, nothing.explained.tolist()) == (0, [0, 0])
-    two = plane(np.array([[0.0, 0.6], [0.6, 0.0]]))
+    two = classical_mds(np.array([[0.0, 0.6], [0.6, 0.0]]))
     np.testing.assert_allclose(np.abs(two.places), [[0.3, 0], [0.3, 0]], atol=1e-9)
     np.testing.assert_allclose(two.explained, [1, 0], atol=1e-12)

@@ -12,7 +12,7 @@ from tests.analyses.similarity import reference_similarity as reference
 from tests.conftest import MakeFile
 from vitfeat.analyses.cka.compute import cka
 from vitfeat.analyses.rows import SimilarityRow, read_similarity
-from vitfeat.analyses.similarity.compare import similarity
+from vitfeat.analyses.similarity import job
 from vitfeat.analyses.similarity.job import write_similarity
 from vitfeat.analyses.similarity.measures import NAMES
 from vitfeat.analyses.similarity.settings import SimilaritySettings
@@ -20,6 +20,10 @@ from vitfeat.errors import AnalysisError
 from vitfeat.numerics.gramfile import GramFile, GramMeta, write_left_out
 
 Features = Callable[..., np.ndarray]
+
+
+def similarity(a: GramFile, b: GramFile, **given: object) -> list[SimilarityRow]:
+    return job.similarity(a, b, SimilaritySettings(**given))  # type: ignore[arg-type]
 
 
 def by_cell(rows: list[SimilarityRow], measure: str) -> dict[tuple[int, int], SimilarityRow]:
@@ -56,7 +60,7 @@ def test_all_layers_are_compared_with_all(make_file: MakeFile, features: Feature
 def test_the_last_layers_alone(make_file: MakeFile, features: Features) -> None:
     x, y = [features(30, 6) for _ in range(3)], [features(30, 6) for _ in range(2)]
     a, b = make_file(x, "a"), make_file(y, "b")
-    (row,) = similarity(a, b, names=["rsa"], resamples=0)
+    (row,) = similarity(a, b, measures=["rsa"], resamples=0)
     assert (row.layer_a, row.layer_b) == (2, 1)
     assert row.value == pytest.approx(reference.rsa(x[2], y[1]), abs=1e-5)
     assert np.isnan((row.low, row.high)).all()
@@ -65,8 +69,8 @@ def test_the_last_layers_alone(make_file: MakeFile, features: Features) -> None:
 def test_some_images(make_file: MakeFile, features: Features) -> None:
     x, y = features(40, 6), features(40, 9)
     a, b = make_file([x], "a"), make_file([y], "b")
-    images = np.array([1, 2, 5, 8, 13, 21, 22, 30, 31, 38])
-    rows = similarity(a, b, images=images, neighbours=3, resamples=0, names=["cka", "mutual_knn"])
+    images = [(2 * i + 1) * 40 // 20 for i in range(10)]
+    rows = similarity(a, b, images=10, neighbours=3, resamples=0, measures=["cka", "mutual_knn"])
     assert [row.n_images for row in rows] == [10, 10]
     assert rows[0].value == pytest.approx(reference.cka(x[images], y[images]), abs=1e-5)
     assert rows[1].value == pytest.approx(reference.mutual_knn(x[images], y[images], 3))
@@ -87,7 +91,7 @@ def test_a_model_with_itself(make_file: MakeFile, features: Features) -> None:
 def test_the_seed_gives_the_intervals(make_file: MakeFile, features: Features) -> None:
     a, b = make_file([features(30, 6)], "a"), make_file([features(30, 9)], "b")
     first, again, other = (
-        similarity(a, b, names=["cka"], resamples=30, seed=seed)[0] for seed in (1, 1, 2)
+        similarity(a, b, measures=["cka"], resamples=30, seed=seed)[0] for seed in (1, 1, 2)
     )
     assert first == again
     assert (first.value, first.confidence) == (other.value, other.confidence)
@@ -99,7 +103,7 @@ def test_measures_come_in_the_order_they_are_asked_for(
 ) -> None:
     a, b = make_file([features(30, 6)], "a"), make_file([features(30, 9)], "b")
     names = ["svcca", "cka", "procrustes"]
-    rows = similarity(a, b, names=names, resamples=0, variance=0.5)
+    rows = similarity(a, b, measures=names, resamples=0, variance=0.5)
     assert [row.measure for row in rows] == names
 
 
@@ -128,7 +132,7 @@ def test_too_many_directions_are_said_once(
 ) -> None:
     a = make_file([features(30, 4), features(30, 20)], "a")
     b = make_file([features(30, 20), features(30, 20)], "b")
-    rows = similarity(a, b, names=["svcca"], layers="all", variance=1, resamples=0)
+    rows = similarity(a, b, measures=["svcca"], layers="all", variance=1, resamples=0)
     found = by_cell(rows, "svcca")
     assert np.isfinite([found[0, 0].value, found[0, 1].value]).all()
     assert np.isnan([found[1, 0].value, found[1, 1].value]).all()
@@ -172,22 +176,25 @@ def test_the_job_spreads_images_over_the_dataset(
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"names": ["cca"]}, "no measure is called 'cca': choose cka, procrustes"),
-        ({"layers": "first"}, "layers 'first' cannot be compared: choose last or all"),
-        ({"resamples": 5, "names": ["mutual_knn"]}, "5 resamples"),
+        ({"resamples": 5, "measures": ["mutual_knn"]}, "5 resamples"),
         ({"neighbours": 10}, "10 neighbours of every image, and there are 6"),
-        ({"names": ["cka"]}, r"intervals of cka rest on halves of at least 4 .* has 7 in all"),
-        ({"images": np.arange(3), "names": ["cka"]}, "cka needs at least 4 images, .* has 3"),
+        ({"measures": ["cka"]}, r"intervals of cka rest on halves of at least 4 .* has 7 in all"),
     ],
 )
 def test_what_cannot_be_done_is_said(
     settings: dict[str, object], message: str, make_file: MakeFile, features: Features
 ) -> None:
     a, b = make_file([features(7, 6)], "a"), make_file([features(7, 9)], "b")
-    resamples = 20 if settings == {"names": ["cka"]} else 0
+    resamples = 20 if settings == {"measures": ["cka"]} else 0
     with pytest.raises(AnalysisError, match=message) as caught:
         similarity(a, b, **{"resamples": resamples, "neighbours": 3, **settings})  # type: ignore[arg-type]
     assert "\n" not in str(caught.value)
+
+
+def test_too_few_images(make_file: MakeFile, features: Features) -> None:
+    a = make_file([features(3, 6)], "a")
+    with pytest.raises(AnalysisError, match=r"cka needs at least 4 images, .* has 3"):
+        similarity(a, a, measures=["cka"], resamples=0)
 
 
 def test_unlike_files_cannot_be_compared(make_file: MakeFile, features: Features) -> None:
@@ -207,4 +214,4 @@ def test_gram_matrices_that_are_not_finite(make_file: MakeFile, features: Featur
     data[-4:] = np.float32(np.nan).tobytes()
     a.path.write_bytes(data)
     with pytest.raises(AnalysisError, match="not finite: delete it and run again"):
-        similarity(GramFile(a.path), make_file([features(30, 6)], "b"), names=["cka"])
+        similarity(GramFile(a.path), make_file([features(30, 6)], "b"), measures=["cka"])

@@ -16,13 +16,13 @@ from tests.figures.canvas import assert_readable, axes_named, lines, shown_texts
 from tests.figures.legible import assert_nothing_is_cut_and_no_texts_overlap
 from vitfeat.analyses.rows import SimilarityRow
 from vitfeat.analyses.similarity.compared import Compared, DrawnSimilarity, compared
-from vitfeat.analyses.similarity.dendrograms import DrawnMerge, trees
+from vitfeat.analyses.similarity.dendrograms import DrawnMerge, dendrograms
 from vitfeat.analyses.similarity.figures_job import draw
 from vitfeat.analyses.similarity.intervals import groups, intervals
 from vitfeat.analyses.similarity.measure_matrices import measure_matrices
 from vitfeat.analyses.similarity.measures import NAMES
 from vitfeat.analyses.similarity.model_maps import DrawnPlace, model_maps
-from vitfeat.analyses.similarity.model_space import chords, plane, tree
+from vitfeat.analyses.similarity.model_space import chords, classical_mds, dendrogram
 from vitfeat.analyses.similarity.settings import SimilaritySettings
 from vitfeat.errors import AnalysisError
 from vitfeat.figures import style
@@ -150,10 +150,10 @@ def test_no_value_and_no_pair_in_a_matrix() -> None:
     assert legend[-2:] == ["no value (nan)", "not computed"]
 
 
-def test_trees_merge_where_they_should() -> None:
+def test_dendrograms_merge_where_they_should() -> None:
     (one,) = blocks(kinds=["cls"])
-    found = tree(one.matrix(MODELS))
-    ax = axes_named(trees([one], MODELS), "digits/cls")
+    found = dendrogram(one.matrix(MODELS))
+    ax = axes_named(dendrograms([one], MODELS), "digits/cls")
     (branches,) = [c for c in ax.collections if isinstance(c, LineCollection)]
     heights = [segment[1][0] for segment in branches.get_segments()]
     assert heights == pytest.approx([merge.similarity for merge in found.merges])
@@ -180,7 +180,7 @@ def test_maps_have_models_at_their_places() -> None:
     limits = set()
     for one in drawn:
         ax = axes_named(figure, f"digits/{one.tokens}")
-        found = plane(chords(one.matrix(MODELS)))
+        found = classical_mds(chords(one.matrix(MODELS)))
         for model, place in zip(MODELS, found.places, strict=True):
             point = lines(ax)[model.id]
             assert (point.get_xdata()[0], point.get_ydata()[0]) == pytest.approx(tuple(place))
@@ -244,14 +244,14 @@ def test_many_pairs_are_put_together_by_family() -> None:
     assert_readable(figure)
 
 
-@pytest.mark.parametrize("draw", [trees, model_maps, intervals])
+@pytest.mark.parametrize("draw", [dendrograms, model_maps, intervals])
 @pytest.mark.parametrize("count", [1, 2, 7, 26])
 def test_figures_of_cka_are_readable(draw: Draw, count: int) -> None:
     models = many(count)
     assert_readable(draw(blocks(models, datasets=("digits",)), models))
 
 
-@pytest.mark.parametrize("draw", [trees, model_maps, intervals])
+@pytest.mark.parametrize("draw", [dendrograms, model_maps, intervals])
 def test_figures_of_several_datasets_and_long_names_are_readable(draw: Draw) -> None:
     models = [Model(m.id, m.label + " of a long name", m.family, m.size) for m in MODELS]
     figure = draw(blocks(models, datasets=("digits", "a-dataset-of-photos")), models)
@@ -270,7 +270,7 @@ def test_matrices_are_readable(count: int) -> None:
     assert_nothing_is_cut_and_no_texts_overlap(figure)
 
 
-@pytest.mark.parametrize("draw", [measure_matrices, trees, model_maps, intervals])
+@pytest.mark.parametrize("draw", [measure_matrices, dendrograms, model_maps, intervals])
 def test_stand_ins_are_marked_and_absent_models_named(draw: Draw) -> None:
     given = [
         r._replace(
@@ -286,7 +286,7 @@ def test_stand_ins_are_marked_and_absent_models_named(draw: Draw) -> None:
     assert "no CLS token: Delta B/16" in said
 
 
-@pytest.mark.parametrize("draw", [trees, model_maps, intervals])
+@pytest.mark.parametrize("draw", [dendrograms, model_maps, intervals])
 def test_models_without_values_are_left_out(draw: Draw) -> None:
     given = [
         r._replace(value=np.nan, low=np.nan, high=np.nan) if "b" in (r.model_a, r.model_b) else r
@@ -299,7 +299,11 @@ def test_models_without_values_are_left_out(draw: Draw) -> None:
 
 @pytest.mark.parametrize(
     ("draw", "said"),
-    [(trees, "fewer than two models"), (model_maps, "fewer than two models"), (intervals, "no p")],
+    [
+        (dendrograms, "fewer than two models"),
+        (model_maps, "fewer than two models"),
+        (intervals, "no p"),
+    ],
 )
 def test_too_few_models_are_said(draw: Draw, said: str) -> None:
     figure = draw(blocks(MODELS[:1]), MODELS[:1])
@@ -420,12 +424,12 @@ def test_files_hold_what_is_drawn_and_are_always_the_same(tmp_path: Path) -> Non
     drawn = lines(axes_named(intervals([one], MODELS), "digits/cls"))["values"].get_xdata()
     assert [r.value for r in shown] == list(drawn)
     merges = read_table(tmp_path / "one/trees.csv", DrawnMerge, "", "")
-    found = tree(one.matrix(MODELS))
+    found = dendrogram(one.matrix(MODELS))
     assert [m.cka for m in merges] == [m.similarity for m in found.merges]
     order = [MODELS[leaf].id for leaf in found.leaves]
     assert f"{merges[-1].members_a} {merges[-1].members_b}".split() == order
     places = read_table(tmp_path / "one/maps.csv", DrawnPlace, "", "")
-    expected = plane(chords(one.matrix(MODELS)))
+    expected = classical_mds(chords(one.matrix(MODELS)))
     assert [(p.x, p.y) for p in places] == [tuple(place) for place in expected.places.tolist()]
     assert {p.stress for p in places} == {expected.stress}
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from vitfeat.analyses.rows import SimilarityRow
 from vitfeat.analyses.similarity.measures import NAMES
 from vitfeat.errors import AnalysisError
-from vitfeat.figures.cka_values import TOKEN_NAMES
+from vitfeat.figures.cka_values import TOKEN_NAMES, stand_ins_of
 from vitfeat.figures.models import Model
 from vitfeat.text import plural
 
@@ -49,14 +49,8 @@ class DrawnSimilarity(NamedTuple):
 class Compared:
     """Last layers of models on one dataset, by one measure, for one token kind.
 
-    Attributes
-    ----------
-    dataset, tokens, measure, setting, n_images
-        What the values are of.
-    rows
-        Of a pair of models (a, b). One order of a pair is enough.
-    stand_ins
-        Models that lack these tokens, so that others of theirs stand in.
+    ``rows`` are by pair of models (a, b), one order of a pair being enough; ``stand_ins`` lack
+    these tokens, so that others of theirs stand in.
     """
 
     dataset: str
@@ -107,40 +101,16 @@ class Compared:
 
     def drawn(self, models: Iterable[str]) -> Iterator[DrawnSimilarity]:
         """Return the values of some models, each pair once, as rows of a table."""
+        about = self.dataset, self.tokens, self.measure, self.setting, self.n_images
         shown = set(models)
         for (a, b), row in self.rows.items():
             if {a, b} <= shown:
-                yield DrawnSimilarity(
-                    self.dataset,
-                    self.tokens,
-                    self.measure,
-                    self.setting,
-                    self.n_images,
-                    a,
-                    row.layer_a,
-                    b,
-                    row.layer_b,
-                    row.value,
-                    row.low,
-                    row.high,
-                    row.confidence,
-                )
+                ends = row.value, row.low, row.high, row.confidence
+                yield DrawnSimilarity(*about, a, row.layer_a, b, row.layer_b, *ends)
 
 
 def compared(dataset: str, rows: Iterable[SimilarityRow]) -> list[Compared]:
-    """Put the last layers of one dataset together, one result per token kind and measure.
-
-    Parameters
-    ----------
-    dataset
-        Its name, which the rows do not hold.
-    rows
-        Of any number of pairs, layers, token kinds and measures.
-
-    Returns
-    -------
-    list
-        Token kinds in the order cls, mean, spatial, all; within each, measures in theirs.
+    """Put the last layers of rows together, one result per token kind and measure, in their order.
 
     Raises
     ------
@@ -169,15 +139,10 @@ def _compared(dataset: str, rows: Sequence[SimilarityRow]) -> Compared:
                 "compute all of them again"
             )
     last: defaultdict[str, int] = defaultdict(int)
-    sources: defaultdict[str, set[str]] = defaultdict(set)
     pairs: defaultdict[tuple[str, str], list[SimilarityRow]] = defaultdict(list)
     for row in rows:
-        for model, layer, source in (
-            (row.model_a, row.layer_a, row.made_from_a),
-            (row.model_b, row.layer_b, row.made_from_b),
-        ):
+        for model, layer in ((row.model_a, row.layer_a), (row.model_b, row.layer_b)):
             last[model] = max(last[model], layer)
-            sources[model].add(source)
         pairs[row.model_a, row.model_b].append(row)
     chosen = {}
     for (a, b), given in pairs.items():
@@ -188,13 +153,5 @@ def _compared(dataset: str, rows: Sequence[SimilarityRow]) -> Compared:
                 "table again"
             )
         chosen[a, b] = ends[0]
-    for model, kinds in sources.items():
-        if len(kinds) > 1:
-            raise AnalysisError(
-                f"tables of {where} mix what {model} is made from ({', '.join(sorted(kinds))}): "
-                "compute all of that model again"
-            )
-    stand_ins = frozenset(model for model, kinds in sources.items() if kinds != {first.tokens})
-    return Compared(
-        dataset, first.tokens, first.measure, first.setting, first.n_images, chosen, stand_ins
-    )
+    about = dataset, first.tokens, first.measure, first.setting, first.n_images
+    return Compared(*about, chosen, stand_ins_of(rows, f"tables of {where}"))

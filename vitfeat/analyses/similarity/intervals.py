@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
@@ -16,16 +17,13 @@ from matplotlib.ticker import MultipleLocator
 from numpy.typing import NDArray
 
 from vitfeat.analyses.rows import SimilarityRow
+from vitfeat.analyses.similarity.cka_panels import Panels, say_instead
 from vitfeat.analyses.similarity.compared import Compared, DrawnSimilarity
-from vitfeat.analyses.similarity.dendrograms import grid_of
 from vitfeat.figures import style
-from vitfeat.figures.blocks import BLOCK_TITLE, head
-from vitfeat.figures.cka_values import TOKEN_NAMES
-from vitfeat.figures.fallbacks import marked, stand_in_remarks
 from vitfeat.figures.fonts import text_width
 from vitfeat.figures.looks import family_title
 from vitfeat.figures.models import Model
-from vitfeat.figures.sheet import Sheet, Space
+from vitfeat.figures.sheet import Space
 
 MOST = 66
 """Pairs with a line of text each; more are put together by family."""
@@ -55,73 +53,67 @@ class Group:
     families: tuple[str, str]
     pairs: Sequence[Pair]
 
+    @property
+    def height(self) -> float:
+        """Inches that the group takes."""
+        if len(self.pairs) == 1:
+            return LINE
+        return max(LINE, THIN * len(self.pairs)) + BETWEEN
 
-def pairs(one: Compared, models: Sequence[Model]) -> list[Pair]:
+
+def pairs(block: Compared, models: Sequence[Model]) -> list[Pair]:
     """Return pairs of different models that have a value, the most alike first."""
-    found = [
+    held = [
         Pair(a, b, row)
-        for index, a in enumerate(models)
-        for b in models[index + 1 :]
-        if (row := one.row(a.id, b.id)) is not None and np.isfinite(row.value)
+        for a, b in combinations(models, 2)
+        if (row := block.row(a.id, b.id)) is not None and np.isfinite(row.value)
     ]
-    return sorted(found, key=lambda pair: -pair.row.value)
+    return sorted(held, key=lambda pair: -pair.row.value)
 
 
-def groups(one: Compared, models: Sequence[Model], *, by_family: bool) -> list[Group]:
+def groups(block: Compared, models: Sequence[Model], *, by_family: bool) -> list[Group]:
     """Return what stands in a panel from the top down.
 
     By pair, or by pair of families in the order of their median.
     """
-    every = pairs(one, models)
+    every = pairs(block, models)
     if not by_family:
         return [
-            Group(f"{a.label} – {b.label}", (a.family, b.family), [Pair(a, b, row)])
-            for a, b, row in every
+            Group(f"{pair.a.label} – {pair.b.label}", (pair.a.family, pair.b.family), [pair])
+            for pair in every
         ]
     families = list(dict.fromkeys(model.family for model in models))
     titles = {f: family_title([m for m in models if m.family == f]) for f in families}
-    found: defaultdict[tuple[str, str], list[Pair]] = defaultdict(list)
+    held: defaultdict[tuple[str, str], list[Pair]] = defaultdict(list)
     for pair in every:
         first, second = sorted((pair.a.family, pair.b.family), key=families.index)
-        found[first, second].append(pair)
-    made = [Group(f"{titles[a]} – {titles[b]}", (a, b), some) for (a, b), some in found.items()]
+        held[first, second].append(pair)
+    made = [Group(f"{titles[a]} – {titles[b]}", (a, b), some) for (a, b), some in held.items()]
     return sorted(made, key=lambda group: -float(np.median([p.row.value for p in group.pairs])))
 
 
 def interval_rows(blocks: Sequence[Compared], models: Sequence[Model]) -> Iterator[DrawnSimilarity]:
     """Return what :func:`intervals` draws, as rows of a table from the top down."""
     by_family = _many(blocks, models)
-    for one in blocks:
-        for group in groups(one, models, by_family=by_family):
+    for block in blocks:
+        for group in groups(block, models, by_family=by_family):
             for a, b, _ in group.pairs:
-                yield from (row for row in one.drawn((a.id, b.id)) if row.model_a != row.model_b)
+                yield from (row for row in block.drawn((a.id, b.id)) if row.model_a != row.model_b)
 
 
 def intervals(
     blocks: Sequence[Compared], models: Sequence[Model], left_out: Collection[str] = ()
 ) -> Figure:
-    """Draw a value and its interval for each pair of models.
+    """Draw a value and its interval for each pair of models, by block of CKA.
 
-    A panel for each dataset (down) and token kind (across). Up to :data:`MOST` pairs have their
-    names; more are put together by their families.
-
-    Parameters
-    ----------
-    blocks
-        CKA, at least one block.
-    models
-        Labels and colours.
-    left_out
-        As in :func:`vitfeat.analyses.similarity.measure_matrices.measure_matrices`.
+    Up to :data:`MOST` pairs have their names; more are put together by their families.
     """
-    stand_ins = {name for one in blocks for name in one.stand_ins}
+    panels = Panels.of(blocks, models, left_out)
     by_family = _many(blocks, models)
-    shown = marked(models, stand_ins)
-    datasets, kinds = grid_of(blocks)
-    found = {one: groups(one, shown, by_family=by_family) for one in blocks}
-    every = [group for some in found.values() for group in some]
+    drawn = [groups(block, panels.models, by_family=by_family) for block in blocks]
+    every = [group for some in drawn for group in some]
     label = max((text_width(group.label, style.SMALL_SIZE) for group in every), default=0.6)
-    height = max(2 * LINE, *(sum(map(_height, some)) for some in found.values()))
+    height = max(2 * LINE, *(sum(group.height for group in some) for some in drawn))
     ends = [(r.low, r.high, r.value) for group in every for _, _, r in group.pairs]
     low = float(np.nanmin(ends)) if ends else 0.0
     what = "no intervals"
@@ -134,46 +126,35 @@ def intervals(
         for name in dict.fromkeys(model.family for model in models)
     ]
     with style.settings():
-        sheet = Sheet(
-            [Space(BLOCK_TITLE, height, 0.4)] * len(datasets),
-            [Space(label + DOTS + 0.04, WIDTH, 0.2)] * len(kinds),
+        figure, axes = panels.sheet(
+            (height, 0.4),
+            Space(label + DOTS + 0.04, WIDTH, 0.2),
             title="CKA of last layers, pair by pair",
             note=f"linear CKA, debiased; {what}{together}",
             legend=legend,
-            remarks=stand_in_remarks(stand_ins, models, left_out),
         )
-        for one, some in found.items():
-            ax = sheet.axes(datasets.index(one.dataset), kinds.index(one.tokens))
-            ax.set_label(f"{one.dataset}/{one.tokens}")
-            head(ax, TOKEN_NAMES[one.tokens], one.note.partition("; ")[2])
+        for ax, some in zip(axes, drawn, strict=True):
             ax.set_xlim(np.floor(10 * low) / 10, 1)
             ax.set_ylim(height, 0)
             _draw(ax, some)
-    return sheet.figure
+    return figure
 
 
 def _many(blocks: Sequence[Compared], models: Sequence[Model]) -> bool:
-    return any(len(pairs(one, models)) > MOST for one in blocks)
-
-
-def _height(group: Group) -> float:
-    """Inches that a group takes."""
-    if len(group.pairs) == 1:
-        return LINE
-    return max(LINE, THIN * len(group.pairs)) + BETWEEN
+    return any(len(pairs(block, models)) > MOST for block in blocks)
 
 
 def _draw(ax: Axes, some: Sequence[Group]) -> None:
-    ax.spines[["top", "right", "left"]].set_visible(False)
+    ax.spines["left"].set_visible(False)
     ax.xaxis.set_major_locator(MultipleLocator(0.2))
     ax.set_yticks([])
     ax.grid(axis="x", color=RULE, lw=0.5)
     ax.set_axisbelow(True)
     ax.set_xlabel("CKA", size=style.SMALL_SIZE, labelpad=1.5)
     if not some:
-        ax.text(0.5, 0.5, "no pairs", transform=ax.transAxes, ha="center", size=style.SMALL_SIZE)
+        say_instead(ax, "no pairs")
         return
-    tops = np.concatenate([[0], np.cumsum([_height(group) for group in some])])
+    tops = np.concatenate([[0], np.cumsum([group.height for group in some])])
     middles = (tops[:-1] + tops[1:]) / 2
     crowded = any(len(group.pairs) > 1 for group in some)
     step = THIN if crowded else LINE
@@ -183,8 +164,8 @@ def _draw(ax: Axes, some: Sequence[Group]) -> None:
         rows += [pair.row for pair in group.pairs]
         places += list(middle + step * (np.arange(count) - (count - 1) / 2))
     bars = [np.array([(r.low, y), (r.high, y)]) for r, y in zip(rows, places, strict=True)]
-    lines = LineCollection(bars, colors=BAR, lw=0.8 * THIN * 72 if crowded else 3.2)
-    lines.set_label("intervals")
+    width = 0.8 * THIN * 72 if crowded else 3.2
+    lines = LineCollection(bars, colors=BAR, lw=width, label="intervals")
     ax.add_collection(lines, autolim=False)
     values = [row.value for row in rows]
     tick = 0.9 * THIN * 72 if crowded else 5.5

@@ -1,8 +1,9 @@
-"""Models among one another, from the similarity of every two: a tree, and a map."""
+"""Models among one another, from the similarity of every two: a dendrogram, and a map."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,17 +11,8 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class Merge:
-    """Two branches of a tree that become one.
-
-    Attributes
-    ----------
-    left, right
-        Members of either branch, in the order of the tree's leaves.
-    similarity
-        Mean similarity of the members of the one with those of the other.
-    """
+class Merge(NamedTuple):
+    """Two branches that become one: members of either in the leaves' order, mean similarity."""
 
     left: tuple[int, ...]
     right: tuple[int, ...]
@@ -28,7 +20,7 @@ class Merge:
 
 
 @dataclass(frozen=True)
-class Tree:
+class Dendrogram:
     """A dendrogram of n items.
 
     Attributes
@@ -39,11 +31,11 @@ class Tree:
         n - 1 of them; similarity never rises.
     """
 
-    leaves: tuple[int, ...]
-    merges: tuple[Merge, ...]
+    leaves: tuple[int, ...] = ()
+    merges: tuple[Merge, ...] = ()
 
 
-def tree(similarity: Floats) -> Tree:
+def dendrogram(similarity: Floats) -> Dendrogram:
     r"""Hierarchical clustering by average linkage, with the leaves in their optimal order.
 
     Two branches A, B that are merged have the greatest mean similarity of all,
@@ -57,25 +49,19 @@ def tree(similarity: Floats) -> Tree:
         Symmetric (n, n), at most 1, n at least 2.
     """
     # Here only: hundreds of jobs that compare models do without.
-    from scipy.cluster.hierarchy import leaves_list, linkage
+    from scipy.cluster.hierarchy import linkage, to_tree
     from scipy.spatial.distance import squareform
 
     distance = 1 - (similarity + similarity.T) / 2
     np.fill_diagonal(distance, 0)
     # Rounding may leave a distance of identical items below 0.
-    linked = linkage(
-        squareform(np.clip(distance, 0, None)), method="average", optimal_ordering=True
-    )
-    order = tuple(int(leaf) for leaf in leaves_list(linked))
-    place = {leaf: index for index, leaf in enumerate(order)}
-    branches: list[tuple[int, ...]] = [(item,) for item in range(len(similarity))]
-    merges = []
-    for first, second, height, _ in linked:
-        both = branches[int(first)], branches[int(second)]
-        left, right = sorted(both, key=lambda branch: place[branch[0]])
-        branches.append(left + right)
-        merges.append(Merge(left, right, float(1 - height)))
-    return Tree(order, tuple(merges))
+    between = squareform(np.clip(distance, 0, None))
+    root, nodes = to_tree(linkage(between, method="average", optimal_ordering=True), rd=True)
+    merges = [
+        Merge(tuple(node.left.pre_order()), tuple(node.right.pre_order()), 1 - float(node.dist))
+        for node in nodes[len(similarity) :]
+    ]
+    return Dendrogram(tuple(root.pre_order()), tuple(merges))
 
 
 @dataclass(frozen=True)
@@ -106,7 +92,7 @@ def chords(cka: Floats) -> Floats:
     return np.asarray(np.sqrt(np.clip(2 - 2 * cka, 0, None)))
 
 
-def plane(distance: Floats) -> Map:
+def classical_mds(distance: Floats) -> Map:
     r"""Classical multidimensional scaling to two dimensions.
 
     :math:`B = -\frac{1}{2} H D^2 H` holds the inner products of centred points with these
