@@ -269,9 +269,9 @@ def test_the_picture_is_the_crop_that_the_model_got(
         map_files, "figure", lambda one, **more: given.append(one) or draw(one, **more)
     )
     assert run(*map_command(store, photos, photos.parent / "maps", "--images", "dog/e.png")) == 0
-    assert [one.caption for one in given] == ["dog/e.png (dog)"] * 3
+    assert [one.of.caption for one in given] == ["dog/e.png (dog)"] * 3
     for one in given:
-        np.testing.assert_array_equal(one.picture, crop_of(photos / "dog/e.png"))
+        np.testing.assert_array_equal(one.of.picture, crop_of(photos / "dog/e.png"))
 
 
 def test_a_head_and_rows_without_cls_can_be_asked_for(photos: Path) -> None:

@@ -18,9 +18,8 @@ from PIL import Image
 
 from tests.figures.legible import assert_nothing_is_cut_and_no_texts_overlap, texts
 from vitfeat.analyses.cka import figures_job
-from vitfeat.analyses.cka.figures import all_pairs, last_layer
+from vitfeat.analyses.cka.figures import all_pairs, last_layer, pair
 from vitfeat.analyses.cka.figures_job import draw_pair
-from vitfeat.analyses.cka.pair_figure import pair
 from vitfeat.analyses.cka.settings import CkaSettings
 from vitfeat.analyses.cka.tables import Row, write_csv
 from vitfeat.errors import AnalysisError, ConfigError

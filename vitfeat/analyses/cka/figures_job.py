@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from vitfeat.analyses.cka.figures import all_pairs, last_layer
-from vitfeat.analyses.cka.pair_figure import pair
+from vitfeat.analyses.cka.figures import all_pairs, last_layer, pair
 from vitfeat.analyses.cka.settings import CkaSettings
 from vitfeat.analyses.cka.tables import Row, read_csv
 from vitfeat.errors import AnalysisError, ConfigError

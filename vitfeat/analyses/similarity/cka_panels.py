@@ -13,7 +13,7 @@ from vitfeat.analyses.similarity.compared import Compared
 from vitfeat.figures import style
 from vitfeat.figures.blocks import BLOCK_TITLE, head
 from vitfeat.figures.cka_values import TOKEN_NAMES
-from vitfeat.figures.fallbacks import marked, stand_in_remarks
+from vitfeat.figures.fallbacks import with_fallbacks
 from vitfeat.figures.models import Model
 from vitfeat.figures.sheet import Sheet, Space
 from vitfeat.text import plural
@@ -34,9 +34,7 @@ class Panels:
         blocks: Sequence[Compared], models: Sequence[Model], left_out: Collection[str]
     ) -> Panels:
         """Mark the models that something stands in for; `left_out` have no CLS token at all."""
-        stand_ins = {name for block in blocks for name in block.stand_ins}
-        remarks = stand_in_remarks(stand_ins, models, left_out)
-        return Panels(blocks, marked(models, stand_ins), remarks)
+        return Panels(blocks, *with_fallbacks(blocks, models, left_out))
 
     def sheet(
         self,

@@ -12,7 +12,7 @@ from vitfeat.analyses.similarity.measures import NAMES
 from vitfeat.errors import AnalysisError
 from vitfeat.figures import style
 from vitfeat.figures.blocks import Place, frame, page_pitch
-from vitfeat.figures.fallbacks import marked, stand_in_remarks
+from vitfeat.figures.fallbacks import with_fallbacks
 from vitfeat.figures.matrices import draw_matrix, value_size
 from vitfeat.figures.models import Model
 from vitfeat.text import plural
@@ -21,93 +21,71 @@ ACROSS = 3
 """Measures side by side; two where blocks of many models are too wide."""
 
 
+@style.settings()
 def measure_matrices(
     blocks: Sequence[Compared], models: Sequence[Model], left_out: Collection[str] = ()
 ) -> Figure:
     """Draw the similarity of the last layers of all models by every measure.
 
-    A block per measure, dataset and token kind, all on one scale from 0 to 1.
-    Values below 0 are shown as 0, NaN is grey, and a pair that was not computed is hatched.
-
-    Parameters
-    ----------
-    blocks
-        What to draw.
-    models
-        Order, labels and colours: from left to right and from the bottom up.
-    left_out
-        Ids of models without CLS token for which nothing stands in: a remark names them.
-
-    Raises
-    ------
-    AnalysisError
-        Nothing to draw.
+    A block per measure, dataset and token kind, all on one scale from 0 to 1. Values below 0 are
+    shown as 0, NaN is grey, and a pair that was not computed is hatched. Models stand from left to
+    right and from the bottom up; a remark names those in `left_out`, which have no CLS token and
+    nothing in its place.
     """
     if not blocks or not models:
         raise AnalysisError("no similarities to draw: compute some tables first")
-    stand_ins = {name for one in blocks for name in one.stand_ins}
-    remarks = stand_in_remarks(stand_ins, models, left_out)
+    shown, remarks = with_fallbacks(blocks, models, left_out)
     chance = {
-        f"{one.setting / (one.n_images - 1):.3f} ({one.dataset})": None
-        for one in blocks
-        if one.measure == "mutual_knn" and one.setting is not None
+        f"{block.setting / (block.n_images - 1):.3f} ({block.dataset})": None
+        for block in blocks
+        if block.measure == "mutual_knn" and block.setting is not None
     }
     if chance:
         remarks.insert(0, f"mutual k-NN of unrelated features: {', '.join(chance)}")
-    remarks += _no_values(blocks, models)
-    shown = marked(models, stand_ins)
-    names = [name for name in NAMES if any(one.measure == name for one in blocks)]
+    drawn = [[[block.value(a.id, b.id) for b in models] for a in models] for block in blocks]
+    values = [[value for row in matrix for value in row] for matrix in drawn]
+    nan = [any(v is not None and np.isnan(v) for v in some) for some in values]
+    why = {_no_value(block): None for block, lacks in zip(blocks, nan, strict=True) if lacks}
+    names = [name for name in NAMES if any(block.measure == name for block in blocks)]
     for across in (ACROSS, 2):
         pitch = page_pitch(shown, min(across, len(names)), 0.13, 0.5)
         if pitch * len(models) * across < style.PAGE_WIDTH:
             break
-    places = [_place(one, names.index(one.measure), across) for one in blocks]
-    drawn = [[[one.value(a.id, b.id) for b in models] for a in models] for one in blocks]
-    with style.settings():
-        made = frame(
-            places,
-            list(dict.fromkeys(place.row for place in places)),
-            sorted({place.column for place in places}),
-            shown,
-            [value for one in blocks for value in _values(one, models)],
-            title="Similarity of last layers by several measures",
-            note="CKA: linear, debiased; Procrustes: orthogonal; RSA: Spearman's correlation of "
-            "Euclidean distances; mutual k-NN: shared neighbours by cosine; SVCCA: mean canonical "
-            "correlation",
-            remarks=remarks,
-            pitch=pitch,
-            ticks=0.0,
-            scale="similarity",
-        )
-        for ax, matrix in zip(made.axes, drawn, strict=True):
-            draw_matrix(ax, matrix, value_size(pitch))
+    places = [_place(block, names.index(block.measure), across) for block in blocks]
+    made = frame(
+        places,
+        list(dict.fromkeys(place.row for place in places)),
+        sorted({place.column for place in places}),
+        shown,
+        [value for some in values for value in some],
+        title="Similarity of last layers by several measures",
+        note="CKA: linear, debiased; Procrustes: orthogonal; RSA: Spearman's correlation of "
+        "Euclidean distances; mutual k-NN: shared neighbours by cosine; SVCCA: mean canonical "
+        "correlation",
+        remarks=[*remarks, *why],
+        pitch=pitch,
+        ticks=0.0,
+        scale="similarity",
+    )
+    for ax, matrix in zip(made.axes, drawn, strict=True):
+        draw_matrix(ax, matrix, value_size(pitch))
     return made.figure
 
 
-def _place(one: Compared, number: int, across: int) -> Place:
+def _place(block: Compared, number: int, across: int) -> Place:
     """Place a measure, by its number, below the first ones where they fill a line."""
-    source = f"{one.dataset}/{one.tokens}"
+    source = f"{block.dataset}/{block.tokens}"
     line, column = divmod(number, across)
-    name = f"{source}/{one.measure}"
-    return Place(f"{source}/{line}", str(column), one.title, one.note, name)
+    name = f"{source}/{block.measure}"
+    return Place(f"{source}/{line}", str(column), block.title, block.note, name)
 
 
-def _no_values(blocks: Sequence[Compared], models: Sequence[Model]) -> list[str]:
-    """Say why measures have no value for some pairs, where that is so."""
-    found: dict[str, None] = {}
-    for one in blocks:
-        if not np.isnan([v for v in _values(one, models) if v is not None]).any():
-            continue
-        if one.measure == "svcca":
-            found[
-                f"{one.title}: no value (nan) where two layers together have that variance in more "
-                f"directions than {plural(one.n_images, 'image')} can tell apart (or features that "
-                "tell none apart): take more images or a smaller analyses.similarity.variance"
-            ] = None
-        else:
-            found[f"{one.title}: no value (nan) where features do not tell images apart"] = None
-    return list(found)
-
-
-def _values(one: Compared, models: Sequence[Model]) -> list[np.float64 | None]:
-    return [one.value(a.id, b.id) for a in models for b in models]
+def _no_value(block: Compared) -> str:
+    """Say why a measure may have no value for some pairs."""
+    if block.measure != "svcca":
+        return f"{block.title}: no value (nan) where features do not tell images apart"
+    return (
+        f"{block.title}: no value (nan) where two layers together have that variance in more "
+        f"directions than {plural(block.n_images, 'image')} can tell apart (or features that tell "
+        "none apart): take more images or a smaller analyses.similarity.variance"
+    )
