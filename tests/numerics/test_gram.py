@@ -169,7 +169,7 @@ def test_torch_device_gives_the_same(rng: np.random.Generator, max_bytes: int) -
 def test_cka_jobs_import_nothing_heavy() -> None:
     code = (
         "import sys, vitfeat.analyses.cka.compute, vitfeat.numerics.gram;"
-        "import vitfeat.analyses.cka.tables;"
+        "import vitfeat.analyses.cka.job;"
         "print(*({'torch', 'scipy', 'sklearn', 'matplotlib', 'zarr'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)

@@ -54,6 +54,25 @@ class ClusteringRow(NamedTuple):
     value: float
 
 
+class CkaRow(NamedTuple):
+    """CKA of a layer of one model and a layer of another.
+
+    ``tokens`` is the token kind that was asked for, ``made_from_a`` and ``made_from_b`` the kinds
+    that the two sides really are: another one where a model lacks the tokens.
+    """
+
+    model_a: str
+    layer_a: int
+    model_b: str
+    layer_b: int
+    estimator: str
+    tokens: str
+    made_from_a: str
+    made_from_b: str
+    n_images: int
+    cka: float
+
+
 class SimilarityRow(NamedTuple):
     """Similarity of a layer of one model and a layer of another by one measure.
 
@@ -151,6 +170,7 @@ def _reader(kind: type[Row], what: str, how: str) -> Callable[[str | os.PathLike
 
 read_attention = _reader(AttentionRow, "attention table", "vitfeat run attention")
 read_clustering = _reader(ClusteringRow, "clustering table", "vitfeat run clustering")
+read_cka = _reader(CkaRow, "CKA table", "vitfeat run cka")
 read_similarity = _reader(SimilarityRow, "similarity table", "vitfeat run similarity")
 read_residual_cka = _reader(ResidualCkaRow, "residual CKA table", "vitfeat run residual")
 read_residual_norms = _reader(ResidualNormRow, "residual norm table", "vitfeat run residual")

@@ -9,8 +9,13 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple
 
-from vitfeat.analyses.cka.tables import read_csv
-from vitfeat.analyses.rows import read_attention, read_clustering, read_residual_norms, read_scores
+from vitfeat.analyses.rows import (
+    read_attention,
+    read_cka,
+    read_clustering,
+    read_residual_norms,
+    read_scores,
+)
 from vitfeat.errors import VitfeatError
 from vitfeat.explorer.catalog import NAME, Results
 
@@ -29,7 +34,7 @@ def cka(results: Results, dataset: str, tokens: str) -> dict[str, Any]:
     remarks = []
     for path in sorted((results.folder / "cka" / dataset / tokens).glob("*--*.csv")):
         try:
-            rows = read_csv(path)
+            rows = read_cka(path)
         except VitfeatError as error:
             remarks.append(str(error))
             continue

@@ -10,8 +10,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from vitfeat.analyses.cka.tables import Row
-from vitfeat.analyses.rows import SimilarityRow
+from vitfeat.analyses.rows import CkaRow, SimilarityRow
 from vitfeat.errors import AnalysisError
 
 T = TypeVar("T", str, int)
@@ -104,7 +103,7 @@ def drawn_rows(
                     )
 
 
-def similarities(dataset: str, rows: Iterable[Row]) -> list[Similarity]:
+def similarities(dataset: str, rows: Iterable[CkaRow]) -> list[Similarity]:
     """Put the rows of one dataset together, one result per token kind.
 
     Parameters
@@ -125,18 +124,18 @@ def similarities(dataset: str, rows: Iterable[Row]) -> list[Similarity]:
         Rows of several estimators or numbers of images, a pair without some of its values, a
         value given twice, or a model whose tokens stand in for others in some rows only.
     """
-    kinds: defaultdict[str, list[Row]] = defaultdict(list)
+    kinds: defaultdict[str, list[CkaRow]] = defaultdict(list)
     for row in rows:
         kinds[row.tokens].append(row)
     order = [*TOKEN_NAMES, *sorted(set(kinds) - set(TOKEN_NAMES))]
     return [_similarity(dataset, kind, kinds[kind]) for kind in order if kind in kinds]
 
 
-def _similarity(dataset: str, tokens: str, rows: Sequence[Row]) -> Similarity:
+def _similarity(dataset: str, tokens: str, rows: Sequence[CkaRow]) -> Similarity:
     estimator = _only({row.estimator for row in rows}, "estimators", dataset, tokens)
     n_images = _only({row.n_images for row in rows}, "numbers of images", dataset, tokens)
     found: defaultdict[str, set[int]] = defaultdict(set)
-    pairs: defaultdict[tuple[str, str], list[Row]] = defaultdict(list)
+    pairs: defaultdict[tuple[str, str], list[CkaRow]] = defaultdict(list)
     for row in rows:
         found[row.model_a].add(row.layer_a)
         found[row.model_b].add(row.layer_b)
@@ -156,7 +155,7 @@ def _similarity(dataset: str, tokens: str, rows: Sequence[Row]) -> Similarity:
     return Similarity(dataset, tokens, estimator, n_images, layers, values, stand_ins)
 
 
-def stand_ins_of(rows: Iterable[Row | SimilarityRow], where: str) -> frozenset[str]:
+def stand_ins_of(rows: Iterable[CkaRow | SimilarityRow], where: str) -> frozenset[str]:
     """Return the models of rows of one token kind that others of their tokens stand in for.
 
     Raises

@@ -56,6 +56,20 @@ class GramsInMemory:
         return np.stack([gram.centred[start:stop] for gram in self._grams])
 
 
+def check_alike(a: Grams, b: Grams, **more: tuple[object, object]) -> None:
+    """Raise unless two are of the same images, and of `more` that they should have in common."""
+    for what, (mine, theirs) in {
+        "images": (a.meta.image_fingerprint, b.meta.image_fingerprint),
+        "numbers of images": (a.n_images, b.n_images),
+        **more,
+    }.items():
+        if mine != theirs:
+            raise AnalysisError(
+                f"{a.where} and {b.where} are of different {what} ({mine} and {theirs}): compute "
+                f"both anew from the same images{''.join(f' and {name}' for name in more)}"
+            )
+
+
 class GramSum:
     """Gram matrices of features put side by side, added while they are read.
 
@@ -69,16 +83,7 @@ class GramSum:
             raise AnalysisError(f"a sum of Gram matrices ({tokens}) needs one part or more")
         first, *others = self._parts = tuple(parts)
         for other in others:
-            for what, mine, theirs in (
-                ("images", first.meta.image_fingerprint, other.meta.image_fingerprint),
-                ("numbers of images", first.n_images, other.n_images),
-                ("layers", first.layers, other.layers),
-            ):
-                if mine != theirs:
-                    raise AnalysisError(
-                        f"{first.where} and {other.where} are of different {what} ({mine} and "
-                        f"{theirs}) and do not add up: compute both from the same images and layers"
-                    )
+            check_alike(first, other, layers=(first.layers, other.layers))
         self.meta = replace(first.meta, tokens=tokens, made_from="")
         self.where = " + ".join(part.where for part in parts)
         self.layers, self.n_images = first.layers, first.n_images

@@ -21,12 +21,12 @@ from vitfeat.analyses.cka import figures_job
 from vitfeat.analyses.cka.figures import all_pairs, last_layer, pair
 from vitfeat.analyses.cka.figures_job import draw_pair
 from vitfeat.analyses.cka.settings import CkaSettings
-from vitfeat.analyses.cka.tables import Row, write_csv
+from vitfeat.analyses.rows import CkaRow
 from vitfeat.errors import AnalysisError, ConfigError
 from vitfeat.figures import style
 from vitfeat.figures.cka_values import DrawnCka, Similarity, similarities
 from vitfeat.figures.models import Model
-from vitfeat.tables import read_table
+from vitfeat.tables import read_table, write_table
 
 MODELS = [
     Model("a", "Alpha S/16", "dino"),
@@ -359,7 +359,7 @@ def test_remarks_fit_under_the_smallest_figures() -> None:
             assert_nothing_is_cut_and_no_texts_overlap(last_layer([given], models, left_out))
 
 
-Tables = dict[tuple[str, str, str, str], list[Row]]
+Tables = dict[tuple[str, str, str, str], list[CkaRow]]
 
 
 def drawn_from(
@@ -371,13 +371,13 @@ def drawn_from(
     for dataset, tokens in itertools.product(datasets, kinds):
         for a, b in itertools.combinations_with_replacement(ids, 2):
             rows = tables.get((dataset, tokens, a, b), [])
-            write_csv(folder / dataset / tokens / f"{a}--{b}.csv", rows)
+            write_table(folder / dataset / tokens / f"{a}--{b}.csv", CkaRow, rows)
     figures_job.draw(
         folder, datasets, models, out, CkaSettings(tokens=kinds, estimators=[estimator])
     )
 
 
-def rows_of(a: str, b: str, tokens: str = "cls") -> list[Row]:
+def rows_of(a: str, b: str, tokens: str = "cls") -> list[CkaRow]:
     cells = np.ndenumerate(similarity().values[a, b])
     return [row(a, i, b, j, float(value), tokens=tokens) for (i, j), value in cells]
 
@@ -419,14 +419,14 @@ def test_of_several_estimators_one_is_drawn(
         drawn_from(tables, tmp_path, tmp_path, [Model("a", "A", "dino")])
 
 
-def row(a: str, i: int, b: str, j: int, value: float = 0.5, **change: object) -> Row:
+def row(a: str, i: int, b: str, j: int, value: float = 0.5, **change: object) -> CkaRow:
     tokens = change.get("tokens", "cls")
-    plain = Row(a, i, b, j, "debiased", tokens, tokens, tokens, 12, value)
+    plain = CkaRow(a, i, b, j, "debiased", tokens, tokens, tokens, 12, value)
     return plain._replace(**change)
 
 
 def drawn_words(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: dict[tuple[str, str, str], list[Row]]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: dict[tuple[str, str, str], list[CkaRow]]
 ) -> set[str]:
     """Draw tables, and return what stands in both figures."""
     figures: list[Figure] = []
@@ -553,7 +553,7 @@ def test_a_pair_is_drawn_from_its_table(tmp_path: Path) -> None:
     table, out = tmp_path / "digits/cls/a--b.csv", tmp_path / "pairs/a--b.png"
     rows = [row("a", i, "b", j, cell("a", i, "b", j)) for i in range(3) for j in range(2)]
     rows += [r._replace(estimator="biased", cka=0.5) for r in rows]
-    write_csv(table, rows)
+    write_table(table, CkaRow, rows)
     draw_pair(table, out, CkaSettings(estimators=["biased"]), models=(b, a))
     assert out.stat().st_size > 5000
     assert out.with_suffix(".pdf").stat().st_size > 3000
@@ -568,10 +568,10 @@ def test_a_pair_is_drawn_from_its_table(tmp_path: Path) -> None:
 def test_a_pair_that_is_not_there(tmp_path: Path) -> None:
     table, out = tmp_path / "a--b.csv", tmp_path / "a--b.png"
     settings = CkaSettings()
-    write_csv(table, [])
+    write_table(table, CkaRow, [])
     with pytest.raises(AnalysisError, match=r"no values of one token kind.*may lack the tokens"):
         draw_pair(table, out, settings, models=MODELS[:2])
-    write_csv(table, [row("a", 0, "b", 0)])
+    write_table(table, CkaRow, [row("a", 0, "b", 0)])
     with pytest.raises(AnalysisError, match="no CKA values of a and c, only of a, b"):
         draw_pair(table, out, settings, models=(MODELS[0], MODELS[2]))
     with pytest.raises(AnalysisError, match="'paper', only debiased"):
@@ -607,7 +607,7 @@ def test_rows_become_panels() -> None:
         ),
     ],
 )
-def test_rows_that_do_not_fit_fail(rows: list[Row], message: str) -> None:
+def test_rows_that_do_not_fit_fail(rows: list[CkaRow], message: str) -> None:
     with pytest.raises(AnalysisError, match=message):
         similarities("digits", rows)
 

@@ -7,29 +7,33 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vitfeat.analyses.cka.tables import Row, read_csv, table, write_csv
+from vitfeat.analyses.cka.compute import cka
+from vitfeat.analyses.cka.job import cka_rows
+from vitfeat.analyses.cka.settings import CkaSettings
+from vitfeat.analyses.rows import CkaRow, read_cka
 from vitfeat.errors import AnalysisError
 from vitfeat.numerics.gramfile import GramFile
+from vitfeat.tables import write_table
 
 ROWS = [
-    Row("a", 0, "b", 11, "debiased", "cls", "cls", "mean", 50, 0.1 + 0.2),
-    Row('an "odd", name', 3, "b", 0, "paper", "all", "all", "all", 50, -1e-17),
-    Row("a", 0, "c", 0, "biased", "cls", "mean", "cls", 50, math.nan),
+    CkaRow("a", 0, "b", 11, "debiased", "cls", "cls", "mean", 50, 0.1 + 0.2),
+    CkaRow('an "odd", name', 3, "b", 0, "paper", "all", "all", "all", 50, -1e-17),
+    CkaRow("a", 0, "c", 0, "biased", "cls", "mean", "cls", 50, math.nan),
 ]
 HEADER = "model_a,layer_a,model_b,layer_b,estimator,tokens,made_from_a,made_from_b,n_images,cka\n"
 LINE = "a,0,b,1,debiased,cls,cls,cls,5,0.5\n"
 
 
 def test_round_trip(tmp_path: Path) -> None:
-    write_csv(tmp_path / "t.csv", iter(ROWS))
-    found = read_csv(tmp_path / "t.csv")
+    write_table(tmp_path / "t.csv", CkaRow, iter(ROWS))
+    found = read_cka(tmp_path / "t.csv")
     assert found[:2] == ROWS[:2]
     assert found[2][:-1] == ROWS[2][:-1]
     assert math.isnan(found[2].cka)
 
 
 def test_text(tmp_path: Path) -> None:
-    write_csv(tmp_path / "t.csv", [ROWS[0], ROWS[2]])
+    write_table(tmp_path / "t.csv", CkaRow, [ROWS[0], ROWS[2]])
     assert (tmp_path / "t.csv").read_bytes().decode() == (
         HEADER
         + "a,0,b,11,debiased,cls,cls,mean,50,0.30000000000000004\n"
@@ -38,10 +42,10 @@ def test_text(tmp_path: Path) -> None:
 
 
 def test_nothing_is_left_of_a_failure(tmp_path: Path) -> None:
-    write_csv(tmp_path / "t.csv", ROWS)
+    write_table(tmp_path / "t.csv", CkaRow, ROWS)
     before = (tmp_path / "t.csv").read_text()
     with pytest.raises(ZeroDivisionError):
-        write_csv(tmp_path / "t.csv", (ROWS[1 // index] for index in (1, 0)))
+        write_table(tmp_path / "t.csv", CkaRow, (ROWS[1 // index] for index in (1, 0)))
     assert (tmp_path / "t.csv").read_text() == before
     assert len(list(tmp_path.iterdir())) == 1
 
@@ -51,11 +55,14 @@ def test_table_names_every_value(
 ) -> None:
     layers = [rng.normal(size=(5, 2)).astype(np.float32) for _ in range(3)]
     a, b = make_file(layers[:2], "a"), make_file(layers, "b")
-    rows = list(table(np.arange(6.0).reshape(2, 3), a, b, estimator="biased"))
-    assert rows[1] == ("a", 0, "b", 1, "biased", "cls", "cls", "cls", 5, 1.0)
-    assert [(row.layer_a, row.layer_b, row.cka) for row in rows] == [
-        (0, 0, 0), (0, 1, 1), (0, 2, 2), (1, 0, 3), (1, 1, 4), (1, 2, 5)
-    ]  # fmt: skip
+    rows = list(cka_rows(a, b, CkaSettings(estimators=["biased", "debiased"])))
+    assert rows[1][:-1] == ("a", 0, "b", 1, "biased", "cls", "cls", "cls", 5)
+    for start, estimator in ((0, "biased"), (6, "debiased")):
+        values = cka(a, b, estimator=estimator)
+        for row, (place, value) in zip(rows[start:], np.ndenumerate(values), strict=False):
+            assert row.estimator == estimator
+            assert ((row.layer_a, row.layer_b), row.cka) == (place, value)
+    assert len(rows) == 12
 
 
 def test_table_says_what_each_side_is_made_from(
@@ -63,16 +70,16 @@ def test_table_says_what_each_side_is_made_from(
 ) -> None:
     layers = [rng.normal(size=(5, 2)).astype(np.float32)]
     a, b = make_file(layers, "a"), make_file(layers, "b", made_from="mean")
-    (row,) = table(np.ones((1, 1)), a, b, estimator="biased")
+    (row,) = cka_rows(a, b, CkaSettings())
     assert (row.tokens, row.made_from_a, row.made_from_b) == ("cls", "cls", "mean")
-    (row,) = table(np.ones((1, 1)), b, a, estimator="biased")
+    (row,) = cka_rows(b, a, CkaSettings())
     assert (row.tokens, row.made_from_a, row.made_from_b) == ("cls", "mean", "cls")
 
 
 def test_a_table_without_rows_is_a_table(tmp_path: Path) -> None:
-    write_csv(tmp_path / "t.csv", [])
+    write_table(tmp_path / "t.csv", CkaRow, [])
     assert (tmp_path / "t.csv").read_text() == HEADER
-    assert read_csv(tmp_path / "t.csv") == []
+    assert read_cka(tmp_path / "t.csv") == []
 
 
 @pytest.mark.parametrize(
@@ -93,5 +100,5 @@ def test_unreadable_tables_fail(tmp_path: Path, text: str | None, message: str) 
     if text is not None:
         path.write_text(text)
     with pytest.raises(AnalysisError, match=message) as caught:
-        read_csv(path)
+        read_cka(path)
     assert str(path) in str(caught.value)

@@ -18,7 +18,7 @@ from tests.store.filled import GEOMETRY, Content
 from vitfeat.analyses.cka import gram_job
 from vitfeat.analyses.cka.gram_job import write_grams
 from vitfeat.analyses.cka.settings import CkaSettings
-from vitfeat.analyses.cka.tables import read_csv
+from vitfeat.analyses.rows import read_cka
 from vitfeat.cli import main
 from vitfeat.errors import AnalysisError, ConfigError
 from vitfeat.jobs.reading import reader
@@ -305,7 +305,7 @@ def test_the_commands_from_stores_to_a_table(
     tables = {path.name for path in (tmp_path / "cka/cls").iterdir()}
     # In alphabetical order, whatever that of the command.
     assert tables == {"whole--without.csv", "without--without.csv"}
-    rows = read_csv(tmp_path / "cka/cls/whole--without.csv")
+    rows = read_cka(tmp_path / "cka/cls/whole--without.csv")
     if without_cls == "leave_out":
         assert rows == []
         assert "no such tokens in m" in log.read_text()

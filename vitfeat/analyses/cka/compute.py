@@ -17,15 +17,12 @@ from numpy.typing import NDArray
 
 from vitfeat.errors import AnalysisError
 from vitfeat.numerics.gramfile import REMEDY
-from vitfeat.numerics.grams import Grams
+from vitfeat.numerics.grams import Grams, check_alike
 from vitfeat.numerics.hsic import Floats, Terms, batch_sums, biased, unbiased
 
 logger = logging.getLogger(__name__)
 
-
 BatchOrder = Literal["shuffled", "stored"]
-
-BATCH_ORDERS: tuple[BatchOrder, ...] = ("shuffled", "stored")
 """How images come to batches: drawn at random, or as they follow one another in the dataset."""
 
 MIN_IMAGES = 4
@@ -125,23 +122,19 @@ def cka(
     Raises
     ------
     AnalysisError
-        Unknown estimator, unlike images or tokens, fewer than 4 images or so small a batch, a
-        batch whose Gram matrix has no range (``paper``), or Gram matrices that are not finite.
+        Unknown estimator, unlike images or tokens, fewer than 4 images, a batch whose Gram matrix
+        has no range (``paper``), or Gram matrices that are not finite.
     """
     if estimator not in ESTIMATORS:
         raise AnalysisError(
             f"no CKA estimator is called {estimator!r}: choose {', '.join(ESTIMATORS)}"
         )
-    if batch_order not in BATCH_ORDERS:
+    both = check_pair(a, b, "CKA")
+    if a.n_images < MIN_IMAGES:
         raise AnalysisError(
-            f"no order of batches is called {batch_order!r}: choose {', '.join(BATCH_ORDERS)}"
+            f"CKA needs at least {MIN_IMAGES} images, {a.where} has {a.n_images}: take more images"
         )
-    _check_pair(a, b)
-    if absent := [grams.meta.model for grams in (a, b) if grams.left_out]:
-        logger.warning(
-            f"no CKA of {a.meta.model} and {b.meta.model} ({a.meta.tokens}): no such tokens in "
-            f"{' and '.join(dict.fromkeys(absent))}"
-        )
+    if not both:
         return np.empty((len(a.layers), len(b.layers)))
     if a.where == b.where:
         b = a
@@ -163,32 +156,27 @@ def cka(
     return np.asarray(values, dtype=np.float64)
 
 
-def _check_pair(a: Grams, b: Grams) -> None:
-    for name in ("image_fingerprint", "tokens"):
-        if getattr(a.meta, name) != getattr(b.meta, name):
-            what = "images" if name == "image_fingerprint" else "tokens"
-            raise AnalysisError(
-                f"{a.where} and {b.where} are of different {what} ({getattr(a.meta, name)} and "
-                f"{getattr(b.meta, name)}): compute both anew from the same {what}"
-            )
-    if a.n_images != b.n_images:
-        raise AnalysisError(
-            f"{a.where} holds {a.n_images} images and {b.where} {b.n_images}, under one image "
-            "fingerprint: compute both anew from the same images"
+def check_pair(a: Grams, b: Grams, what: str) -> bool:
+    """Return whether both models have these tokens; that there is no such `what` is logged.
+
+    Raises
+    ------
+    AnalysisError
+        They are of different images or tokens.
+    """
+    check_alike(a, b, tokens=(a.meta.tokens, b.meta.tokens))
+    absent = dict.fromkeys(grams.meta.model for grams in (a, b) if grams.left_out)
+    if absent:
+        logger.warning(
+            f"no {what} of {a.meta.model} and {b.meta.model} ({a.meta.tokens}): no such tokens in "
+            f"{' and '.join(absent)}"
         )
-    if a.n_images < MIN_IMAGES:
-        raise AnalysisError(
-            f"CKA needs at least {MIN_IMAGES} images, {a.where} has {a.n_images}: take more images"
-        )
+    return not absent
 
 
 def _batches(order: NDArray[np.intp], size: int) -> list[NDArray[np.intp]]:
     """Cut images into batches, each in ascending order."""
     n = len(order)
-    if size < MIN_IMAGES:
-        raise AnalysisError(
-            f"a CKA batch of {size} is too small: the batch size must be {MIN_IMAGES} or more"
-        )
     batches = [np.sort(order[start : start + size]) for start in range(0, n, size)]
     if len(batches[-1]) < MIN_IMAGES:
         logger.warning(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from vitfeat.analyses.cka.figures import all_pairs, last_layer, pair
 from vitfeat.analyses.cka.settings import CkaSettings
-from vitfeat.analyses.cka.tables import Row, read_csv
+from vitfeat.analyses.rows import CkaRow, read_cka
 from vitfeat.errors import AnalysisError, ConfigError
 from vitfeat.figures.cka_values import DrawnCka, drawn_rows, similarities
 from vitfeat.figures.models import Model
@@ -24,7 +24,7 @@ def draw(
     """
     ids = [model.id for model in models]
     rows, left_out = read_pairs(
-        "cka", "CKA values", folder, datasets, settings.tokens, ids, read_csv
+        "cka", "CKA values", folder, datasets, settings.tokens, ids, read_cka
     )
     every = [row for given in rows.values() for row in given]
     _check_estimator(every, settings.estimators[0])
@@ -54,7 +54,7 @@ def draw_pair(table: Path, out: Path, settings: CkaSettings, *, models: Sequence
     if not 1 <= len(models) <= 2:
         raise ConfigError(f"--models takes the two models of the pair, found {len(models)}")
     a, b = models[0], models[-1]
-    rows = read_csv(table)
+    rows = read_cka(table)
     drawn = settings.estimators[0]
     _check_estimator(rows, drawn)
     dataset = table.parent.parent.name
@@ -68,7 +68,7 @@ def draw_pair(table: Path, out: Path, settings: CkaSettings, *, models: Sequence
     save_with_numbers(pair(blocks[0], a, b), out, DrawnCka, numbers)
 
 
-def _check_estimator(rows: Sequence[Row], wanted: str) -> None:
+def _check_estimator(rows: Sequence[CkaRow], wanted: str) -> None:
     held = dict.fromkeys(row.estimator for row in rows)
     if held and wanted not in held:
         raise AnalysisError(

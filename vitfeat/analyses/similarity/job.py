@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vitfeat.analyses.cka.compute import check_pair
 from vitfeat.analyses.rows import SimilarityRow
 from vitfeat.analyses.similarity.half_samples import Halves, half_samples, interval, standard_error
 from vitfeat.analyses.similarity.layers import Floats, Layer, layer_of
@@ -50,12 +51,7 @@ def similarity(a: GramFile, b: GramFile, settings: SimilaritySettings) -> list[S
     """
     known = measures(settings.neighbours, settings.variance)
     names = settings.measures
-    _check_alike(a, b)
-    if absent := [file.meta.model for file in (a, b) if file.left_out]:
-        logger.warning(
-            f"no similarity of {a.meta.model} and {b.meta.model} ({a.meta.tokens}): no such tokens "
-            f"in {' and '.join(dict.fromkeys(absent))}"
-        )
+    if not check_pair(a, b, "similarity"):
         return []
     n, images = a.n_images, None
     if settings.images is not None and settings.images < n:
@@ -104,19 +100,6 @@ def similarity(a: GramFile, b: GramFile, settings: SimilaritySettings) -> list[S
         for i, place_a in enumerate(places[0])
         for j, place_b in enumerate(places[1])
     ]
-
-
-def _check_alike(a: GramFile, b: GramFile) -> None:
-    for what, mine, theirs in (
-        ("images", a.meta.image_fingerprint, b.meta.image_fingerprint),
-        ("numbers of images", a.n_images, b.n_images),
-        ("tokens", a.meta.tokens, b.meta.tokens),
-    ):
-        if mine != theirs:
-            raise AnalysisError(
-                f"{a.where} and {b.where} are of different {what} ({mine} and {theirs}) and cannot "
-                "be compared: compute both anew from the same images and tokens"
-            )
 
 
 def _check_images(name: str, measure: Measure[Any], n: int, where: str, resamples: int) -> None:
