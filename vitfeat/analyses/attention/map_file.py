@@ -64,16 +64,8 @@ class AttentionMaps:
 
     Attributes
     ----------
-    model, dataset
-        What they are of.
-    n_images
-        Number of images.
-    tokens
-        How the tokens are ordered.
     null_rows
         What became of rows without spatial attention.
-    layers
-        Numbers of the blocks.
     arrays
         By the file's names, without layers that are not stored: maps (layer, head, ...), those by
         class (class, layer, head, ...), and ``cls_rollout``.

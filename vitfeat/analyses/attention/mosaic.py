@@ -87,13 +87,9 @@ def mosaic(levels: Floats, scale: int, shares: Floats | None = None, **named: st
     ----------
     levels
         (layer, head, y, x) from 0 to 1: what the colours stand for; beyond is cut off, NaN is grey.
-    scale
-        Pixels of a token's side.
     shares
         (layer, head, 2): attention on CLS and on registers, for a bar below each map; the place
         of the bar stays white where they are NaN.
-    named
-        Texts of :class:`Mosaic`.
     """
     layers, heads, rows, columns = levels.shape
     high, wide, bar = rows * scale, columns * scale, _bar_height((rows, columns), scale)

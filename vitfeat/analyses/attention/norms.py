@@ -32,11 +32,8 @@ MAD_TO_SIGMA = 1.482602218505602
 def token_norms(features: NDArray[Any]) -> Floats:
     r"""L2 norms of tokens, :math:`\sqrt{\sum_c x_c^2}`.
 
-    Parameters
-    ----------
-    features
-        (..., channel), any float type: squares are float64, since those of float16 features
-        overflow at norms that occur. It is not changed.
+    Features are (..., channel) of any float type: squares are float64, since those of float16
+    features overflow at norms that occur.
 
     Returns
     -------
@@ -84,17 +81,7 @@ def thresholds(norms: Floats, rule: Rule) -> Floats:
     the rest in deviations of the rest (1.4826 makes it the standard deviation of normal norms): it
     also finds small outliers of a model whose norms are all alike. Both k are our choice.
 
-    Parameters
-    ----------
-    norms
-        (..., y, x) of spatial tokens, as :func:`token_norms` gives them.
-    rule
-        By name.
-
-    Returns
-    -------
-    NDArray
-        (...), in the norms' unit.
+    Norms are (..., y, x) of spatial tokens, thresholds (...) in their unit.
     """
     k = PARAMETER[rule]
     if rule == "absolute":

@@ -40,17 +40,8 @@ class Piece(NamedTuple):
 class AttentionSource:
     """Attention of a store's images, as far as metrics need it.
 
-    Attributes
-    ----------
-    store
-        The store.
-    names
-        The store's arrays to read, by the summary that each is; ``attention`` alone where there
-        are no summaries.
-    rows
-        Rows of the store that the arrays' entries are of.
-    tokens
-        How the model's tokens are ordered.
+    ``names`` are the store's arrays to read, by the summary that each is, or ``attention`` alone
+    where there are no summaries; ``rows`` the rows of the store that their entries are of.
     """
 
     store: FeatureStore

@@ -73,19 +73,11 @@ def draw_attention_maps(
     *,
     label: str = "",
 ) -> None:
-    """Draw the attention maps of some images of a store.
+    """Draw the attention maps of some images of a store, which may be of some images alone.
 
     Writes ``{kind}/{number}-{image}.png``, ``.pdf`` and ``.csv`` for every kind of grid and image,
-    and with ``single_maps`` a folder an image below ``maps``.
-
-    Parameters
-    ----------
-    store_path
-        A store with the tap ``attention``; it and its store may be of some images alone.
-    index_path, root
-        The dataset's index that the store was made from, and the folder of its images.
-    label
-        The model's name in titles; its id if not given.
+    and with ``single_maps`` a folder an image below ``maps``. The index is the dataset's, `root`
+    the folder of its images, `label` the model's name in titles where it is not its id.
     """
     store = open_store(store_path)
     if "attention" not in store:

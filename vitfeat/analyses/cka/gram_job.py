@@ -38,29 +38,9 @@ def write_grams(
     A file that is there stays as it is if it is of the same features and no older than the store,
     so that a further kind costs its own.
 
-    Parameters
-    ----------
-    store_path
-        The store.
-    out
-        The files to write, with ``{tokens}`` in their path for the kind.
-    settings
-        Which kinds of tokens: ``cls``, ``mean`` (of the spatial tokens), ``spatial`` (all spatial
-        tokens flattened), ``all`` (every token flattened). Of ``cls`` where the model has no CLS
-        token, ``without_cls`` says whether a file of no layers is written or the mean of the
-        spatial tokens is taken; the file says which.
-    max_bytes
-        Bound on the features in memory.
-    device
-        Where the products are computed; ``auto`` takes a GPU where there is one.
-
-    Raises
-    ------
-    ConfigError
-        When several kinds would be one file.
-    AnalysisError
-        When the store lacks tokens that the model has, or they are to be flattened and images have
-        different numbers of them.
+    ``{tokens}`` in the path `out` is the kind. Of ``cls`` where the model has no CLS token, the
+    settings' ``without_cls`` says whether a file of no layers is written or the mean of the spatial
+    tokens is taken; the file says which. `max_bytes` bounds the features in memory.
     """
     if len(settings.tokens) > 1 and _KIND not in str(out):
         raise ConfigError(

@@ -62,10 +62,7 @@ def resample_cka(a: Sequence[Unbiased], b: Sequence[Unbiased], halves: Halves) -
     :math:`\sum_{ij} K_{ij} L_{ij} = w'(K \circ L) w`, the row sums of K are :math:`K w`, and their
     total is :math:`w' K w`: three products of n x n by n x B matrices for B halves.
 
-    Returns
-    -------
-    NDArray
-        (resample, layer_a, layer_b).
+    Returns (resample, layer_a, layer_b).
     """
     weights = np.ascontiguousarray(halves.T, dtype=np.float64)
 

@@ -25,20 +25,8 @@ MIN_RESAMPLES = 20
 def half_samples(n: int, resamples: int, seed: int) -> Halves:
     """Draw random halves of n images.
 
-    Parameters
-    ----------
-    n
-        Number of images, at least 2; of an odd number the smaller half is taken.
-    resamples
-        How many halves.
-    seed
-        The same seed and n give the same halves, so that intervals of several pairs of models
-        rest on the same images.
-
-    Returns
-    -------
-    NDArray
-        bool (resample, image), n // 2 true in each row.
+    The same seed and n give the same halves, so that intervals of several pairs of models rest on
+    the same images. Returns bool (resample, image), n // 2 true in each row.
 
     Raises
     ------
@@ -66,12 +54,7 @@ def standard_error(values: Floats, n: int) -> Floats:
     Deviations are from the mean over halves, so that a bias that depends on the number of images
     does not widen it.
 
-    Parameters
-    ----------
-    values
-        (resample, ...).
-    n
-        Number of images.
+    `values` are (resample, ...).
     """
     m = n // 2
     return np.asarray(np.sqrt(m / (n - m)) * values.std(axis=0, ddof=1))
@@ -86,17 +69,7 @@ def interval(value: Floats, error: Floats, confidence: float) -> tuple[Floats, F
     the distribution of a similarity near 1 is (Fisher 1915). Where the error is 0 both ends are
     the value.
 
-    Parameters
-    ----------
-    value, error
-        Of one shape.
-    confidence
-        Between 0 and 1.
-
-    Returns
-    -------
-    tuple
-        Lower and upper ends.
+    Returns lower and upper ends, of the shape of `value` and `error`.
     """
     z = NormalDist().inv_cdf((1 + confidence) / 2)
     with np.errstate(divide="ignore", invalid="ignore"):

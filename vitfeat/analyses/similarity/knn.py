@@ -73,10 +73,7 @@ def resample_knn(a: Sequence[Nearest], b: Sequence[Nearest], halves: Halves) -> 
     Of fewer images so many fewer neighbours count that they are the same share, rounded, one at
     least: with the same number the neighbourhoods would be twice as wide.
 
-    Returns
-    -------
-    NDArray
-        (resample, layer_a, layer_b).
+    Returns (resample, layer_a, layer_b).
     """
     n, m = halves.shape[1], int(halves[0].sum())
     count = max(1, round(a[0].neighbours * (m - 1) / (n - 1)))

@@ -52,15 +52,7 @@ class Layer:
 
 
 def layer_of(gram: Gram, images: NDArray[np.intp] | None = None) -> Layer:
-    """Take some images of a Gram matrix and centre it over them.
-
-    Parameters
-    ----------
-    gram
-        Of all images.
-    images
-        Those to take, in their order; None is all.
-    """
+    """Take some images of a Gram matrix (None is all) and centre it over them."""
     if images is None:
         return Layer(gram.centred.astype(np.float64), gram.offset, gram.level)
     part = gram.centred[np.ix_(images, images)].astype(np.float64)

@@ -59,12 +59,8 @@ NAMES = ("cka", "procrustes", "rsa", "mutual_knn", "svcca")
 def measures(neighbours: int = 10, variance: float = 0.99) -> Mapping[str, Measure[Any]]:
     """Return the measures by name, in the order of :data:`NAMES`.
 
-    Parameters
-    ----------
-    neighbours
-        Neighbours k of an image that :func:`mutual_knn` compares.
-    variance
-        Share of the variance that :func:`svcca` keeps of each layer.
+    :func:`mutual_knn` compares so many `neighbours` of an image, and :func:`svcca` keeps that share
+    of each layer's `variance`.
     """
     return {
         "cka": Measure(prepare_cka, cka, resample_cka, MIN_IMAGES),

@@ -21,14 +21,9 @@ EQUAL_DISTANCES = 10 * RESOLUTION
 class Ranks:
     """Distances between every two images i < j, by rank.
 
-    Attributes
-    ----------
-    places
-        int32 (pair,): place among the different distances, from 0.
-    tied
-        Whether some distances are equal.
-    scores
-        (pair,): ranks, the mean one for equal distances, centred and scaled to norm 1.
+    ``places`` is int32 (pair,), the place among the different distances, from 0; ``tied`` whether
+    some distances are equal; ``scores`` (pair,) ranks, the mean one for equal distances, centred
+    and scaled to norm 1.
     """
 
     places: Ints
@@ -76,13 +71,7 @@ def rsa(a: Ranks, b: Ranks) -> float:
 
 
 def resample_rsa(a: Sequence[Ranks], b: Sequence[Ranks], halves: Halves) -> Floats:
-    """:func:`rsa` on halves of the images, ranks anew within each half.
-
-    Returns
-    -------
-    NDArray
-        (resample, layer_a, layer_b).
-    """
+    """:func:`rsa` on halves of the images, ranks anew in each: (resample, layer_a, layer_b)."""
     n, m = halves.shape[1], int(halves[0].sum())
     first, second = np.triu_indices(m, 1)
     # Of images i < j the pair stands at start[i] + j, as in numpy.triu_indices(n, 1).

@@ -14,14 +14,9 @@ ROUNDING = 10.0
 
 @dataclass(frozen=True, eq=False)
 class Spectrum:
-    """Eigenvectors of a centred Gram matrix, the largest eigenvalue first.
+    """Eigenvalues (r,) and eigenvectors (n, r) of a centred Gram matrix, the largest first.
 
-    Attributes
-    ----------
-    values
-        Eigenvalues, (r,): the squared singular values of the centred features.
-    vectors
-        (n, r), orthonormal columns: the left singular vectors.
+    They are the squared singular values of the centred features, and the left singular vectors.
     """
 
     values: Floats
