@@ -8,6 +8,12 @@ import pytest
 
 from tests.analyses.attention.reference_attention import Reference, deviation
 from vitfeat.analyses.attention.kernel import summarise
+from vitfeat.analyses.attention.map_file import (
+    BY_CLASS,
+    CLASS_DEVIATION,
+    OFFSET_MAPS,
+    TOKEN_MAPS,
+)
 from vitfeat.analyses.attention.metrics import metrics
 from vitfeat.analyses.attention.stream import AttentionAverages, StreamingAttention
 from vitfeat.analyses.attention.summary import AttentionSummary, Tokens
@@ -42,7 +48,7 @@ def stream(tokens: Tokens, null: str = "zero", by_class: bool = True) -> Streami
 
 
 def numbers(found: AttentionAverages) -> Iterator[tuple[str, np.ndarray]]:
-    for part in ("means", "deviations", "counts", "maps", "class_maps", "class_deviations"):
+    for part in ("means", "deviations", "counts", "maps"):
         for name, values in getattr(found, part).items():
             yield f"{part} of {name}", values
 
@@ -100,17 +106,19 @@ def test_each_class_is_as_if_it_were_alone() -> None:
     for position, label in enumerate(found.labels):
         alone = stream(tokens, by_class=False)
         alone.update(attention[label == LABELS])
-        for name, values in found.class_maps.items():
-            np.testing.assert_allclose(values[position], alone.compute().maps[name], rtol=1e-12)
-    for name, values in found.class_maps.items():
-        spread = np.apply_along_axis(deviation, 0, values)
-        np.testing.assert_allclose(found.class_deviations[name], spread, rtol=1e-9, atol=1e-15)
+        for name in TOKEN_MAPS:
+            values = found.maps[name + BY_CLASS][position]
+            np.testing.assert_allclose(values, alone.compute().maps[name], rtol=1e-12)
+    for name in TOKEN_MAPS:
+        spread = np.apply_along_axis(deviation, 0, found.maps[name + BY_CLASS])
+        between = found.maps[name + CLASS_DEVIATION]
+        np.testing.assert_allclose(between, spread, rtol=1e-9, atol=1e-15)
     # Images without a class are in the mean over all.
     everything = stream(tokens, by_class=False)
     everything.update(attention)
     without = everything.compute()
     assert without.labels == ()
-    assert without.class_maps == without.class_deviations == {}
+    assert set(without.maps) == {*TOKEN_MAPS, *OFFSET_MAPS}
     for name, values in without.maps.items():
         np.testing.assert_allclose(found.maps[name], values, rtol=1e-12)
 
@@ -166,7 +174,7 @@ def test_layers_stay_apart() -> None:
         one.update(attention[:, layer], LABELS)
         expected = dict(numbers(one.compute()))
         for name, values in numbers(both.compute()):
-            own = values[:, layer] if name.startswith("class_maps") else values[layer]
+            own = values[:, layer] if name.endswith(BY_CLASS) else values[layer]
             np.testing.assert_allclose(own, expected[name], rtol=1e-12, atol=1e-15, err_msg=name)
 
 

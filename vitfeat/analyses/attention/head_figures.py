@@ -24,7 +24,7 @@ from vitfeat.figures.curves import images_text
 from vitfeat.figures.fonts import text_width
 from vitfeat.figures.lines import layer_ticks
 from vitfeat.figures.models import Model
-from vitfeat.figures.sheet import Sheet, Space
+from vitfeat.figures.sheet import Sheet, Space, above
 
 Floats = NDArray[np.float64]
 Drawn = tuple[HeadPanel, Heads]
@@ -219,7 +219,7 @@ def _panel(sheet: Sheet, place: tuple[int, int], panel: HeadPanel, heads: Heads)
     """Add the panel of a metric, with some room around values, from 0 where they come near it."""
     ax = sheet.axes(*place)
     ax.set_label(panel.name)
-    _name_above(ax, panel.heading)
+    above(ax, panel.heading, 4, size=7)
     ax.spines[["top", "right"]].set_visible(False)
     ax.yaxis.set_major_locator(MaxNLocator(4))
     low, high = float(np.nanmin(heads.values)), float(np.nanmax(heads.values))
@@ -229,10 +229,6 @@ def _panel(sheet: Sheet, place: tuple[int, int], panel: HeadPanel, heads: Heads)
         room = 0.06 * (high - low)
         ax.set_ylim(0 if 0 <= low < 0.35 * high else low - room, high + room)
     return ax
-
-
-def _name_above(ax: Axes, text: str) -> None:
-    ax.annotate(text, (0, 1), (0, 4), xycoords="axes fraction", textcoords="offset points", size=7)
 
 
 def layer_rows(panels: Sequence[HeadPanel], model: Model) -> Iterator[LayerRow]:
@@ -347,7 +343,7 @@ def heads_figure(panels: Sequence[HeadPanel], model: Model) -> Figure:
                 if not column:
                     ax.set_ylabel("layer", size=style.SMALL_SIZE, labelpad=2)
                 if row == 1:
-                    _name_above(ax, "\n".join(_lines(panel)))
+                    above(ax, "\n".join(_lines(panel)), 4, size=7)
         for column, (panel, _) in enumerate(drawn):
             low, high = common_scale(panel)
             box = sheet.axes(len(HEAT_ROWS) + 1, column)

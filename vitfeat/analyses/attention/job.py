@@ -13,13 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vitfeat.analyses.attention.map_file import (
-    BY_CLASS,
-    CLASS_DEVIATION,
-    ROLLOUT,
-    AttentionMaps,
-    write_maps,
-)
+from vitfeat.analyses.attention.map_file import BY_CLASS, ROLLOUT, AttentionMaps, write_maps
 from vitfeat.analyses.attention.norms import PARAMETER, Rule, high_norm, token_norms
 from vitfeat.analyses.attention.rollout import rollout_row
 from vitfeat.analyses.attention.settings import AttentionSettings
@@ -111,7 +105,8 @@ def write_attention(
             norms = _norms(store, position, settings.high_norm)
         rows += _rows(store, dataset, store.layers[position], averages, norms, settings)
         classes = averages.labels
-        layers.append(_maps(averages))
+        # float32, as classes may be many.
+        layers.append({name: a.astype(np.float32) for name, a in averages.maps.items()})
     arrays: dict[str, NDArray[Any]] = {
         name: np.stack([layer.pop(name) for layer in layers], axis=int(name.endswith(BY_CLASS)))
         for name in list(layers[0])
@@ -165,16 +160,6 @@ def _rows(
                 float(means[metric][index]),
                 float(deviations[metric][index]),
             )
-
-
-def _maps(averages: AttentionAverages) -> dict[str, NDArray[np.float32]]:
-    """Return the maps of one layer by their names in the file; float32, as classes may be many."""
-    by_class = {f"{name}{BY_CLASS}": values for name, values in averages.class_maps.items()}
-    deviations = {
-        f"{name}{CLASS_DEVIATION}": values for name, values in averages.class_deviations.items()
-    }
-    every = averages.maps | by_class | deviations
-    return {name: values.astype(np.float32) for name, values in every.items()}
 
 
 def _norms(store: FeatureStore, position: int, rule: Rule) -> StreamingMoments:

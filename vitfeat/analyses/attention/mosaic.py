@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from vitfeat.figures import overlay, style
 from vitfeat.figures.fonts import text_width
-from vitfeat.figures.sheet import Sheet, Space
+from vitfeat.figures.sheet import Sheet, Space, above
 
 Floats = NDArray[np.float64]
 Pixels = NDArray[np.uint8]
@@ -192,9 +192,9 @@ def sheet_of(
     axes = [sheet.axes(*divmod(index, across)) for index in range(len(shown))]
     for ax, drawn in zip(axes, shown, strict=True):
         _draw(ax, drawn, layers)
-    left, above = sheet.right_of(0)
+    left, top = sheet.right_of(0)
     room = max(SCALE_LEAST, height - SCALE_DROP)
-    box = sheet.box(left + 0.2, above + SCALE_DROP, SCALE_WIDTH, min(SCALE_HEIGHT, room))
+    box = sheet.box(left + 0.2, top + SCALE_DROP, SCALE_WIDTH, min(SCALE_HEIGHT, room))
     mappable = ScalarMappable(
         Normalize(0, 1.0 if isinstance(end, str) else end), style.VALUE_COLOURS
     )
@@ -226,9 +226,8 @@ def _draw(ax: Axes, drawn: Mosaic, layers: Sequence[int]) -> None:
     ax.xaxis.set_label_position("top")
     ax.set_xlabel("head", size=style.SMALL_SIZE, labelpad=1.5)
     ax.set_ylabel("layer", size=style.SMALL_SIZE, labelpad=1.5)
-    beside: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points"}
-    ax.annotate(drawn.title, (0, 1), (0, 31), weight="bold", size=style.TEXT_SIZE, **beside)
-    ax.annotate(drawn.detail, (0, 1), (0, 22), size=style.SMALL_SIZE, **beside)
+    above(ax, drawn.title, 31, weight="bold", size=style.TEXT_SIZE)
+    above(ax, drawn.detail, 22)
 
 
 def _step(least: float) -> int:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitfeat.analyses.attention.kernel import summarise
+from vitfeat.analyses.attention.map_file import BY_CLASS, CLASS_DEVIATION
 from vitfeat.analyses.attention.metrics import (
     aligned_by_coverage,
     aligned_map,
@@ -43,14 +44,12 @@ class AttentionAverages:
         Number of images that each has a value for.
     maps
         Means of :func:`~vitfeat.analyses.attention.metrics.token_maps`, ``aligned`` and
-        ``aligned_by_coverage``.
+        ``aligned_by_coverage``. With :data:`BY_CLASS` behind their names, means of the token maps
+        over the images of each class, (class, ..., head, ...); with :data:`CLASS_DEVIATION` the
+        standard deviation over classes of those means, ddof 1, every class counting alike, of two
+        classes or more.
     labels
         Class numbers, ascending; empty where averages by class were not asked for.
-    class_maps
-        Means of the token maps over the images of each class, (class, ..., head, ...).
-    class_deviations
-        Standard deviation over classes of those means, ddof 1, every class counting alike; empty
-        with fewer than two classes.
     """
 
     means: dict[str, Floats]
@@ -58,8 +57,6 @@ class AttentionAverages:
     counts: dict[str, Counts]
     maps: dict[str, Floats]
     labels: tuple[int, ...]
-    class_maps: dict[str, Floats]
-    class_deviations: dict[str, Floats]
 
 
 class StreamingAttention:
@@ -134,6 +131,7 @@ class StreamingAttention:
 
     def compute(self) -> AttentionAverages:
         """Return the averages over all images so far."""
+        maps = self._tokens.total().compute() | self._aligned.compute()
         means, deviations = self._metrics.means, self._metrics.deviations
         counts = self._metrics.counts
         if _SHARE in means:
@@ -147,17 +145,13 @@ class StreamingAttention:
         means["offset_length"] = np.hypot(means["offset_x"], means["offset_y"])
         deviations["offset_length"] = np.hypot(deviations["offset_x"], deviations["offset_y"])
         counts["offset_length"] = counts["offset_x"]
-        maps = self._tokens.total().compute() | self._aligned.compute()
         maps["aligned_by_coverage"] = aligned_by_coverage(maps.pop(_ZERO, maps["aligned"]))
         classes = ClassMeans()
         if self.by_class:
             classes = self._tokens.select(lambda label: label >= 0)
-        return AttentionAverages(
-            means=means,
-            deviations=deviations,
-            counts=counts,
-            maps=maps,
-            labels=classes.labels,
-            class_maps=classes.compute() if classes.labels else {},
-            class_deviations=classes.deviation() if len(classes.labels) > 1 else {},
-        )
+        if classes.labels:
+            maps |= {f"{name}{BY_CLASS}": values for name, values in classes.compute().items()}
+        if len(classes.labels) > 1:
+            between = classes.deviation().items()
+            maps |= {f"{name}{CLASS_DEVIATION}": values for name, values in between}
+        return AttentionAverages(means, deviations, counts, maps, classes.labels)
