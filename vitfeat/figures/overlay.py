@@ -13,7 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from matplotlib import colormaps
+from matplotlib.artist import Artist
 from matplotlib.colors import ListedColormap, to_rgb
+from matplotlib.patches import Patch
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -250,6 +252,16 @@ def share_bar(width: int, height: int, on_cls: float, on_registers: float) -> Pi
 
 BAR_COLOURS = {"cls": "#1F1F1F", "registers": style.NO_VALUE, "rest": "#EEEEEE"}
 """Of the bar below a map."""
+
+
+def share_handles(has_cls: bool, n_registers: int) -> list[Artist]:
+    """Return a legend of :func:`share_bar` for a model with these tokens."""
+    there = {"CLS": has_cls, "registers": bool(n_registers)}
+    return [
+        Patch(facecolor=BAR_COLOURS[kind.lower()], label=f"on {kind}")
+        for kind, has in there.items()
+        if has
+    ]
 
 
 def _rgb(colour: str) -> Pixels:

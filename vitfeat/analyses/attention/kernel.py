@@ -79,19 +79,9 @@ def summarise_images(
     grid: tuple[int, int],
     out: Mapping[str, NDArray[np.float32]],
 ) -> None:
-    """Write the summaries of some images of one layer.
+    """Fill float32 arrays (image, ...), those of :meth:`AttentionSummary.shapes`, for one layer.
 
-    Parameters
-    ----------
-    attention
-        (image, head, query, key), any float type; not changed.
-    n_prefix
-        Number of prefix tokens.
-    grid
-        Rows and columns of the token grid.
-    out
-        float32 arrays by name, (image, ...) each, to be filled: those of
-        :meth:`AttentionSummary.shapes`.
+    Attention is (image, head, query, key) of any float type, and not changed.
     """
     walk, deviation_heads = _compiled()
     heads, queries, keys = attention.shape[1:]

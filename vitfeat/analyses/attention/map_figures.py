@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -11,7 +11,6 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from vitfeat.analyses.attention.map_file import (
@@ -162,33 +161,20 @@ def common_limit(models: Sequence[AttentionMaps], ending: str = "") -> float:
 
 def own_scale(maps: AttentionMaps, model: Model) -> Figure:
     """Draw the token maps of a model, each on its own scale."""
-    panels = token_panels(maps)
-    levels = [
-        overlay.scaled(panel.spatial, overlay.ends(panel.spatial, overlay.PERCENTILE))
-        for panel in panels
-    ]
-    return _token_figure(
-        maps,
-        panels,
-        levels,
-        f"{model.label}: attention on each token",
-        overlay.said_of_scale(overlay.PERCENTILE),
-        ("attention", overlay.named(overlay.PERCENTILE)),
-    )
+    title = f"{model.label}: attention on each token"
+    return _token_figure(maps, token_panels(maps), title, overlay.said_of_scale(overlay.PERCENTILE))
 
 
 def common_scale(maps: AttentionMaps, model: Model, limit: float, n_models: int) -> Figure:
     """Draw the token maps of a model on a scale of so many, up to :func:`common_limit`."""
-    panels = token_panels(maps)
     shared = f" of all {n_models} models" if n_models > 1 else ""
     return _token_figure(
         maps,
-        panels,
-        [panel.times_uniform / limit for panel in panels],
+        token_panels(maps),
         f"{model.label}: attention on each token, common scale",
         f"In multiples of uniform attention; the scale ends at {limit:.3g}, above which are "
         f"{ABOVE} of the values{shared}.",
-        ("attention,\n× uniform", limit),
+        limit,
     )
 
 
@@ -205,48 +191,49 @@ def class_deviation(maps: AttentionMaps, model: Model) -> Figure:
     limit = common_limit([maps], CLASS_DEVIATION)
     return _token_figure(
         maps,
-        [TokenPanel(p.name, p.spatial, None, p.n_tokens) for p in panels],
-        [panel.times_uniform / limit for panel in panels],
+        [replace(panel, shares=None) for panel in panels],
         title,
         f"Standard deviation of the means of {len(maps.classes):,} classes (ddof 1), "
         "in multiples of uniform attention; the scale ends "
         f"at {limit:.3g}, above which are {ABOVE} of the values.",
-        ("deviation,\n× uniform", limit),
+        limit,
+        "deviation",
     )
 
 
 def _token_figure(
     maps: AttentionMaps,
     panels: Sequence[TokenPanel],
-    levels: Sequence[Floats],
     title: str,
     note: str,
-    scale: tuple[str, float | str],
+    limit: float | None = None,
+    what: str = "attention",
 ) -> Figure:
+    """Draw maps up to a limit in multiples of uniform attention, or each up to a percentile."""
     if not panels:
         raise AnalysisError(
             f"no token maps of {maps.model} on {maps.dataset}: compute them (vitfeat run attention)"
         )
     tokens = maps.tokens
-    there = {"CLS": tokens.has_cls, "registers": bool(tokens.n_registers)}
-    prefix = " and ".join(kind for kind in there if there[kind])
+    prefix = " and ".join(["CLS"] * tokens.has_cls + ["registers"] * bool(tokens.n_registers))
     bars = any(panel.shares is not None for panel in panels)
-    shape = levels[0].shape[:2]
-    across, pixels = arranged(len(panels), shape, tokens.grid, bars=bars)
-    no_bar = np.full((*shape, 2), np.nan)
+    layers, heads, *_ = panels[0].spatial.shape
+    across, pixels = arranged(len(panels), (layers, heads), tokens.grid, bars=bars)
+    no_bar = np.full((layers, heads, 2), np.nan)
     shown = []
-    for panel, drawn in zip(panels, levels, strict=True):
+    for panel in panels:
+        if limit is None:
+            ends = overlay.ends(panel.spatial, overlay.PERCENTILE)
+            drawn = overlay.scaled(panel.spatial, ends)
+        else:
+            drawn = panel.times_uniform / limit
         shares = no_bar if panel.shares is None else panel.shares
         name, detail = TITLES[panel.name]
         if panel.name == RENORMALISED and prefix:
             detail = f"without {prefix}: {detail}"
         named = {"label": panel.name, "title": name, "detail": detail}
         shown.append(mosaic(drawn, pixels, shares if bars else None, **named))
-    legend = [
-        Patch(facecolor=overlay.BAR_COLOURS[kind.lower()], label=f"on {kind}")
-        for kind in there
-        if there[kind] and bars
-    ]
+    legend = overlay.share_handles(tokens.has_cls, tokens.n_registers) if bars else []
     remarks = []
     if bars:
         remarks.append(
@@ -261,8 +248,8 @@ def _token_figure(
             shown,
             across,
             maps.layers,
-            scale=scale[0],
-            end=scale[1],
+            scale=what if limit is None else f"{what},\n× uniform",
+            end=overlay.named(overlay.PERCENTILE) if limit is None else limit,
             beyond=True,
             title=title,
             note=f"{_source(maps)}. {note}",

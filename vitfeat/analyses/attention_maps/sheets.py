@@ -177,11 +177,7 @@ def _chosen(grid: Grid) -> Iterator[str]:
 
 
 def _legend(grid: Grid) -> list[Artist]:
-    handles: list[Artist] = []
-    if grid.of.tokens.has_cls:
-        handles.append(Patch(facecolor=overlay.BAR_COLOURS["cls"], label="on CLS"))
-    if grid.of.tokens.n_registers:
-        handles.append(Patch(facecolor=overlay.BAR_COLOURS["registers"], label="on registers"))
+    handles = overlay.share_handles(grid.of.tokens.has_cls, grid.of.tokens.n_registers)
     if any(cell.position.token is not None for line in grid.cells for cell in line):
         box = Patch(facecolor="none", edgecolor=overlay.MARK_COLOUR, lw=1.4, label="query token")
         handles.append(box)
