@@ -182,13 +182,11 @@ def grid(
     if kind == "position_layer":
         chosen = [[(n, at_head, place) for n in layers] for place in places]
     elif kind == "head_position":
-        chosen = [[(at_layer, one, place) for place in places] for one in heads]
+        chosen = [[(at_layer, h, place) for place in places] for h in heads]
     else:
-        chosen = [[(n, one, at_position) for n in layers] for one in heads]
+        chosen = [[(n, h, at_position) for n in layers] for h in heads]
     cells = [
-        tuple(
-            Cell(maps.layers[n], maps.heads[one], maps.positions[place]) for n, one, place in line
-        )
+        tuple(Cell(maps.layers[n], maps.heads[h], maps.positions[place]) for n, h, place in line)
         for line in chosen
     ]
     laid = maps.maps[tuple(np.moveaxis(np.array(chosen), -1, 0))]
@@ -199,7 +197,7 @@ def grid(
 
 
 def _place_of(maps: ImageMaps, position: str) -> int:
-    names = [one.name for one in maps.positions]
+    names = [place.name for place in maps.positions]
     for wanted in (position, "mean" if position == "cls" else position):
         if wanted in names:
             return names.index(wanted)

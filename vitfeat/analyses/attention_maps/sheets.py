@@ -87,7 +87,7 @@ def figure(
             title=f"{TITLES[grid.kind]}: {title}",
             note=", ".join((note, *_chosen(grid))),
             legend=_legend(grid),
-            remarks=[overlay.said_of_scale(percentile, common=common), *_remarks(grid)],
+            remarks=[overlay.said_of_scale(percentile, common=common), *_footnotes(grid)],
         )
         ax = sheet.axes(0)
         ax.set_label(grid.of.image)
@@ -184,24 +184,24 @@ def _legend(grid: Grid) -> list[Artist]:
     return handles
 
 
-def _remarks(grid: Grid) -> list[str]:
-    remarks = []
+def _footnotes(grid: Grid) -> list[str]:
+    notes = []
     if grid.of.tokens.n_prefix:
-        remarks.append(
+        notes.append(
             "Bar below a map: share of the query's attention that is on no spatial token; the "
             "whole width is 1."
         )
     names = {cell.position.name for line in grid.cells for cell in line}
     if "mean" in names:
-        remarks.append("Position mean: mean over all spatial queries.")
+        notes.append("Position mean: mean over all spatial queries.")
     if any("," in name for name in names):
-        remarks.append("Positions r,c: row and column of the token, from 0 at the upper left.")
+        notes.append("Positions r,c: row and column of the token, from 0 at the upper left.")
     if ROLLOUT.name in names:
-        remarks.append(
+        notes.append(
             "rollout: attention rollout of the CLS token from this layer's output down to the input"
             f"{', not renormalised' if grid.of.renormalised else ''}."
         )
-    return remarks
+    return notes
 
 
 def _scale(sheet: Sheet, width: float, up: float, last: str, end: float) -> None:

@@ -90,14 +90,14 @@ class Compared:
 
     def usable(self, models: Sequence[Model]) -> list[Model]:
         """Models that have a similarity with themselves and all others that have one."""
-        found = list(models)
-        while found:
-            missing = np.isnan(self.matrix(found)).sum(axis=1)
+        held = list(models)
+        while held:
+            missing = np.isnan(self.matrix(held)).sum(axis=1)
             if not missing.any():
                 break
             # The one that lacks most: a model without values has none with any other.
-            del found[int(missing.argmax())]
-        return found
+            del held[int(missing.argmax())]
+        return held
 
     def drawn(self, models: Iterable[str]) -> Iterator[DrawnSimilarity]:
         """Return the values of some models, each pair once, as rows of a table."""

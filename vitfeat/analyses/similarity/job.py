@@ -62,7 +62,7 @@ def similarity(a: GramFile, b: GramFile, settings: SimilaritySettings) -> list[S
     halves = half_samples(n, settings.resamples, settings.seed) if settings.resamples else None
     first = -1 if settings.layers == "last" else 0
     places = [range(len(file.layers))[first:] for file in (a, b)]
-    found: dict[str, Floats] = {}
+    values: dict[str, Floats] = {}
     # What layers cost once is shared by the measures that need the same, and dropped after them.
     for prepare in dict.fromkeys(known[name].prepare for name in names):
         sharing = [name for name in names if known[name].prepare is prepare]
@@ -71,10 +71,10 @@ def similarity(a: GramFile, b: GramFile, settings: SimilaritySettings) -> list[S
         if a.path != b.path:
             side_b = _prepared(b, places[1], images, prepare, sharing)
         for name in sharing:
-            found[name] = _compare(known[name], side_a, side_b, halves, settings.confidence)
+            values[name] = _compare(known[name], side_a, side_b, halves, settings.confidence)
             held = [np.array([layer is not None for layer in side]) for side in (side_a, side_b)]
             there = np.outer(held[0], held[1])
-            if missing := int(np.isnan(found[name][0][there]).sum()):
+            if missing := int(np.isnan(values[name][0][there]).sum()):
                 logger.warning(
                     f"no {name} for {missing} of {there.size} pairs of layers of "
                     f"{a.meta.model} and {b.meta.model} ({a.meta.tokens}): {known[name].saturated}"
@@ -91,9 +91,9 @@ def similarity(a: GramFile, b: GramFile, settings: SimilaritySettings) -> list[S
             made_from_a=a.meta.made_from,
             made_from_b=b.meta.made_from,
             n_images=n,
-            value=float(found[name][0, i, j]),
-            low=float(found[name][1, i, j]),
-            high=float(found[name][2, i, j]),
+            value=float(values[name][0, i, j]),
+            low=float(values[name][1, i, j]),
+            high=float(values[name][2, i, j]),
             confidence=settings.confidence,
         )
         for name in names

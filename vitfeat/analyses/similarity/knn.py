@@ -77,13 +77,13 @@ def resample_knn(a: Sequence[Nearest], b: Sequence[Nearest], halves: Halves) -> 
     """
     n, m = halves.shape[1], int(halves[0].sum())
     count = max(1, round(a[0].neighbours * (m - 1) / (n - 1)))
-    found = np.empty((len(halves), len(a), len(b)))
+    shared = np.empty((len(halves), len(a), len(b)))
     for index, half in enumerate(halves):
         left = [_within(layer.order, half, count) for layer in a]
         right = left if b is a else [_within(layer.order, half, count) for layer in b]
         for i, j in np.ndindex(len(a), len(b)):
-            found[index, i, j] = np.count_nonzero(left[i] & right[j]) / (m * count)
-    return found
+            shared[index, i, j] = np.count_nonzero(left[i] & right[j]) / (m * count)
+    return shared
 
 
 def _within(order: Ints, half: NDArray[np.bool_], count: int) -> NDArray[np.bool_]:

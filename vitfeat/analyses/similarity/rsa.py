@@ -40,8 +40,8 @@ def prepare_rsa(layer: Layer) -> Ranks | None:
     squared = (diag[:, None] + diag - 2 * layer.centred)[above]
     if float(np.ptp(squared)) <= EQUAL_DISTANCES * float(squared.mean()):
         return None
-    values, found = np.unique(squared, return_inverse=True)
-    places, tied = found.astype(np.int32), len(values) < len(squared)
+    values, inverse = np.unique(squared, return_inverse=True)
+    places, tied = inverse.astype(np.int32), len(values) < len(squared)
     return Ranks(places, tied, _scores(places, tied))
 
 
@@ -76,7 +76,7 @@ def resample_rsa(a: Sequence[Ranks], b: Sequence[Ranks], halves: Halves) -> Floa
     first, second = np.triu_indices(m, 1)
     # Of images i < j the pair stands at start[i] + j, as in numpy.triu_indices(n, 1).
     start = np.arange(n) * (2 * n - 3 - np.arange(n)) // 2 - 1
-    found = np.empty((len(halves), len(a), len(b)))
+    correlations = np.empty((len(halves), len(a), len(b)))
     for index, half in enumerate(halves):
         images = np.flatnonzero(half)
         pairs = start[images][first] + images[second]
@@ -84,5 +84,5 @@ def resample_rsa(a: Sequence[Ranks], b: Sequence[Ranks], halves: Halves) -> Floa
         right = left
         if b is not a:
             right = np.stack([_scores(layer.places[pairs], layer.tied) for layer in b])
-        found[index] = left @ right.T
-    return found
+        correlations[index] = left @ right.T
+    return correlations
