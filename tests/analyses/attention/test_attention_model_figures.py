@@ -112,7 +112,7 @@ def test_the_scale_of_maps_is_that_of_all_models(
         limits.append([maps.model for maps in models])  # type: ignore[attr-defined]
         return common_limit(models)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("vitfeat.analyses.attention.model_figures_job.common_limit", limit)
+    monkeypatch.setattr("vitfeat.analyses.attention.map_figures.common_limit", limit)
     monkeypatch.setattr(
         "vitfeat.analyses.attention.model_figures_job.save_with_numbers", lambda *_: None
     )
