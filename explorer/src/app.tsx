@@ -38,7 +38,7 @@ export function complete(known: Data): void {
     });
   }
   const count = known.dataset(name)?.images ?? 0;
-  go({ dataset: name, shown: some, image: Math.min(now.image, count - 1), query: now.query || "0.5,0.5" }, "replace");
+  go({ dataset: name, shown: some, image: Math.min(now.image, count - 1) }, "replace");
 }
 
 export function App({ alone }: { alone: boolean }) {

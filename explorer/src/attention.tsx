@@ -10,6 +10,7 @@ import type { Store, StoreInfo } from "./stores";
 
 export function AttentionView() {
   const { overview, common } = view.value;
+  const asked = query.value;
   const some = shown.value;
   const registers = Math.max(0, ...some.map(({ info }) => info.registers));
   const queries: [string, string][] = [
@@ -26,7 +27,7 @@ export function AttentionView() {
             <button
               type="button"
               key={name}
-              aria-pressed={view.value.query === name}
+              aria-pressed={asked === name}
               onClick={() => go({ query: name })}
             >
               {text}

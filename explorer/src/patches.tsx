@@ -102,7 +102,10 @@ export function PatchPanels() {
   const everything = drawn.flatMap((one) => [one.own, ...one.others]).filter((one) => one !== undefined);
   const all = view.value.common ? extent(everything) : undefined;
   return (
-    <div class={`panels patches${loaded.stale ? " stale" : ""}`}>
+    <div
+      class={`panels patches${loaded.stale ? " stale" : ""}`}
+      style={{ maxWidth: `${35 * drawn.length}rem` }}
+    >
       {drawn.map((one) => (
         <PatchPanel key={one.read.at} {...one} common={all} />
       ))}

@@ -24,7 +24,15 @@ export const order = signal<number[]>([]);
 /** The token under the pointer, in the place of the one that was chosen. */
 export const hovered = signal<string | null>(null);
 
-export const query = computed(() => hovered.value ?? view.value.query);
+/** What is asked about: of attention CLS where nothing was chosen, elsewhere always a patch. */
+export const query = computed(() => {
+  const asked = hovered.value ?? view.value.query;
+  if (tab.value !== "attention") return pointOf(asked) ? asked : CENTRE;
+  if (asked) return asked;
+  return shown.value.some(({ info }) => info.cls) ? "cls" : "mean";
+});
+
+const CENTRE = "0.5,0.5";
 
 export const dataset = computed<Dataset | undefined>(() =>
   session.value?.dataset(datasetName.value),
@@ -79,7 +87,7 @@ export function pointOf(text: string): [number, number] | undefined {
 /** The patch of a store's grid that shows a point of the image. */
 export function patchAt(store: Store, place: number, text: string): number | undefined {
   const grid = store.grid(place);
-  const point = pointOf(text || "0.5,0.5");
+  const point = pointOf(text);
   if (!grid || !point) return undefined;
   const [left, top, right, bottom] = store.box(place);
   const column = Math.floor(((point[0] - left) / (right - left)) * grid[1]);

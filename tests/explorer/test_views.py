@@ -209,7 +209,7 @@ def test_attention_of_a_patch_and_rollout_are_there_where_the_attention_is_store
 def test_what_a_store_does_not_hold_is_said_with_the_line_that_brings_it(
     browser: Browser, link: str
 ) -> None:
-    with opened(browser, link, "tab=attention&image=2") as page:
+    with opened(browser, link, "tab=attention&image=2&query=0.5,0.5") as page:
         expect(page.locator("article").first).to_contain_text("extraction: {taps: [attention]}")
         page.get_by_role("button", name="Go to an image that has it").first.click()
         expect(page.locator("article").first.locator(".heads figure")).to_have_count(4)
