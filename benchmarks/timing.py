@@ -42,16 +42,21 @@ class Pair:
 
 
 def in_turn(
-    ours: Callable[[], None], other: Callable[[], None], *, rounds: int, warmup: int = 1
+    ours: Callable[[], None],
+    other: Callable[[], None],
+    *,
+    rounds: int,
+    warmup: int = 1,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> Pair:
     """Time two functions in turn, after rounds that do not count."""
     seconds: tuple[list[float], list[float]] = ([], [])
     for number in range(warmup + rounds):
         for function, kept in ((ours, seconds[0]), (other, seconds[1])):
-            started = time.perf_counter()
+            started = clock()
             function()
             if number >= warmup:
-                kept.append(time.perf_counter() - started)
+                kept.append(clock() - started)
     return Pair(*seconds)
 
 
