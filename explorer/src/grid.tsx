@@ -262,7 +262,9 @@ export function Grid({ size }: { size: number }) {
               ) : (
                 <span class="nameless">{name}</span>
               )}
-              {size > 80 && <span class="caption">{label}</span>}
+              {size > 80 && (
+                <span class="caption">{known && known.labels[place] >= 0 ? label : name.split("/").pop()}</span>
+              )}
             </div>
           );
         })}
