@@ -11,7 +11,6 @@ if not workflow.overwrite_configfiles:
 
 
 include: "workflow/rules/common.smk"
-include: "workflow/functions/extract.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/extract.smk"
 include: "workflow/rules/analyses.smk"
@@ -24,4 +23,4 @@ onstart:
 rule all:
     default_target: True
     input:
-        targets(),
+        TARGETS,

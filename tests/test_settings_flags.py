@@ -12,7 +12,7 @@ from vitfeat.analyses.residual.settings import ResidualSettings
 from vitfeat.analyses.saliency.settings import SaliencySettings
 from vitfeat.analyses.settings import Settings
 from vitfeat.cli.settings_flags import add_settings, given_settings
-from vitfeat.plan.steps import flags
+from vitfeat.plan.words import flags
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,10 @@ from vitfeat.config.parsing import parse_config
 from vitfeat.config.schema import schema_of
 from vitfeat.plan import small
 from vitfeat.plan.disk import Size
-from vitfeat.plan.steps import PairStep, RequestedStep, Step, figure_steps, model_sets, steps
+from vitfeat.plan.figures import model_sets
+from vitfeat.plan.pairs import PairStep, RequestedStep
+from vitfeat.plan.rules import figure_steps, steps
+from vitfeat.plan.steps import Step
 from vitfeat.plan.study import Study
 
 JOBS = [
@@ -165,6 +168,7 @@ def test_the_function_of_a_job_takes_what_the_job_says(analysis: Analysis, job: 
 @pytest.mark.parametrize(("analysis", "job"), JOBS)
 def test_a_job_names_settings_and_outputs_that_there_are(analysis: Analysis, job: Job) -> None:
     assert set(job.settings) <= set(fields(analysis))
+    assert job.first_of <= set(job.settings)
     assert job.folders <= set(job.outputs)
     assert not set(job.inputs) & set(job.outputs)
     places = {"dataset", "model", "tokens", *(["other"] if job.of_pairs else [])}
@@ -337,6 +341,36 @@ def test_settings_that_change_no_number_run_nothing(
     config: Config, analysis: str, values: dict[str, Any], jobs: set[str]
 ) -> None:
     assert changed(config, with_setting(config, analysis, **values)) == jobs
+
+
+def test_further_features_change_no_figure_of_the_first(config: Config) -> None:
+    both, first = (
+        with_setting(config, "retrieval", features=f) for f in (("cls", "mean"), ("cls",))
+    )
+    assert changed(both, first) == {"retrieval"}
+    assert "ranking" in changed(both, with_setting(config, "retrieval", features=("mean", "cls")))
+
+
+def test_jobs_of_a_model_share_submissions_and_those_of_hours_have_their_own(
+    config: Config,
+) -> None:
+    layered = with_setting(config, "knn", layer_jobs=True)
+    groups = {step.name: step.group for step in (*steps(config), *steps(layered))}
+    some = (
+        "gram",
+        "attention",
+        "video",
+        "knn_layers",
+        "knn_join",
+        "video_of_all",
+        "attention_model",
+    )
+    assert [groups[name] for name in some] == [
+        *("gram-{model}", "tables-{model}", None, "knn-{model}", "knn-{model}"),
+        *("small", "figures"),
+    ]
+    assert groups[f"cka_{MODELS[0]}"] == "cka"
+    assert groups["cka_of_all"] == "small"
 
 
 def test_a_label_changes_what_shows_it(config: Config) -> None:

@@ -82,9 +82,18 @@ class Job:
     # Whether other analyses read its outputs, too: it is of all that they ask for, whether or not
     # its own analysis is asked for.
     shared: bool = False
+    # Whether it may take hours, so that it shares no submission to a cluster.
+    alone: bool = False
+    # Those of `settings` of which it uses the first item alone.
+    first_of: frozenset[str] = frozenset()
     # Whether its outputs are made when somebody names them, of a pair in either order, and not
     # before.
     on_request: bool = False
+
+    def used(self, settings: Settings) -> dict[str, Any]:
+        """Return those of its analysis' settings that its results depend on."""
+        used = settings.used(self.settings)
+        return {key: v[:1] if key in self.first_of else v for key, v in used.items()}
 
     @property
     def of_pairs(self) -> bool:

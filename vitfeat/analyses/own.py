@@ -66,6 +66,7 @@ def _analysis(name: str, path: Path) -> Analysis:
         inputs={"store": STORE},
         outputs={"out": f"{name}/{{dataset}}/{{model}}.csv"},
         settings=keys,
+        alone=True,
         needs=lambda _: Needs(4 * NUMPY_MB, 120),
     )
     return Analysis(

@@ -89,35 +89,3 @@ def extraction_jobs(minutes: int) -> int:
 def sealing_minutes(n_images: int) -> int:
     """Return minutes to put together and seal what several jobs have written, and ten to start."""
     return 10 + n_images // 20_000
-
-
-def clustering_memory_mb(shape: Shape, n_images: int, features: Sequence[str], threads: int) -> int:
-    """Return MiB for the features of layers and their copies, and for pieces that are read."""
-    layer = 4 * n_images * max(_clustered_widths(shape, features)) / 2**20
-    # One k-means needs three layers; of several, 2 GiB a thread are the command's bound.
-    side_by_side = min((2 * threads + 1) * layer, 2048 * threads)
-    return _NUMPY_MB + 400 + int(max(3 * layer, side_by_side))
-
-
-def clustering_minutes(
-    shape: Shape,
-    n_images: int,
-    features: Sequence[str],
-    clusters: int | None,
-    runs: int,
-    threads: int,
-) -> int:
-    """Return minutes for k-means of every layer, threefold for safety, and ten to start.
-
-    At most a day: before its index is there, the size of a dataset is a guess.
-    ``runs`` is the number of seeds times that of initialisations.
-    """
-    # As many images a class as in ImageNet's validation set; few runs need 100 iterations.
-    k = clusters or n_images // 50 + 1
-    work = 2 * n_images * k * sum(_clustered_widths(shape, features))
-    seconds = shape.depth * runs * 100 * work / (_CORE_FLOPS * threads)
-    return min(10 + int(3 * seconds / 60), _DAY_MINUTES)
-
-
-def _clustered_widths(shape: Shape, features: Sequence[str]) -> list[int]:
-    return [shape.tokens**2 if kind == "attention_mean" else shape.width for kind in features]

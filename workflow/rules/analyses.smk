@@ -1,18 +1,5 @@
 # What analyses make of stores: a rule for every kind of job that they say they have, one for the
 # figures across models of each, and one for the tables of all that are scored.
-from vitfeat.plan.steps import figure_steps, steps
-
-STEPS = steps(CONFIG, in_storage)
-FIGURE_STEPS = figure_steps(CONFIG)
-
-
-def step_targets():
-    """Return the outputs of all analyses."""
-    tables = [path for step in STEPS for path in step.targets()]
-    return [*tables, *(path for step in FIGURE_STEPS for path in step.outputs)]
-
-
-TARGETS.append(step_targets)
 
 
 def placed(paths):
@@ -88,6 +75,8 @@ for step in FIGURE_STEPS:
             local(f"{RESULTS}/logs/{step.name}.log"),
         benchmark:
             f"{RESULTS}/benchmarks/{step.name}.tsv"
+        group:
+            "figures"
         conda:
             "../../environment.yml"
         resources:

@@ -10,57 +10,39 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-import yaml
-
 from vitfeat.analyses.own import OWN
 from vitfeat.analyses.registry import analyses
 from vitfeat.config.parsing import parse_config
 from vitfeat.console import log_to_terminal
-from vitfeat.demo.datasets import embedded_root
 from vitfeat.data.hashes import contents
 from vitfeat.data.unchanged import annotations_token, token
 from vitfeat.demo.datasets import NAMES as EMBEDDED_LAYOUTS
+from vitfeat.demo.datasets import embedded_root
 from vitfeat.errors import VitfeatError
-from vitfeat.models.shapes import guess_shape, size_name
-from vitfeat.plan.disk import dataset_size as planned_size
 from vitfeat.plan.checks import check_start, foresee
-from vitfeat.plan.needs import (
-    clustering_memory_mb,
-    clustering_minutes,
-    extraction_jobs,
-    extraction_memory_mb,
-    extraction_minutes,
-    sealing_minutes,
-)
-from vitfeat.plan.disk import disk_lines, rows_of
-from vitfeat.plan.passes import entry_fields, pass_settings
+from vitfeat.plan.disk import disk_lines
+from vitfeat.plan.extraction import Extractions
+from vitfeat.plan.rules import figure_steps, steps
+from vitfeat.plan.words import flags
 
 
 def checked_config():
-    log_to_terminal()
     if found := re.search("[{}]", f"{workflow.basedir}{sys.executable}"):
         sys.exit(
             f"vitfeat: error: Snakemake takes {found.group()!r} for a wildcard in the paths of the project "
             f"({workflow.basedir}) and of Python ({sys.executable}); move them"
         )
+    log_to_terminal()
     try:
         checked = parse_config(config)
+        # The process of every job reads these files again, and keeps quiet.
+        if workflow.is_main_process:
+            for line in (*checked.remarks, *foresee(checked), *disk_lines(checked)):
+                logging.getLogger("vitfeat").info(line)
     except VitfeatError as error:
         # One line for the user: a traceback through Snakemake says nothing about a config.
         sys.exit(f"vitfeat: error: {error}")
-    # The process of every job reads these files again, and keeps quiet.
-    if workflow.is_main_process:
-        for line in (*checked.remarks, *foreseen(checked), *disk_lines(checked)):
-            logging.getLogger("vitfeat").info(line)
     return checked
-
-
-def foreseen(checked):
-    """Return what will stop jobs if it stays as it is; nothing else need wait for it."""
-    try:
-        return foresee(checked)
-    except VitfeatError as error:
-        sys.exit(f"vitfeat: error: {error}")
 
 
 def check_jobs():
@@ -102,29 +84,19 @@ STORE = in_storage(f"{RESULTS}/features/{{dataset}}/{{model}}.zarr")
 INDEX = f"{RESULTS}/datasets/{{dataset}}.csv"
 
 
-def flags(settings):
-    """Turn settings into the flags of a command; what is not set is left to its default.
+def given(settings):
+    """Return settings as the flags of a command; what is not set is left to its default.
 
     Call it in a function where ids of images or labels of models are among them, since Snakemake
     takes braces in plain text for wildcards.
     """
-    words = []
-    for key, value in settings.items():
-        if value is None or value is False:
-            continue
-        flag = f"--{key.replace('_', '-')}"
-        values = value if isinstance(value, (list, tuple)) else [] if value is True else [value]
-        texts = [str(v) for v in values]
-        # A text that looks like a flag goes with its flag in one word.
-        dashed = any(text.startswith("-") for text in texts)
-        words += [f"{flag}={text}" for text in texts] if dashed else [flag, *texts]
-    return shlex.join(words)
+    return shlex.join(flags({k: v for k, v in settings.items() if v not in (None, False)}))
 
 
 # How an extraction runs is no param of its rule: it changes a store's numbers by rounding at most, so
 # that a change of it must run nothing anew.
 HOW_TO_EXTRACT = shlex.quote(
-    flags({k: CONFIG.extraction[k] for k in ("batch_size", "device", "workers", "replace")})
+    given({k: CONFIG.extraction[k] for k in ("batch_size", "device", "workers", "replace")})
 )
 
 # Analyses of the user's own, which the processes of jobs must know.
@@ -148,42 +120,6 @@ wildcard_constraints:
     dataset="[A-Za-z0-9][A-Za-z0-9._-]*",
     model="[A-Za-z0-9][A-Za-z0-9._-]*",
     tokens="cls|mean|spatial|all",
-    chosen="[A-Za-z0-9][A-Za-z0-9._-]*",
-
-
-# Functions that return what the config asks for, one of each stage, which adds its own.
-TARGETS = []
-
-
-def targets():
-    """Return everything that the config asks for."""
-    return [path for stage in TARGETS for path in stage()]
-
-
-def shown_models(ids=None):
-    """Return models as JSON, as figures know them, in the order of the config."""
-    shown = [m for m in CONFIG.models if ids is None or m.id in ids]
-    return json.dumps(
-        [{"id": m.id, "label": m.label, "family": m.family, "size": size_name(m)} for m in shown]
-    )
-
-
-def model_sets():
-    """Return the choices of models that figures are drawn of, by name: `all`, and the config's."""
-    return {"all": tuple(m.id for m in CONFIG.models), **CONFIG.sets}
-
-
-def n_images(index):
-    """Return how many images an index lists; a guess before it is written."""
-    if (n := rows_of(Path(str(index)))) is not None:
-        return n
-    # Small datasets are counted in no time.
-    dataset = Path(str(index)).stem
-    return planned_size(CONFIG, dataset).images if dataset in TOGETHER else 50_000
-
-
-def dataset_size(dataset):
-    return n_images(f"{RESULTS}/datasets/{dataset}.csv")
 
 
 def made_folder(dataset, look):
@@ -207,7 +143,8 @@ def index_token(dataset):
 @functools.cache
 def annotation_token(dataset):
     """Return a text that changes when what is annotated does."""
-    return annotations_token(CONFIG.datasets[dataset], Path(annotations(dataset)))
+    table = f"{RESULTS}/datasets/{CONFIG.datasets[dataset].annotations}/{dataset}.csv"
+    return annotations_token(CONFIG.datasets[dataset], Path(table))
 
 
 @functools.cache
@@ -225,59 +162,6 @@ def index_settings(spec):
     if spec.orientation != "stored":
         unusual["orientation"] = spec.orientation
     return settings | unusual
-
-
-def annotations(dataset):
-    """Return the table of what is annotated beside a dataset's images."""
-    return local(f"{RESULTS}/datasets/{CONFIG.datasets[dataset].annotations}/{dataset}.csv")
-
-
-def region_table(dataset):
-    """Return the table of regions where a dataset's stores hold features of them."""
-    return [annotations(dataset)] if "regions" in CONFIG.taps(dataset) else []
-
-
-def extraction_models(models):
-    """Return the models of an extraction, and the fields that decide its numbers."""
-    entries = [json.dumps(entry_fields(model), sort_keys=True) for model in models]
-    return shlex.join([*(m.id for m in models), *(f"--entry={entry}" for entry in entries)])
-
-
-def extraction_regions(dataset):
-    """Return what features are pooled under, and how, where they are."""
-    table = region_table(dataset)
-    return {"regions": table[0], "masks": CONFIG.analyses.get("regions").masks} if table else {}
-
-
-def extraction_settings(wildcards):
-    """Return what decides a store's numbers, beside what is stored."""
-    numbers = pass_settings(CONFIG, wildcards.dataset)
-    if "view" in numbers:
-        numbers["view"] = json.dumps(numbers["view"], sort_keys=True)
-    return {
-        "root": CONFIG.datasets[wildcards.dataset].root.as_posix(),
-        **numbers,
-    }
-
-
-def stored(wildcards):
-    """Return what is stored of all images of a dataset."""
-    limits = CONFIG.limits(wildcards.dataset)
-    return {
-        "taps": CONFIG.taps(wildcards.dataset),
-        "limits": json.dumps(limits, sort_keys=True) if limits else None,
-        **extraction_regions(wildcards.dataset),
-        "keep": CONFIG.extraction["keep"],
-    }
-
-
-def goes(taps):
-    """Return whether any of some taps is dropped after use."""
-    keep = CONFIG.extraction["keep"]
-    return keep is not None and not set(taps) <= set(keep)
-
-
-MODEL_IDS = "|".join(re.escape(m.id) for m in CONFIG.models)
 
 
 def limit(name):
@@ -306,10 +190,10 @@ def raised(need):
     What the profile says a node has (`resources: mem_mb`, `runtime`) bounds it.
     """
 
-    def asked(wildcards, input, threads, attempt):
+    def asked(wildcards, threads, attempt):
         if not callable(need):
             return need * attempt
-        known = {"wildcards": wildcards, "input": input, "threads": threads}
+        known = {"wildcards": wildcards, "threads": threads}
         return need(**{key: known[key] for key in inspect.signature(need).parameters}) * attempt
 
     return asked
@@ -325,18 +209,17 @@ def own_gpu(wildcards):
     return 1 if there else None
 
 
-def extraction_threads(entry):
-    """Return one thread for tiny models, where several of them run side by side; else what a node
-    usually has."""
-    return 1 if guess_shape(entry).flops_per_image < 1e9 else 8
-
-
-def weight_files(models):
-    """Return what an extraction waits for: the records of fetched weights."""
-    return [local(f"{WEIGHTS}/{m.id}.json") for m in models if m.is_fetched]
-
-
 def fetch_settings(entry):
     """Return the fields that decide which weights are fetched, as JSON."""
     keys = ("source", "name", "pretrained", "weights")
     return json.dumps({k: getattr(entry, k) for k in keys if getattr(entry, k)}, sort_keys=True)
+
+
+EXTRACTIONS = Extractions(CONFIG, on_gpu=own_gpu(None) is not None)
+STEPS = steps(CONFIG, in_storage)
+FIGURE_STEPS = figure_steps(CONFIG)
+TARGETS = [
+    *EXTRACTIONS.targets(),
+    *(path for step in STEPS for path in step.targets()),
+    *(path for step in FIGURE_STEPS for path in step.outputs),
+]

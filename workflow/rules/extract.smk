@@ -1,6 +1,34 @@
 # One pass of every image through every model.
 
 
+def extract_outputs():
+    """Return the manifest, and the folder of arrays that go after use where some do."""
+    # The sealed store's manifest, not the store: Snakemake deletes the outputs of a failed job, and an
+    # interrupted store is resumed. The manifest is kept while the job runs, and when it fails (`update`).
+    outputs = {"manifest": update(EXTRACTIONS.manifest("{dataset}", "{model}"))}
+    if CONFIG.extraction["keep"] is not None:
+        outputs["transient"] = temp(
+            directory(f"{RESULTS}/features/{{dataset}}/{{model}}.transient")
+        )
+    return outputs
+
+
+def extraction_gpu(wildcards):
+    """Return the GPUs of a job: what only seals needs none, unless the config insists on one."""
+    idle = EXTRACTIONS.seals(wildcards) and CONFIG.extraction["device"] == "auto"
+    return None if idle else own_gpu(wildcards)
+
+
+def weight_files(models):
+    """Return what an extraction waits for: the records of fetched weights."""
+    return [local(f"{WEIGHTS}/{model.id}.json") for model in models if model.is_fetched]
+
+
+def beside(path, name):
+    """Return the path of another file in the folder of one, which Snakemake may keep elsewhere."""
+    return str(Path(path).parent / name)
+
+
 rule fetch_weights:
     output:
         # The record says what was fetched and pins it; it outlives a failed job.
@@ -27,9 +55,9 @@ rule fetch_weights:
 rule extract:
     input:
         index=local(INDEX),
-        weights=lambda wildcards: weight_files(pushed_through(wildcards)),
-        regions=lambda wildcards: region_table(wildcards.dataset),
-        parts=parts_of,
+        weights=lambda wildcards: weight_files(EXTRACTIONS.models(wildcards)),
+        regions=lambda wildcards: local(EXTRACTIONS.regions(wildcards.dataset)),
+        parts=EXTRACTIONS.parts,
     output:
         **extract_outputs(),
     log:
@@ -37,25 +65,24 @@ rule extract:
     benchmark:
         f"{RESULTS}/benchmarks/extract/{{dataset}}/{{model}}.tsv"
     wildcard_constraints:
-        dataset=any_of(EXTRACTED - TOGETHER),
+        dataset=EXTRACTIONS.names(together=False),
     # What goes after use is used before more of it is made.
     priority: 0 if CONFIG.extraction["keep"] is None else -1
     conda:
         "../../environment.yml"
-    threads: lambda wildcards: max(map(extraction_threads, pushed_through(wildcards)))
+    threads: EXTRACTIONS.threads
     resources:
-        mem_mb=raised(extraction_mb),
-        runtime=raised(extraction_runtime),
+        mem_mb=raised(EXTRACTIONS.memory_mb),
+        runtime=raised(EXTRACTIONS.minutes),
         gpu=extraction_gpu,
     params:
-        models=lambda wildcards: extraction_models(pushed_through(wildcards)),
-        weights=lambda wildcards: [checkpoint_contents(m.id) for m in pushed_through(wildcards)],
+        command=EXTRACTIONS.command,
+        weights=lambda wildcards: [checkpoint_contents(m.id) for m in EXTRACTIONS.models(wildcards)],
         store=lambda wildcards: STORE.replace("{dataset}", wildcards.dataset),
-        flags=lambda wildcards: flags(extraction_settings(wildcards) | stored(wildcards)),
-        part=lambda wildcards, output: flags({"manifest": beside(output[0], "{model}.json")}),
+        part=lambda wildcards, output: given({"manifest": beside(output[0], "{model}.json")}),
     shell:
-        "python -m vitfeat extract {params.models} --index {input.index:q} --out {params.store:q} "
-        '{params.flags} $VITFEAT_HOW --weights-folder "$VITFEAT_WEIGHTS" --threads {threads} '
+        "python -m vitfeat extract {params.command} --index {input.index:q} --out {params.store:q} "
+        '$VITFEAT_HOW --weights-folder "$VITFEAT_WEIGHTS" --threads {threads} '
         "{params.part} --log {log:q}"
 
 
@@ -63,14 +90,16 @@ rule extract:
 use rule extract as extract_of_all with:
     output:
         manifest=update(
-            [f"{RESULTS}/features/{{dataset}}/{m.id}.json" for m in pushed_through(None)]
+            [EXTRACTIONS.manifest("{dataset}", model.id) for model in EXTRACTIONS.models(None)]
         ),
     log:
         local(f"{RESULTS}/logs/extract/{{dataset}}.log"),
     benchmark:
         f"{RESULTS}/benchmarks/extract/{{dataset}}.tsv"
     wildcard_constraints:
-        dataset=any_of(TOGETHER),
+        dataset=EXTRACTIONS.names(together=True),
+    group:
+        "small"
 
 
 # Where several jobs share an extraction (`extraction.jobs`) they write blocks of one store, and the
@@ -78,8 +107,8 @@ use rule extract as extract_of_all with:
 use rule extract as extract_part with:
     input:
         index=local(INDEX),
-        weights=lambda wildcards: weight_files(pushed_through(wildcards)),
-        regions=lambda wildcards: region_table(wildcards.dataset),
+        weights=lambda wildcards: weight_files(EXTRACTIONS.models(wildcards)),
+        regions=lambda wildcards: local(EXTRACTIONS.regions(wildcards.dataset)),
     output:
         temp(touch(f"{RESULTS}/features/{{dataset}}/{{model}}.parts/{{part}}-of-{{parts}}")),
     log:
@@ -96,7 +125,7 @@ use rule extract as extract_part with:
 # One file in the place of N: how many they are may be another number once the index is there.
 rule extract_parts:
     input:
-        every_part,
+        EXTRACTIONS.every_part,
     output:
         temp(touch(f"{RESULTS}/features/{{dataset}}/{{model}}.parts/all")),
     localrule: True

@@ -49,6 +49,7 @@ ANALYSIS = Analysis(
                 *("features", "pattern_layers", "clusters"),
                 *("n_init", "seeds", "seed", "shuffled"),
             ),
+            alone=True,
             needs=needs,
             threads=lambda study: study.node_threads,
         ),

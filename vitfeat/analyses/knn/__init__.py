@@ -59,6 +59,7 @@ ANALYSIS = Analysis(
             inputs={"store": STORE, "train": TRAIN_STORE},
             outputs={"out": "knn/{dataset}/{model}.csv"},
             settings=("features", "final_norm", "neighbours", "temperature"),
+            alone=True,
             needs=needs,
             threads=lambda study: study.node_threads,
             gpu=True,

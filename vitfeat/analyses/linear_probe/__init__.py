@@ -64,6 +64,7 @@ ANALYSIS = Analysis(
             inputs={"store": STORE, "train": TRAIN_STORE},
             outputs={"out": "linear_probe/{dataset}/{model}.csv"},
             settings=("features", "final_norm", "regularisation", "validation", "seed"),
+            alone=True,
             needs=needs,
             threads=lambda study: study.node_threads,
             gpu=True,

@@ -58,6 +58,7 @@ ANALYSIS = Analysis(
             outputs={"out": "regions/{dataset}/{model}.csv"},
             # How masks weigh tokens is of the extraction.
             settings=("clusters", "n_init", "seeds", "seed"),
+            alone=True,
             needs=needs,
             threads=lambda study: study.node_threads,
         ),

@@ -83,6 +83,7 @@ ANALYSIS = Analysis(
             inputs={**_INPUTS, "index": INDEX, "root": ROOT},
             outputs={"out": "retrieval/{dataset}/{model}/ranking.png"},
             settings=("features", "final_norm"),
+            first_of=frozenset({"features"}),
             needs=needs,
             label=True,
         ),

@@ -89,6 +89,7 @@ ANALYSIS = Analysis(
                 *("context", "neighbourhood", "top", "temperature"),
                 *("normalise", "objects", "masks"),
             ),
+            alone=True,
             needs=needs,
             threads=lambda study: study.node_threads,
             label=True,

@@ -1,0 +1,177 @@
+"""Figures across models as the workflow's rules have them, and the tables of all scores."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vitfeat.analyses.base import Across, AcrossPairs, Analysis
+from vitfeat.analyses.registry import scored
+from vitfeat.analyses.scoring import TOGETHER
+from vitfeat.config.config import Config
+from vitfeat.jobs.pair_tables import pair_tables
+from vitfeat.models.shapes import size_name
+from vitfeat.plan.words import flags, written
+
+
+@dataclass(frozen=True)
+class FigureStep:
+    """The figures across models of an analysis, as a rule.
+
+    Attributes
+    ----------
+    config
+        The whole config.
+    analysis
+        Whose figures they are.
+    """
+
+    config: Config
+    analysis: Analysis
+
+    @property
+    def name(self) -> str:
+        """Of the rule."""
+        return f"{self.analysis.name}_figures"
+
+    @property
+    def folder(self) -> str:
+        """Where tables and figures are."""
+        return f"{self.config.results.as_posix()}/{self.analysis.name}"
+
+    @property
+    def inputs(self) -> list[str]:
+        """The tables of all datasets and models."""
+        settings = self.config.analyses[self.analysis.name]
+        return [
+            f"{self.folder}/{dataset}/{model.id}{ending}"
+            for dataset in settings.datasets
+            for model in self.config.models
+            for ending in self._across.tables(settings)
+        ]
+
+    @property
+    def outputs(self) -> list[str]:
+        """Every figure: PNG, PDF, and the numbers that it shows."""
+        settings = self.config.analyses[self.analysis.name]
+        figures = [
+            f"{self.folder}/{dataset}/sets/{chosen}/{name}.png"
+            for dataset in settings.datasets
+            for chosen in model_sets(self.config)
+            for name in self._across.names(settings)
+        ]
+        return [path for png in (*figures, f"{self.folder}/all.png") for path in written(png)]
+
+    def command(self, _: object) -> str:
+        """Return what ``vitfeat`` is told."""
+        settings = self.config.analyses[self.analysis.name]
+        words = ["draw", self.analysis.name, self.folder]
+        words += flags(settings.used(self._across.settings))
+        words += [*flags({"datasets": settings.datasets}), *_shown(self.config)]
+        return shlex.join(words)
+
+    @property
+    def _across(self) -> Across:
+        assert isinstance(self.analysis.across, Across)
+        return self.analysis.across
+
+
+@dataclass(frozen=True)
+class PairFigureStep(FigureStep):
+    """The figures of an analysis that compares models two by two, as a rule."""
+
+    @property
+    def inputs(self) -> list[str]:
+        """The tables of all datasets and pairs."""
+        settings: Any = self.config.analyses[self.analysis.name]
+        ids = [model.id for model in self.config.models]
+        tables = pair_tables(Path(self.folder), settings.datasets, settings.tokens, ids)
+        return [table.path.as_posix() for some in tables.values() for table in some]
+
+    @property
+    def outputs(self) -> list[str]:
+        """Every figure, of all models and of each set."""
+        names = self._across.names(self.config.analyses[self.analysis.name])
+        folders = [self.folder, *(f"{self.folder}/sets/{chosen}" for chosen in self.config.sets)]
+        return [path for f in folders for name in names for path in written(f"{f}/{name}.png")]
+
+    @property
+    def _across(self) -> AcrossPairs:  # type: ignore[override]
+        assert isinstance(self.analysis.across, AcrossPairs)
+        return self.analysis.across
+
+
+@dataclass(frozen=True)
+class CollectStep:
+    """The tables of all scored analyses together, and their figures, as a rule.
+
+    Attributes
+    ----------
+    config
+        The whole config.
+    """
+
+    config: Config
+    name = "collect"
+
+    @property
+    def tables(self) -> list[str]:
+        """Scored analyses with their datasets, in the order of figures."""
+        return [
+            f"{name}/{dataset}"
+            for name, settings in self.config.analyses.items()
+            if name in scored()
+            for dataset in settings.datasets
+        ]
+
+    @property
+    def inputs(self) -> list[str]:
+        """The tables of all analyses, datasets and models."""
+        return [
+            f"{self._results}/{table}/{model.id}.csv"
+            for table in self.tables
+            for model in self.config.models
+        ]
+
+    @property
+    def outputs(self) -> list[str]:
+        """Both tables, and every figure: PNG, PDF, and the numbers that it shows."""
+        figures = [
+            f"sets/{chosen}/{name}.{kind}"
+            for chosen in model_sets(self.config)
+            for name in TOGETHER
+            for kind in ("png", "pdf", "csv")
+        ]
+        return [f"{self._results}/tasks/{path}" for path in ("all.csv", "best.csv", *figures)]
+
+    def command(self, _: object) -> str:
+        """Return what ``vitfeat`` is told."""
+        tables = flags({"tables": self.tables})
+        return shlex.join(["collect", self._results, *tables, *_shown(self.config)])
+
+    @property
+    def _results(self) -> str:
+        return self.config.results.as_posix()
+
+
+def model_sets(config: Config) -> dict[str, tuple[str, ...]]:
+    """Return the choices of models that figures are drawn of: ``all``, and the config's."""
+    return {"all": tuple(m.id for m in config.models), **config.sets}
+
+
+def shown_models(config: Config, ids: Iterable[str] | None = None) -> str:
+    """Return models as JSON, as figures know them: all in the order of the config, or some."""
+    chosen = config.models if ids is None else [config.model(one) for one in ids]
+    return json.dumps(
+        [{"id": m.id, "label": m.label, "family": m.family, "size": size_name(m)} for m in chosen]
+    )
+
+
+def _shown(config: Config) -> list[str]:
+    """Return the flags that say which models are shown, and which choices of them."""
+    sets = ["--sets", json.dumps(config.sets)] if config.sets else []
+    return ["--models", shown_models(config), *sets]
