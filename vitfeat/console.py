@@ -114,10 +114,7 @@ class Console:
     def bug(self) -> bool:
         """Write the current exception's traceback to the log file.
 
-        Returns
-        -------
-        bool
-            Whether it is shown from there; else Python writes it to the terminal.
+        Returns whether it is shown from there; else Python writes it to the terminal.
         """
         if self._file is not None:
             traceback.print_exc(file=self._file)

@@ -35,18 +35,9 @@ class Gpu(NamedTuple):
 def own_gpu(device: str) -> Iterator[str]:
     """Let CUDA show this process one GPU that no other one has, for as long as the context lasts.
 
-    Waits until one is free. The claim is a name in Linux's abstract namespace of sockets: it leaves
-    no file, holds across users, and the kernel frees it when the process ends, however it ends.
-
-    Parameters
-    ----------
-    device
-        ``auto``, ``cuda``, ``cuda:N`` (that one) or ``cpu`` (none).
-
-    Yields
-    ------
-    str
-        The device's name for PyTorch, which then sees one GPU only; without GPUs all stays as is.
+    Waits until one is free, and gives its name for PyTorch, which then sees no other. The claim is
+    a name in Linux's abstract namespace of sockets: it leaves no file, holds across users, and the
+    kernel frees it when the process ends, however it ends.
     """
     wanted = _wanted(device)
     if not wanted:

@@ -57,13 +57,6 @@ class ProgressCounter:
 
     The time is counted from the second report on: the first may be of images that an interrupted
     job left, and the first batch compiles, imports and fills caches.
-
-    Parameters
-    ----------
-    total
-        How many images there are.
-    clock
-        Gives seconds.
     """
 
     def __init__(self, total: int, clock: Clock = time.monotonic) -> None:

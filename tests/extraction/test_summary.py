@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from tests.extraction.reference_summary import reference_summary
-from vitfeat.extraction.kernel import summarise_images
-from vitfeat.extraction.summary import summarise
+from vitfeat.extraction.summary import summarise, summarise_images
 from vitfeat.store.arrays import SUMMARY_GROUP, Geometry
 from vitfeat.store.layout import plan_layout
 

@@ -405,8 +405,8 @@ def test_commands_give_the_settings_of_the_config_back(config: Config) -> None:
             told: Settings = given_settings(options, step.analysis.settings)
             if words[-len(getattr(step.settings, "tokens", ())) - 1] == "--tokens":
                 assert told.tokens == step.settings.tokens
-            for key in step.settings.used(step.job.settings):
-                assert getattr(told, key) == getattr(step.settings, key), (step.name, key)
+            for key, value in step.job.used(step.settings).items():
+                assert getattr(told, key) == value, (step.name, key)
 
 
 def test_all_scored_analyses_are_collected_in_the_order_of_figures(config: Config) -> None:

@@ -45,7 +45,7 @@ def test_pbs_runs_the_same_rules_with_what_their_jobs_need(root: Path, tmp_path:
     assert done.returncode == 0, done.stdout + done.stderr
     asked = (tmp_path / "asked").read_text().splitlines()
     assert [line.split()[4].removeprefix("vitfeat-") for line in asked] == [
-        *("demo_digits"[:7], "index", "extract", "gram_of_all"[:7]),
+        *("demo_data"[:7], "index", "small"),
     ]
     selected = [re.sub(r"mem=[1-9]\d+mb", "mem", line.split()[6]) for line in asked[1:]]
     assert selected == [

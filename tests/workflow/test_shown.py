@@ -56,7 +56,7 @@ def test_a_terminal_shows_what_runs_and_at_last_what_was_done(mini: Workflow) ->
     assert re.fullmatch(r"2 of 2 steps done in \d+ (s|min)", terminal.shown[3])
     assert len(terminal.shown) == 4
     # While it ran.
-    assert re.search(r"  (demo digits|index digits)  \d+ s\n[01] of 2 steps done", text)
+    assert re.search(r"  (demo data digits|index digits)  \d+ s\n[01] of 2 steps done", text)
 
 
 def test_without_a_terminal_a_run_is_a_few_plain_lines(mini: Workflow) -> None:

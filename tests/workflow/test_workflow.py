@@ -138,7 +138,7 @@ def test_the_element_type_touches_everything_behind_it(finished: Workflow) -> No
 def test_a_smaller_dataset_touches_its_index_first(finished: Workflow) -> None:
     planned = changed(finished, "datasets", "digits", "limit", 30).planned()
     assert (planned["index"], planned["extract_of_all"]) == (1, 1)
-    assert "demo_digits" not in planned
+    assert "demo_data" not in planned
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,6 @@ from vitfeat.cli import (
     collect,
     config,
     datasets,
-    demo,
     explore,
     models,
     run,
@@ -143,7 +142,6 @@ def build_parser() -> argparse.ArgumentParser:
         attention_maps,
         run,
         collect,
-        demo,
     )
     for group in groups:
         group.add(command)

@@ -73,13 +73,7 @@ def workers(text: str) -> int | None:
 
 
 def from_json(text: str, flag: str) -> Any:
-    """Read a flag's JSON.
-
-    Raises
-    ------
-    ConfigError
-        It is none.
-    """
+    """Read a flag's JSON."""
     try:
         return json.loads(text)
     except ValueError as error:
@@ -87,13 +81,7 @@ def from_json(text: str, flag: str) -> Any:
 
 
 def models_json(text: str) -> list[dict[str, str]]:
-    """Read what ``--models`` gives to figures.
-
-    Raises
-    ------
-    ConfigError
-        It is no JSON, or no list of models.
-    """
+    """Read what ``--models`` gives to figures."""
     found = from_json(text, "--models")
     if not isinstance(found, list) or not all(map(_is_model, found)):
         raise ConfigError(

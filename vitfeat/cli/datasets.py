@@ -26,8 +26,8 @@ def add(command: AddCommand) -> None:
     sub.add_argument("--index", type=Path, required=True, help="the dataset's index")
     sub.add_argument("--out", type=Path, required=True, help="the table to write (CSV)")
 
-    sub = command("demo-data", _demo_data, "write an embedded dataset in an official layout")
-    sub.add_argument("name", help="coco, partimagenet, revisited, davis or spair")
+    sub = command("demo-data", _demo_data, "write an embedded dataset as image files")
+    sub.add_argument("name", help="digits, coco, partimagenet, revisited, davis or spair")
     sub.add_argument("--out", type=Path, required=True)
 
 

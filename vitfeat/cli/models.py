@@ -1,4 +1,4 @@
-"""Commands about models: what is known, and fetching weights."""
+"""Commands about models: what is known, fetching weights, training the embedded ones."""
 
 from __future__ import annotations
 
@@ -24,6 +24,12 @@ def add(command: AddCommand) -> None:
     sub.add_argument("--configfile", type=Path, help="a config, for the models of its own catalog")
     sub.add_argument("--entry", help="one model's fields as JSON, in the place of the catalogue's")
     weights_folder(sub, default=None)
+
+    sub = command("train-demo", _train_demo, "train one of the embedded models anew")
+    sub.add_argument("name")
+    sub.add_argument("--out", type=Path, default=Path("results/demo/weights"))
+    sub.add_argument("--seed", type=int, default=0)
+    sub.add_argument("--threads", type=int)
 
 
 def _models(options: argparse.Namespace, console: Console) -> None:
@@ -105,3 +111,9 @@ def read_entry(model_id: str, fields: str | None) -> ModelEntry:
     if not isinstance(mapping, dict):
         raise ConfigError(f"--entry: found {fields[:80]!r}; a JSON mapping is needed")
     return read_catalog({model_id: mapping})[model_id]
+
+
+def _train_demo(options: argparse.Namespace, _: Console) -> None:
+    from vitfeat.demo.train import train
+
+    train(options.name, options.out, seed=options.seed, threads=options.threads)

@@ -35,13 +35,7 @@ def pass_ways(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def view_of(found: Any, flag: str) -> ViewSettings:
-    """Return the settings of a view from what JSON has of them.
-
-    Raises
-    ------
-    ConfigError
-        It is no mapping of a view's settings.
-    """
+    """Return the settings of a view from what JSON has of them."""
     from vitfeat.data.views import ViewSettings
 
     if not isinstance(found, dict):
@@ -52,13 +46,7 @@ def view_of(found: Any, flag: str) -> ViewSettings:
 
 
 def numbers_of(text: str) -> Mapping[str, Any]:
-    """Read from JSON what decides a store's numbers: the extraction's settings of a config.
-
-    Raises
-    ------
-    ConfigError
-        It is no JSON, or no mapping of such settings.
-    """
+    """Read from JSON what decides a store's numbers: the extraction's settings of a config."""
     found = from_json(text, "--extraction")
     if not isinstance(found, dict):
         raise ConfigError(f"--extraction: found {text}; allowed: a mapping")

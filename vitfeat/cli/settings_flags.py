@@ -45,13 +45,7 @@ def add_settings(
 
 
 def given_settings(options: argparse.Namespace, settings: type[Chosen]) -> Chosen:
-    """Return the settings that flags give.
-
-    Raises
-    ------
-    ConfigError
-        One is not allowed.
-    """
+    """Return the settings that flags give."""
     given = {
         name.removeprefix(_GIVEN): value
         for name, value in vars(options).items()

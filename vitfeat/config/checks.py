@@ -23,13 +23,7 @@ _FLATTENED = ("spatial", "all")
 
 
 def check_numbers(value: Any, where: str = "") -> None:
-    """Refuse NaN and infinity, which pass for numbers of any range.
-
-    Raises
-    ------
-    ConfigError
-        One is somewhere below `value`; `where` is its place in the config.
-    """
+    """Refuse NaN and infinity, which pass for numbers of any range."""
     if isinstance(value, float) and not math.isfinite(value):
         raise ConfigError(f"config: {where}: found {value}; allowed: a finite number")
     if isinstance(value, list):
@@ -39,21 +33,7 @@ def check_numbers(value: Any, where: str = "") -> None:
 
 
 def written_folder(key: str, text: str) -> Path:
-    """Return a folder that rules write to, whose name Snakemake must be able to hold.
-
-    Parameters
-    ----------
-    key
-        Where it stands in the config.
-    text
-        The folder, with ``~`` for that of a user.
-
-    Raises
-    ------
-    ConfigError
-        Its name would be read as a wildcard or a flag, or has a line break; or nobody knows whose
-        folder is meant.
-    """
+    """Return a folder that rules write to, whose name Snakemake must be able to hold."""
     if found := re.search(r"[{}\x00-\x1f]", text):
         raise ConfigError(
             f"{key}: found {text!r}; a folder that is written to has no {found.group()!r} in its "
@@ -71,13 +51,7 @@ def written_folder(key: str, text: str) -> Path:
 
 
 def check_apart(results: Path, specs: Iterable[DatasetSpec]) -> None:
-    """Refuse results within a folder whose images are taken wherever they lie.
-
-    Raises
-    ------
-    ConfigError
-        Figures would be images of the dataset.
-    """
+    """Refuse results within a folder whose images are taken wherever they lie."""
     for spec in specs:
         top = spec.root / spec.split if spec.split else spec.root
         if spec.layout in ("flat", "folder") and results.absolute().is_relative_to(top.absolute()):
@@ -88,14 +62,7 @@ def check_apart(results: Path, specs: Iterable[DatasetSpec]) -> None:
 
 
 def check_views(config: Config) -> None:
-    """Refuse views that do not give what analyses need of their datasets.
-
-    Raises
-    ------
-    ConfigError
-        A dense view lacks what an analysis needs, or images are to be classified from those of
-        another view.
-    """
+    """Refuse views that do not give what analyses need of their datasets."""
     for name, analysis in config.analyses.items():
         for dataset in analysis.sources:
             view = config.view(dataset)

@@ -28,24 +28,8 @@ AnySettings = TypeVar("AnySettings", bound=Settings)
 class Config:
     """A checked config.
 
-    Attributes
-    ----------
-    results
-        Folder of all outputs.
-    weights
-        Folder of fetched weights and their records.
-    models
-        The models to run, in the order of figures.
-    datasets
-        Datasets by name.
-    extraction
-        The extraction's settings; ``taps`` are what is asked for beside the analyses' needs.
-    analyses
-        What is computed from the stores.
-    sets
-        Named choices of models that figures are drawn of, beside that of all models.
-    remarks
-        What only the jobs can tell, a line each for people.
+    ``models`` stand in the order of figures; the ``taps`` of ``extraction`` are asked for beside
+    what analyses need; ``remarks`` are what only the jobs can tell, a line each for people.
     """
 
     results: Path

@@ -31,13 +31,7 @@ from vitfeat.text import nearest
 
 
 def read_config(path: Path) -> Config:
-    """Read and check a config file.
-
-    Raises
-    ------
-    ConfigError
-        In one line: the file cannot be read, or what is wrong with it.
-    """
+    """Read and check a config file."""
     try:
         raw = yaml.safe_load(path.read_text("utf-8"))
     except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
@@ -78,18 +72,7 @@ def config_schema() -> Mapping[str, Any]:
 
 
 def parse_config(raw: Mapping[str, Any]) -> Config:
-    """Check a config and fill in its defaults.
-
-    Parameters
-    ----------
-    raw
-        The config as read from YAML, with overrides merged in; not changed.
-
-    Raises
-    ------
-    ConfigError
-        In one line: the key, what was found, what is allowed, and the nearest match.
-    """
+    """Check a config and fill in its defaults; it is not changed."""
     _check_names(raw)
     raw = _with_own(raw)
     schema = config_schema()
@@ -218,17 +201,15 @@ def with_defaults(value: Any, schema: Mapping[str, Any]) -> Any:
 
 
 def _dataset(name: str, mapping: Mapping[str, Any], results: Path) -> DatasetSpec:
-    layout = mapping["layout"]
-    if mapping.get("root") == EMBEDDED:
-        if layout not in demo.NAMES:
-            raise ConfigError(
-                f"datasets.{name}.root: no small dataset of the layout {layout!r} is embedded; "
-                f"those that are: digits, {', '.join(demo.NAMES)}"
-            )
+    layout, root = mapping["layout"], mapping.get("root")
+    if root == EMBEDDED and layout not in demo.NAMES:
+        raise ConfigError(
+            f"datasets.{name}.root: no small dataset of the layout {layout!r} is embedded; "
+            f"those that are: {', '.join(demo.NAMES)}"
+        )
+    # Of the digits nobody has to say it.
+    if root == EMBEDDED or (layout == "digits" and "root" not in mapping):
         mapping = {**mapping, "root": str(demo.embedded_root(results, layout))}
-    elif layout == "digits":
-        # Written by the rule demo_digits; nobody has to say where.
-        mapping = {"root": str(demo.embedded_root(results, layout)), **mapping}
     return DatasetSpec.from_config(name, mapping)
 
 

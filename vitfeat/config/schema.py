@@ -12,14 +12,8 @@ def schema_of(model: type[BaseModel], required: Sequence[str] = ()) -> dict[str,
     """Return the JSON schema of a model, in one piece and with few words.
 
     Pydantic's own has references, titles, and an alternative for every type of a union; messages
-    for people are made from what they would write by hand.
-
-    Parameters
-    ----------
-    model
-        Its description is the first line of its docstring.
-    required
-        Fields that must be there though they have a default, which then is none.
+    for people are made from what they would write by hand. ``required`` are fields that must be
+    there though they have a default, which then is none.
     """
     whole = model.model_json_schema()
     schema: dict[str, Any] = _plain(whole, whole.get("$defs", {}))

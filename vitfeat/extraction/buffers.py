@@ -92,13 +92,7 @@ def round_features(unit: Unit, keep_bits: int) -> None:
 
 
 def check_finite(unit: Unit, job: Job) -> None:
-    """Refuse numbers that are no numbers, or that the store's type cannot hold.
-
-    Raises
-    ------
-    ModelError
-        Naming the model, the image, the layer and the tap.
-    """
+    """Refuse numbers that are no numbers, or that the store's type cannot hold."""
     limit = largest(job.dtype, job.keep_bits)
     for rows, peaks in unit.peaks:
         for looked_at, by_layer in peaks.items():

@@ -34,28 +34,9 @@ def extract_from_entry(
 ) -> dict[str, Any] | None:
     """Load a model, push all images through it, and write the store and its manifest.
 
-    Parameters
-    ----------
-    entry
-        The model.
-    index, root, out, settings, annotated
-        See :func:`vitfeat.extraction.run.extract`.
-    weights_folder
-        Where records of fetched weights are; what is absent is fetched.
-    keep
-        Taps that stay on the disk, where others go after use; None keeps all.
-    progress
-        Shows how far the extraction is.
-
-    Returns
-    -------
-    dict
-        The manifest; None where the job has only a part of the store to fill.
-
-    Raises
-    ------
-    VitfeatError
-        With one line for the user.
+    Other arguments are those of :func:`vitfeat.extraction.run.extract`. Weights that are absent are
+    fetched. Taps that are not to ``keep`` go after use; None keeps all. Returns the manifest, or
+    None where the job has only a part of the store to fill.
     """
     backbone = load_backbone(entry, folder=weights_folder)
     with ExitStack() as stack:

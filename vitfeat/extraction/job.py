@@ -17,31 +17,7 @@ from vitfeat.store.layout import Layout
 
 @dataclass(frozen=True)
 class Job:
-    """What is run: a model on a device, and the store that its tensors go to.
-
-    Attributes
-    ----------
-    backbone
-        The model, on `device`.
-    geometry, layout
-        The store's sizes and arrays.
-    device
-        Where the model runs.
-    dtype
-        Element type of the stored features.
-    keep_bits
-        Bits of mantissa that they are rounded to; None for all.
-    precision
-        Arithmetic of the forward pass.
-    threads
-        CPU threads of the forward pass.
-    image_ids
-        Names of the rows, for messages.
-    view
-        How images become inputs.
-    regions
-        What the tap ``regions`` pools features under, where it is asked for.
-    """
+    """What is run: a model on a device, and the store that its tensors go to."""
 
     backbone: Backbone
     geometry: Geometry

@@ -35,17 +35,7 @@ _CPU_IMAGES = 4
 
 @dataclass(frozen=True)
 class Schedule:
-    """Which rows are pushed together.
-
-    Attributes
-    ----------
-    units
-        Rows that stand in memory together: whole blocks.
-    batches
-        For each unit, the rows that are decoded and pushed together.
-    unit_rows
-        Rows of the largest unit.
-    """
+    """Which rows stand in memory together (units of whole blocks), which are pushed together."""
 
     units: list[range]
     batches: list[list[range]]
@@ -250,16 +240,8 @@ def run_pipeline(
 ) -> None:
     """Push every batch of a plan once and write every missing block.
 
-    Parameters
-    ----------
-    job, writer, plan
-        The model, the store, and what to push.
-    batches
-        For each batch of the plan, uint8 (n, height, width, 3) of every run of images of one size.
-    on_images
-        Called with the number of images that were just pushed.
-    note
-        Takes lines about what happened on the way that may change numbers.
+    ``batches`` gives for each of the plan's uint8 (n, height, width, 3) of every run of images of
+    one size; ``note`` takes what happened on the way that may change numbers.
     """
     missing = set(writer.missing_blocks())
 

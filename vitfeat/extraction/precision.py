@@ -26,13 +26,7 @@ def autocast(precision: str, device: torch.device) -> AbstractContextManager[Any
 
 @contextmanager
 def matmul_precision(precision: str, device: torch.device) -> Iterator[None]:
-    """Set how float32 matrices are multiplied, for all threads; the caller's setting comes back.
-
-    Raises
-    ------
-    ConfigError
-        For tf32 on a device that has none.
-    """
+    """Set how float32 matrices are multiplied, for all threads; the caller's setting comes back."""
     if precision == "tf32" and device.type != "cuda":
         raise ConfigError(
             f"extraction.precision: tf32 needs an NVIDIA GPU, the device is {device.type}; "

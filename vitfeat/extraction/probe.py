@@ -14,13 +14,7 @@ from vitfeat.store.arrays import RESIDUAL_TAPS
 
 
 def probe(job: Job) -> None:
-    """Push two images of noise through a model.
-
-    Raises
-    ------
-    ModelError
-        A tap that is asked for cannot be had, or is not what it should be.
-    """
+    """Push two images of noise through a model."""
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(2, 3, *job.backbone.image_size, generator=generator).to(job.device)
     wanted = required_taps(job.layout)

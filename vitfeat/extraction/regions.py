@@ -67,11 +67,6 @@ def load_regions(
     masks
         ``coverage``: a token weighs by the share of its area under the mask, crowds are left out.
         ``paper``: by the mask resized as the research code does, and crowds are regions.
-
-    Raises
-    ------
-    DataError
-        The table is of other images, or no region has tokens.
     """
     places = {image_id: row for row, image_id in enumerate(index.image_id)}
     numbers: list[int] = []

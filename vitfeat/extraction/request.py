@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 
 from vitfeat.data.annotations import RegionRow
 from vitfeat.data.index import Index
-from vitfeat.data.views import DenseView, View
+from vitfeat.data.views import DenseView, PaddedView, SquareView, View, ViewSettings
 from vitfeat.errors import ConfigError, ModelError
-from vitfeat.extraction.inputs import grid_shapes, view_for
 from vitfeat.extraction.regions import Regions, load_regions
 from vitfeat.extraction.settings import Settings
 from vitfeat.models.backbone import Backbone
@@ -26,6 +25,9 @@ from vitfeat.store.rounding import check_keep_bits
 from vitfeat.text import nearest, plural
 
 _RESIDUAL = (*RESIDUAL_TAPS, NORMS_GROUP)
+
+# Families whose own code takes images of any size, fitting positions to each.
+_ANY_SIZE = frozenset({"dino", "dinov2", "dinov2-reg", "dinov3"})
 
 # Definitions of the attention summaries: 2 has the deviation over heads of spatial tokens.
 _SUMMARIES = 2
@@ -81,20 +83,7 @@ def resolve(
     settings: Settings,
     annotated: Sequence[RegionRow] | None,
 ) -> Asked:
-    """Find out what settings mean for a model and a dataset.
-
-    Parameters
-    ----------
-    backbone, index, settings
-        The model, the images, and what is asked.
-    annotated
-        The dataset's table of regions, for the tap ``regions``.
-
-    Raises
-    ------
-    ModelError, ConfigError, DataError
-        The model, the settings or the dataset do not give what is asked.
-    """
+    """Find out what settings mean for a model, a dataset, and its table of regions."""
     check_keep_bits(settings.dtype, settings.keep_bits)
     view = view_for(backbone, settings.view)
     geometry = _geometry(backbone, select_layers(backbone.depth, settings.layers), view)
@@ -252,3 +241,30 @@ def _check_limits(settings: Settings) -> None:
                 f"limit of the tap {tap}: the tap is not asked for{nearest(tap, settings.taps)}; "
                 f"asked are {', '.join(settings.taps)}"
             )
+
+
+def view_for(backbone: Backbone, settings: ViewSettings) -> View:
+    """Return the view of a model's images."""
+    interpolation = settings.interpolation or backbone.interpolation
+    if settings.kind == "square":
+        own = backbone.entry.crop_fraction
+        fraction = own if settings.crop_fraction is None else settings.crop_fraction
+        return SquareView(backbone.image_size, fraction, interpolation)
+    if settings.kind == "padded":
+        return PaddedView(backbone.image_size, interpolation)
+    auto = settings.passes == "auto" and backbone.entry.family_key in _ANY_SIZE
+    window = None if auto or settings.passes == "one" else backbone.image_size
+    try:
+        return DenseView(*settings.side, backbone.patch_size, window, interpolation)
+    except ValueError as error:
+        side = settings.side[0]
+        raise ConfigError(
+            f"model {backbone.entry.id}: view.{side}_side: {error}; set a larger {side}_side, or "
+            "passes: one"
+        ) from error
+
+
+def grid_shapes(view: DenseView, index: Index) -> NDArray[np.int64]:
+    """Return int64 (image, 2): rows and columns of every image's grid of tokens."""
+    sizes = [view.size_of(*row.seen_size) for row in index.rows()]
+    return np.array(sizes, dtype=np.int64) // np.array(view.patch, dtype=np.int64)

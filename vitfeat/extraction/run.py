@@ -82,11 +82,6 @@ def extract(
     -------
     dict
         The sealed store's manifest; None where the job has only a part of the store to fill.
-
-    Raises
-    ------
-    VitfeatError
-        With one line for the user; see docs/store.md for what stays on disk.
     """
     started = time.monotonic()
     device = choose_device(settings.device)

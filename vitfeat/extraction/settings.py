@@ -72,13 +72,7 @@ class Settings:
 
 
 def choose_device(name: str) -> torch.device:
-    """Turn a device's name into a device; ``auto`` takes a GPU where there is one.
-
-    Raises
-    ------
-    ConfigError
-        For a device that this machine does not have.
-    """
+    """Turn a device's name into a device; ``auto`` takes a GPU where there is one."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if not re.fullmatch(r"cpu|cuda(:[0-9]+)?", name):

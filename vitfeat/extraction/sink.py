@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from vitfeat.extraction.job import Job
-from vitfeat.extraction.summary import summarise
+from vitfeat.extraction.summary import summarise, summarise_images
 from vitfeat.extraction.tiling import Tiling
 from vitfeat.store.arrays import NORMS_GROUP, RESIDUAL_TAPS, SUMMARY_GROUP
 from vitfeat.store.layout import Layout
@@ -169,9 +169,6 @@ class BatchSink:
             for name, value in summarise(chosen, g.n_prefix, g.grid).items():
                 out[name].copy_(value)
         else:
-            # Here and not above: Numba takes half a second to import.
-            from vitfeat.extraction.kernel import summarise_images
-
             summarise_images(chosen.float(), g.n_prefix, g.grid, out)
 
     def _take_norms(self, tap: str, start: int, position: int, tensor: Tensor) -> None:

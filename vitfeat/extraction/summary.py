@@ -7,9 +7,12 @@ metric needs which.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
+from vitfeat.analyses.attention import kernel
 from vitfeat.analyses.attention.kernel import LEAST
 
 
@@ -101,3 +104,11 @@ def _aligned(patches: Tensor, weight: Tensor, grid: tuple[int, int]) -> Tensor:
     for y in range(rows):
         aligned[:, :, rows - 1 - y : 2 * rows - 1 - y] += by_row[:, :, y]
     return aligned
+
+
+def summarise_images(
+    attention: Tensor, n_prefix: int, grid: tuple[int, int], out: Mapping[str, Tensor]
+) -> None:
+    """Write the same into ``out``, by the kernel for CPUs; attention is float32."""
+    views = {name: tensor.numpy() for name, tensor in out.items()}
+    kernel.summarise_images(attention.numpy(), n_prefix, grid, views)

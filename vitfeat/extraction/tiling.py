@@ -12,16 +12,8 @@ from torch import Tensor
 class Tiling:
     """Windows side by side from the top left; the last of a row or column ends with the image.
 
-    Where two windows overlap, the tokens of the earlier one count, row by row.
-
-    Parameters
-    ----------
-    grid
-        Rows and columns of the image's token grid.
-    window
-        Those of a window's, at most as many.
-    patch
-        Height and width of a patch in pixels.
+    Where two windows overlap, the tokens of the earlier one count, row by row. ``grid`` and
+    ``window`` are rows and columns of tokens, ``patch`` is height and width in pixels.
     """
 
     grid: tuple[int, int]

@@ -15,16 +15,6 @@ from vitfeat.tables import write_table
 def save_with_numbers(
     figure: Figure, png: Path, kind: type[NamedTuple], rows: Iterable[Any]
 ) -> None:
-    """Write a figure as PNG and PDF, and its numbers as CSV of the same name.
-
-    Parameters
-    ----------
-    figure
-        Made within the style's settings.
-    png
-        The PNG; the others stand beside it.
-    kind, rows
-        As :func:`vitfeat.tables.write_table` takes them.
-    """
+    """Write a figure as PNG and PDF, and its numbers as CSV of the same name."""
     style.save(figure, png)
     write_table(png.with_suffix(".csv"), kind, rows)

@@ -24,22 +24,7 @@ TableRow = TypeVar("TableRow", bound=_OfModel)
 def read_model(
     folder: Path, dataset: str, model: str, suffix: str, read: Callable[[Path], list[TableRow]]
 ) -> list[TableRow]:
-    """Read the table of one model, which may be empty.
-
-    Parameters
-    ----------
-    folder
-        Where ``{dataset}/{model}{suffix}`` is.
-    dataset, model, suffix
-        As in that name.
-    read
-        Reads it.
-
-    Raises
-    ------
-    AnalysisError
-        The table is absent, cannot be read, or is of another model or dataset.
-    """
+    """Read the table ``{dataset}/{model}{suffix}`` of a folder, which may be empty."""
     path = folder / dataset / f"{model}{suffix}"
     rows = read(path)
     for row in rows:
@@ -58,10 +43,7 @@ def read_models(
     suffix: str,
     read: Callable[[Path], list[TableRow]],
 ) -> list[TableRow]:
-    """Read the tables of all models, which may be empty, but not all of them.
-
-    Parameters and errors are those of :func:`read_model`; all tables empty is an error, too.
-    """
+    """Read the tables of all models, of which some but not all may be empty."""
     found: list[TableRow] = []
     for model in models:
         found += read_model(folder, dataset, model.id, suffix, read)

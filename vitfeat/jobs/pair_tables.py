@@ -44,15 +44,7 @@ def pair_tables(
 
 
 def pairs_of(models: Iterable[str], of: str | None = None) -> list[tuple[str, str]]:
-    """Return all pairs of models, of each with itself too, in alphabetical order.
-
-    Parameters
-    ----------
-    models
-        Their ids.
-    of
-        The one that all pairs are of, if not of all.
-    """
+    """Return all pairs of models, or of one, each with itself too, in alphabetical order."""
     pairs = combinations_with_replacement(sorted(models), 2)
     return [pair for pair in pairs if of is None or of in pair]
 

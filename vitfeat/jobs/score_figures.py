@@ -20,26 +20,7 @@ from vitfeat.jobs.model_tables import read_models
 
 
 def draw_set(analysis: str, folder: Path, dataset: str, models: Sequence[Model], out: Path) -> None:
-    """Draw the figures of an analysis, a dataset and some models.
-
-    Parameters
-    ----------
-    analysis
-        Its key.
-    folder
-        Where ``{dataset}/{model}.csv`` are.
-    dataset
-        Its name.
-    models
-        Those to draw.
-    out
-        Folder of the figures; a PDF and a CSV of the numbers stand beside each PNG.
-
-    Raises
-    ------
-    AnalysisError
-        A table is absent, cannot be read, or is of something else; no model has values.
-    """
+    """Draw an analysis, a dataset and some models, from the tables ``{dataset}/{model}.csv``."""
     rows = read_models(folder, dataset, models, ".csv", reader(analysis))
     for name in scored()[analysis].figures:
         _draw(name, analysis, dataset, rows, models, out / f"{name}.png")
@@ -48,22 +29,7 @@ def draw_set(analysis: str, folder: Path, dataset: str, models: Sequence[Model],
 def draw_overview(
     analysis: str, folder: Path, datasets: Sequence[str], models: Sequence[Model], out: Path
 ) -> None:
-    """Draw the main scores of an analysis on all datasets.
-
-    Parameters
-    ----------
-    analysis, folder, models
-        As in :func:`draw_set`.
-    datasets
-        From the top down.
-    out
-        The PNG; a PDF and a CSV of the numbers stand beside it.
-
-    Raises
-    ------
-    AnalysisError
-        As in :func:`draw_set`.
-    """
+    """Draw the main scores of an analysis on all datasets, from the top down."""
     panels = {}
     for dataset in datasets:
         rows = read_models(folder, dataset, models, ".csv", reader(analysis))

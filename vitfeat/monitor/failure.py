@@ -19,12 +19,7 @@ _SIGNAL = re.compile(r"died with <Signals\.(\w+)")
 def failure_lines(step: Step, causes: Sequence[str]) -> tuple[list[str], str]:
     """Return the lines of a failed step's log, under a heading, and its error in one line.
 
-    Parameters
-    ----------
-    step
-        The step.
-    causes
-        What Snakemake said of commands that failed; that of the step names its log.
+    ``causes`` are what Snakemake said of commands that failed; that of the step names its log.
     """
     said = _log_lines(step)
     errors = [line for line in said if line.startswith(_ERROR)]

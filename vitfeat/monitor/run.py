@@ -19,22 +19,9 @@ _ENOUGH_STEPS = 3
 
 @dataclass
 class Step:
-    """A job that was started.
+    """A job that was started; what its log says of its progress, and of which of several models.
 
-    Attributes
-    ----------
-    rule, name
-        The rule, and the rule with its wildcards for people.
-    log
-        The job's log, if it has one.
-    started
-        When, by the run's clock.
-    progress, seen
-        What its log says of progress, and when it said so.
-    model
-        Which one it is at, where it is of several.
-    told
-        What a cluster's scheduler said of its failure.
+    ``told`` is what a cluster's scheduler said of its failure.
     """
 
     rule: str
@@ -88,15 +75,7 @@ class Step:
 
 
 class Run:
-    """The steps of one run.
-
-    Parameters
-    ----------
-    counts
-        How many jobs of each rule there are to run.
-    clock
-        Gives seconds.
-    """
+    """The steps of one run, by how many jobs of each rule there are."""
 
     def __init__(self, counts: Mapping[str, int], clock: Clock = time.monotonic) -> None:
         self._clock = clock

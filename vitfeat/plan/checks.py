@@ -47,14 +47,7 @@ _LARGE = ("coco", "partimagenet")
 
 
 def foresee(config: Config) -> list[str]:
-    """Return a line for people about each thing that will stop jobs if it stays as it is.
-
-    Raises
-    ------
-    ConfigError
-        Images that a dataset's folder does not have are to be shown, or one that has no labels is
-        to be classified.
-    """
+    """Return a line for people about each thing that will stop jobs if it stays as it is."""
     lines: list[str] = []
     for name, spec in config.datasets.items():
         if config.reads(name):
@@ -70,19 +63,7 @@ def foresee(config: Config) -> list[str]:
 def check_start(config: Config, *, fetches: bool, on_device: bool) -> None:
     """Refuse to start jobs on this machine that are known to fail.
 
-    Parameters
-    ----------
-    config
-        The config.
-    fetches
-        Whether any of them fetches weights.
-    on_device
-        Whether any of them uses ``extraction.device``.
-
-    Raises
-    ------
-    ConfigError
-        The results cannot be written, or there is no such GPU.
+    They are those that fetch weights, and those that use ``extraction.device``.
     """
     for key, folder in (("results", config.results), ("weights", config.weights)):
         if key == "results" or fetches:

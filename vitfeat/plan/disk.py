@@ -214,12 +214,7 @@ def _geometry(config: Config, shape: Shape, *, ragged: bool = False) -> Geometry
 def planned(config: Config, sizes: Mapping[str, Size]) -> list[Item]:
     """Return what a config takes on the disk at most; tables and figures are little beside it.
 
-    Parameters
-    ----------
-    config
-        A checked config.
-    sizes
-        Of its datasets; those that are not among them are left out.
+    Datasets whose sizes are not given are left out.
     """
     items: list[Item] = []
     pieces: list[Item] = []

@@ -53,15 +53,7 @@ def pass_settings(config: Config, dataset: str) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Extractions:
-    """The extractions of a config.
-
-    Attributes
-    ----------
-    config
-        The whole config.
-    on_gpu
-        Whether each of their jobs has a GPU.
-    """
+    """The extractions of a config, and whether each of their jobs has a GPU."""
 
     config: Config
     on_gpu: bool = False

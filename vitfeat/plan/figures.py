@@ -20,15 +20,7 @@ from vitfeat.plan.words import flags, written
 
 @dataclass(frozen=True)
 class FigureStep:
-    """The figures across models of an analysis, as a rule.
-
-    Attributes
-    ----------
-    config
-        The whole config.
-    analysis
-        Whose figures they are.
-    """
+    """The figures across models of an analysis, as a rule."""
 
     config: Config
     analysis: Analysis
@@ -107,13 +99,7 @@ class PairFigureStep(FigureStep):
 
 @dataclass(frozen=True)
 class CollectStep:
-    """The tables of all scored analyses together, and their figures, as a rule.
-
-    Attributes
-    ----------
-    config
-        The whole config.
-    """
+    """The tables of all scored analyses together, and their figures, as a rule."""
 
     config: Config
     name = "collect"

@@ -7,26 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from vitfeat.analyses.needs import CORE_FLOPS, TORCH_MB
 from vitfeat.models.shapes import Shape
 from vitfeat.store.arrays import Geometry
 from vitfeat.store.layout import available_taps, plan_layout
 from vitfeat.store.limits import spread
 
-# A Python process with torch and the worker processes that decode for it.
-_TORCH_MB = 2500
-_NUMPY_MB = 400
-
-# Floating-point operations a second that one CPU core surely does, and a GPU.
-_CORE_FLOPS = 1e10
+# Floating-point operations a second that a GPU surely does.
 _GPU_FLOPS = 5e12
 # Seconds to decode an image on one core.
 _DECODING = 0.01
-_DAY_MINUTES = 24 * 60
 # What is asked for a job of several that share an extraction; it takes about a third of that.
 _JOB_MINUTES = 8 * 60
-
-# Numbers a second that are surely read from a store and summed.
-_READ_NUMBERS = 5e7
 
 
 def extraction_memory_mb(
@@ -62,14 +54,14 @@ def extraction_memory_mb(
     # On a GPU a unit holds a batch where that is larger than a block.
     unit = enlarged * layout.bytes_of(layout.block * max(1, batch_size // layout.block))
     activations = enlarged * batch_size * shape.tokens * shape.width * 4 * 12
-    return _TORCH_MB + int((2 * weights + 3 * unit + activations) / 2**20)
+    return TORCH_MB + int((2 * weights + 3 * unit + activations) / 2**20)
 
 
 def extraction_seconds(
     shape: Shape, n_images: int, threads: int, enlarged: float = 1.0, gpu: bool = False
 ) -> float:
     """Return seconds of a pass on a CPU or a GPU, which are surely enough."""
-    flops = _GPU_FLOPS if gpu else _CORE_FLOPS * threads
+    flops = _GPU_FLOPS if gpu else CORE_FLOPS * threads
     # A GPU waits for the slower of the two; on a CPU decoding is little.
     return n_images * max(enlarged * shape.flops_per_image / flops, _DECODING / threads)
 

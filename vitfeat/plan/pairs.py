@@ -22,13 +22,7 @@ from vitfeat.plan.words import any_of, flags, written
 
 @dataclass(frozen=True)
 class PairStep(Step):
-    """A job that compares models two by two as a rule.
-
-    Attributes
-    ----------
-    of
-        The model that is compared with itself and with those before it; None compares all.
-    """
+    """A job that compares models two by two: one (``of``) with those before it, or all."""
 
     of: str | None = None
 

@@ -50,20 +50,7 @@ def goes(config: Config, settings: Settings, job: Job, dataset: str) -> bool:
 class Step:
     """A kind of job as a rule: for some datasets, of one model or of all.
 
-    Attributes
-    ----------
-    config
-        The whole config.
-    analysis, job
-        What it does.
-    datasets
-        Of which datasets.
-    of_all
-        Whether one job is of all models.
-    name
-        Of the rule.
-    in_storage
-        Where a store stands that jobs know by its path.
+    ``in_storage`` says where a store stands that jobs know by its path.
     """
 
     config: Config

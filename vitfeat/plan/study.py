@@ -16,20 +16,9 @@ UNKNOWN_SIZE = 50_000
 
 @dataclass(frozen=True)
 class Study:
-    """One analysis of one model's store.
+    """One analysis of one model's store, or of a pair's.
 
-    Attributes
-    ----------
-    config
-        The whole config.
-    analysis, dataset, model
-        Of which of its parts.
-    other
-        The second model of a pair.
-    threads
-        What the job has; 1 until that is decided.
-    layers
-        How many layers the job is of, where several share those of a model.
+    ``layers`` is how many a job is of, where several share them; ``threads`` are 1 until decided.
     """
 
     config: Config

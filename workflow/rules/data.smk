@@ -1,20 +1,4 @@
-# The datasets: the embedded one is written as image files, every one gets an index.
-
-
-rule demo_digits:
-    output:
-        directory(local(embedded_root(CONFIG.results, "digits").as_posix())),
-    log:
-        local(f"{RESULTS}/logs/demo_digits.log"),
-    benchmark:
-        f"{RESULTS}/benchmarks/demo_digits.tsv"
-    conda:
-        "../../environment.yml"
-    resources:
-        mem_mb=raised(500),
-        runtime=raised(5),
-    shell:
-        "python -m vitfeat demo-digits --out {output:q} --log {log:q}"
+# The datasets: embedded ones are written as image files, every one gets an index.
 
 
 rule demo_data:

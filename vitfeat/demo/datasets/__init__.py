@@ -7,8 +7,8 @@ from pathlib import Path
 
 from vitfeat.errors import DataError
 
-NAMES = ("coco", "partimagenet", "revisited", "davis", "spair")
-"""Layouts that have an embedded dataset beside the digits themselves."""
+NAMES = ("digits", "coco", "partimagenet", "revisited", "davis", "spair")
+"""Layouts that have an embedded dataset; all are made from the digits."""
 
 
 def embedded_root(results: Path, layout: str) -> Path:
@@ -19,7 +19,8 @@ def embedded_root(results: Path, layout: str) -> Path:
 def write(name: str, root: Path) -> None:
     """Write an embedded dataset; the bytes depend on nothing but the libraries' versions."""
     try:
-        import_module(f"vitfeat.demo.datasets.{name}").write(root)
+        place = "vitfeat.demo" if name == "digits" else "vitfeat.demo.datasets"
+        import_module(f"{place}.{name}").write(root)
     except OSError as error:
         raise DataError(
             f"cannot write the demo's {name} under {root}: {error}: name a writable folder"
