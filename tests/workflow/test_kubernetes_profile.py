@@ -125,6 +125,6 @@ def test_pods_run_the_same_rules(root: Path, folder: Path, tmp_path: Path) -> No
     assert done.returncode == 0, done.stdout + done.stderr
     jobs = [_job(folder, number) for number in range(3)]
     names = [job["metadata"]["generateName"] for job in jobs]
-    assert names == ["vitfeat-demo-data-", "vitfeat-index-", "vitfeat-extract-of-all-"]
+    assert names == ["vitfeat-demo-data-", "vitfeat-index-", "vitfeat-small-"]
     (container,) = jobs[2]["spec"]["template"]["spec"]["containers"]
     assert container["resources"]["limits"]["nvidia.com/gpu"] == "1"
