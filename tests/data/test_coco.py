@@ -58,7 +58,7 @@ def test_images_are_those_in_both_places_and_annotated(
     assert index.image_id == [f"{FOLDER}/a.png", f"{FOLDER}/b.png"]
     assert not index.has_labels
     text = "\n".join(caplog.messages)
-    assert f"2 images of 5 that {JSON} names left out, not in {FOLDER}, first {FOLDER}/gone" in text
+    assert f"2 images of 5 that {JSON} names left out, not in {FOLDER}, first gone" in text
     assert "1 image without annotations left out" in text
     assert f"1 image ignored, not in {JSON}" in text
     assert "1 file ignored" in text

@@ -264,15 +264,21 @@ def test_the_first_mask_must_be_there(root: Path) -> None:
 @pytest.mark.parametrize(
     ("gone", "message"),
     [
-        ("ImageSets", "the lists of sequences are missing: no folder .*/ImageSets/2017; unpack"),
+        (
+            "ImageSets",
+            "ImageSets/2017 is missing in .*; unpack the lists of sequences",
+        ),
         ("ImageSets/2017/val.txt", "no list of sequences .*/val.txt; there are train; set data"),
-        ("JPEGImages", "the frames are missing: no folder .*/JPEGImages/480p; unpack"),
+        ("JPEGImages", "the folder JPEGImages/480p is missing in .*; unpack the frames there"),
         (
             "JPEGImages/480p/cows",
-            "of sequence cows are missing: no folder .*480p/cows; unpack",
+            "480p/cows is missing in .*; unpack the frames of sequence cows there",
         ),
-        ("Annotations", "the masks of sequence bear are missing: no folder .*480p/bear; unpack"),
-        ("Annotations/480p/dog", "the masks of sequence dog are missing"),
+        ("Annotations", "480p/bear is missing in .*; unpack the masks of sequence bear there"),
+        (
+            "Annotations/480p/dog",
+            "480p/dog is missing in .*; unpack the masks of sequence dog",
+        ),
     ],
 )
 def test_missing_pieces_are_named(root: Path, gone: str, message: str) -> None:
@@ -309,7 +315,9 @@ def test_masks_that_are_none_of_their_frames(root: Path, mask: bytes, message: s
 
 def test_a_dataset_that_is_unpacked_one_folder_too_deep(root: Path) -> None:
     outer = root.rename(root.parent / "DAVIS").parent
-    with pytest.raises(DataError, match=r"no folder .*ImageSets/2017 \(.*DAVIS has it\); unpack"):
+    with pytest.raises(
+        DataError, match=r"ImageSets/2017 is missing .* \(.*DAVIS has it\); unpack"
+    ):
         index_of(outer)
 
 

@@ -174,7 +174,7 @@ def test_sampling_takes_only_what_is_there_and_annotated(
     assert quadrupeds == of(DOG, 9) + of(CAT, 2, 3)
     text = "\n".join(caplog.messages)
     assert "1 image of 10 that train.json names left out, not in train, first n02109961_10" in text
-    assert "1 image without annotations in train.json left out" in text
+    assert "1 image without annotations left out" in text
 
 
 def test_the_other_release(tree: MakeTree) -> None:

@@ -304,9 +304,9 @@ def test_no_root() -> None:
     [
         ("000002-cat_b-cat_a:cat\n000003-x-y:cat\n", "line 2: 000003-x-y:cat has no file"),
         ("../../etc/passwd\n", "line 1: ../../etc/passwd has no file"),
-        ("000002-cat_b-cat_a:cat\n000002-cat_b-cat_a_cat\n", "line 2: .* stands there twice"),
+        ("000002-cat_b-cat_a:cat\n000002-cat_b-cat_a_cat\n", "line 2: .* stands on line 1 already"),
         ("\n", "lists no pairs"),
-        (b"\xff\xfe\n", "it is no text"),
+        (b"\xff\xfe\n", "line 1: not valid UTF-8"),
     ],
 )
 def test_a_bad_list(root: Root, listed: str | bytes, said: str) -> None:

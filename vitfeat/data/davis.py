@@ -10,17 +10,25 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
 from itertools import pairwise
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 from vitfeat.data.annotations import FrameRow
-from vitfeat.data.folders import Tally, images_below, one_too_deep
+from vitfeat.data.folders import Tally, images_below
 from vitfeat.data.images import printable
 from vitfeat.data.index import Index
-from vitfeat.data.listing import Candidate, Listing, require_root, require_size
+from vitfeat.data.listfile import names_in
+from vitfeat.data.listing import (
+    Candidate,
+    Listing,
+    Noticed,
+    is_file_name,
+    require_folder,
+    require_size,
+    stays_in,
+)
 from vitfeat.data.masks import VOID, Mask, mask_size, objects_in, read_mask
 from vitfeat.data.spec import DatasetSpec
 from vitfeat.errors import DataError
@@ -77,12 +85,11 @@ def frames(spec: DatasetSpec, index: Index, notes: list[str]) -> list[FrameRow]:
     skipped = dict(index.skipped)
     used = {PurePosixPath(name).parts[2] for name in (*indexed, *skipped)}
     rows = []
-    firsts = _Firsts(spec)
-    partly = []
+    noticed = Noticed()
     for sequence in _sequences(spec):
         if sequence not in used:
             continue
-        masks = _masks(spec, sequence)
+        masks, is_whole = _masks(spec, sequence), True
         for number, name in enumerate(_frames(spec, sequence, Tally())):
             if name not in indexed:
                 reason = skipped.get(name, "the index does not have it, so make it anew")
@@ -103,16 +110,15 @@ def frames(spec: DatasetSpec, index: Index, notes: list[str]) -> list[FrameRow]:
                 size = mask_size(spec.root / mask, where)
                 require_size(spec, index, row, size, where, _RESOLUTION)
                 if number == 0:
-                    firsts.add(sequence, read_mask(spec.root / mask, size[::-1], where), where)
-            elif sequence not in partly:
-                partly.append(sequence)
+                    first = read_mask(spec.root / mask, size[::-1], where)
+                    for what, name_of in _odd(spec, sequence, first, where):
+                        noticed.add(what, name_of)
+            else:
+                is_whole = False
             rows.append(FrameRow(sequence, number, name, mask if mask in masks else ""))
-    notes += firsts.notes()
-    if partly:
-        notes.append(
-            f"{plural(len(partly), 'sequence')} without masks of all frames, followed but not "
-            f"scored; first {printable(partly[0])}"
-        )
+        if not is_whole:
+            noticed.add("partly", sequence)
+    notes += noticed.notes("sequence", _NOTED)
     return rows
 
 
@@ -122,54 +128,37 @@ _MOST_OBJECTS = 32
 _RESOLUTION = "take mask and frame from the same resolution of the dataset"
 
 
-class _Firsts:
-    """What is odd in the first masks of sequences."""
+_NOTED = {
+    "empty": "whose first mask holds no object, left out",
+    "void": "whose first mask has pixels of 255 (void), which count as background",
+    "gaps": "whose first mask passes over numbers of objects: what has no pixel in it is no "
+    "object (analyses.video.objects: official scores it, as the official evaluation does)",
+    "partly": "without masks of all frames, followed but not scored",
+}
 
-    def __init__(self, spec: DatasetSpec) -> None:
-        self._spec = spec
-        self._empty: list[str] = []
-        self._void: list[str] = []
-        self._gaps: list[str] = []
 
-    def add(self, sequence: str, mask: Mask, where: str) -> None:
-        """Look at the first mask of a sequence."""
-        objects = objects_in(mask)
-        has_void = bool((mask == VOID).any())
-        if has_void and len(objects) > _MOST_OBJECTS:
-            raise DataError(
-                f"{where}: it holds {len(objects)} numbers beside 0 and 255: shades of grey rather "
-                "than numbers of objects (255 is void); write 0 for background and 1 for the "
-                "object in all masks, without smoothed edges"
-            )
-        if has_void and not objects:
-            raise DataError(
-                f"{where}: its pixels are 0 and 255 alone, and 255 is void in DAVIS-2017, so there "
-                "is no object to follow; if 255 is meant as the object (as in DAVIS-2016), write 1 "
-                f"in its place in all masks, else take the sequence out of {_SETS}/"
-                f"{self._spec.split}.txt"
-            )
-        if not objects:
-            self._empty.append(printable(sequence))
-        elif len(objects) < objects[-1]:
-            numbers = ", ".join(map(str, objects))
-            self._gaps.append(f"{printable(sequence)} with the objects {numbers}")
-        if has_void:
-            self._void.append(printable(sequence))
-
-    def notes(self) -> Iterator[str]:
-        """Yield a line for people about each."""
-        for found, words in (
-            (self._empty, "whose first mask holds no object, left out"),
-            (self._void, "whose first mask has pixels of 255 (void), which count as background"),
-            (
-                self._gaps,
-                "whose first mask passes over numbers of objects: what has no pixel in it is no "
-                "object (analyses.video.objects: official scores it, as the official evaluation "
-                "does)",
-            ),
-        ):
-            if found:
-                yield f"{plural(len(found), 'sequence')} {words}; first {found[0]}"
+def _odd(spec: DatasetSpec, sequence: str, mask: Mask, where: str) -> Iterator[tuple[str, str]]:
+    """Yield what is odd in the first mask of a sequence, and how people are told which it is."""
+    objects = objects_in(mask)
+    has_void = bool((mask == VOID).any())
+    if has_void and len(objects) > _MOST_OBJECTS:
+        raise DataError(
+            f"{where}: it holds {len(objects)} numbers beside 0 and 255: shades of grey rather "
+            "than numbers of objects (255 is void); write 0 for background and 1 for the "
+            "object in all masks, without smoothed edges"
+        )
+    if has_void and not objects:
+        raise DataError(
+            f"{where}: its pixels are 0 and 255 alone, and 255 is void in DAVIS-2017, so there "
+            "is no object to follow; if 255 is meant as the object (as in DAVIS-2016), write 1 "
+            f"in its place in all masks, else take the sequence out of {_SETS}/{spec.split}.txt"
+        )
+    if not objects:
+        yield "empty", sequence
+    elif len(objects) < objects[-1]:
+        yield "gaps", f"{sequence} with the objects {', '.join(map(str, objects))}"
+    if has_void:
+        yield "void", sequence
 
 
 def _mask_of(image_id: str) -> str:
@@ -235,73 +224,31 @@ def _masks(spec: DatasetSpec, sequence: str) -> set[str]:
 
 
 def _require_folder(spec: DatasetSpec, folder: str, what: str) -> None:
-    if not (spec.root / folder).is_dir():
-        raise DataError(
-            f"dataset {spec.name}: {what} are missing: no folder "
-            f"{printable(str(spec.root / folder))}{one_too_deep(spec.root, folder)}; unpack them "
-            f"there, or set datasets.{spec.name}.root"
-        )
+    require_folder(spec, folder, f"unpack {what} there")
 
 
 def _sequences(spec: DatasetSpec) -> list[str]:
     """Read the names of the split's sequences, sorted."""
-    root = spec.root
-    require_root(spec)
     _require_folder(spec, _SETS, "the lists of sequences")
-    path = root / _SETS / f"{spec.split}.txt"
+    path = spec.root / _SETS / f"{spec.split}.txt"
     if not path.is_file():
-        found = sorted(name.stem for name in path.parent.glob("*.txt"))
+        there = sorted(name.stem for name in path.parent.glob("*.txt"))
         raise DataError(
             f"dataset {spec.name}: no list of sequences {printable(str(path))}; there are "
-            f"{', '.join(map(printable, found[:10])) or 'none'}; set datasets.{spec.name}.split"
+            f"{', '.join(map(printable, there[:10])) or 'none'}; set datasets.{spec.name}.split"
         )
     _require_folder(spec, _FRAMES, "the frames")
-    lines: dict[str, int] = {}
-    for number, line in enumerate(_lines(path), 1):
-        name = line.strip()
-        if not name:
-            continue
-        if not _is_sequence(root, name):
-            raise _at(
-                path,
-                number,
-                f"{printable(name)} is not the name of a sequence, a folder in {_FRAMES} that does "
-                "not lead out of the dataset",
-            )
-        if name in lines:
-            raise _at(
-                path,
-                number,
-                f"{printable(name)} stands on line {lines[name]} already; remove one of them",
-            )
-        lines[name] = number
-    if not lines:
+
+    def problem(name: str) -> str:
+        folders = (spec.root / _FRAMES, spec.root / _MASKS)
+        if is_file_name(name) and all(stays_in(folder, name) for folder in folders):
+            return ""
+        return (
+            f"{printable(name)} is not the name of a sequence, a folder in {_FRAMES} that does not "
+            "lead out of the dataset"
+        )
+
+    names = names_in(path, problem)
+    if not names:
         raise DataError(f"list {printable(str(path))} names no sequences")
-    return sorted(lines)
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        return path.read_bytes().removeprefix(b"\xef\xbb\xbf").decode("utf-8").split("\n")
-    except OSError as error:
-        raise DataError(f"list {printable(str(path))} cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise DataError(
-            f"list {printable(str(path))} is not valid UTF-8; save it as UTF-8"
-        ) from None
-
-
-def _at(path: Path, line: int, problem: str) -> DataError:
-    return DataError(f"list {printable(str(path))}, line {line}: {problem}")
-
-
-def _is_sequence(root: Path, name: str) -> bool:
-    if "/" in name or "\\" in name or "\0" in name or name.startswith("."):
-        return False
-    return all(_stays_in(root / folder, name) for folder in (_FRAMES, _MASKS))
-
-
-def _stays_in(folder: Path, name: str) -> bool:
-    """Tell whether a folder of this name would not be a link that leads elsewhere."""
-    real = os.path.realpath(folder)
-    return os.path.commonpath([real, os.path.realpath(folder / name)]) == real
+    return sorted(names)

@@ -9,14 +9,25 @@ from __future__ import annotations
 import json
 import posixpath
 from array import array
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from vitfeat.data.annotations import RegionRow
+from vitfeat.data.folders import Tally, images_below
 from vitfeat.data.images import printable
+from vitfeat.data.index import Index
+from vitfeat.data.listing import (
+    Noticed,
+    parts_of,
+    require_file,
+    require_folder,
+    require_size,
+    stays_in,
+)
 from vitfeat.data.regions import area, compress, reaches_out
+from vitfeat.data.spec import DatasetSpec
 from vitfeat.errors import DataError
 from vitfeat.text import plural
 
@@ -89,45 +100,153 @@ class Instances:
             raise DataError(f"{self.where}, annotation {annotation.id}: {error}") from None
 
 
-class RegionTally:
-    """What was noticed of annotated regions, with the first image of each."""
+class Region(NamedTuple):
+    """An annotation of an image with its category, and its mask in the compressed form."""
 
-    def __init__(self) -> None:
-        self._counts: Counter[str] = Counter()
-        self._first: dict[str, str] = {}
+    annotation: Annotation
+    category: Category
+    mask: str
 
-    def add(self, image_id: str, annotation: Annotation, counts: str, picture: Picture) -> None:
-        """Count a region."""
-        found = {
-            _CROWD: bool(annotation.crowd),
-            _EMPTY: not area(counts, picture.height, picture.width),
-            _BEYOND: reaches_out(annotation.segmentation, picture.height, picture.width),
-        }
-        for words in (words for words, is_so in found.items() if is_so):
-            self._counts[words] += 1
-            self._first.setdefault(words, image_id)
-
-    def notes(self) -> Iterator[str]:
-        """Yield a line for people about each."""
-        for words in (_CROWD, _EMPTY, _BEYOND):
-            if count := self._counts[words]:
-                yield f"{plural(count, 'region')} {words}; first of {printable(self._first[words])}"
+    def row(self, image_id: str, level: str, picture: Picture) -> RegionRow:
+        """Return it as a row of the table of regions."""
+        _, _, category, crowd, _ = self.annotation
+        size = picture.height, picture.width
+        return RegionRow(image_id, level, category, self.category.name, crowd, *size, self.mask)
 
 
-_CROWD = "of several objects that were not told apart (crowds), which are no objects by default"
-_EMPTY = "without a pixel"
-_BEYOND = "drawn more than a pixel beyond the image, cut at its border"
+_NOTED = {
+    "crowd": "of several objects that were not told apart (crowds), which are no objects by "
+    "default",
+    "empty": "without a pixel",
+    "beyond": "drawn more than a pixel beyond the image, cut at its border",
+}
+
+
+@dataclass(frozen=True)
+class Split:
+    """A split of a dataset: a folder of images, and the file that says what they show.
+
+    Attributes
+    ----------
+    folder, json
+        Relative to the dataset's root.
+    ids
+        The ids of the images by what :attr:`key` makes of their paths in the folder.
+    """
+
+    folder: str
+    json: str
+    instances: Instances
+    ids: dict[str, int]
+    key: Callable[[str], str]
+
+    def id_of(self, image_id: str) -> int | None:
+        """Return the number of an image; None if it is not of this split."""
+        inner = image_id.removeprefix(f"{self.folder}/")
+        return None if inner == image_id else self.ids.get(self.key(inner))
+
+    def annotated(self, spec: DatasetSpec, tally: Tally) -> list[str]:
+        """List the images that are there and annotated, sorted; the tally gets what is not."""
+        shown = {annotation.image for annotation in self.instances.annotations}
+        there: dict[int, str] = {}
+        unnamed = 0
+        for image_id in images_below(spec.root, self.folder, tally, "keep"):
+            number = self.id_of(image_id)
+            if number is None:
+                unnamed += 1
+            elif there.setdefault(number, image_id) != image_id:
+                raise DataError(
+                    f"dataset {spec.name}: {printable(there[number])} and {printable(image_id)} "
+                    "have one name; remove one of them"
+                )
+        if absent := sorted(name for name, number in self.ids.items() if number not in there):
+            tally.remarks.append(
+                f"{plural(len(absent), 'image')} of {len(self.ids):,} that {self.json} names left "
+                f"out, not in {self.folder}, first {printable(absent[0])}"
+            )
+        images = [image_id for number, image_id in there.items() if number in shown]
+        if without := len(there) - len(images):
+            tally.remarks.append(f"{plural(without, 'image')} without annotations left out")
+        if unnamed:
+            tally.remarks.append(f"{plural(unnamed, 'image')} ignored, not in {self.json}")
+        return sorted(images, key=parts_of)
+
+
+def read_split(
+    spec: DatasetSpec,
+    folder: str,
+    json: str,
+    remedies: tuple[str, str],
+    key: Callable[[str], str] = str,
+    *,
+    masks: bool,
+) -> Split:
+    """Read a split; the remedies say what brings its folder and its file there."""
+    require_folder(spec, folder, remedies[0])
+    require_file(spec, json, remedies[1])
+    instances = read_instances(spec.root / json, spec.name, masks=masks)
+    ids: dict[str, int] = {}
+    for id_, picture in instances.images.items():
+        name = key(picture.name)
+        if ids.setdefault(name, id_) != id_:
+            raise DataError(f"{instances.where}: two images are called {printable(name)}")
+    return Split(folder, json, instances, ids, key)
+
+
+def read_regions(
+    spec: DatasetSpec,
+    index: Index,
+    splits: Sequence[Split],
+    notes: list[str],
+    rows_of: Callable[[str, Picture, list[Region]], Iterable[RegionRow]],
+) -> list[RegionRow]:
+    """Read the regions of the index's images: in its order, of each in the order of their ids.
+
+    `rows_of` makes rows of an image and its regions. Adds to the notes how many are crowds, have
+    no pixel, or reach beyond their image.
+    """
+    noticed = Noticed()
+    by_image = [split.instances.by_image() for split in splits]
+    rows: list[RegionRow] = []
+    for place, image_id in enumerate(index.image_id):
+        which, number = _find(spec, splits, image_id)
+        instances = splits[which].instances
+        picture = instances.images[number]
+        require_size(spec, index, place, (picture.width, picture.height), instances.where)
+        regions = []
+        for annotation in by_image[which].get(number, []):
+            mask = instances.counts(annotation)
+            size = picture.height, picture.width
+            found = {
+                "crowd": bool(annotation.crowd),
+                "empty": not area(mask, *size),
+                "beyond": reaches_out(annotation.segmentation, *size),
+            }
+            for what in (what for what, is_so in found.items() if is_so):
+                noticed.add(what, image_id)
+            category = instances.categories[annotation.category]
+            regions.append(Region(annotation, category, mask))
+        rows += rows_of(image_id, picture, regions)
+    notes += noticed.notes("region", _NOTED, "first of")
+    return rows
+
+
+def _find(spec: DatasetSpec, splits: Sequence[Split], image_id: str) -> tuple[int, int]:
+    """Return the place of an image's split, and its number there."""
+    for which, split in enumerate(splits):
+        if (number := split.id_of(image_id)) is not None:
+            return which, number
+    raise DataError(
+        f"dataset {spec.name}: {printable(image_id)} of the index is not in "
+        f"{' or '.join(split.json for split in splits)}; make the index anew"
+    )
 
 
 def require_inside(instances: Instances, folder: Path) -> None:
-    """Check that no name of an image leads through a link out of the folder of images.
-
-    The folder may be a link itself, and so may the images.
-    """
-    real = folder.resolve()
+    """Check that no name of an image leads through a link out of the folder of images."""
     deeper = {p.name.rpartition("/")[0]: p.name for p in instances.images.values()}
     for below, name in deeper.items():
-        if not (folder / below).resolve().is_relative_to(real):
+        if not stays_in(folder, below):
             raise DataError(
                 f"{instances.where}: {printable(name)} leads through a link out of "
                 f"{printable(str(folder))}; put the images there themselves"

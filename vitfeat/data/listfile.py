@@ -7,7 +7,7 @@ import os
 import posixpath
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -48,7 +48,7 @@ def read_list(path: Path, root: Path) -> list[tuple[str, int, str]]:
     labels = set()
     for entry in entries.values():
         if entry.kind != first.kind:
-            raise _at(
+            raise at(
                 path,
                 entry.line,
                 f"{entry.kind}, but line {first.line} has {first.kind}; label all lines in one way "
@@ -65,7 +65,7 @@ def read_list(path: Path, root: Path) -> list[tuple[str, int, str]]:
         names = {label: label for label in labels}
     for entry in entries.values():
         if entry.label is not None and numbers[entry.label] < 0:
-            raise _at(path, entry.line, f"label {entry.label} is below 0")
+            raise at(path, entry.line, f"label {entry.label} is below 0")
     rows = [
         (image_id, numbers[entry.label or ""], names[entry.label or ""])
         for image_id, entry in entries.items()
@@ -73,12 +73,13 @@ def read_list(path: Path, root: Path) -> list[tuple[str, int, str]]:
     return sorted(rows, key=lambda row: row[0].split("/"))
 
 
-def _at(path: Path, line: int, problem: str) -> DataError:
+def at(path: Path, line: int, problem: str) -> DataError:
+    """Make the error of a line of a list."""
     return DataError(f"list {printable(str(path))}, line {line}: {problem}")
 
 
-def _entries(path: Path, root: Path) -> dict[str, _Entry]:
-    """Read the lines, by their image ids."""
+def lines_of(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield the lines of a list in UTF-8 that are not blank, with their numbers from 1."""
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -88,32 +89,55 @@ def _entries(path: Path, root: Path) -> dict[str, _Entry]:
             f"list {printable(str(path))}: its lines end in carriage returns alone, as on old "
             "Macs; save it with line feeds"
         )
-    real_root = os.path.realpath(root)
-    entries: dict[str, _Entry] = {}
-    names_in = functools.cache(_names_in)
     for number, raw in enumerate(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
         try:
             line = raw.removesuffix(b"\r").decode("utf-8")
         except UnicodeDecodeError:
-            raise _at(path, number, "not valid UTF-8; save the list as UTF-8") from None
-        if not line.strip() or line.lstrip().startswith("#"):
+            raise at(path, number, "not valid UTF-8; save the list as UTF-8") from None
+        if line.strip():
+            yield number, line
+
+
+def names_in(path: Path, check: Callable[[str], str], key: Callable[[str], str] = str) -> list[str]:
+    """Read the keys of a list of names, each once; `check` says what is wrong with one."""
+    lines: dict[str, int] = {}
+    for number, line in lines_of(path):
+        name = line.strip()
+        if problem := check(name):
+            raise at(path, number, problem)
+        if (before := lines.setdefault(key(name), number)) != number:
+            raise at(
+                path,
+                number,
+                f"{printable(name)} stands on line {before} already; remove one of them",
+            )
+    return list(lines)
+
+
+def _entries(path: Path, root: Path) -> dict[str, _Entry]:
+    """Read the lines, by their image ids."""
+    real_root = os.path.realpath(root)
+    entries: dict[str, _Entry] = {}
+    names_below = functools.cache(_names_below)
+    for number, line in lines_of(path):
+        if line.lstrip().startswith("#"):
             continue
         written, tab, label = line.partition("\t")
         label = label.strip()
         if tab and (not label or "\t" in label):
-            raise _at(path, number, "expected one label after the tab")
+            raise at(path, number, "expected one label after the tab")
         image_id = _image_id(written, real_root)
         if image_id is None:
-            raise _at(
+            raise at(
                 path,
                 number,
                 f"{printable(written)} is not a path within the dataset's root "
                 f"{printable(str(root))}; paths are relative to it and must not lead out of it",
             )
-        if (problem := _misread(written, label, image_id, real_root, names_in)) is not None:
-            raise _at(path, number, problem)
+        if (problem := _misread(written, label, image_id, real_root, names_below)) is not None:
+            raise at(path, number, problem)
         if image_id in entries:
-            raise _at(
+            raise at(
                 path,
                 number,
                 f"{printable(written)} stands on line {entries[image_id].line} already; "
@@ -138,7 +162,7 @@ def _misread(
     label: str,
     image_id: str,
     root: str,
-    names_in: Callable[[str], dict[str, list[str]]],
+    names_below: Callable[[str], dict[str, list[str]]],
 ) -> str | None:
     """Say what is wrong with a line that names no file, where a part or form of it names one."""
 
@@ -166,7 +190,7 @@ def _misread(
     for cut in (place for place, letter in enumerate(image_id) if letter == "/"):
         if f"/{root}".endswith(f"/{image_id[:cut]}") and is_file(image_id[cut + 1 :]):
             return f"{missing} {_quoted(image_id[cut + 1 :])} does; paths are relative to the root"
-    return _other_form(image_id, missing, names_in(str(Path(root, image_id).parent)))
+    return _other_form(image_id, missing, names_below(str(Path(root, image_id).parent)))
 
 
 def _other_form(image_id: str, missing: str, names: dict[str, list[str]]) -> str | None:
@@ -186,7 +210,7 @@ def _form(name: str) -> str:
     return unicodedata.normalize("NFC", name).casefold()
 
 
-def _names_in(folder: str) -> dict[str, list[str]]:
+def _names_below(folder: str) -> dict[str, list[str]]:
     """Return the names in a folder by their common form; of a folder that cannot be read, none."""
     names: dict[str, list[str]] = {}
     try:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeGuard
 
 from vitfeat.data.folders import Folder, Tally, one_too_deep
 from vitfeat.data.images import ImageError, facts_of, printable, read_bytes
@@ -34,6 +35,46 @@ class Listing:
 
     candidates: Iterator[Candidate]
     has_labels: bool
+
+
+class Noticed:
+    """What was noticed of images, regions or sequences: how many of each, and the first."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+        self._first: dict[str, str] = {}
+
+    def add(self, what: str, name: str) -> None:
+        """Count one."""
+        self._counts[what] += 1
+        self._first.setdefault(what, name)
+
+    def notes(self, noun: str, words: Mapping[str, str], first: str = "first") -> Iterator[str]:
+        """Yield a line for people about each, in the order of the words that say it."""
+        for what, text in words.items():
+            if count := self._counts[what]:
+                yield f"{plural(count, noun)} {text}; {first} {printable(self._first[what])}"
+
+
+def parts_of(image_id: str) -> list[str]:
+    """Return what image ids are sorted by."""
+    return image_id.split("/")
+
+
+def is_file_name(name: object) -> TypeGuard[str]:
+    """Tell whether something read is a name that leads to no other folder."""
+    if not isinstance(name, str) or not name or name.startswith("."):
+        return False
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return not {"/", "\\", "\0"} & set(name)
+
+
+def stays_in(folder: Path, name: str) -> bool:
+    """Tell whether a path below a folder, which may be a link itself, is no link out of it."""
+    return (folder / name).resolve().is_relative_to(folder.resolve())
 
 
 def require_root(spec: DatasetSpec) -> None:

@@ -9,21 +9,14 @@ from __future__ import annotations
 import re
 from collections import Counter, deque
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from vitfeat.data.annotations import RegionRow
-from vitfeat.data.folders import Tally, images_below
+from vitfeat.data.folders import Tally
 from vitfeat.data.images import printable
 from vitfeat.data.index import Index
-from vitfeat.data.instances import (
-    Annotation,
-    Instances,
-    Picture,
-    RegionTally,
-    read_instances,
-)
-from vitfeat.data.listing import Candidate, Listing, require_file, require_folder, require_size
+from vitfeat.data.instances import Picture, Region, Split, read_regions, read_split
+from vitfeat.data.listing import Candidate, Listing, parts_of
 from vitfeat.data.regions import unite
 from vitfeat.data.spec import DatasetSpec
 from vitfeat.errors import DataError
@@ -33,23 +26,6 @@ SPLITS = ("train", "val", "test")
 """The official splits; ``split: all`` takes the images of all three."""
 
 _SYNSET = re.compile("(n[0-9]{8})_")
-
-
-@dataclass(frozen=True)
-class _Split:
-    """A split, in one of the two forms that it was released in."""
-
-    folder: str
-    json: str
-    instances: Instances
-
-    ids: dict[str, int]
-    """The ids of the images by the names of their files, without folders."""
-    by_image: dict[int, list[Annotation]]
-
-    def picture(self, image_id: str) -> Picture:
-        """Return what the JSON says of an image."""
-        return self.instances.images[self.ids[_name(image_id)]]
 
 
 def find(spec: DatasetSpec, tally: Tally) -> Listing:
@@ -67,7 +43,7 @@ def find(spec: DatasetSpec, tally: Tally) -> Listing:
     superclass, names = _superclass_of_synsets(splits), _superclasses(splits)
     by_synset: dict[str, list[str]] = {}
     for split in splits:
-        for image_id in _annotated(spec, split, tally):
+        for image_id in split.annotated(spec, tally):
             by_synset.setdefault(_synset(split, image_id), []).append(image_id)
     if not by_synset:
         folders = " or ".join(split.folder for split in splits)
@@ -78,7 +54,7 @@ def find(spec: DatasetSpec, tally: Tally) -> Listing:
     found = []
     for label, name in enumerate(names):
         members = [
-            sorted(by_synset[s], key=_parts) for s in sorted(by_synset) if superclass[s] == name
+            sorted(by_synset[s], key=parts_of) for s in sorted(by_synset) if superclass[s] == name
         ]
         images = _by_turns(members, spec.per_superclass)
         if spec.per_superclass is not None and len(images) < spec.per_superclass:
@@ -87,142 +63,51 @@ def find(spec: DatasetSpec, tally: Tally) -> Listing:
                 "per_superclass"
             )
         found += [Candidate(image_id, label, name) for image_id in images]
-    found.sort(key=lambda candidate: _parts(candidate.image_id))
+    found.sort(key=lambda candidate: parts_of(candidate.image_id))
     return Listing(iter(found), has_labels=True)
 
 
 def regions(spec: DatasetSpec, index: Index, notes: list[str]) -> list[RegionRow]:
-    """Read the parts and objects of the index's images, in its order.
+    """Read the parts and objects of the index's images.
 
-    Adds to the notes how many parts are crowds, have no pixel, or reach beyond their image.
-
-    Returns
-    -------
-    list of RegionRow
-        Of each image first its parts, level ``part``, in the order of their ids, with the dataset's
-        number and name of the category; then, level ``object``, the union of its parts: the
-        superclass and its number. An image with parts of several superclasses has an object of
-        each.
+    Of each image first its parts, with the dataset's number and name of the category; then the
+    union of its parts, an object: the superclass and its number. An image with parts of several
+    superclasses has an object of each.
     """
     splits = _splits(spec, masks=True)
     numbers = {name: number for number, name in enumerate(_superclasses(splits))}
-    rows: list[RegionRow] = []
-    tally = RegionTally()
-    for place, image_id in enumerate(index.image_id):
-        split = _split_of(spec, splits, image_id)
-        picture = split.picture(image_id)
-        size = (picture.width, picture.height)
-        require_size(spec, index, place, size, split.instances.where)
-        rows += _rows(split, image_id, numbers, tally)
-    notes += tally.notes()
-    return rows
+
+    def rows(image_id: str, picture: Picture, regions: list[Region]) -> Iterator[RegionRow]:
+        size = picture.height, picture.width
+        masks: dict[str, list[str]] = {}
+        for region in regions:
+            masks.setdefault(region.category.supercategory, []).append(region.mask)
+            yield region.row(image_id, "part", picture)
+        for name in sorted(masks):
+            whole = unite(masks[name], *size)
+            yield RegionRow(image_id, "object", numbers[name], name, 0, *size, whole)
+
+    return read_regions(spec, index, splits, notes, rows)
 
 
-def _split_of(spec: DatasetSpec, splits: list[_Split], image_id: str) -> _Split:
-    for split in splits:
-        if image_id.startswith(f"{split.folder}/") and _name(image_id) in split.ids:
-            return split
-    raise DataError(
-        f"dataset {spec.name}: {printable(image_id)} of the index is not in "
-        f"{' or '.join(split.json for split in splits)}; make the index anew"
-    )
+def _name(path: str) -> str:
+    return PurePosixPath(path).name
 
 
-def _rows(
-    split: _Split, image_id: str, numbers: dict[str, int], tally: RegionTally
-) -> Iterator[RegionRow]:
-    """Yield the parts of an image, then its objects."""
-    instances, picture = split.instances, split.picture(image_id)
-    size = picture.height, picture.width
-    parts: dict[str, list[str]] = {}
-    for annotation in split.by_image.get(split.ids[_name(image_id)], []):
-        category = instances.categories[annotation.category]
-        mask = instances.counts(annotation)
-        tally.add(image_id, annotation, mask, picture)
-        parts.setdefault(category.supercategory, []).append(mask)
-        yield RegionRow(
-            image_id,
-            "part",
-            annotation.category,
-            category.name,
-            annotation.crowd,
-            *size,
-            mask,
-        )
-    for name in sorted(parts):
-        yield RegionRow(
-            image_id, "object", numbers[name], name, 0, *size, unite(parts[name], *size)
-        )
+def _splits(spec: DatasetSpec, *, masks: bool) -> list[Split]:
+    """Read the JSON of each split, of whichever of two forms is there."""
+    splits = []
+    for name in SPLITS if spec.split == "all" else [str(spec.split)]:
+        folder, json = name, f"{name}.json"
+        other_folder, other_json = f"images/{name}", f"annotations/{name}/{name}.json"
+        if not (spec.root / json).exists() and (spec.root / other_json).exists():
+            folder, json = other_folder, other_json
+        remedy = f"expected {name}.json beside {name}, or {other_json} beside {other_folder}"
+        splits.append(read_split(spec, folder, json, (remedy, remedy), _name, masks=masks))
+    return splits
 
 
-def _name(image_id: str) -> str:
-    return PurePosixPath(image_id).name
-
-
-def _parts(image_id: str) -> list[str]:
-    return image_id.split("/")
-
-
-def _splits(spec: DatasetSpec, *, masks: bool) -> list[_Split]:
-    assert spec.split is not None, "the layout requires it"
-    return [
-        _split(spec, name, masks=masks)
-        for name in (SPLITS if spec.split == "all" else [spec.split])
-    ]
-
-
-def _split(spec: DatasetSpec, name: str, *, masks: bool) -> _Split:
-    """Read a split's JSON, of whichever form is there."""
-    folder, json = name, f"{name}.json"
-    other_folder, other_json = f"images/{name}", f"annotations/{name}/{name}.json"
-    if not (spec.root / json).exists() and (spec.root / other_json).exists():
-        folder, json = other_folder, other_json
-    remedy = f"expected {name}.json beside {name}, or {other_json} beside {other_folder}"
-    require_folder(spec, folder, remedy)
-    require_file(spec, json, remedy)
-    instances = read_instances(spec.root / json, spec.name, masks=masks)
-    ids: dict[str, int] = {}
-    for id_, picture in instances.images.items():
-        if ids.setdefault(_name(picture.name), id_) != id_:
-            raise DataError(
-                f"{instances.where}: two images are called {printable(_name(picture.name))}"
-            )
-    return _Split(folder, json, instances, ids, instances.by_image())
-
-
-def _annotated(spec: DatasetSpec, split: _Split, tally: Tally) -> list[str]:
-    """List the images of a split that are there and annotated, sorted."""
-    ids = split.ids
-    present: dict[str, str] = {}
-    unnamed = 0
-    for image_id in images_below(spec.root, split.folder, tally, "keep"):
-        name = _name(image_id)
-        if name not in ids:
-            unnamed += 1
-        elif name in present:
-            raise DataError(
-                f"dataset {spec.name}: {printable(present[name])} and {printable(image_id)} have "
-                "one name; remove one of them"
-            )
-        else:
-            present[name] = image_id
-    absent = sorted(ids.keys() - present.keys())
-    if absent:
-        tally.remarks.append(
-            f"{plural(len(absent), 'image')} of {len(ids):,} that {split.json} names left out, not "
-            f"in {split.folder}, first {printable(absent[0])}"
-        )
-    found = [image_id for name, image_id in present.items() if ids[name] in split.by_image]
-    if without := len(present) - len(found):
-        tally.remarks.append(
-            f"{plural(without, 'image')} without annotations in {split.json} left out"
-        )
-    if unnamed:
-        tally.remarks.append(f"{plural(unnamed, 'image')} ignored, not in {split.json}")
-    return found
-
-
-def _synset(split: _Split, name: str) -> str:
+def _synset(split: Split, name: str) -> str:
     match = _SYNSET.match(_name(name))
     if match is None:
         raise DataError(
@@ -232,7 +117,7 @@ def _synset(split: _Split, name: str) -> str:
     return match[1]
 
 
-def _superclasses(splits: list[_Split]) -> list[str]:
+def _superclasses(splits: list[Split]) -> list[str]:
     """List the names of all superclasses, sorted."""
     names = {c.supercategory for split in splits for c in split.instances.categories.values()}
     if "" in names:
@@ -242,7 +127,7 @@ def _superclasses(splits: list[_Split]) -> list[str]:
     return sorted(names)
 
 
-def _superclass_of_synsets(splits: list[_Split]) -> dict[str, str]:
+def _superclass_of_synsets(splits: list[Split]) -> dict[str, str]:
     """Find the superclass that most annotations of each synset are of."""
     counts: dict[str, Counter[str]] = {}
     for split in splits:

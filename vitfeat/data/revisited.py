@@ -19,7 +19,7 @@ from vitfeat.data.annotations import RelevanceRow
 from vitfeat.data.folders import Folder, Tally, one_too_deep
 from vitfeat.data.images import printable
 from vitfeat.data.index import Box, Index
-from vitfeat.data.listing import Candidate, Listing, start_of
+from vitfeat.data.listing import Candidate, Listing, is_file_name, start_of
 from vitfeat.data.plain_pickle import read_plain_pickle
 from vitfeat.data.spec import DatasetSpec
 from vitfeat.errors import DataError
@@ -199,7 +199,7 @@ def _names(content: dict[Any, Any], key: str, where: str) -> list[str]:
     if not isinstance(names, list | tuple) or not names:
         raise DataError(f"{where}: {key} must be a list of names; fetch it again")
     for name in names:
-        if not isinstance(name, str) or not _is_file_name(name):
+        if not is_file_name(name):
             shown = printable(f"{name!r:.60}") if isinstance(name, str) else type(name).__name__
             raise DataError(
                 f"{where}: {key} holds {shown}, which is no name of an image in {FOLDER}; names "
@@ -211,14 +211,6 @@ def _names(content: dict[Any, Any], key: str, where: str) -> list[str]:
             raise DataError(f"{where}: {printable(name)} stands in {key} twice; remove one")
         seen.add(name)
     return list(names)
-
-
-def _is_file_name(name: str) -> bool:
-    try:
-        name.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return bool(name) and not name.startswith(".") and not {"/", "\\", "\0"} & set(name)
 
 
 def _entry(entry: Any, n_images: int, where: str) -> tuple[Box, dict[str, list[int]]]:

@@ -25,7 +25,7 @@ from vitfeat.data.images import (
 )
 from vitfeat.data.index import Box, Index, Row, pixels_of
 from vitfeat.data.layouts import find
-from vitfeat.data.listing import Candidate, Listing
+from vitfeat.data.listing import Candidate, Listing, Noticed
 from vitfeat.data.spec import DatasetSpec
 from vitfeat.errors import DataError
 from vitfeat.text import plural
@@ -195,7 +195,7 @@ def build_index(
     those that the layout finds. The result is the same for any number of processes.
     """
     tally = Tally()
-    seen = _Seen(spec)
+    seen = Noticed()
     if candidates is None:
         listing = find(spec, tally)
     else:
@@ -221,7 +221,8 @@ def build_index(
                     crop=_within(spec, candidate, size, orientation),
                 )
             )
-            seen.add(candidate, result.facts, rows[-1])
+            for what in _seen(candidate, result.facts, rows[-1]):
+                seen.add(what, candidate.image_id)
         elif spec.on_error == "stop":
             raise DataError(
                 f"dataset {spec.name}: {result}; repair or remove the file, or set "
@@ -236,7 +237,9 @@ def build_index(
             f"{printable(first)}: {reason}"
         )
     index = Index.of(rows, [*skipped, *tally.doubles], [])
-    index.notes.extend([*seen.notes(), *_noticed(spec, index, skipped), *tally.notes()])
+    index.notes.extend(
+        [*seen.notes("image", _words(spec)), *_noticed(spec, index, skipped), *tally.notes()]
+    )
     classes = index.n_classes or "no"
     logger.info(f"dataset {spec.name}: {plural(len(index), 'image')}, {classes} classes")
     for note in index.notes:
@@ -244,40 +247,29 @@ def build_index(
     return index
 
 
-class _Seen:
-    """What was seen of images that changes their numbers, with the first of each."""
+def _seen(candidate: Candidate, facts: Facts, row: Row) -> Iterator[str]:
+    """Yield what of an image that is used changes its numbers."""
+    yield from facts.traits
+    if facts.orientation != 1:
+        yield "orientation"
+    if candidate.crop is not None and row.crop is not None:
+        beyond = max(abs(a - b) for a, b in zip(candidate.crop, row.crop, strict=True))
+        if beyond > 1:
+            yield "cut"
 
-    def __init__(self, spec: DatasetSpec) -> None:
-        self._spec = spec
-        self._first: dict[str, str] = {}
-        self._counts: Counter[str] = Counter()
 
-    def add(self, candidate: Candidate, facts: Facts, row: Row) -> None:
-        """Count an image that is used."""
-        found = list(facts.traits)
-        if facts.orientation != 1:
-            found.append("orientation")
-        if candidate.crop is not None and row.crop is not None:
-            beyond = max(abs(a - b) for a, b in zip(candidate.crop, row.crop, strict=True))
-            found += ["cut"] if beyond > 1 else []
-        for name in found:
-            self._first.setdefault(name, candidate.image_id)
-            self._counts[name] += 1
-
-    def notes(self) -> Iterator[str]:
-        """Yield a line for people about each."""
-        if self._spec.orientation == "exif":
-            orientation = "turned upright as the EXIF orientation says"
-        else:
-            annotated = ", and so is what is annotated in them" if self._spec.annotations else ""
-            orientation = (
-                "with an EXIF orientation, used as stored and not as viewers show them"
-                f"{annotated} (datasets.{self._spec.name}.orientation: exif turns them)"
-            )
-        cut = "whose box reaches beyond the image, cut at its border"
-        for name, words in {"orientation": orientation, **TRAITS, "cut": cut}.items():
-            if count := self._counts[name]:
-                yield f"{plural(count, 'image')} {words}; first {printable(self._first[name])}"
+def _words(spec: DatasetSpec) -> dict[str, str]:
+    """Return how people are told of what :func:`_seen` gives."""
+    if spec.orientation == "exif":
+        orientation = "turned upright as the EXIF orientation says"
+    else:
+        annotated = ", and so is what is annotated in them" if spec.annotations else ""
+        orientation = (
+            "with an EXIF orientation, used as stored and not as viewers show them"
+            f"{annotated} (datasets.{spec.name}.orientation: exif turns them)"
+        )
+    cut = "whose box reaches beyond the image, cut at its border"
+    return {"orientation": orientation, **TRAITS, "cut": cut}
 
 
 def _within(

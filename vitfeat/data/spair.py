@@ -21,7 +21,16 @@ from vitfeat.data.annotations import PointRow
 from vitfeat.data.folders import Folder, Tally
 from vitfeat.data.images import printable
 from vitfeat.data.index import Index
-from vitfeat.data.listing import Candidate, Listing, require_folder, require_size
+from vitfeat.data.listfile import names_in
+from vitfeat.data.listing import (
+    Candidate,
+    Listing,
+    is_file_name,
+    parts_of,
+    require_folder,
+    require_size,
+    stays_in,
+)
 from vitfeat.data.spec import DatasetSpec
 from vitfeat.errors import DataError
 from vitfeat.text import plural
@@ -83,20 +92,15 @@ def find(spec: DatasetSpec, tally: Tally) -> Listing:
             )
         if pair.category not in seen:
             seen.add(pair.category)
-            _require_inside(spec.root / IMAGES, pair)
+            if not stays_in(spec.root / IMAGES, pair.category):
+                raise DataError(
+                    f"{pair.where}: {IMAGES}/{printable(pair.category)} is a link out of {IMAGES}; "
+                    "put the images there themselves"
+                )
         found |= {side.image_id: pair.category for side in (pair.source, pair.target)}
-    images = sorted(found, key=lambda image_id: image_id.split("/"))
+    images = sorted(found, key=parts_of)
     candidates = (Candidate(image, labels[found[image]], found[image]) for image in images)
     return Listing(candidates, has_labels=True)
-
-
-def _require_inside(folder: Path, pair: Pair) -> None:
-    """Check that a category is no link out of the folder of images, which may be a link itself."""
-    if not (folder / pair.category).resolve().is_relative_to(folder.resolve()):
-        raise DataError(
-            f"{pair.where}: {IMAGES}/{printable(pair.category)} is a link out of {IMAGES}; put the "
-            "images there themselves"
-        )
 
 
 def points(spec: DatasetSpec, index: Index, notes: list[str]) -> list[PointRow]:
@@ -227,31 +231,19 @@ def _key(name: str) -> str:
 def _listed(spec: DatasetSpec, folder: str, files: dict[str, str]) -> list[str]:
     """Read the split's list, if there is one: the keys of the pairs, in its order."""
     path = spec.root / LISTS / f"{spec.split}.txt"
-    where = f"dataset {spec.name}: {LISTS}/{spec.split}.txt"
     if not path.is_file():
         return []
-    try:
-        lines = path.read_text("utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is no text"
-        raise DataError(f"{where} cannot be read: {reason}; {_UNPACK}") from None
-    keys: dict[str, None] = {}
-    for number, line in enumerate(lines, 1):
-        if not (name := line.strip()):
-            continue
-        key = _key(name)
-        if key not in files:
-            raise DataError(
-                f"{where}, line {number}: {printable(name[:80])} has no file in {folder}; {_UNPACK}"
-            )
-        if key in keys:
-            raise DataError(
-                f"{where}, line {number}: {printable(name[:80])} stands there twice; remove one"
-            )
-        keys[key] = None
-    if not keys:
-        raise DataError(f"{where} lists no pairs; {_UNPACK}, or remove it to take all of {folder}")
-    return list(keys)
+
+    def problem(name: str) -> str:
+        no_file = f"{printable(name[:80])} has no file in {folder}; {_UNPACK}"
+        return "" if _key(name) in files else no_file
+
+    if not (keys := names_in(path, problem, _key)):
+        raise DataError(
+            f"dataset {spec.name}: {LISTS}/{spec.split}.txt lists no pairs; {_UNPACK}, or remove "
+            f"it to take all of {folder}"
+        )
+    return keys
 
 
 def _read(path: Path, where: str) -> Pair:
@@ -350,13 +342,7 @@ def _finite(found: Any, count: int, key: str, where: str) -> list[float]:
 def _file_name(content: dict[str, Any], key: str, where: str) -> str:
     """Read a name that leads to no other folder."""
     name = content.get(key)
-    if (
-        not isinstance(name, str)
-        or not name
-        or name.startswith(".")
-        or {"/", "\\", "\0"} & set(name)
-        or any("\ud800" <= letter <= "\udfff" for letter in name)
-    ):
+    if not is_file_name(name):
         raise DataError(
             f"{where}: {key} must be a name that leads to no other folder, found {_shown(name)}; "
             f"{_UNPACK}"
