@@ -315,9 +315,7 @@ def test_masks_that_are_none_of_their_frames(root: Path, mask: bytes, message: s
 
 def test_a_dataset_that_is_unpacked_one_folder_too_deep(root: Path) -> None:
     outer = root.rename(root.parent / "DAVIS").parent
-    with pytest.raises(
-        DataError, match=r"ImageSets/2017 is missing .* \(.*DAVIS has it\); unpack"
-    ):
+    with pytest.raises(DataError, match=r"ImageSets/2017 is missing .* \(.*DAVIS has it\); unpack"):
         index_of(outer)
 
 
