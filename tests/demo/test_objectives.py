@@ -9,9 +9,19 @@ from torch import Generator, nn
 
 from vitfeat.demo import network, tokens
 from vitfeat.demo.batches import read
-from vitfeat.demo.objectives import beit, dino, mae, moco
-from vitfeat.demo.objectives.base import ema_momentum, ema_update, info_nce
-from vitfeat.demo.objectives.captions import STROKES, Captions
+from vitfeat.demo.objectives import averaged
+from vitfeat.demo.objectives.averaged import ema_momentum, ema_update
+from vitfeat.demo.objectives.base import info_nce
+from vitfeat.demo.objectives.labelled import STROKES, Captions
+from vitfeat.demo.objectives.masked import (
+    CODES,
+    Mae,
+    block_mask,
+    fit_codebook,
+    nearest_code,
+    pixel_loss,
+    random_mask,
+)
 
 
 def draw(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -55,20 +65,20 @@ def test_dino_loss() -> None:
     centre = draw(7, seed=20)
     terms = []
     for i in range(2):
-        p = softmax((teacher[i] - centre).numpy() / dino.TEACHER_TEMPERATURE)
+        p = softmax((teacher[i] - centre).numpy() / averaged.TEACHER_TEMPERATURE)
         for j in range(4):
             if i != j:
-                q = softmax(student[j].numpy() / dino.STUDENT_TEMPERATURE)
+                q = softmax(student[j].numpy() / averaged.STUDENT_TEMPERATURE)
                 terms.append(-(p * np.log(q)).sum(axis=1).mean())
     assert len(terms) == 6
-    loss = dino.distillation_loss(student, teacher, centre)
+    loss = averaged.distillation_loss(student, teacher, centre)
     assert float(loss) == pytest.approx(float(np.mean(terms)), rel=1e-12)
 
 
 def test_dino_centre_follows_the_teacher() -> None:
     images = read("train", labelled=False)
-    objective = dino.Dino(network.build(0), images.images)
-    objective.centre = torch.ones(dino.PROTOTYPES)
+    objective = averaged.Dino(network.build(0), images.images)
+    objective.centre = torch.ones(averaged.PROTOTYPES)
     objective.loss(images.select(torch.arange(8)), Generator().manual_seed(0))
     latest = objective.latest.double()
     objective.update(0.0)
@@ -76,10 +86,10 @@ def test_dino_centre_follows_the_teacher() -> None:
 
 
 def test_dino_prototypes_have_unit_length() -> None:
-    head = dino.Head(64)
+    head = averaged.Head(64)
     out = head(torch.randn(32, 64))
     assert out.abs().max() <= 1 + 1e-6
-    scaled = dino.Head(64)
+    scaled = averaged.Head(64)
     scaled.load_state_dict({**head.state_dict(), "prototypes": 3 * head.prototypes})
     x = torch.randn(4, 64)
     torch.testing.assert_close(scaled(x), head(x))
@@ -93,12 +103,12 @@ def test_mae_loss() -> None:
         truth = patches[i, j].numpy()
         target = (truth - truth.mean()) / np.sqrt(truth.var(ddof=1) + 1e-6)
         terms.append(np.mean((predicted[i, j].numpy() - target) ** 2))
-    loss = mae.pixel_loss(predicted, patches, masked)
+    loss = pixel_loss(predicted, patches, masked)
     assert float(loss) == pytest.approx(float(np.mean(terms)), rel=1e-12)
 
 
 def test_mae_mask() -> None:
-    visible, masked = mae.random_mask(1000, 64, Generator().manual_seed(0))
+    visible, masked = random_mask(1000, 64, Generator().manual_seed(0))
     assert visible.shape == (1000, 16)
     assert (masked.sum(dim=1) == 48).all()
     assert not masked.gather(1, visible).any()
@@ -106,7 +116,7 @@ def test_mae_mask() -> None:
     assert masked.float().mean(dim=0).min() > 0.68
 
 
-def test_mae_encoder_does_not_see_masked_patches(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mae_encoder_does_not_see_masked(monkeypatch: pytest.MonkeyPatch) -> None:
     data = read("train", labelled=False).select(torch.arange(4))
     seen: list[tuple[int, ...]] = []
     encode = tokens.encode
@@ -116,28 +126,28 @@ def test_mae_encoder_does_not_see_masked_patches(monkeypatch: pytest.MonkeyPatch
         return encode(net, patches)
 
     monkeypatch.setattr(tokens, "encode", spy)
-    mae.Mae(network.build(0), data.images).loss(data, Generator().manual_seed(0))
+    Mae(network.build(0), data.images).loss(data, Generator().manual_seed(0))
     assert seen == [(4, 16, 64)]
 
 
 def test_beit_codes_are_the_nearest_centroids() -> None:
     patches, codebook = draw(40, 16), draw(9, 16, seed=1)
     distances = ((patches.numpy()[:, None] - codebook.numpy()[None]) ** 2).sum(axis=2)
-    assert beit.nearest_code(patches, codebook).tolist() == distances.argmin(axis=1).tolist()
+    assert nearest_code(patches, codebook).tolist() == distances.argmin(axis=1).tolist()
 
 
 def test_beit_codebook_is_deterministic_and_in_use() -> None:
     images = read("train", labelled=False).images
-    codebook = beit.fit_codebook(images)
-    assert codebook.shape == (beit.CODES, 16)
-    assert torch.equal(codebook, beit.fit_codebook(images))
-    codes = beit.nearest_code(tokens.patchify(images[:, :1]).flatten(0, 1), codebook)
-    assert len(codes.unique()) > 0.9 * beit.CODES
+    codebook = fit_codebook(images)
+    assert codebook.shape == (CODES, 16)
+    assert torch.equal(codebook, fit_codebook(images))
+    codes = nearest_code(tokens.patchify(images[:, :1]).flatten(0, 1), codebook)
+    assert len(codes.unique()) > 0.9 * CODES
 
 
 def test_beit_mask_is_blockwise_and_of_the_ratio() -> None:
     generator = Generator().manual_seed(0)
-    masks = torch.stack([beit.block_mask(8, generator) for _ in range(200)])
+    masks = torch.stack([block_mask(8, generator) for _ in range(200)])
     assert (masks.sum(dim=(1, 2)) == 26).all()
     assert masks.float().mean(dim=0).min() > 0.03
     # A masked patch's right neighbour is masked far more often than the 40 % of chance.
@@ -146,7 +156,7 @@ def test_beit_mask_is_blockwise_and_of_the_ratio() -> None:
 
 def test_moco_freezes_patches_and_positions() -> None:
     backbone = network.build(0)
-    moco.Moco(backbone, torch.zeros(1, 3, 32, 32))
+    averaged.Moco(backbone, torch.zeros(1, 3, 32, 32))
     assert not backbone.pos_embed.requires_grad
     assert not any(p.requires_grad for p in backbone.patch_embed.parameters())
     assert backbone.blocks[0].attn.qkv.weight.requires_grad

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
+from vitfeat.demo.objectives.averaged import Dino, Moco
 from vitfeat.demo.objectives.base import Objective, Recipe
-from vitfeat.demo.objectives.beit import Beit
-from vitfeat.demo.objectives.clip import Clip
-from vitfeat.demo.objectives.dino import Dino
-from vitfeat.demo.objectives.mae import Mae
-from vitfeat.demo.objectives.moco import Moco
-from vitfeat.demo.objectives.supervised import Supervised
+from vitfeat.demo.objectives.labelled import Clip, Supervised
+from vitfeat.demo.objectives.masked import Beit, Mae
 
 OBJECTIVES: dict[str, type[Objective]] = {
     "supervised": Supervised,

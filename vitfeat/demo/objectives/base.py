@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import ClassVar
 
 import torch
@@ -58,11 +56,6 @@ class Objective(nn.Module, ABC):
         return self.backbone
 
 
-def frozen(module: nn.Module) -> nn.Module:
-    """Switch the gradients of a module off and return it."""
-    return module.requires_grad_(False)
-
-
 @torch.no_grad()
 def sincos_positions(backbone: VisionTransformer) -> None:
     """Set the position embedding to 2-D sines and cosines, CLS's to 0 (Chen et al., 2021)."""
@@ -70,31 +63,6 @@ def sincos_positions(backbone: VisionTransformer) -> None:
     waves = build_sincos2d_pos_embed([side, side], dim=backbone.embed_dim, interleave_sin_cos=True)
     backbone.pos_embed[0, 0] = 0.0
     backbone.pos_embed[0, 1:] = waves
-
-
-def ema_momentum(start: float, progress: float) -> float:
-    """Momentum that rises from ``start`` to 1 along a cosine (BYOL; Grill et al., 2020)."""
-    return 1.0 - (1.0 - start) * (math.cos(math.pi * progress) + 1.0) / 2.0
-
-
-@torch.no_grad()
-def ema_update(average: nn.Module, current: nn.Module, momentum: float) -> None:
-    """Move ``average`` in place to ``momentum * average + (1 - momentum) * current``."""
-    for kept, new in zip(average.parameters(), current.parameters(), strict=True):
-        kept.lerp_(new, 1.0 - momentum)
-
-
-def mlp(*widths: int) -> nn.Sequential:
-    """Return linear layers of these widths, each batch-normalised, with ReLU between them."""
-    layers: list[nn.Module] = []
-    for i, (wide, narrow) in enumerate(pairwise(widths)):
-        last = i == len(widths) - 2
-        layers.append(nn.Linear(wide, narrow, bias=False))
-        # Statistics of the batch at all times: evaluation compares before and after alike.
-        layers.append(nn.BatchNorm1d(narrow, affine=not last, track_running_stats=False))
-        if not last:
-            layers.append(nn.ReLU())
-    return nn.Sequential(*layers)
 
 
 def info_nce(logits: Tensor, positives: Tensor) -> Tensor:

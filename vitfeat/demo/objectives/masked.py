@@ -1,4 +1,4 @@
-"""BEiT: predict the discrete codes of masked patches (Bao et al., 2022)."""
+"""Objectives of masked patches: MAE fills in their pixels, BEiT names their codes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 
 import torch
 from sklearn.cluster import MiniBatchKMeans
-from timm.models.vision_transformer import VisionTransformer
+from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
@@ -15,12 +15,82 @@ from vitfeat.demo.augment import Augmentation
 from vitfeat.demo.batches import Batch
 from vitfeat.demo.objectives.base import Objective, Recipe, sincos_positions
 
+MAE_MASKED = 0.75
+DECODER_WIDTH = 32
+
 CODES = 128
 CODEBOOK_SEED = 0
-MASKED = 0.4
+BEIT_MASKED = 0.4
 SMALLEST_BLOCK = 4
 LARGEST_BLOCK = 16
 ASPECT = 0.3
+
+
+class Mae(Objective):
+    """The encoder sees CLS and the visible patches only; a light decoder fills in the rest."""
+
+    recipe = Recipe(epochs=100, batch_size=128, learning_rate=1.5e-3)
+    summary = (
+        f"reconstruction of {MAE_MASKED:.0%} masked patches, normalised pixels, two-block decoder "
+        f"of width {DECODER_WIDTH}, crops as the only augmentation"
+    )
+    source = "He et al., 2022"
+
+    augmentation = Augmentation(area=(0.6, 1.0))
+
+    def __init__(self, backbone: VisionTransformer, images: Tensor) -> None:
+        super().__init__(backbone, images)
+        pixels = 3 * tokens.PATCH**2
+        self.to_decoder = nn.Linear(backbone.embed_dim, DECODER_WIDTH)
+        self.mask_token = nn.Parameter(0.02 * torch.randn(DECODER_WIDTH))
+        self.positions = nn.Parameter(
+            0.02 * torch.randn(backbone.patch_embed.num_patches + 1, DECODER_WIDTH)
+        )
+        self.decoder = nn.Sequential(*(Block(DECODER_WIDTH, num_heads=4) for _ in range(2)))
+        self.to_pixels = nn.Sequential(
+            nn.LayerNorm(DECODER_WIDTH), nn.Linear(DECODER_WIDTH, pixels)
+        )
+
+    def loss(self, batch: Batch, generator: Generator) -> Tensor:
+        """Mean squared error of normalised pixels over masked patches (unitless)."""
+        views = self.augmentation(batch.images, generator)
+        patches = tokens.embed(self.backbone, views)
+        n, t, d = patches.shape
+        visible, masked = random_mask(n, t, generator)
+        seen = patches.gather(1, visible[..., None].expand(-1, -1, d))
+        predicted = self._decode(tokens.encode(self.backbone, seen), visible, t)
+        return pixel_loss(predicted, tokens.patchify(views), masked)
+
+    def _decode(self, encoded: Tensor, visible: Tensor, t: int) -> Tensor:
+        """Predict all ``t`` patches' pixels from the encoded CLS and visible tokens."""
+        x = self.to_decoder(encoded)
+        filled = self.mask_token.expand(len(x), t, -1)
+        filled = filled.scatter(1, visible[..., None].expand(-1, -1, DECODER_WIDTH), x[:, 1:])
+        decoded = self.decoder(torch.cat([x[:, :1], filled], dim=1) + self.positions)
+        pixels: Tensor = self.to_pixels(decoded[:, 1:])
+        return pixels
+
+
+def random_mask(n: int, t: int, generator: Generator) -> tuple[Tensor, Tensor]:
+    """Choose the visible quarter of every image's patches uniformly at random.
+
+    Returns their positions, (n, t / 4), and what is masked, bool (n, t).
+    """
+    order = torch.rand(n, t, generator=generator).argsort(dim=1)
+    visible = order[:, : t - round(MAE_MASKED * t)]
+    return visible, torch.ones(n, t, dtype=torch.bool).scatter(1, visible, False)
+
+
+def pixel_loss(predicted: Tensor, patches: Tensor, masked: Tensor) -> Tensor:
+    """Return MAE's loss, the mean squared error over masked patches: `masked` is (n, t).
+
+    Each true patch is normalised by its own mean and variance (He et al., 2022, 4.1).
+    """
+    mean = patches.mean(dim=2, keepdim=True)
+    variance = patches.var(dim=2, keepdim=True)
+    # Blank paper has no variance; the constant keeps its target at 0.
+    target = (patches - mean) / (variance + 1e-6).sqrt()
+    return (predicted - target).square().mean(dim=2)[masked].mean()
 
 
 class Beit(Objective):
@@ -28,7 +98,7 @@ class Beit(Objective):
 
     recipe = Recipe(epochs=50, batch_size=128, learning_rate=1.5e-3)
     summary = (
-        f"naming the codes of {MASKED:.0%} of the patches, masked in blocks; {CODES} codes by "
+        f"naming the codes of {BEIT_MASKED:.0%} of the patches, masked in blocks; {CODES} codes by "
         f"k-means (seed {CODEBOOK_SEED}) over the patches of the training images; "
         "positions started at sines and cosines"
     )
@@ -80,7 +150,7 @@ def block_mask(side: int, generator: Generator) -> Tensor:
 
     The last is cut, so that every image has ``round(0.4 * side ** 2)`` masked patches.
     """
-    wanted = round(MASKED * side * side)
+    wanted = round(BEIT_MASKED * side * side)
     mask = torch.zeros(side, side, dtype=torch.bool)
     while (missing := wanted - int(mask.sum())) > 0:
         size, shape, top, left = torch.rand(4, generator=generator).tolist()
