@@ -51,14 +51,9 @@ class Hashed(NamedTuple):
 class Hashes:
     """What a few files hold.
 
-    Attributes
-    ----------
-    token
-        What a plan is told as long as nothing changes (:mod:`vitfeat.data.unchanged`).
-    digest
-        SHA-256 over the names and contents of the files.
-    files
-        By path; without those that may have been written while they were read.
+    ``token`` is what a plan is told as long as nothing changes (:mod:`vitfeat.data.unchanged`),
+    ``digest`` the SHA-256 over the names and contents of the files. ``files`` are those by path
+    that cannot have been written while they were read.
     """
 
     token: str

@@ -60,16 +60,9 @@ class Annotation(NamedTuple):
 
 @dataclass(frozen=True)
 class Instances:
-    """The contents of such a file.
+    """The contents of such a file; ``where`` is the file, for messages.
 
-    Attributes
-    ----------
-    where
-        The file, for messages.
-    images, categories
-        By their ids.
-    annotations
-        In the file's order; of images and categories that are in it.
+    Annotations are in the file's order, of images and categories that are in it.
     """
 
     where: str
@@ -126,12 +119,7 @@ _NOTED = {
 class Split:
     """A split of a dataset: a folder of images, and the file that says what they show.
 
-    Attributes
-    ----------
-    folder, json
-        Relative to the dataset's root.
-    ids
-        The ids of the images by what :attr:`key` makes of their paths in the folder.
+    ``ids`` are those of the images by what ``key`` makes of their paths in the folder.
     """
 
     folder: str

@@ -7,8 +7,9 @@ of ImageNet in it belongs to a superclass, which says what parts there are.
 from __future__ import annotations
 
 import re
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterator
+from itertools import chain, zip_longest
 from pathlib import PurePosixPath
 
 from vitfeat.data.annotations import RegionRow
@@ -144,12 +145,5 @@ def _superclass_of_synsets(splits: list[Split]) -> dict[str, str]:
 
 def _by_turns(members: list[list[str]], n: int | None) -> list[str]:
     """Take n images, or all there are: one of each list by turns."""
-    queues = [deque(images) for images in members]
-    taken: list[str] = []
-    while queues:
-        for queue in queues:
-            if len(taken) == n:
-                return taken
-            taken.append(queue.popleft())
-        queues = [queue for queue in queues if queue]
-    return taken
+    turns = chain.from_iterable(zip_longest(*members))
+    return [image_id for image_id in turns if image_id is not None][:n]

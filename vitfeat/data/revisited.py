@@ -9,9 +9,8 @@ and ``gnd``: for each query a dict of ``easy``, ``hard`` and ``junk``, places in
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -32,18 +31,10 @@ GRADES = ("easy", "hard", "junk")
 """What an image can be to a query; an image without a grade is a negative."""
 
 
-@dataclass(frozen=True)
-class Query:
-    """A query as the annotations have it.
+class Query(NamedTuple):
+    """A query: the name of its image without extension, and the box around the landmark.
 
-    Attributes
-    ----------
-    name
-        Of its image, without extension.
-    box
-        Around the landmark, in pixels of the image.
-    graded
-        By grade, places in the list of database images, in the file's order.
+    ``graded`` has, by grade, places in the list of database images, in the file's order.
     """
 
     name: str
@@ -51,17 +42,8 @@ class Query:
     graded: dict[str, list[int]]
 
 
-@dataclass(frozen=True)
-class Annotations:
-    """The contents of the pickle, checked.
-
-    Attributes
-    ----------
-    database
-        Names of the database images, without extension.
-    queries
-        The queries; none of them is a database image.
-    """
+class Annotations(NamedTuple):
+    """The contents of the pickle, checked: names without extension, and the queries."""
 
     database: list[str]
     queries: list[Query]
@@ -75,8 +57,8 @@ def image_id(name: str) -> str:
 def find(spec: DatasetSpec, tally: Tally) -> Listing:
     """List the database images and the queries together, sorted by name, without labels.
 
-    Of queries the box is used, or with ``query_crop: whole`` all of the image. An image may be a
-    link, as in any folder; names in the annotations can only be of files directly in ``jpg``.
+    Of queries the box is used, or with ``query_crop: whole`` all of the image. Images are files
+    directly in ``jpg``, or links.
     """
     annotations = read_annotations(spec)
     jpg = _folder(spec)
@@ -93,11 +75,11 @@ def find(spec: DatasetSpec, tally: Tally) -> Listing:
 
 
 def relevance(spec: DatasetSpec, index: Index, notes: list[str]) -> list[RelevanceRow]:
-    """Read what is relevant to the queries that are in an index.
+    """Read what is relevant to the queries that are in an index, by the file's order and grade.
 
-    Rows stand in the order of the file's queries, of each by grade. Database images that are not
-    in the index are left out, so that a query may lose all that is relevant to it: it then has the
-    one row of a query to which nothing is relevant. The notes say how many were left out.
+    Database images that are not in the index are left out, so that a query may lose all that is
+    relevant to it: it then has the one row of a query to which nothing is relevant. The notes say
+    how many were left out.
     """
     annotations = read_annotations(spec)
     held = set(index.image_id)
@@ -127,7 +109,7 @@ def relevance(spec: DatasetSpec, index: Index, notes: list[str]) -> list[Relevan
 
 
 def read_annotations(spec: DatasetSpec) -> Annotations:
-    """Read and check a dataset's pickle."""
+    """Read a dataset's pickle, and check all of it."""
     path = _pickle(spec)
     where = f"dataset {spec.name}: {printable(str(path))}"
     content = read_plain_pickle(path)

@@ -62,10 +62,11 @@ def draw(canvas: Grey, position: int, cell: Cell, rng: np.random.Generator) -> B
     return mask
 
 
-def save(grey: Grey, path: Path) -> None:
-    """Write a grey picture as a JPEG in RGB."""
+def save(grey: Grey, path: Path, quality: int = 95, subsampling: int = -1) -> None:
+    """Write a grey picture as a JPEG in RGB; -1 leaves the subsampling of colours to Pillow."""
+    image = Image.fromarray(grey).convert("RGB")
     with replacing(path) as partial:
-        Image.fromarray(grey).convert("RGB").save(partial, format="JPEG", quality=95)
+        image.save(partial, format="JPEG", quality=quality, subsampling=subsampling)
 
 
 def dump(path: Path, content: dict[str, Any]) -> None:

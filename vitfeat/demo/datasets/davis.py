@@ -18,6 +18,7 @@ from PIL import Image
 
 from vitfeat.data.masks import write_mask
 from vitfeat.demo import digits
+from vitfeat.demo.datasets.annotated import save
 
 N_FRAMES = 8
 
@@ -104,12 +105,10 @@ def write(root: Path) -> None:
         (sets / f"{split}.txt").write_text("".join(f"{name}\n" for name in names), "utf-8")
     for seed, (name, sequence) in enumerate(SEQUENCES.items()):
         frames = root / "JPEGImages" / "480p" / name
-        frames.mkdir(parents=True, exist_ok=True)
         ground = _ground(sequence, seed)
         for number in range(N_FRAMES):
             grey, mask = _draw(sequence, ground, number)
-            picture = Image.fromarray(grey).convert("RGB")
-            picture.save(frames / f"{number:05d}.jpg", format="JPEG", quality=95)
+            save(grey, frames / f"{number:05d}.jpg")
             write_mask(root / "Annotations" / "480p" / name / f"{number:05d}.png", mask)
 
 

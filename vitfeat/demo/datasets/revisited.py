@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from vitfeat.demo import digits
+from vitfeat.demo.datasets.annotated import save
 from vitfeat.files import replacing
 
 N_LANDMARKS = 10
@@ -40,22 +41,11 @@ Pixels = NDArray[np.float64]
 class _Change:
     """How a digit is put on a canvas; what is random about it is drawn within these.
 
-    Attributes
-    ----------
-    side
-        Least and greatest side of the digit, as a share of the canvas's shorter side.
-    turn
-        Greatest angle either way, in degrees.
-    off
-        Greatest way from the canvas's middle, as a share of the room that there is.
-    ink
-        Least and greatest value of the ink.
-    blur
-        Radius of a Gaussian blur, in pixels.
-    bar
-        Width of a dark bar across the digit, as a share of its side.
-    strokes
-        How many pieces of other digits are beside it.
+    ``side`` is least and greatest share of the canvas's shorter side, ``turn`` the greatest angle
+    in degrees, ``off`` the greatest way from the middle as a share of the room that there is,
+    ``ink`` its least and greatest value, ``blur`` the radius of a Gaussian in pixels, ``bar`` the
+    width of a dark bar across the digit as a share of its side, ``strokes`` how many pieces of
+    others are beside it.
     """
 
     side: tuple[float, float]
@@ -117,8 +107,7 @@ def write(root: Path) -> None:
         # What the official files are written in, and the same bytes from any Python.
         partial.write_bytes(pickle.dumps(content, protocol=2))
     for name, picture in pictures.items():
-        with replacing(root / "jpg" / f"{name}.jpg") as partial:
-            Image.fromarray(picture).convert("RGB").save(partial, format="JPEG", quality=92)
+        save(picture, root / "jpg" / f"{name}.jpg", quality=92)
 
 
 def _canvas(
@@ -128,14 +117,9 @@ def _canvas(
     strokes: NDArray[np.uint8],
     generator: np.random.Generator,
 ) -> tuple[NDArray[np.uint8], tuple[int, int, int, int]]:
-    """Draw a digit on a dark ground among pieces of others.
+    """Draw a digit on a dark ground among pieces of others: uint8 (height, width).
 
-    Returns
-    -------
-    NDArray
-        uint8 (height, width).
-    tuple
-        Left, top, right and bottom of the digit's square, in whole pixels within the canvas.
+    The box is the digit's square: left, top, right and bottom in whole pixels within the canvas.
     """
     side = round(min(size) * generator.uniform(*change.side))
     left, top = (

@@ -7,7 +7,6 @@ Keypoints are cells of the digit's own 8 x 8 grid, so their places on a canvas a
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vitfeat.demo import digits
+from vitfeat.demo.datasets.annotated import dump, save
 
 CATEGORIES = (2, 3, 4, 7)
 """The digits that are categories."""
@@ -51,21 +51,11 @@ _LEAST_SHARED = 4
 class Drawing:
     """A digit on a canvas, and what is annotated of it.
 
-    Attributes
-    ----------
-    name
-        Of the file, without extension.
-    pixels
-        uint8 (height, width).
-    points
-        x and y of each keypoint in pixels from 0, whole numbers being centres; None where it is
-        beyond the canvas or covered.
-    box
-        Around the ink: left, top, right, bottom in pixels from 0.
-    angle, scale
-        How it was turned, in degrees, and stretched, in pixels a cell.
-    cut, covered
-        Whether keypoints are beyond the canvas, and whether some are covered.
+    ``points`` are x and y of each keypoint in pixels from 0, whole numbers being centres; None
+    where it is beyond the canvas or covered. ``box`` is around the ink: left, top, right, bottom in
+    pixels from 0. It was turned by ``angle`` degrees and stretched to ``scale`` pixels a cell;
+    ``cut`` and ``covered`` tell whether keypoints are beyond the canvas, and whether some are
+    covered.
     """
 
     name: str
@@ -99,7 +89,7 @@ def _write_split(root: Path, split: str) -> None:
             number = len(names) + 1
             name = f"{number:06d}-{source.name}-{target.name}:{category}"
             path = root / "PairAnnotation" / split / f"{name}.json"
-            _write_json(path, _pair(number, name, category, source, target))
+            dump(path, _pair(number, name, category, source, target))
             names.append(name)
     # The small lists are a choice of the same pairs.
     for size, listed in (("large", names), ("small", names[::2])):
@@ -109,16 +99,14 @@ def _write_split(root: Path, split: str) -> None:
 
 
 def _write_image(root: Path, category: str, drawing: Drawing) -> None:
-    path = root / "JPEGImages" / category / f"{drawing.name}.jpg"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    image = Image.fromarray(drawing.pixels).convert("RGB")
-    image.save(path, format="JPEG", quality=95, subsampling=0)
-    _write_json(
+    height, width = drawing.pixels.shape
+    save(drawing.pixels, root / "JPEGImages" / category / f"{drawing.name}.jpg", subsampling=0)
+    dump(
         root / "ImageAnnotation" / category / f"{drawing.name}.json",
         {
             "filename": f"{drawing.name}.jpg",
-            "image_width": image.width,
-            "image_height": image.height,
+            "image_width": width,
+            "image_height": height,
             "image_depth": 3,
             "category": category,
             "pose": "Unspecified",
@@ -129,11 +117,6 @@ def _write_image(root: Path, category: str, drawing: Drawing) -> None:
             "kps": {str(number): point for number, point in enumerate(drawing.points)},
         },
     )
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content), "utf-8")
 
 
 def _pair(
