@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Generator
 
-from vitfeat.demo import loop, network, train
+from vitfeat.demo import network, train
 from vitfeat.demo.batches import HIDDEN, Batch, read
 from vitfeat.demo.objectives import OBJECTIVES, Objective
 from vitfeat.errors import ModelError
@@ -19,9 +19,9 @@ def test_a_few_steps_lower_the_loss(
     if name != "mae":
         # The scores of one model are enough to see that training records them.
         monkeypatch.setattr(train.knn, "accuracy_by_layer", lambda network: {})
-    some = torch.arange(256)
+    some, evaluate = torch.arange(256), train.evaluate
     monkeypatch.setattr(
-        train, "evaluate", lambda objective, data: loop.evaluate(objective, data.select(some))
+        train, "evaluate", lambda objective, data: evaluate(objective, data.select(some))
     )
     before = torch.random.get_rng_state()
     threads = torch.get_num_threads()
@@ -78,15 +78,15 @@ def test_evaluation_changes_nothing_and_repeats() -> None:
     objective = OBJECTIVES["dino"](network.build(0), data.images)
     weights = [p.clone() for p in objective.parameters()]
     few = data.select(torch.arange(128))
-    assert loop.evaluate(objective, few) == loop.evaluate(objective, few)
+    assert train.evaluate(objective, few) == train.evaluate(objective, few)
     assert all(map(torch.equal, weights, objective.parameters()))
 
 
 def test_rate_schedule() -> None:
-    factors = [loop.rate_factor(step, 100) for step in range(100)]
+    factors = [train.rate_factor(step, 100) for step in range(100)]
     assert factors[0] == pytest.approx(0.1)
     assert max(factors) == factors[9] == 1.0
-    assert factors[-1] == pytest.approx(loop.FINAL_RATE, abs=0.001)
+    assert factors[-1] == pytest.approx(train.FINAL_RATE, abs=0.001)
     assert factors[10:] == sorted(factors[10:], reverse=True)
 
 
@@ -102,7 +102,7 @@ def test_the_curve_averages_all_steps() -> None:
 
     data = read("train", labelled=False)
     objective = Counting(network.build(0), data.images)
-    curve = loop.optimise(objective, data, 40, Generator().manual_seed(0))
+    curve = train.optimise(objective, data, 40, Generator().manual_seed(0))
     assert curve == [2 * i + 1.5 for i in range(20)]
 
 
@@ -121,7 +121,7 @@ def test_training_begins_as_that_of_the_shipped_weights(
 ) -> None:
     """That they score what is recorded is shown in test_demo_models.py."""
     shipped = json.loads((network.WEIGHTS / f"{name}.json").read_text())
-    first_point = round(shipped["steps"] / loop.CURVE_POINTS)
+    first_point = round(shipped["steps"] / train.CURVE_POINTS)
     losses: list[float] = []
 
     class Watched(OBJECTIVES[name]):  # type: ignore[misc]
@@ -135,8 +135,10 @@ def test_training_begins_as_that_of_the_shipped_weights(
             if len(losses) == first_point:
                 raise BegunError
 
+    evaluate = train.evaluate
+
     def evaluated(objective: Objective, data: Batch) -> float:
-        value = loop.evaluate(objective, data)
+        value = evaluate(objective, data)
         assert value == pytest.approx(shipped["loss_before"], abs=0.01)
         return value
 
