@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from http.client import HTTPConnection, HTTPResponse
 from pathlib import Path
@@ -15,6 +18,7 @@ from PIL import Image
 
 import vitfeat
 from tests.explorer.conftest import CLASSES, IMAGES
+from vitfeat.cli import main
 from vitfeat.errors import DataError
 from vitfeat.explorer.catalog import Results
 from vitfeat.explorer.content import Content
@@ -372,3 +376,25 @@ def test_a_browser_that_leaves_does_not_end_the_server(served: Server) -> None:
     with socket.create_connection(("127.0.0.1", served.server_port)) as connection:
         connection.sendall(b"GET /")
     assert ask(served, "").status == 200
+
+
+def test_the_command_prints_the_link_and_ends_with_ctrl_c(made: Path) -> None:
+    words = [sys.executable, "-m", "vitfeat", "explore", str(made / "results"), "--no-open"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        link = process.stdout.readline().strip()
+        _, _, host, token, _ = link.split("/")
+        connection = HTTPConnection(host, timeout=10)
+        connection.request("GET", f"/{token}/catalog.json")
+        assert connection.getresponse().status == 200
+        connection.close()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 0
+
+
+def test_a_port_that_is_taken_is_said_in_a_line(
+    made: Path, served: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["explore", str(made / "results"), "--no-open", "--port", str(served.server_port)]
+    assert main(words) == 1
+    assert f"--port {served.server_port}: " in capsys.readouterr().err

@@ -113,7 +113,6 @@ _NOT_SCORED = frozenset(
         "cka",
         "datasets",
         "demo",
-        "explorer",
         "features",
         "logs",
         "similarity",
