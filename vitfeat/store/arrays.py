@@ -28,31 +28,21 @@ EXACT_TAPS = (SUMMARY_GROUP, "attention_centre", NORMS_GROUP)
 
 @dataclass(frozen=True)
 class Geometry:
-    """Sizes of a model's tensors: all that the layout must know of it.
+    """Sizes of a model's tensors: all that the layout must know of it."""
 
-    Attributes
-    ----------
-    layers
-        Numbers of the stored layers, counted from 0.
-    width, heads
-        Channels of a token; attention heads of a layer.
-    grid
-        Rows and columns of the token grid.
-    has_cls, n_registers
-        The tokens that stand before the grid.
-    has_branches
-        Whether blocks add attention and MLP to skips of their own.
-    ragged
-        Whether the images have grids of their own; `grid` is then the model's usual one.
-    """
-
+    #: Numbers of the stored layers, counted from 0.
     layers: tuple[int, ...]
+    #: Channels of a token; attention heads of a layer.
     width: int
     heads: int
+    #: Rows and columns of the token grid.
     grid: tuple[int, int]
+    #: The tokens that stand before the grid.
     has_cls: bool
     n_registers: int
+    #: Whether blocks add attention and MLP to skips of their own.
     has_branches: bool = True
+    #: Whether the images have grids of their own; `grid` is then the model's usual one.
     ragged: bool = False
 
     @property
@@ -82,33 +72,19 @@ class Geometry:
 
 @dataclass(frozen=True)
 class ArraySpec:
-    """One array of a store: its first dimension counts images, or entries that images have.
+    """One array of a store: its first dimension counts images, or entries that images have."""
 
-    Attributes
-    ----------
-    name
-        Path inside the group.
-    dims
-        Dimension names: first ``image``, or another where images have no or several entries.
-    shape
-        Shape of one entry: everything but the first dimension.
-    dtype
-        NumPy's name of the element type.
-    tap
-        The tap that it belongs to.
-    description
-        One sentence for the array's attributes.
-    starts
-        Where the entries of each image start, and behind them their number; entries stand in the
-        order of the images. None for one entry an image.
-    """
-
+    #: Path inside the group.
     name: str
+    #: First ``image``, or another where images have no or several entries.
     dims: tuple[str, ...]
+    #: Of one entry: everything but the first dimension.
     shape: tuple[int, ...]
     dtype: str
     tap: str
     description: str
+    #: Where the entries of each image start, and behind them their number; entries stand in the
+    #: order of the images. None for one entry an image.
     starts: tuple[int, ...] | None = None
 
     @property

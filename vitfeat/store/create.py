@@ -22,30 +22,19 @@ _KEYS: dict[str, Any] = {"name": "default", "separator": SEPARATOR}
 
 @dataclass(frozen=True)
 class Rows:
-    """What the rows of a store are.
+    """What the rows of a store are."""
 
-    Attributes
-    ----------
-    image_id
-        Path of each image relative to the dataset's root.
-    label
-        int64 (image,); -1 without a label.
-    classes
-        Name of each label that is there.
-    skipped
-        (image id, reason) of images that were left out.
-    grid_shapes
-        int64 (image, 2): rows and columns of each image's token grid, where they differ.
-    regions
-        int64 (region,): which of the dataset's regions the entries of ``regions`` are, where there
-        are some.
-    """
-
+    #: Path of each image relative to the dataset's root.
     image_id: Sequence[str]
+    #: int64 (image,); -1 without a label.
     label: NDArray[np.int64]
+    #: Name of each label that is there.
     classes: Mapping[int, str]
+    #: (image id, reason) of images that were left out.
     skipped: Sequence[tuple[str, str]]
+    #: int64 (image, 2): rows and columns of each image's token grid, where they differ.
     grid_shapes: NDArray[np.int64] | None = None
+    #: int64 (region,): which of the dataset's regions the entries of ``regions`` are, if any.
     regions: NDArray[np.int64] | None = None
 
 

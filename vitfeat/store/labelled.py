@@ -74,14 +74,7 @@ def of_images(
 ) -> xarray.Dataset:
     """Return what a dataset has of an image, or of several in any order.
 
-    Parameters
-    ----------
-    dataset
-        As :func:`to_dataset` gives it.
-    rows
-        The images.
-    held
-        By dimension of entries that are not one an image: the row of each, ascending.
+    `held` is by dimension of entries that are not one an image: the row of each, ascending.
     """
     chosen: dict[str, int | Picks] = {"image": rows}
     absent = ["image_bound"]  # where tokens started before some were chosen

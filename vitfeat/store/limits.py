@@ -12,61 +12,29 @@ Limit = int | Sequence[str]
 
 
 def spread(count: int, n_images: int) -> tuple[int, ...]:
-    """Return rows that are spread evenly: row floor((2i + 1) N / 2n) for i = 0 ... n - 1.
-
-    Parameters
-    ----------
-    count
-        n, at most N.
-    n_images
-        N.
-    """
+    """Return n of N rows, spread evenly: row floor((2i + 1) N / 2n) for i = 0 ... n - 1."""
     return tuple((2 * i + 1) * n_images // (2 * count) for i in range(count))
 
 
 def kept_rows(
     limits: Mapping[str, Limit], taps: Sequence[str], image_ids: Sequence[str]
 ) -> dict[str, tuple[int, ...]]:
-    """Return by tap that is kept for some images only their rows, in order.
+    """Return the rows, in order, of each stored tap that is kept for some images only.
 
-    Parameters
-    ----------
-    limits
-        By tap: a number, or image ids in any order. A limit that all images are within is none.
-    taps
-        The taps that are stored; limits of others say nothing.
-    image_ids
-        The store's rows.
-
-    Raises
-    ------
-    ConfigError
-        A number below 1, no image, or an id that the dataset does not have.
+    A limit that all images are within is none.
     """
-    found: dict[str, tuple[int, ...]] = {}
-    for tap in (t for t in taps if t in limits):
-        rows = chosen_rows(limits[tap], image_ids, f"limit of the tap {tap}")
-        if len(rows) < len(image_ids):
-            found[tap] = rows
-    return found
+    rows = {
+        tap: chosen_rows(limits[tap], image_ids, f"limit of the tap {tap}")
+        for tap in taps
+        if tap in limits
+    }
+    return {tap: kept for tap, kept in rows.items() if len(kept) < len(image_ids)}
 
 
 def chosen_rows(limit: Limit, image_ids: Sequence[str], where: str) -> tuple[int, ...]:
     """Return the rows of so many images, or of those that are named, in order.
 
-    Parameters
-    ----------
-    limit
-        A number, or image ids in any order.
-    image_ids
-        All images.
-    where
-        What asks for them; errors begin with it.
-
-    Raises
-    ------
-    ConfigError
-        A number below 1, no image, or an id that the dataset does not have.
+    Errors begin with `where`, which asks for them.
     """
     if isinstance(limit, int):
         if limit < 1:

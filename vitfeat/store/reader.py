@@ -194,17 +194,9 @@ class FeatureStore(Mapping[str, StoredArray]):
         return rows_name(name, self.entry_dim(name))
 
     def rows(self, name: str) -> NDArray[np.int64]:
-        """Return which rows of the store the entries of an array are of.
+        """Return which rows of the store the entries of an array are of, int64 (entry,).
 
-        Returns
-        -------
-        numpy.ndarray
-            int64 (entry,), ascending: 0 ... N - 1 unless images have no or several entries.
-
-        Raises
-        ------
-        StoreError
-            There is no such array, or its rows cannot be read.
+        They ascend: 0 ... N - 1 unless images have no or several entries.
         """
         array = self[name]
         if not self.is_limited(name):
@@ -356,25 +348,13 @@ class FeatureStore(Mapping[str, StoredArray]):
         return sorted(positions)
 
     def tokens(self, image: int | str, layer: int | str = "last") -> NDArray[Any]:
-        """Read the spatial tokens of one image, as its grid.
-
-        Parameters
-        ----------
-        image
-            Row of the store, or the image's id.
-        layer
-            Layer by name or number.
+        """Read the spatial tokens of one image, by row or id, and layer, as its grid.
 
         Returns
         -------
         numpy.ndarray
             (Y, X, channel), in the stored type. ``view.box(width, height)`` is the rectangle of the
             image that the grid covers.
-
-        Raises
-        ------
-        StoreError
-            There is no such image, layer or array, or a chunk is damaged.
         """
         row = self.row(image)
         positions = self.layer_positions(layer)
@@ -436,11 +416,6 @@ class FeatureStore(Mapping[str, StoredArray]):
         xarray.Dataset
             As :meth:`to_xarray` gives it. Arrays of some images only have those of them that were
             chosen; none that is not kept of a single chosen image.
-
-        Raises
-        ------
-        StoreError
-            There is no such image, class or layer.
 
         Examples
         --------
@@ -538,23 +513,9 @@ class FeatureStore(Mapping[str, StoredArray]):
     ) -> StoreDataset:
         """Return a map-style :class:`torch.utils.data.Dataset` over the images.
 
-        Parameters
-        ----------
-        arrays
-            An array that holds all images, or several.
-        layers
-            As :meth:`layer_positions` takes them.
-
-        Returns
-        -------
-        StoreDataset
-            Items are dicts: each array (layer, ...) as a tensor (no layer dimension when one layer
-            was asked for by name or number), ``label`` and ``image_id``.
-
-        Raises
-        ------
-        StoreError
-            There is no such array, or it holds some of the images only.
+        Its arrays are one or several that hold all images, its layers as :meth:`layer_positions`
+        takes them. Items are dicts: each array (layer, ...) as a tensor (no layer dimension when
+        one layer was asked for by name or number), ``label`` and ``image_id``.
         """
         from vitfeat.store.torch_dataset import StoreDataset
 
@@ -598,13 +559,7 @@ def read_rows(
     position: int | None = None,
     entries: Entries = None,
 ) -> NDArray[Any]:
-    """Read rows start:stop of an array, or of the entries that are meant, of all layers or of one.
-
-    Raises
-    ------
-    StoreError
-        A chunk is damaged.
-    """
+    """Read rows of an array, or of the entries that are meant, of all layers or of one."""
     rows = slice(start, stop) if entries is None else entries[start:stop]
     layers = slice(None) if position is None else position
     return np.asarray(store[name][rows, layers])
@@ -613,13 +568,7 @@ def read_rows(
 def image_tokens(
     store: FeatureStore, row: int, position: int, name: str = "spatial"
 ) -> NDArray[Any]:
-    """Read an array of spatial tokens, of one image and layer, whatever the store's grids.
-
-    Returns
-    -------
-    NDArray
-        (Y, X, channel), in the stored type.
-    """
+    """Read spatial tokens (Y, X, channel) of one image and layer, whatever the store's grids."""
     if not store.is_ragged:
         return np.asarray(store[name][row, position])
     start, stop = (int(place) for place in store.token_start[row : row + 2])

@@ -25,13 +25,7 @@ def largest(dtype: str, keep_bits: int | None) -> float:
 
 
 def check_keep_bits(dtype: str, keep_bits: int | None) -> None:
-    """Refuse a number of bits that rounds nothing, or everything.
-
-    Raises
-    ------
-    ConfigError
-        The type has no more bits of mantissa than that, or none is kept.
-    """
+    """Refuse a number of bits that rounds nothing, or everything."""
     bits = np.finfo(dtype).nmant
     if keep_bits is not None and not 1 <= keep_bits < bits:
         raise ConfigError(
@@ -41,17 +35,11 @@ def check_keep_bits(dtype: str, keep_bits: int | None) -> None:
 
 
 def round_mantissa(values: NDArray[Any], keep_bits: int) -> None:
-    """Round floating-point numbers in place to so many bits of mantissa.
+    """Round contiguous floating-point numbers in place to so many bits of mantissa.
 
-    Subnormal numbers are rounded to the same last bit as the smallest normal ones. What is nearer
-    to the next power of two than to the largest number is infinite afterwards; NaN stays NaN.
-
-    Parameters
-    ----------
-    values
-        Contiguous, of any shape.
-    keep_bits
-        Bits of mantissa, fewer than the type has; the implicit first one is not counted.
+    The implicit first bit is not counted. Subnormal numbers are rounded to the same last bit as the
+    smallest normal ones. What is nearer to the next power of two than to the largest number is
+    infinite afterwards; NaN stays NaN.
     """
     if not values.flags.c_contiguous:
         raise ValueError("an array that is not contiguous cannot be rounded in place")

@@ -87,14 +87,8 @@ def encode_shard(
 ) -> tuple[list[bytes], Facts]:
     """Return a shard, in pieces that follow each other, and what its seal says of it.
 
-    Parameters
-    ----------
-    values
-        The shard's entries; the last shard of an array may be short.
-    chunk, shard
-        Shapes of a chunk and of a whole shard. Both reach over all of an entry, but for a layer.
-    place
-        Which one it is, as :func:`place_of_shard` returns it.
+    Of its entries, which may be short of a shard, the shapes of a chunk and of a whole shard, which
+    reach over all of an entry but for a layer, and its place (:func:`place_of_shard`).
     """
     counts = [s // c for s, c in zip(shard, chunk, strict=True)]
     used = [-(-n // c) for n, c in zip(values.shape, chunk, strict=True)]
@@ -219,15 +213,7 @@ class ShardReader:
             raise ValueError(f"codecs {', '.join(names)} are not those of a store")
 
     def read(self, index: Sequence[slice]) -> NDArray[Any]:
-        """Read a run of every dimension, within the array and not empty.
-
-        Raises
-        ------
-        ChunkError
-            A chunk is missing or damaged.
-        OSError
-            A file cannot be read.
-        """
+        """Read a run of every dimension, within the array and not empty."""
         out = np.empty([run.stop - run.start for run in index], self._dtype)
         for _ in _threads().map(self._decode, [*self._chunks(index, out)]):
             pass
@@ -301,12 +287,8 @@ def whole_shard(
 
     Parameters
     ----------
-    path
-        The file; it need not be there.
     counts, used
         How many chunks a shard has along each dimension, and how many of them hold something.
-    place
-        Which shard it must be, as :func:`place_of_shard` returns it.
     every_chunk
         Whether all of it is read and held against the checksums.
     """

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,17 +16,8 @@ from vitfeat.store.seal import check_files
 from vitfeat.store.stored_array import UnreadableError
 
 
-@dataclass(frozen=True)
-class Damage:
-    """One thing that is wrong.
-
-    Attributes
-    ----------
-    array, shard
-        Where.
-    reason
-        What, in words.
-    """
+class Damage(NamedTuple):
+    """What is wrong with a shard."""
 
     array: str
     shard: int

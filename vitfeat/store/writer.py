@@ -91,8 +91,6 @@ class StoreWriter:
 
         Parameters
         ----------
-        block
-            Number of the block.
         arrays
             By array name: (rows of the block that the array holds, ...), the store's element types.
         forward_images

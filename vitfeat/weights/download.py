@@ -45,15 +45,7 @@ class DownloadError(Exception):
 
 
 class StatusError(DownloadError):
-    """An answer that is an HTTP error.
-
-    Attributes
-    ----------
-    status
-        Its number.
-    headers
-        Of the answer.
-    """
+    """An answer that is an HTTP error, with its number and headers."""
 
     def __init__(self, status: int, reason: str, headers: Message) -> None:
         super().__init__(f"HTTP {status} {reason}".strip())
@@ -62,13 +54,7 @@ class StatusError(DownloadError):
 
 
 class ContentError(DownloadError):
-    """A whole file of other content than expected; it was removed.
-
-    Attributes
-    ----------
-    sha256
-        What it had.
-    """
+    """A whole file of another `sha256` than expected; it was removed."""
 
     def __init__(self, sha256: str) -> None:
         super().__init__(f"it has SHA-256 {sha256}")
@@ -81,35 +67,20 @@ class _BrokenError(DownloadError):
 
 @dataclass(frozen=True)
 class _Part:
-    """What a part file is part of.
+    """What a part file is part of."""
 
-    Attributes
-    ----------
-    url, sha256
-        As asked for.
-    validator
-        What the server calls the version: a strong ETag or a time; None where it says neither.
-    total
-        Bytes of the whole file, if the server said so.
-    """
-
+    #: As asked for.
     url: str
     sha256: str | None
+    #: What the server calls the version: a strong ETag or a time; None where it says neither.
     validator: str | None
+    #: Bytes of the whole file, if the server said so.
     total: int | None
 
 
 @contextmanager
 def locked(path: Path, what: str) -> Iterator[None]:
-    """Let one process at a time in, on this machine and, where file systems lock, on several.
-
-    Parameters
-    ----------
-    path
-        The lock file; its folder is made when absent.
-    what
-        What is waited for, for the message.
-    """
+    """Let one process at a time in, on this machine and, where file systems lock, on several."""
     path.parent.mkdir(parents=True, exist_ok=True)
     # Members of a group may share the folder.
     lock = FileLock(path, mode=0o664)
@@ -179,17 +150,7 @@ def _reason(error: Exception) -> str:
 def headers_of(url: str, token: str | None = None) -> Message:
     """Return the headers of the answer to a HEAD request, or of the hub's redirect to its storage.
 
-    Parameters
-    ----------
-    url
-        Of http or https.
-    token
-        Access token; it goes to the URL's own host only.
-
-    Raises
-    ------
-    StatusError, DownloadError
-        An HTTP error; no answer.
+    An access token goes to the URL's own host only.
     """
     try:
         with _open(url, {}, token, "HEAD") as response:
@@ -215,8 +176,6 @@ def download(
 
     Parameters
     ----------
-    url
-        Of http or https.
     target
         The file to make or replace, when all of it is there and verified.
     part
@@ -245,52 +204,40 @@ def download(
     """
     run = _Download(url, part, name, progress, token, sha256, size)
     run.transfer()
-    found = sha256_of(part)
-    if run.continued and sha256 not in (None, found):
+    came = sha256_of(part)
+    if run.continued and sha256 not in (None, came):
         # The start was of another version, or a machine failed while it was written.
         logger.warning(f"{name}: its parts do not fit together; downloading it anew")
         run.discard()
         run.transfer()
-        found = sha256_of(part)
-    if sha256 not in (None, found):
+        came = sha256_of(part)
+    if sha256 not in (None, came):
         run.discard()
-        raise ContentError(found)
+        raise ContentError(came)
     part.replace(target)
     run.note.unlink(missing_ok=True)
-    return found
+    return came
 
 
+@dataclass
 class _Download:
-    """One download.
+    """One download."""
 
-    Attributes
-    ----------
-    continued
-        Whether the file was put together from several answers.
-    note
-        The file that says what the part file is part of.
-    """
+    _url: str
+    _part: Path
+    _name: str
+    _progress: bool
+    _token: str | None
+    _sha256: str | None
+    _size: int | None
+    #: Whether the file was put together from several answers.
+    continued: bool = False
+    _answered: bool = False
 
-    def __init__(
-        self,
-        url: str,
-        part: Path,
-        name: str,
-        progress: bool,
-        token: str | None,
-        sha256: str | None,
-        size: int | None,
-    ) -> None:
-        self.continued = False
-        self._answered = False
-        self.note = part.with_name(f"{part.name}.json")
-        self._url = url
-        self._part = part
-        self._progress = progress
-        self._token = token
-        self._sha256 = sha256
-        self._size = size
-        self._name = name
+    @property
+    def note(self) -> Path:
+        """The file that says what the part file is part of."""
+        return self._part.with_name(f"{self._part.name}.json")
 
     def discard(self) -> None:
         """Remove what has come."""

@@ -60,20 +60,8 @@ def ensure(
     are they fetched. A source without a revision is the repository's main branch of the first time:
     its record keeps the commit, and a file that is lost is fetched from that commit again.
 
-    Several processes may ask for the same file at once; one fetches it, the others wait.
-
-    Parameters
-    ----------
-    model_id
-        The model's name.
-    source
-        Where its weights are published.
-    folder
-        Where records are kept.
-    command
-        What a user runs to fetch them, for messages; ``vitfeat fetch <model_id>`` if not given.
-    progress
-        Whether to show a bar while fetching, if standard error is a terminal.
+    Several processes may ask for the same file at once; one fetches it, the others wait. Messages
+    name the command that a user runs to fetch them; a bar is shown on a terminal.
 
     Raises
     ------
@@ -86,23 +74,14 @@ def ensure(
 
 @dataclass(frozen=True)
 class _Described:
-    """What the hub says of a file.
-
-    Attributes
-    ----------
-    file
-        Its name.
-    commit
-        Full hash of the commit that the revision is.
-    etag
-        The hub's name of the content: its SHA-256, for a small file git's SHA-1.
-    size
-        Bytes, if the hub says so.
-    """
+    """What the hub says of a file."""
 
     file: str
+    #: Full hash of the commit that the revision is.
     commit: str
+    #: The hub's name of the content: its SHA-256, for a small file git's SHA-1.
     etag: str
+    #: Bytes, if the hub says so.
     size: int | None
 
     @classmethod

@@ -41,45 +41,26 @@ _URL = re.compile(r"https?://[!-.0-~][!-~]*", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class WeightsSource:
-    """Where the weights of a model are published: a repository of the model hub, or a URL.
+    """Where the weights of a model are published: a repository of the model hub, or a URL."""
 
-    Attributes
-    ----------
-    repository
-        ``owner/name`` on the hub, or None.
-    files
-        Names to try in this order: files of the repository, with folders where it has them; for a
-        URL the one name that the file gets here.
-    revision
-        Commit, branch or tag of the repository; its ``main`` if None.
-    url
-        Address (http, https) of the file, or None.
-    sha256
-        What the file must have, 64 lower-case hexadecimal digits; unknown if None.
-    """
-
+    #: ``owner/name`` on the hub, or None.
     repository: str | None
+    #: Names to try in this order: files of the repository, with folders where it has them; for a
+    #: URL the one name that the file gets here.
     files: tuple[str, ...]
+    #: Commit, branch or tag of the repository; its ``main`` if None.
     revision: str | None = None
+    #: Address (http, https) of the file, or None.
     url: str | None = None
+    #: What the file must have, 64 lower-case hexadecimal digits; unknown if None.
     sha256: str | None = None
 
     @classmethod
     def from_config(cls, value: str | Mapping[str, Any], where: str) -> WeightsSource:
         """Read a source as a config gives it.
 
-        Parameters
-        ----------
-        value
-            ``owner/name``, ``owner/name@revision``, a URL, or a mapping with ``repository`` or
-            ``url``, and ``file``, ``revision``, ``sha256``.
-        where
-            Where in the config it stands, for messages.
-
-        Raises
-        ------
-        ConfigError
-            When it is none of these.
+        ``owner/name``, ``owner/name@revision``, a URL, or a mapping with ``repository`` or ``url``,
+        and ``file``, ``revision``, ``sha256``.
         """
         if isinstance(value, str):
             if "://" in value:
@@ -110,9 +91,9 @@ class WeightsSource:
                 )
         repository, file, revision, url, sha256 = (value.get(key) for key in _KEYS)
         if (repository is None) == (url is None):
-            found = "neither" if url is None else "both"
+            given = "neither" if url is None else "both"
             raise ConfigError(
-                f"{where}: {found} of 'repository' and 'url' given; exactly one is needed"
+                f"{where}: {given} of 'repository' and 'url' given; exactly one is needed"
             )
         if repository is not None and looks_like_file(repository):
             raise ConfigError(
@@ -173,46 +154,26 @@ def _is_file_name(file: str, *, folders: bool) -> bool:
 
 @dataclass(frozen=True)
 class WeightsRecord:
-    """What was fetched, and where it lies.
+    """What was fetched, and where it lies."""
 
-    Attributes
-    ----------
-    source
-        What was asked for.
-    repository, revision
-        Repository and full hash of the commit that the file is of; None for a URL, and the revision
-        also for a file that was placed by hand.
-    url
-        Address, or None for a repository.
-    file
-        Which of the source's files it is.
-    sha256, bytes
-        Of the file.
-    path
-        Where it lies.
-    placed
-        Whether it was placed by hand: its SHA-256 is then all that is known of where it is from.
-    """
-
+    #: What was asked for.
     source: WeightsSource
+    #: Repository and full hash of the commit that the file is of; None for a URL, and the revision
+    #: also for a file that was placed by hand.
     repository: str | None
     revision: str | None
     url: str | None
+    #: Which of the source's files it is.
     file: str
     sha256: str
     bytes: int
     path: Path
+    #: Whether it was placed by hand: its SHA-256 is then all that is known of where it is from.
     placed: bool = False
 
     @classmethod
     def read(cls, path: Path) -> WeightsRecord:
-        """Read a record.
-
-        Raises
-        ------
-        ModelError
-            When the file is absent or no record.
-        """
+        """Read a record; one that is absent or damaged is a :class:`ModelError`."""
         try:
             value = json.loads(path.read_text("utf-8"))
             if (value.pop("format"), value.pop("version")) != (FORMAT, VERSION):
@@ -296,13 +257,7 @@ def pinned(source: WeightsSource, record: WeightsRecord | None) -> WeightsSource
 
 
 def present(source: WeightsSource, folder: Path, model_id: str) -> bool:
-    """Whether weights are on this machine, as far as can be told without reading them.
-
-    Raises
-    ------
-    ModelError
-        When the record is damaged.
-    """
+    """Whether weights are on this machine, as far as can be told without reading them."""
     record = find_record(folder, model_id)
     if record is not None and record.source == source and record.path.is_file():
         return record.is_there()

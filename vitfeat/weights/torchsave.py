@@ -31,15 +31,7 @@ class UnreadableError(Exception):
 
 
 def refuse_objects(path: Path, names: list[str]) -> NoReturn:
-    """Refuse a file for the Python objects that it holds.
-
-    Parameters
-    ----------
-    path
-        The file.
-    names
-        Full names of their classes and functions.
-    """
+    """Refuse a file for the Python objects that it holds, by full names of their classes."""
     shown = [(name if name.isprintable() else ascii(name))[:100] for name in names]
     raise ModelError(
         f"{path} holds Python objects beside tensors ({', '.join(shown[:5])}"
@@ -62,16 +54,8 @@ def load_saved(
 ) -> Any:
     """Read a file of torch.save by PyTorch's restricted unpickler.
 
-    Parameters
-    ----------
-    path
-        The file, for messages.
-    source
-        The same as PyTorch shall open it.
-    pickled
-        Opens its pickles.
-    mmap
-        Whether tensors stay in the file until they are used.
+    PyTorch opens `source`; `pickled` opens the pickles in it. With `mmap` tensors stay in the file
+    until they are used.
     """
     with _admitting():
         try:
@@ -175,13 +159,7 @@ def _admitting() -> Iterator[None]:
 
 
 def _refused(stream: IO[bytes]) -> list[str]:
-    """Full names of the classes and functions of a file that PyTorch's unpickler refuses.
-
-    Parameters
-    ----------
-    stream
-        The pickles, at the start of the first.
-    """
+    """Full names of the classes and functions in pickles that PyTorch's unpickler refuses."""
     # PyTorch tells the refused ones of a checkpoint of protocol 2 in its zip format only: all names
     # are put into such a one. Neither step runs an instruction of a pickle.
     names = b"".join(f"c{module}\n{name}\n".encode() for module, name in sorted(_names(stream)))

@@ -17,6 +17,7 @@ import re
 import struct
 import zipfile
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -48,25 +49,9 @@ _LOCAL_HEADER = struct.Struct("<4s22xHH")
 
 
 def mappable_offset(file: BinaryIO, member: zipfile.ZipInfo) -> int | None:
-    """Where a member's bytes lie in the archive, if tensors can use them there.
+    """Where a member's bytes lie in an archive, from its start, if tensors can use them there.
 
-    Parameters
-    ----------
-    file
-        The archive.
-    member
-        One of its members.
-
-    Returns
-    -------
-    int or None
-        Bytes from the start of the file; ``None`` when the member is compressed, encrypted or not
-        aligned, so that it must be read into memory.
-
-    Raises
-    ------
-    UnreadableError
-        When the member is not where the archive's directory says.
+    ``None`` when the member is compressed, encrypted or not aligned: it must be read into memory.
     """
     file.seek(member.header_offset)
     header = file.read(_LOCAL_HEADER.size)
@@ -81,28 +66,10 @@ def mappable_offset(file: BinaryIO, member: zipfile.ZipInfo) -> int | None:
 def read_torchscript(path: Path, archive: zipfile.ZipFile, folder: str) -> dict[str, Tensor]:
     """Read the parameters and buffers of a module that ``torch.jit.save`` wrote.
 
-    Parameters
-    ----------
-    path
-        The file.
-    archive
-        The same file, open.
-    folder
-        The folder in the archive that holds everything, ``"model"`` for ``model/data.pkl``.
-
-    Returns
-    -------
-    dict
-        Dotted path of each parameter and buffer, ``"visual.conv1.weight"``, to the tensor. Tensors
-        that share memory in the module share it here; the memory is the mapped file.
-
-    Raises
-    ------
-    ModelError
-        When the pickle names anything that a module of tensors does not need, or holds no tensors.
-    UnreadableError
-        When its parts contradict each other. A damaged pickle or archive raises whatever its reader
-        does.
+    They stand below a folder of the archive, ``"model"`` for ``model/data.pkl``, and are returned
+    by their dotted paths, ``"visual.conv1.weight"``. Tensors that share memory in the module share
+    it here; the memory is the mapped file. A damaged pickle or archive raises whatever its reader
+    does.
     """
     order = f"{folder}/byteorder"
     if order in archive.namelist() and archive.read(order) != b"little":
@@ -230,7 +197,7 @@ class _Declarations:
     def __init__(self, archive: zipfile.ZipFile, folder: str) -> None:
         self._archive = archive
         self._folder = folder
-        self._sources: dict[str, str] = {}
+        self._source = cache(self._read)
 
     def of(self, class_name: str) -> set[str] | None:
         """Names of a class's parameters and buffers, or ``None`` where the code does not say.
@@ -239,19 +206,17 @@ class _Declarations:
         other tensors.
         """
         module, _, name = class_name.rpartition(".")
-        found = re.search(
+        declared = re.search(
             rf"^class {re.escape(name)}\(Module\):\n"
             r"  __parameters__ = \[(.*)\]\n  __buffers__ = \[(.*)\]$",
             self._source(f"{self._folder}/code/{module.replace('.', '/')}.py"),
             re.MULTILINE,
         )
-        return set(re.findall(r'"([^"]*)"', found[1] + found[2])) if found else None
+        return set(re.findall(r'"([^"]*)"', declared[1] + declared[2])) if declared else None
 
-    def _source(self, member: str) -> str:
-        if member not in self._sources:
-            there = member in self._archive.namelist()
-            self._sources[member] = self._archive.read(member).decode() if there else ""
-        return self._sources[member]
+    def _read(self, member: str) -> str:
+        there = member in self._archive.namelist()
+        return self._archive.read(member).decode() if there else ""
 
 
 def _walk(value: Any, prefix: str, declared: _Declarations) -> Iterator[tuple[str, _Inert]]:

@@ -43,21 +43,13 @@ _LONGEST_SAFETENSORS_HEADER = 100_000_000
 
 
 def read_weight_file(path: Path) -> Any:
-    """Read a weight file onto the CPU.
+    """Read a weight file onto the CPU, whatever its name.
 
-    Parameters
-    ----------
-    path
-        The file; its name does not matter.
-
-    Returns
-    -------
-    dict or Any
-        Of safetensors and npz files, and of TorchScript archives, a flat ``dict`` of name to
-        tensor. Of files of ``torch.save`` what was saved: as a rule nested mappings, with lists,
-        numbers, texts, ``argparse.Namespace``, NumPy scalars and pure paths beside tensors. Tensors
-        have the type and the strides that the file says; the memory of many is the mapped file, so
-        it must not change while they are used.
+    Of safetensors and npz files, and of TorchScript archives, a flat ``dict`` of name to tensor is
+    returned. Of files of ``torch.save`` what was saved: as a rule nested mappings, with lists,
+    numbers, texts, ``argparse.Namespace``, NumPy scalars and pure paths beside tensors. Tensors
+    have the type and the strides that the file says; the memory of many is the mapped file, so it
+    must not change while they are used.
 
     Raises
     ------
@@ -125,8 +117,8 @@ def _reason(error: Exception) -> str:
     """Return a library's own words, without PyTorch's advice to run what the file says."""
     text = str(error)
     if isinstance(error, pickle.UnpicklingError):
-        found = re.search(r"WeightsUnpickler error:\s*(.+)", text)
-        text = found[1] if found else text
+        reason = re.search(r"WeightsUnpickler error:\s*(.+)", text)
+        text = reason[1] if reason else text
     line = text.strip().split("\n")[0][:200]
     return type(error).__name__ if not line or "weights_only" in line else line
 
