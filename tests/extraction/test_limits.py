@@ -106,7 +106,7 @@ def test_attention_that_comes_in_pieces(
 ) -> None:
     """As of larger models: a piece may hold some of the kept images of its batch, all or none."""
     per_image = 3 * 21**2 * 4
-    monkeypatch.setattr("vitfeat.models.blocks._CPU_BYTES", images_at_once * per_image)
+    monkeypatch.setattr("vitfeat.models.taps._CPU_BYTES", images_at_once * per_image)
     limits: dict[str, Limit] = {"attention": 3, "attention_mean": 9, "attention_summary": 11}
     settings = replace(EVERY, taps=("cls", *limits), limits=limits, batch_size=8, threads=1)
     extracting(tmp_path / "m.zarr", settings)

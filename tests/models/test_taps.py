@@ -251,7 +251,7 @@ def test_heads_of_several_attentions_stand_in_one_row(
 ) -> None:
     # The second has twice the heads of the first, so that half as many images fit at once.
     per_image = 2 * FAKE_TOKENS**2 * 4
-    monkeypatch.setattr("vitfeat.models.blocks._CPU_BYTES", images_at_once * per_image)
+    monkeypatch.setattr("vitfeat.models.taps._CPU_BYTES", images_at_once * per_image)
     backbone = fake_backbone([_three_branches(), _three_branches()], heads=7)
     images = noise(backbone, 5)
     alone = [
@@ -323,7 +323,7 @@ def test_masks_and_scales(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     if piecewise:  # three images at a time, so that the masks must be cut as the images are
-        monkeypatch.setattr("vitfeat.models.blocks._CPU_BYTES", 3 * 2 * FAKE_TOKENS**2 * 4)
+        monkeypatch.setattr("vitfeat.models.taps._CPU_BYTES", 3 * 2 * FAKE_TOKENS**2 * 4)
     if mask is not None and mask.dtype == torch.bool:
         mask = mask | torch.eye(FAKE_TOKENS, dtype=torch.bool)  # no row without keys
     backbone = fake_backbone([FakeBlock(FakeAttention(attn_mask=mask, scale=scale))])

@@ -21,25 +21,15 @@ from vitfeat.models.entry import NORMALISATIONS, ModelEntry
 _SIZES = {"small": (12, 384, 6), "base": (12, 768, 12), "large": (24, 1024, 16)}
 
 
-class _Attention(nn.Module):
-    """Hands attention on to where a tap reads it, and gives it back."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.attn_drop = nn.Identity()
-
-    def forward(self, attention: Tensor) -> Tensor:
-        drawn: Tensor = self.attn_drop(attention)
-        return drawn
-
-
 class _Block(nn.Module):
+    """Hands attention on to where a tap reads it, and gives its tokens back."""
+
     def __init__(self) -> None:
         super().__init__()
-        self.attn = _Attention()
+        self.attn = nn.ModuleDict({"attn_drop": nn.Identity()})
 
     def forward(self, tokens: Tensor, attention: Tensor) -> Tensor:
-        self.attn(attention)
+        self.attn["attn_drop"](attention)
         return tokens
 
 

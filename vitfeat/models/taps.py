@@ -2,7 +2,8 @@
 
 A tap hands each tensor on as soon as it exists, so that nobody has to hold the attention of all
 blocks at once. How attention is read depends on its module: PyTorch's own is asked for its weights,
-calls of ``scaled_dot_product_attention`` are answered by its definition (``blocks.py``), and
+calls of ``scaled_dot_product_attention`` are answered by its definition, as the softmax of a fused
+kernel exists nowhere, and
 attention that is computed step by step is read where its dropout would see it. A block may attend
 in several modules side by side; their heads are then counted in one row. Leaving the context
 removes every hook and puts every setting back, also after an exception.
@@ -10,6 +11,7 @@ removes every hook and puts every setting back, also after an exception.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -17,17 +19,13 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
 from vitfeat.errors import ModelError
 from vitfeat.models.backbone import Backbone
-from vitfeat.models.blocks import (
-    ExplicitAttention,
-    Site,
-    attention_parts,
-    attention_switch,
-    find_branches,
-)
+from vitfeat.models.blocks import Site, attention_parts, attention_switch, find_branches
 from vitfeat.store.arrays import RESIDUAL_TAPS
 
 #: What hooks can read: the block's output tokens, the attention after its softmax, the block's
@@ -40,6 +38,12 @@ LEAVE_OUT_RESIDUAL = (
     f"leave out the taps {', '.join(RESIDUAL_TAPS)} and residual_norms (the analysis residual), or "
     "the model"
 )
+
+
+# Attention matrices that are alive at once while attention is tapped: on a CPU what a core's cache
+# holds, on a GPU what is small beside its memory.
+_CPU_BYTES = 2**20
+_GPU_BYTES = 2**28
 
 
 class Sink(Protocol):
@@ -127,7 +131,7 @@ class Taps:
         state.sink, state.seen = sink, Counter()
         try:
             if "attention" in self._wanted:
-                with ExplicitAttention(self):
+                with _ExplicitAttention(self):
                     self._backbone.forward(images)
             else:
                 self._backbone.forward(images)
@@ -148,8 +152,9 @@ class Taps:
                     f"layers were read for: {wrong}"
                 )
 
-    def tapped_site(self) -> Site | None:
-        """Return the tapped attention module that this thread is inside of, if any."""
+    @property
+    def site(self) -> Site | None:
+        """The tapped attention module that this thread is inside of, if any."""
         return self._pass.site
 
     def begin_attention(self, site: Site) -> None:
@@ -297,6 +302,66 @@ class Taps:
             f"model {self._backbone.entry.id}: the attention of layer {layer} "
             f"({type(module).__name__}) cannot be tapped{reason}; {LEAVE_OUT_ATTENTION}"
         )
+
+
+class _ExplicitAttention(TorchFunctionMode):
+    """Answers ``scaled_dot_product_attention`` by its definition inside tapped blocks.
+
+    It is computed a few images at a time, which on a CPU keeps the matrices in the cache.
+    """
+
+    def __init__(self, taps: Taps) -> None:
+        super().__init__()
+        self._taps = taps
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func is functional.scaled_dot_product_attention:
+            site = self._taps.site
+            if site is not None:
+                return self._attend(site, *args, **(kwargs or {}))
+        return func(*args, **(kwargs or {}))
+
+    def _attend(
+        self,
+        site: Site,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        attn_mask: Tensor | None = None,
+        dropout_p: float = 0.0,
+        is_causal: bool = False,
+        scale: float | None = None,
+        enable_gqa: bool = False,
+    ) -> Tensor:
+        self._taps.begin_attention(site)
+        if is_causal:
+            raise ModelError("causal attention cannot be tapped: vitfeat is for image encoders")
+        if enable_gqa:  # neighbouring queries share a key and a value
+            group = query.shape[1] // key.shape[1]
+            key, value = (t.repeat_interleave(group, 1) for t in (key, value))
+        scale = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
+        per_image = query.shape[1] * query.shape[2] * key.shape[2] * 4
+        budget = _CPU_BYTES if query.device.type == "cpu" else _GPU_BYTES
+        step = max(1, budget // per_image)
+        output: list[Tensor] = []
+        for start in range(0, len(query), step):
+            rows = slice(start, start + step)
+            # Summed in float32 whatever autocast says, as fused kernels do: logits come to
+            # hundreds, where bfloat16 counts in steps of 2.
+            with torch.autocast(query.device.type, enabled=False):
+                weights = (query[rows].float() * scale) @ key[rows].float().transpose(-2, -1)
+            if attn_mask is not None:
+                mask = attn_mask[rows] if attn_mask.ndim == 4 and len(attn_mask) > 1 else attn_mask
+                if mask.dtype == torch.bool:
+                    weights = weights.masked_fill(~mask, -math.inf)
+                else:
+                    weights = weights + mask
+            weights = weights.softmax(-1)
+            self._taps.emit_attention(site, start, weights)
+            output.append(weights.to(value.dtype) @ value[rows])
+        return output[0] if len(output) == 1 else torch.cat(output)
 
 
 def collect(

@@ -91,13 +91,9 @@ def _from_transformers(state: State) -> State:
     renamed = _renamed(state, _TRANSFORMERS_RULES)
     joined = {k: v for k, v in renamed.items() if not k.endswith("relative_position_index")}
     for name in [k.removesuffix("query.weight") for k in renamed if k.endswith(".query.weight")]:
-        parts = {
-            (part, kind): joined.pop(f"{name}{part}.{kind}", None)
-            for part in ("query", "key", "value")
-            for kind in ("weight", "bias")
-        }
         weights, biases = (
-            [parts[part, kind] for part in ("query", "key", "value")] for kind in ("weight", "bias")
+            [joined.pop(f"{name}{part}.{kind}", None) for part in ("query", "key", "value")]
+            for kind in ("weight", "bias")
         )
         if any(w is None for w in weights):
             raise KeyError(f"{name}key.weight or {name}value.weight")
@@ -110,21 +106,23 @@ def _from_transformers(state: State) -> State:
     return joined
 
 
+_GOOGLE_NAMES = {
+    "cls_token": "cls",
+    "pos_embed": "Transformer/posembed_input/pos_embedding",
+    "patch_embed.proj.weight": "embedding/kernel",
+    "patch_embed.proj.bias": "embedding/bias",
+    "norm.weight": "Transformer/encoder_norm/scale",
+    "norm.bias": "Transformer/encoder_norm/bias",
+}
+
+
 def _from_google(state: State) -> State:
     """Turn Flax's kernels (input, output) and heads apart into PyTorch's (output, input)."""
-    renamed = {
-        "cls_token": state["cls"],
-        "pos_embed": state["Transformer/posembed_input/pos_embedding"],
-        # Height, width, input, output.
-        "patch_embed.proj.weight": state["embedding/kernel"].permute(3, 2, 0, 1),
-        "patch_embed.proj.bias": state["embedding/bias"],
-        "norm.weight": state["Transformer/encoder_norm/scale"],
-        "norm.bias": state["Transformer/encoder_norm/bias"],
-    }
-    used = {
-        "cls", "Transformer/posembed_input/pos_embedding", "embedding/kernel", "embedding/bias",
-        "Transformer/encoder_norm/scale", "Transformer/encoder_norm/bias",
-    }  # fmt: skip
+    renamed = {name: state[key] for name, key in _GOOGLE_NAMES.items()}
+    # Height, width, input, output.
+    kernel = renamed["patch_embed.proj.weight"]
+    renamed["patch_embed.proj.weight"] = kernel.permute(3, 2, 0, 1)
+    used = set(_GOOGLE_NAMES.values())
     pattern = re.compile(r"Transformer/encoderblock_(\d+)/")
     blocks = sorted({int(m.group(1)) for k in state if (m := pattern.match(k))})
     for number in blocks:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from email.message import Message
 from pathlib import Path
@@ -108,12 +110,7 @@ class _Weights:
     """The weights of one model."""
 
     def __init__(
-        self,
-        model_id: str,
-        source: WeightsSource,
-        folder: Path,
-        command: str,
-        progress: bool,
+        self, model_id: str, source: WeightsSource, folder: Path, command: str, progress: bool
     ) -> None:
         self._id = model_id
         self._source = source
@@ -214,8 +211,8 @@ class _Weights:
             if record := self._recorded() or self._placed():
                 return record
             logger.info(f"{self._id}: fetching {url}")
-            try:
-                found = download(
+            with self._in_words():
+                sha256 = download(
                     url,
                     target,
                     part,
@@ -223,20 +220,12 @@ class _Weights:
                     progress=self._progress,
                     sha256=self._wanted.sha256,
                 )
-            except ContentError as error:
-                raise self._other_content(error.sha256) from error
-            except StatusError as error:
-                if error.status in (404, 410):
-                    raise self._error(f"there is no file at {url} ({error})") from error
-                raise self._unreachable(str(error)) from error
-            except DownloadError as error:
-                raise self._unreachable(str(error)) from error
-            return self._keep(target, file, found, None)
+            return self._keep(target, file, sha256, None)
 
     def _from_hub(self, repository: str) -> WeightsRecord:
         described = self._describe(repository)
         file, commit = described.file, described.commit
-        found = self._fetch_blob(repository, described)
+        sha256 = self._fetch_blob(repository, described)
         try:
             # Links the blob into the cache under its commit and name; nothing is left to fetch.
             path = Path(hf_hub_download(repository, file, revision=commit)).absolute()
@@ -247,25 +236,23 @@ class _Weights:
             # So that other projects find it by this name, without a network.
             with replacing(_cache_of(repository) / "refs" / revision) as ref:
                 ref.write_text(commit, "utf-8")
-        return self._keep(path, file, found, commit)
+        return self._keep(path, file, sha256, commit)
 
     def _describe(self, repository: str) -> _Described:
         """Ask the hub which of the files there is."""
         for file in self._wanted.files:
             url = hf_hub_url(repository, file, revision=self._wanted.revision)
-            try:
-                described = _Described.read(file, headers_of(url, _token()))
-            except StatusError as error:
-                absent = error.headers["X-Error-Code"] == "EntryNotFound"
-                if not absent or file == self._wanted.files[-1]:
-                    raise self._refused(repository, error) from error
-            except DownloadError as error:
-                raise self._unreachable(str(error)) from error
-            else:
-                if self._wanted.sha256 and described.sha256 not in (None, self._wanted.sha256):
-                    raise self._other_content(described.etag)
-                return described
-        raise AssertionError("a source has at least one file")
+            with self._in_words():
+                try:
+                    described = _Described.read(file, headers_of(url, _token()))
+                    break
+                except StatusError as error:
+                    absent = error.headers["X-Error-Code"] == "EntryNotFound"
+                    if not absent or file == self._wanted.files[-1]:
+                        raise
+        if self._wanted.sha256 and described.sha256 not in (None, self._wanted.sha256):
+            raise self._other_content(described.etag)
+        return described
 
     def _fetch_blob(self, repository: str, described: _Described) -> str:
         """Make sure that a file is in the hub's cache, and return its SHA-256."""
@@ -282,7 +269,7 @@ class _Weights:
             logger.info(
                 f"{self._id}: fetching {described.file} of {repository}@{described.commit}{amount}"
             )
-            try:
+            with self._in_words(described.sha256):
                 return download(
                     hf_hub_url(repository, described.file, revision=described.commit),
                     blob,
@@ -294,14 +281,20 @@ class _Weights:
                     sha256=expected,
                     size=described.size,
                 )
-            except ContentError as error:
-                raise self._other_content(error.sha256, described.sha256) from error
-            except StatusError as error:
-                raise self._refused(repository, error) from error
-            except DownloadError as error:
-                raise self._unreachable(str(error)) from error
 
     # What comes of it.
+
+    @contextmanager
+    def _in_words(self, told: str | None = None) -> Iterator[None]:
+        """Say which weights a failed download is of; `told` is their SHA-256 by the hub."""
+        try:
+            yield
+        except ContentError as error:
+            raise self._other_content(error.sha256, told) from error
+        except StatusError as error:
+            raise self._refused(error) from error
+        except DownloadError as error:
+            raise self._unreachable(str(error)) from error
 
     def _keep(
         self, path: Path, file: str, sha256: str, revision: str | None, *, placed: bool = False
@@ -360,8 +353,13 @@ class _Weights:
             f"what you want, {undo}"
         )
 
-    def _refused(self, repository: str, error: StatusError) -> ModelError:
-        """Say in words why the hub does not give a file."""
+    def _refused(self, error: StatusError) -> ModelError:
+        """Say in words why a server or the hub does not give a file."""
+        if self._wanted.url is not None:
+            if error.status in (404, 410):
+                return self._error(f"there is no file at {self._wanted.url} ({error})")
+            return self._unreachable(str(error))
+        repository = self._wanted.repository
         code, reason = error.headers["X-Error-Code"], error.headers["X-Error-Message"] or str(error)
         page = f"{constants.ENDPOINT}/{repository}"
         if code == "RevisionNotFound":
