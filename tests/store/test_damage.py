@@ -19,7 +19,7 @@ from vitfeat.errors import StoreError
 from vitfeat.store.layout import ATTRIBUTE
 from vitfeat.store.opening import open_store
 from vitfeat.store.paths import manifest_path
-from vitfeat.store.shards import ShardReader
+from vitfeat.store.stored_array import StoredArray
 from vitfeat.store.verify import verify
 from vitfeat.store.writer import open_writer
 
@@ -205,7 +205,7 @@ def test_a_file_that_may_not_be_read_is_no_damage(
         raise PermissionError(errno.EACCES, "Permission denied", "c.0.0")
 
     store = open_store(damaged)
-    monkeypatch.setattr(ShardReader, "_bytes", locked)
+    monkeypatch.setattr(StoredArray, "_bytes", locked)
     with pytest.raises(StoreError, match=r"cls cannot be read \(Permission denied\); look after"):
         store["cls"][0]
 

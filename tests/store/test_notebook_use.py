@@ -208,7 +208,7 @@ def test_nothing_is_read_before_it_is_asked(
         raise AssertionError("read")
 
     with monkeypatch.context() as patch:
-        patch.setattr("vitfeat.store.shards.ShardReader.read", no)
+        patch.setattr("vitfeat.store.stored_array.StoredArray._read_shards", no)
         repr(found)
         found._repr_html_()
         found = found.isel(channel=[0, 3])["cls"]

@@ -102,13 +102,7 @@ class Published:
 
 
 def find_network(content: Any, key: str | None = None, prefix: str | None = None) -> Published:
-    """Find the vision network in a weight file's content, as far as given by entry and prefix.
-
-    Raises
-    ------
-    ModelError
-        When there is none, or several and nothing says which is meant.
-    """
+    """Find the one vision network in a weight file's content, by entry and prefix where given."""
     if not isinstance(content, Mapping):
         raise ModelError(
             f"holds a {type(content).__name__} and no mapping of names to tensors; save the "

@@ -27,12 +27,7 @@ from vitfeat.models.hub import fetch, timm_tag
 from vitfeat.models.layouts import Published, find_network
 from vitfeat.models.noise import noise_backbone
 from vitfeat.models.structure import from_open_clip, from_timm
-from vitfeat.models.told import (
-    Normalisation,
-    choose_normalisation,
-    told_arguments,
-    told_by_file,
-)
+from vitfeat.models.told import Normalisation, told_arguments, told_normalisation
 from vitfeat.text import nearest
 from vitfeat.weights.local import fault_of
 from vitfeat.weights.weightfile import read_weight_file
@@ -310,7 +305,8 @@ def _checked(
             f"model {entry.id}: {weights.path} is of a network with {told} attention heads, "
             f"{entry.name} has {backbone.heads}; set args: {{num_heads: {told}}}"
         )
-    from_openai = published.is_openai or str(weights.origin.get("repository")).endswith(".openai")
+    repository = str(weights.origin.get("repository"))
+    from_openai = published.is_openai or repository.endswith(".openai")
     if from_openai and not _has_quick_gelu(backbone):
         raise ModelError(
             f"model {entry.id}: {weights.path} is OpenAI's CLIP, whose activation is QuickGELU; "
@@ -322,7 +318,7 @@ def _checked(
             f"{_CLIPS_EPSILON}; those of {entry.name} have {', '.join(map(str, sorted(found)))}: "
             "take an architecture with 'clip' in its name"
         )
-    values, who = _told_normalisation(backbone, published, weights, default, of)
+    values, who = told_normalisation(entry, published, repository, default, of)
     return _normalised(replace(backbone, weights=dict(weights.origin)), values, who)
 
 
@@ -339,27 +335,6 @@ def _normalised(backbone: Backbone, values: Normalisation, who: str) -> Backbone
     own = backbone.entry.normalisation_values()
     mean, std = own or values
     return replace(backbone, mean=mean, std=std, normalised_by="the entry" if own else who)
-
-
-def _told_normalisation(
-    backbone: Backbone, published: Published, weights: Weights, default: Normalisation, of: str
-) -> tuple[Normalisation, str]:
-    """Find out how images were normalised for weights that were read from a file."""
-    entry = backbone.entry
-    told = entry.told_normalisation()
-    if "the entry" in told:
-        return told["the entry"], "the entry"
-    if entry.pretrained:
-        tag = f" {entry.pretrained}" if isinstance(entry.pretrained, str) else ""
-        return default, f"{of}{tag}, whose weights these are"
-    # timm's repositories are called by its names and tags.
-    owner, _, name = str(weights.origin.get("repository")).partition("/")
-    if owner == "timm" and (tag := timm_tag(name)):
-        return (tag.mean, tag.std), f"timm's {name}, whose weights these are"
-    told |= told_by_file(published)
-    if "." in entry.name:
-        told[of] = default
-    return choose_normalisation(entry, told, default, of)
 
 
 def _check_whole_patches(backbone: Backbone) -> None:

@@ -118,14 +118,10 @@ class Taps:
     def run(self, images: Tensor, sink: Sink) -> None:
         """Push images through the model once, handing every tapped tensor to `sink`.
 
-        Parameters
-        ----------
-        images
-            (n, 3, height, width) float32, normalised, on the model's device.
-        sink
-            Called for every tap and layer, in the order of the pass: of a layer ``block_input``,
-            ``attention``, ``attn_branch``, ``mlp_branch``, ``tokens``; for ``attention`` possibly
-            several times, with some of the images each.
+        Images are (n, 3, height, width) float32, normalised, on the model's device. The sink is
+        called for every tap and layer, in the order of the pass: of a layer ``block_input``,
+        ``attention``, ``attn_branch``, ``mlp_branch``, ``tokens``; for ``attention`` possibly
+        several times, with some of the images each.
         """
         state = self._pass
         state.sink, state.seen = sink, Counter()

@@ -12,13 +12,7 @@ from vitfeat.models.layouts import Published, State
 
 
 def to_timm_names(published: Published) -> State:
-    """Rename a network's tensors to what timm calls them, joining and turning where need be.
-
-    Raises
-    ------
-    ModelError
-        When tensors of the layout are missing or of shapes that it does not have.
-    """
+    """Rename a network's tensors to what timm calls them, joining and turning where need be."""
     convert = _CONVERTERS.get(published.layout)
     if convert is None:
         return dict(published.state)

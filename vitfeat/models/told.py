@@ -6,12 +6,12 @@ stands), and how images are normalised. What the entry itself says stays.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from vitfeat.errors import ModelError
 from vitfeat.models.entry import NORMALISATIONS, ModelEntry
 from vitfeat.models.families import FAMILIES
+from vitfeat.models.hub import timm_tag
 from vitfeat.models.layouts import Published
 
 Normalisation = tuple[tuple[float, ...], tuple[float, ...]]
@@ -67,7 +67,7 @@ def _told_heads(published: Published, entry: ModelEntry) -> tuple[dict[str, Any]
     return {}, []
 
 
-def told_by_file(published: Published) -> dict[str, Normalisation]:
+def _told_by_file(published: Published) -> dict[str, Normalisation]:
     """Return the normalisation that a weight file tells, by what of it does."""
     if published.is_openai:
         return {"the sizes in the file, which are OpenAI's": NORMALISATIONS["clip"]}
@@ -81,29 +81,42 @@ def told_by_file(published: Published) -> dict[str, Normalisation]:
     return {}
 
 
-def choose_normalisation(
-    entry: ModelEntry, told: Mapping[str, Normalisation], default: Normalisation, of: str
+def told_normalisation(
+    entry: ModelEntry, published: Published, repository: str, default: Normalisation, of: str
 ) -> tuple[Normalisation, str]:
     """Return how images are normalised for weights that were read from a file, and who says so.
 
-    Of what is told, by who does; the library's default of an architecture (`of`) may not fit them.
+    The library's default for an architecture (`of`) may not fit them.
     """
+    told = entry.told_normalisation()
+    if "the entry" in told:
+        return told["the entry"], "the entry"
+    if entry.pretrained:
+        tag = f" {entry.pretrained}" if isinstance(entry.pretrained, str) else ""
+        return default, f"{of}{tag}, whose weights these are"
+    # timm's repositories are called by its names and tags.
+    owner, _, name = repository.partition("/")
+    if owner == "timm" and (tag := timm_tag(name)):
+        return (tag.mean, tag.std), f"timm's {name}, whose weights these are"
+    told |= _told_by_file(published)
+    if "." in entry.name:
+        told[of] = default
     remedy = (
         f"set catalog.{entry.id}.normalisation to what the weights were trained with: "
         f"{', '.join(NORMALISATIONS)}, or mean and std"
     )
     if len(set(told.values())) > 1:
-        said = "; ".join(f"{shown(*values)} by {who}" for who, values in told.items())
+        said = "; ".join(f"{_shown(*values)} by {who}" for who, values in told.items())
         raise ModelError(f"model {entry.id}: several normalisations are told ({said}); {remedy}")
     for who, values in told.items():
         return values, who
     raise ModelError(
         f"model {entry.id}: neither its entry nor its family ({entry.family!r}) nor its file tells "
-        f"how images are normalised; {remedy} ({of} has {shown(*default)})"
+        f"how images are normalised; {remedy} ({of} has {_shown(*default)})"
     )
 
 
-def shown(mean: tuple[float, ...], std: tuple[float, ...]) -> str:
+def _shown(mean: tuple[float, ...], std: tuple[float, ...]) -> str:
     """Return a normalisation as people call it: by its name, or its numbers."""
     for name, values in NORMALISATIONS.items():
         if values == (tuple(mean), tuple(std)):

@@ -58,7 +58,9 @@ def describe(store: FeatureStore) -> Iterator[str]:
         yield f"note         {note}"
     yield f"passes       {attributes['forward_images']:,} images pushed through the model"
     yield f"fingerprint  {store.fingerprint}"
-    yield f"format       {attributes['format_version']}{_seal(attributes['format_version'])}"
+    old = ", sealed without checksums of its metadata; extract it again to have them"
+    version = attributes["format_version"]
+    yield f"format       {version}{old if version < FORMAT_VERSION else ''}"
     width = max(map(len, (*store, *store.dropped)))
     for name, array in store.items():
         shape = ", ".join(f"{d} {n}" for d, n in zip(array.dims, array.shape, strict=True))
@@ -94,9 +96,3 @@ def _prefix(store: FeatureStore) -> str:
     if registers := store.attributes["n_registers"]:
         kinds.append(plural(registers, "register"))
     return f", behind {' and '.join(kinds)}" if kinds else ", no CLS"
-
-
-def _seal(version: int) -> str:
-    if version < FORMAT_VERSION:
-        return ", sealed without checksums of its metadata; extract it again to have them"
-    return ""

@@ -245,13 +245,9 @@ def plan_layout(
 ) -> Layout:
     """Lay out a store of some taps, as :func:`available_taps` gives them, of features of a type.
 
-    Parameters
-    ----------
-    kept
-        By tap that is kept for some images only: their rows, in order.
-    starts
-        By tap of several entries an image, ``regions`` or the ``spatial`` tokens of grids of
-        different sizes: where those of each image start, and behind them their number.
+    `kept` are by tap that is kept for some images only their rows, in order; `starts` by tap of
+    several entries an image, ``regions`` or the ``spatial`` tokens of grids of different sizes,
+    where those of each image start, and behind them their number.
     """
     kept, starts = kept or {}, starts or {}
     arrays = []

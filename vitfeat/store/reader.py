@@ -189,10 +189,6 @@ class FeatureStore(Mapping[str, StoredArray]):
         shape = self.attributes["sealed"]["arrays"][name]["shape"]
         return "image" if int(shape[0]) == self.n_images else f"{name.partition('/')[0]}_image"
 
-    def rows_name(self, name: str) -> str:
-        """Return the coordinate that says which rows an array's entries are of."""
-        return rows_name(name, self.entry_dim(name))
-
     def rows(self, name: str) -> NDArray[np.int64]:
         """Return which rows of the store the entries of an array are of, int64 (entry,).
 
@@ -201,7 +197,7 @@ class FeatureStore(Mapping[str, StoredArray]):
         array = self[name]
         if not self.is_limited(name):
             return np.arange(self.n_images, dtype=np.int64)
-        coordinate = self.rows_name(name)
+        coordinate = rows_name(name, self.entry_dim(name))
         if coordinate == "token_start":
             return np.repeat(np.arange(self.n_images), np.diff(self.token_start))
         rows = self._coordinate(coordinate)
@@ -536,7 +532,7 @@ class FeatureStore(Mapping[str, StoredArray]):
     def coordinate_names(self) -> tuple[str, ...]:
         """Names of the arrays that label the features."""
         groups = dict.fromkeys(g for n in self.array_names if (g := group_of(n)))
-        limited = dict.fromkeys(self.rows_name(n) for n in self.array_names if self.is_limited(n))
+        limited = dict.fromkeys(rows_name(n, self.entry_dim(n)) for n in self if self.is_limited(n))
         norm = (f"{FINAL_NORM_GROUP}/scale", f"{FINAL_NORM_GROUP}/shift")
         return (
             "image_id",

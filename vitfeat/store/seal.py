@@ -48,12 +48,8 @@ def write_seal(
 ) -> None:
     """Write down what the files of a store are, all shards written, and all metadata in one file.
 
-    Parameters
-    ----------
-    attributes
-        What its attribute of ours becomes; ``sealed`` is added.
-    facts
-        By array, int64 (shard, 2): what the seal says of each shard.
+    `attributes`, to which ``sealed`` is added, is what its attribute of ours becomes; `facts` are
+    int64 (shard, 2) by array.
     """
     facts = dict(sorted(facts.items()))
     (folder / SHARDS).mkdir(parents=True, exist_ok=True)
@@ -104,8 +100,11 @@ def _seal_group(facts: NDArray[np.int64], folder: Path) -> Iterator[tuple[Path, 
 
 def has_own_seal(root: Mapping[str, Any]) -> bool:
     """Return whether a store's own metadata are those that it was sealed with."""
-    sealed = root["attributes"][ATTRIBUTE].get("sealed", {})
-    return "sha256" in sealed and digest(_without_digest(root)) == sealed["sha256"]
+    attributes = root["attributes"][ATTRIBUTE]
+    sealed = dict(attributes.get("sealed", {}))
+    expected = sealed.pop("sha256", None)
+    ours = {**root["attributes"], ATTRIBUTE: {**attributes, "sealed": sealed}}
+    return expected is not None and digest({**root, "attributes": ours}) == expected
 
 
 def _small_files(root: Mapping[str, Any], features: Mapping[str, Any]) -> Iterator[str]:
@@ -142,17 +141,8 @@ def check_seal(files: Files, root: Mapping[str, Any]) -> dict[str, NDArray[np.in
     """Hold the files of a store against its seal, which its own metadata file, `root`, has.
 
     Of a remote store these are all that is read before features are: shards are held against their
-    sizes when they are read, and the metadata of arrays stand in the root's once more.
-
-    Returns
-    -------
-    dict
-        By array, int64 (shard, 2), the facts of each shard; nothing of stores of earlier versions.
-
-    Raises
-    ------
-    StoreError
-        A file is missing, cut, or another than it was.
+    sizes when they are read, and the metadata of arrays stand in the root's once more. Returned are
+    by array, int64 (shard, 2), the facts of each shard; nothing of stores of earlier versions.
     """
     attributes = root["attributes"][ATTRIBUTE]
     sealed = attributes["sealed"]
@@ -167,7 +157,7 @@ def check_seal(files: Files, root: Mapping[str, Any]) -> dict[str, NDArray[np.in
             )
         _check_before_version_4(place, root)
         return {}
-    if digest(_without_digest(root)) != sealed["sha256"]:
+    if not has_own_seal(root):
         raise _altered(place)
     check_files(files, sealed, metadata=not files.is_remote)
     recorded = StoredArray(files, SHARDS, root["consolidated_metadata"]["metadata"][SHARDS])[:]
@@ -186,13 +176,7 @@ def check_seal(files: Files, root: Mapping[str, Any]) -> dict[str, NDArray[np.in
 
 
 def check_files(files: Files, sealed: Mapping[str, Any], *, metadata: bool) -> None:
-    """Hold every small file of a store against its hash: coordinates, and metadata if asked.
-
-    Raises
-    ------
-    StoreError
-        A file is missing, or another than it was.
-    """
+    """Hold every small file of a store against its hash: coordinates, and metadata if asked."""
     names = [n for n in sealed["files"] if metadata or not n.endswith(f"/{METADATA}")]
     place = files.place
     try:
@@ -247,13 +231,6 @@ def _compare(path: Path, name: str, sizes: NDArray[np.int64], expected: NDArray[
         what = f"has {sizes[first]:,} bytes, {expected[first]:,} when it was sealed"
     more = f" ({plural(len(wrong) - 1, 'more shard')} like it)" if len(wrong) > 1 else ""
     raise StoreError(f"{path}: shard {first} of {name} {what}{more}; {_remedy(path)}")
-
-
-def _without_digest(root: Mapping[str, Any]) -> dict[str, Any]:
-    attributes = root["attributes"][ATTRIBUTE]
-    sealed = {k: v for k, v in attributes["sealed"].items() if k != "sha256"}
-    ours = {**attributes, "sealed": sealed}
-    return {**root, "attributes": {**root["attributes"], ATTRIBUTE: ours}}
 
 
 def _remedy(path: Place) -> str:

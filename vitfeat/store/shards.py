@@ -17,11 +17,11 @@ from __future__ import annotations
 import hashlib
 import itertools
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from math import prod
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import google_crc32c
 import numpy as np
@@ -29,25 +29,21 @@ from numcodecs import blosc
 from numpy.typing import NDArray
 from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec
 
-from vitfeat.store.files import Files, SizeError
-from vitfeat.store.layout import shard_key
-
 _COMPRESSOR: Final = "lz4"
 _LEVEL = 5
 
 # Threads that encode and decode; more than that, and the disk or the memory is what takes long.
 _THREADS = 8
 
-_CRC_BYTES = 4
+#: Of a checksum.
+CRC_BYTES = 4
 _DIGEST_BYTES = 8
 
 # The CRC-32C of any bytes followed by their own CRC-32C, as of none followed by 0.
-_CRC_OF_CHECKED = google_crc32c.value(bytes(_CRC_BYTES))
+_CRC_OF_CHECKED = google_crc32c.value(bytes(CRC_BYTES))
 
-# Offset and length of a chunk that was never written.
-_ABSENT = np.iinfo(np.uint64).max
-
-_CODECS = ["bytes", "blosc", "crc32c"]
+#: Offset and length of a chunk that was never written.
+ABSENT = np.iinfo(np.uint64).max
 
 _pool: tuple[int, ThreadPoolExecutor] | None = None
 
@@ -94,13 +90,13 @@ def encode_shard(
     used = [-(-n // c) for n, c in zip(values.shape, chunk, strict=True)]
     # The chunks of a layer stand together, since most readers read a layer.
     order = sorted(itertools.product(*map(range, used)), key=lambda place: (place[1:], place[0]))
-    table = np.full((*counts, 2), _ABSENT, np.uint64)
+    table = np.full((*counts, 2), ABSENT, np.uint64)
     crcs = np.zeros(counts, np.uint32)
-    chunks = [*_threads().map(lambda inside: _encode(values, chunk, inside), order)]
+    chunks = [*threads().map(lambda inside: _encode(values, chunk, inside), order)]
     offset = 0
     for inside, content in zip(order, chunks, strict=True):
         table[inside] = offset, len(content)
-        crcs[inside] = int.from_bytes(content[-_CRC_BYTES:], "little")
+        crcs[inside] = int.from_bytes(content[-CRC_BYTES:], "little")
         offset += len(content)
     # Zarr's index has the chunks' places alone, and each chunk a checksum of itself: a shard, or a
     # chunk, that stands in another's place would read as its numbers.
@@ -123,7 +119,7 @@ def _encode(values: NDArray[np.generic], chunk: Sequence[int], inside: tuple[int
     return _with_checksum(compressed)
 
 
-def _threads() -> ThreadPoolExecutor:
+def threads() -> ThreadPoolExecutor:
     """Return this process's threads for chunks: a fork leaves none.
 
     Use them even for one chunk: on the main thread Blosc starts threads of its own.
@@ -137,16 +133,16 @@ def _threads() -> ThreadPoolExecutor:
 
 def _with_checksum(content: bytes) -> bytes:
     crc: int = google_crc32c.value(content)
-    return content + crc.to_bytes(_CRC_BYTES, "little")
+    return content + crc.to_bytes(CRC_BYTES, "little")
 
 
-def _checked(content: bytes, what: str, crc: int | None = None) -> memoryview:
+def checked(content: bytes, what: str, crc: int | None = None) -> memoryview:
     """Return what stands before a checksum, if that is right, and the one expected."""
-    if len(content) <= _CRC_BYTES or google_crc32c.value(content) != _CRC_OF_CHECKED:
+    if len(content) <= CRC_BYTES or google_crc32c.value(content) != _CRC_OF_CHECKED:
         raise ChunkError(f"the checksum of {what} is wrong")
-    if crc is not None and crc != int.from_bytes(content[-_CRC_BYTES:], "little"):
+    if crc is not None and crc != int.from_bytes(content[-CRC_BYTES:], "little"):
         raise ChunkError(f"{what} stands in another's place")
-    return memoryview(content)[:-_CRC_BYTES]
+    return memoryview(content)[:-CRC_BYTES]
 
 
 class _Tail(NamedTuple):
@@ -157,13 +153,15 @@ class _Tail(NamedTuple):
     digest: int
 
 
-def _tail_bytes(counts: Sequence[int]) -> int:
-    return 20 * prod(counts) + _DIGEST_BYTES + _CRC_BYTES
+def tail_bytes(counts: Sequence[int]) -> int:
+    """Return how long the tail of a shard of so many chunks along each dimension is."""
+    return 20 * prod(counts) + _DIGEST_BYTES + CRC_BYTES
 
 
-def _read_tail(content: bytes, counts: Sequence[int], place: str, what: str) -> _Tail:
+def read_tail(content: bytes, counts: Sequence[int], place: str, what: str) -> _Tail:
+    """Return a shard's tail, checked; `what` is the shard in words."""
     sums, rest = content[: 4 * prod(counts)], content[4 * prod(counts) :]
-    digest, index = rest[:_DIGEST_BYTES], _checked(rest[_DIGEST_BYTES:], f"the index of {what}")
+    digest, index = rest[:_DIGEST_BYTES], checked(rest[_DIGEST_BYTES:], f"the index of {what}")
     if digest != _digest(place, sums, index):
         raise ChunkError(f"{what} is damaged, or that of another array, place or store")
     return _Tail(
@@ -182,124 +180,22 @@ def _number(digest: bytes) -> int:
     return int.from_bytes(digest, "little", signed=True)
 
 
-class ShardReader:
-    """Reads one array of a store, of which a fingerprint and an array's metadata are known.
-
-    `facts`, int64 (shard, 2), are the :class:`Facts` of its shards; stores of earlier versions have
-    none.
-    """
-
-    def __init__(
-        self,
-        files: Files,
-        name: str,
-        metadata: Mapping[str, Any],
-        fingerprint: str,
-        facts: NDArray[np.int64] | None,
-    ) -> None:
-        sharding = metadata["codecs"][0]["configuration"]
-        self._files = files
-        self._name = name
-        self._fingerprint = fingerprint
-        self._facts = facts
-        self._ndim = len(metadata["shape"])
-        self._dtype = np.dtype(metadata["data_type"]).newbyteorder("<")
-        self._chunk: tuple[int, ...] = tuple(sharding["chunk_shape"])
-        shard = metadata["chunk_grid"]["configuration"]["chunk_shape"]
-        self._chunks_of_a_shard = tuple(s // c for s, c in zip(shard, self._chunk, strict=True))
-        self._separator = metadata["chunk_key_encoding"]["configuration"]["separator"]
-        names = [c["name"] for c in sharding["codecs"]]
-        if names != _CODECS or sharding.get("index_location", "end") != "end":
-            raise ValueError(f"codecs {', '.join(names)} are not those of a store")
-
-    def read(self, index: Sequence[slice]) -> NDArray[Any]:
-        """Read a run of every dimension, within the array and not empty."""
-        out = np.empty([run.stop - run.start for run in index], self._dtype)
-        for _ in _threads().map(self._decode, [*self._chunks(index, out)]):
-            pass
-        return out
-
-    def _chunks(
-        self, index: Sequence[slice], out: NDArray[Any]
-    ) -> Iterator[tuple[int, int, int, int | None, NDArray[Any], tuple[slice, ...]]]:
-        """Yield of each chunk: shard, offset, length, checksum, where it goes, what is meant."""
-        numbers = [
-            range(run.start // chunk, -(-run.stop // chunk))
-            for run, chunk in zip(index, self._chunk, strict=True)
-        ]
-        step = self._chunks_of_a_shard[0]
-        for shard, along_rows in itertools.groupby(numbers[0], lambda number: number // step):
-            table, crcs = self._table(shard)
-            for place in itertools.product(along_rows, *numbers[1:]):
-                inside = (place[0] % step, *place[1:])
-                offset, length = (int(n) for n in table[inside])
-                if length == _ABSENT:
-                    raise ChunkError(f"a chunk of shard {shard} is missing")
-                targets, sources = [], []
-                for run, number, chunk in zip(index, place, self._chunk, strict=True):
-                    start, stop = number * chunk, (number + 1) * chunk
-                    first, last = max(run.start, start), min(run.stop, stop)
-                    targets.append(slice(first - run.start, last - run.start))
-                    sources.append(slice(first - start, last - start))
-                crc = None if crcs is None else int(crcs[inside])
-                yield shard, offset, length, crc, out[tuple(targets)], tuple(sources)
-
-    def _decode(
-        self, chunk: tuple[int, int, int, int | None, NDArray[Any], tuple[slice, ...]]
-    ) -> None:
-        shard, offset, length, crc, target, source = chunk
-        content = _checked(self._bytes(shard, offset, length), f"a chunk of shard {shard}", crc)
-        values = np.frombuffer(blosc.decompress(content), self._dtype).reshape(self._chunk)
-        target[...] = values[source]
-
-    def _table(self, shard: int) -> tuple[NDArray[np.uint64], NDArray[np.uint32] | None]:
-        """Return offset and length of each chunk, and its checksum, from the shard's end."""
-        counts, known = self._chunks_of_a_shard, self._known(shard)
-        n_bytes = 16 * prod(counts) + _CRC_BYTES if known is None else _tail_bytes(counts)
-        content = self._bytes(shard, -n_bytes, n_bytes)
-        if known is None:
-            index = _checked(content, f"the index of shard {shard}")
-            return np.frombuffer(index, "<u8").reshape(*counts, 2), None
-        place = place_of_shard(self._fingerprint, self._name, shard)
-        tail = _read_tail(content, counts, place, f"shard {shard}")
-        if tail.digest != known.digest:
-            raise ChunkError(f"shard {shard} is another than when the store was sealed")
-        return tail.table, tail.crcs
-
-    def _known(self, shard: int) -> Facts | None:
-        return None if self._facts is None else Facts(*self._facts[shard].tolist())
-
-    def _bytes(self, shard: int, offset: int, length: int) -> bytes:
-        name = f"{self._name}/{shard_key(shard, self._ndim, self._separator)}"
-        known = self._known(shard)
-        try:
-            return self._files.read_range(name, offset, length, known and known.n_bytes)
-        except (FileNotFoundError, NotADirectoryError):
-            raise ChunkError(f"shard {shard} is missing") from None
-        except SizeError as error:
-            raise ChunkError(str(error)) from error
-
-
 def whole_shard(
     path: Path, counts: Sequence[int], used: Sequence[int], place: str, *, every_chunk: bool
 ) -> Facts | None:
     """Return the facts of a file if it is a whole shard: in its place, as long as its index says.
 
-    Parameters
-    ----------
-    counts, used
-        How many chunks a shard has along each dimension, and how many of them hold something.
-    every_chunk
-        Whether all of it is read and held against the checksums.
+    It has `counts` chunks along each dimension, of which `used` hold something. With `every_chunk`
+    all of it is read and held against the checksums.
     """
     try:
         with path.open("rb") as file:
-            start = file.seek(0, os.SEEK_END) - _tail_bytes(counts)
+            start = file.seek(0, os.SEEK_END) - tail_bytes(counts)
             if start < 0:
                 return None
             file.seek(start)
-            tail = _read_tail(file.read(), counts, place, "it")
-            is_there = tail.table[..., 1] != _ABSENT
+            tail = read_tail(file.read(), counts, place, "it")
+            is_there = tail.table[..., 1] != ABSENT
             there = tail.table[is_there]
             if len(there) != prod(used) or there[:, 1].sum() != start:
                 return None
@@ -308,7 +204,7 @@ def whole_shard(
                     there.tolist(), tail.crcs[is_there].tolist(), strict=True
                 ):
                     file.seek(offset)
-                    _checked(file.read(length), "a chunk", crc)
+                    checked(file.read(length), "a chunk", crc)
     except (FileNotFoundError, NotADirectoryError, ChunkError):
         return None
-    return Facts(start + _tail_bytes(counts), tail.digest)
+    return Facts(start + tail_bytes(counts), tail.digest)

@@ -5,23 +5,35 @@ Whatever is wrong with the files becomes a :class:`StoreError` here, for every r
 
 from __future__ import annotations
 
+import itertools
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from math import prod
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import zarr
+from numcodecs import blosc
 from numpy.typing import DTypeLike, NDArray
 from zarr.core.buffer import cpu
 from zarr.storage import MemoryStore, StorePath
 
 from vitfeat.errors import StoreError
-from vitfeat.store.files import Files
+from vitfeat.store.files import Files, SizeError
 from vitfeat.store.layout import shard_key
 from vitfeat.store.paths import remedy
-from vitfeat.store.shards import ChunkError, ShardReader
+from vitfeat.store.shards import (
+    ABSENT,
+    CRC_BYTES,
+    ChunkError,
+    Facts,
+    checked,
+    place_of_shard,
+    read_tail,
+    tail_bytes,
+    threads,
+)
 
 if TYPE_CHECKING:
     from types import EllipsisType
@@ -33,6 +45,8 @@ Index = int | slice | str | Sequence[int] | Sequence[bool] | Sequence[str] | NDA
 
 # Entries are picked out of the run that they are in, if it is at most so many times longer.
 _SPARSE = 2
+
+_CODECS = ["bytes", "blosc", "crc32c"]
 
 _TRY_AGAIN = "look after the disk and its permissions, then try again"
 _TRY_AGAIN_REMOTE = "look after the connection, then try again"
@@ -77,16 +91,21 @@ class StoredArray:
         kind = metadata["data_type"]
         self.dtype: np.dtype[Any] = np.dtype("T" if kind == "string" else kind)
         self.shards: tuple[int, ...] = tuple(metadata["chunk_grid"]["configuration"]["chunk_shape"])
-        inner = metadata["codecs"][0].get("configuration", {}).get("chunk_shape", self.shards)
-        self.chunks: tuple[int, ...] = tuple(inner)
+        sharding = metadata["codecs"][0].get("configuration", {})
+        self.chunks: tuple[int, ...] = tuple(sharding.get("chunk_shape", self.shards))
         self.description = str(metadata["attributes"].get("description", ""))
         self.tap = str(metadata["attributes"].get("tap", ""))
         self._files = files
         self._separator = metadata["chunk_key_encoding"]["configuration"]["separator"]
         self._metadata = metadata
         self._entries_of = entries_of
-        sharded = metadata["codecs"][0]["name"] == "sharding_indexed"
-        self._shards = ShardReader(files, name, metadata, fingerprint, facts) if sharded else None
+        self._fingerprint = fingerprint
+        self._facts = facts
+        self._is_sharded = metadata["codecs"][0]["name"] == "sharding_indexed"
+        if self._is_sharded:
+            names = [codec["name"] for codec in sharding["codecs"]]
+            if names != _CODECS or sharding.get("index_location", "end") != "end":
+                raise ValueError(f"codecs {', '.join(names)} are not those of a store")
 
     def __repr__(self) -> str:
         sizes = ", ".join(f"{d} {n}" for d, n in zip(self.dims, self.shape, strict=True))
@@ -199,10 +218,12 @@ class StoredArray:
         runs = [slice(i, i + 1) if isinstance(i, int) else i for i in index]
         shape = [run.stop - run.start for run in runs]
         try:
-            if self._shards is None:
+            if not self._is_sharded:
                 values = self._whole[tuple(runs)]
+            elif all(shape):
+                values = self._read_shards(runs)
             else:
-                values = self._shards.read(runs) if all(shape) else np.empty(shape, self.dtype)
+                values = np.empty(shape, self.dtype)
         except ChunkError as error:
             raise self._unreadable(
                 runs[0], f"cannot be decoded ({error})", remedy(self.path)
@@ -212,6 +233,75 @@ class StoredArray:
             what_to_do = _TRY_AGAIN_REMOTE if self._files.is_remote else _TRY_AGAIN
             raise self._unreadable(runs[0], f"cannot be read ({reason})", what_to_do) from error
         return values[tuple(0 if isinstance(i, int) else slice(None) for i in index)]
+
+    def _read_shards(self, index: Sequence[slice]) -> NDArray[Any]:
+        """Read a run of every dimension, within the array and not empty."""
+        stored = self.dtype.newbyteorder("<")
+        out = np.empty([run.stop - run.start for run in index], stored)
+        for _ in threads().map(self._fill, [*self._parts(index, out)]):
+            pass
+        return out
+
+    def _parts(
+        self, index: Sequence[slice], out: NDArray[Any]
+    ) -> Iterator[tuple[int, int, int, int | None, NDArray[Any], tuple[slice, ...]]]:
+        """Yield of each chunk: shard, offset, length, checksum, where it goes, what is meant."""
+        numbers = [
+            range(run.start // chunk, -(-run.stop // chunk))
+            for run, chunk in zip(index, self.chunks, strict=True)
+        ]
+        step = self.shards[0] // self.chunks[0]
+        for shard, along_rows in itertools.groupby(numbers[0], lambda number: number // step):
+            table, crcs = self._table(shard)
+            for place in itertools.product(along_rows, *numbers[1:]):
+                inside = (place[0] % step, *place[1:])
+                offset, length = (int(n) for n in table[inside])
+                if length == ABSENT:
+                    raise ChunkError(f"a chunk of shard {shard} is missing")
+                targets, sources = [], []
+                for run, number, chunk in zip(index, place, self.chunks, strict=True):
+                    start, stop = number * chunk, (number + 1) * chunk
+                    first, last = max(run.start, start), min(run.stop, stop)
+                    targets.append(slice(first - run.start, last - run.start))
+                    sources.append(slice(first - start, last - start))
+                crc = None if crcs is None else int(crcs[inside])
+                yield shard, offset, length, crc, out[tuple(targets)], tuple(sources)
+
+    def _fill(
+        self, chunk: tuple[int, int, int, int | None, NDArray[Any], tuple[slice, ...]]
+    ) -> None:
+        shard, offset, length, crc, target, source = chunk
+        content = checked(self._bytes(shard, offset, length), f"a chunk of shard {shard}", crc)
+        values = np.frombuffer(blosc.decompress(content), target.dtype).reshape(self.chunks)
+        target[...] = values[source]
+
+    def _table(self, shard: int) -> tuple[NDArray[np.uint64], NDArray[np.uint32] | None]:
+        """Return offset and length of each chunk, and its checksum, from the shard's end."""
+        counts = [s // c for s, c in zip(self.shards, self.chunks, strict=True)]
+        known = self._known(shard)
+        n_bytes = 16 * prod(counts) + CRC_BYTES if known is None else tail_bytes(counts)
+        content = self._bytes(shard, -n_bytes, n_bytes)
+        if known is None:
+            index = checked(content, f"the index of shard {shard}")
+            return np.frombuffer(index, "<u8").reshape(*counts, 2), None
+        place = place_of_shard(self._fingerprint, self.name, shard)
+        tail = read_tail(content, counts, place, f"shard {shard}")
+        if tail.digest != known.digest:
+            raise ChunkError(f"shard {shard} is another than when the store was sealed")
+        return tail.table, tail.crcs
+
+    def _known(self, shard: int) -> Facts | None:
+        return None if self._facts is None else Facts(*self._facts[shard].tolist())
+
+    def _bytes(self, shard: int, offset: int, length: int) -> bytes:
+        name = f"{self.name}/{shard_key(shard, self.ndim, self._separator)}"
+        known = self._known(shard)
+        try:
+            return self._files.read_range(name, offset, length, known and known.n_bytes)
+        except (FileNotFoundError, NotADirectoryError):
+            raise ChunkError(f"shard {shard} is missing") from None
+        except SizeError as error:
+            raise ChunkError(str(error)) from error
 
     @cached_property
     def _whole(self) -> NDArray[Any]:

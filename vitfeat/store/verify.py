@@ -28,13 +28,7 @@ class Damage(NamedTuple):
 
 
 def verify(path: str | Path) -> tuple[FeatureStore, list[Damage]]:
-    """Decode every chunk of a store, which checks its checksums, and look for NaN and inf.
-
-    Raises
-    ------
-    StoreError
-        When the store cannot be opened at all, or its metadata contradict each other.
-    """
+    """Decode every chunk of a store, which checks its checksums, and look for NaN and inf."""
     store = open_store(path)
     if store.files.is_remote:
         check_files(store.files, store.attributes["sealed"], metadata=True)

@@ -49,16 +49,8 @@ from vitfeat.text import size
 class StoreWriter:
     """Fills one store, or a run of its blocks, in any order.
 
-    Use :func:`open_writer`, which claims the blocks and resumes what is there.
-
-    Attributes
-    ----------
-    blocks
-        Those that are this writer's.
-    damaged
-        Those of them that were there, and do not match their checksums.
-    is_sealed
-        Whether the store is whole, and in its place.
+    Use :func:`open_writer`, which claims the blocks and resumes what is there. Those of them that
+    were there and do not match their checksums are `damaged`.
     """
 
     def __init__(self, path: Path, layout: Layout, blocks: range, url: Url | None = None) -> None:
@@ -287,19 +279,12 @@ def open_writer(
 
     Parameters
     ----------
-    place
-        Where the finished store will stand.
-    layout, geometry, rows
-        What it holds.
     request
-        What decides its numbers (see :mod:`vitfeat.store.provenance`). What follows is recorded,
-        and not compared.
-    model, weights
-        The model's id; its weights' file, SHA-256, repository, revision.
-    final_norm, normalised_by
-        The norm behind the model's last block; who says how images are normalised for it.
-    notes
-        What a reader of the numbers must know of the model and the images, a line each for people.
+        What decides its numbers (see :mod:`vitfeat.store.provenance`).
+    model, weights, final_norm, normalised_by, notes
+        Recorded, not compared: the model's id; its weights' file, SHA-256, repository, revision;
+        the norm behind its last block; who says how images are normalised for it; what a reader of
+        the numbers must know of it, a line each for people.
     replace
         Whether an unfinished or finished store from another request may be replaced. The finished
         one is kept until the new one is sealed.
@@ -309,11 +294,6 @@ def open_writer(
     is_finished
         Whether nothing is to be written after all; asked while no other job can begin or seal the
         store.
-
-    Raises
-    ------
-    StoreError
-        When another process writes it, or what stands there is from other settings.
     """
     path = work_path(place)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -172,28 +172,12 @@ def download(
     sha256: str | None = None,
     size: int | None = None,
 ) -> str:
-    """Download a file, going on where an earlier call was cut. The caller holds the file's lock.
+    """Download a file, going on where an earlier call was cut, and return its SHA-256.
 
-    Parameters
-    ----------
-    target
-        The file to make or replace, when all of it is there and verified.
-    part
-        Where it grows, on the same file system; its folder is made when absent. It is kept when
-        the download is cut, and when the disk is full.
-    name
-        What messages and the bar call it.
-    progress
-        Whether to show a bar, if standard error is a terminal.
-    token
-        Access token; it goes to the URL's own host only.
-    sha256, size
-        What the file must have, where that is known.
-
-    Returns
-    -------
-    str
-        The file's SHA-256.
+    The caller holds the file's lock. The part file grows on the same file system, and is kept when
+    the download is cut and when the disk is full; `target` is made or replaced when all of it is
+    there and has what is known of it, SHA-256 and size. An access token goes to the URL's own host
+    only. Messages and the bar, on a terminal, call the file by `name`.
 
     Raises
     ------

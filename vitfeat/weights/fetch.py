@@ -64,11 +64,6 @@ def ensure(
 
     Several processes may ask for the same file at once; one fetches it, the others wait. Messages
     name the command that a user runs to fetch them; a bar is shown on a terminal.
-
-    Raises
-    ------
-    ModelError
-        The weights are not here and cannot be fetched, or are not what was published or recorded.
     """
     command = command or f"vitfeat fetch {model_id}"
     return _Weights(model_id, source, Path(folder), command, progress).ensure()

@@ -50,11 +50,6 @@ def read_weight_file(path: Path) -> Any:
     numbers, texts, ``argparse.Namespace``, NumPy scalars and pure paths beside tensors. Tensors
     have the type and the strides that the file says; the memory of many is the mapped file, so it
     must not change while they are used.
-
-    Raises
-    ------
-    ModelError
-        When the file is none, damaged or of another kind, or holds Python objects.
     """
     path = Path(path)
     if not path.is_file():
