@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from vitfeat.models.entry import builtin_catalog
-from vitfeat.text import nearest
+from vitfeat.text import nearest, some
 
 
 @pytest.mark.parametrize(
@@ -25,3 +25,10 @@ def test_names_with_capitals_are_given_as_they_are_spelt() -> None:
 
 def test_nothing_near_gives_nothing() -> None:
     assert nearest("zzz", ["dino-b16"]) == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"), [([], ""), (["a", "b"], "a, b"), (["a", "b", "c"], "a, b, ...")]
+)
+def test_of_many_words_some_are_shown(words: list[str], expected: str) -> None:
+    assert some(words, 2) == expected

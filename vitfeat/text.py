@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 def nearest(word: str, allowed: Iterable[str]) -> str:
@@ -20,6 +20,11 @@ def nearest(word: str, allowed: Iterable[str]) -> str:
 def plural(count: int, noun: str) -> str:
     """Return ``"1 image"`` or ``"2,000 images"``."""
     return f"{count:,} {noun}" + ("" if count == 1 else "s")
+
+
+def some(words: Sequence[str], most: int) -> str:
+    """Return ``"a, b, ..."``: the first words, and whether there are more."""
+    return ", ".join([*words[:most], *(["..."] if len(words) > most else [])])
 
 
 def size(n_bytes: float) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from functools import cache
 from pathlib import Path
@@ -102,105 +102,72 @@ class ModelEntry:
     @classmethod
     def from_mapping(cls, model_id: str, mapping: Mapping[str, Any]) -> ModelEntry:
         """Build an entry from the catalogue's or the config's fields."""
-        known = {f.name for f in fields(cls)} - {"id"}
         where = f"catalog.{model_id}"
-        for key in mapping:
-            if key not in known:
-                raise ConfigError(
-                    f"{where}: unknown key {key!r}{nearest(key, known)}; "
-                    f"allowed: {', '.join(sorted(known))}"
-                )
-        if mapping.get("source") not in SOURCES:
-            source = mapping.get("source")
-            raise ConfigError(
-                f"{where}.source: found {source!r}{nearest(str(source), SOURCES)}; "
-                f"allowed: {', '.join(SOURCES)}"
-            )
-        for key in _UNUSED.get(mapping["source"], ()):
-            if mapping.get(key):
-                raise ConfigError(
-                    f"{where}.{key}: models of the source {mapping['source']} do not take it; "
-                    "remove the key"
-                )
-        if "name" not in mapping:
-            raise ConfigError(f"{where}: the key 'name' (the architecture's name) is missing")
-        for key in ("name", "checkpoint", "weights"):
-            if mapping.get(key) == "":
-                raise ConfigError(f"{where}.{key}: is empty; fill it in, or remove the key")
+        for fault in _faults_of_keys(mapping, {f.name for f in fields(cls)} - {"id"}):
+            raise ConfigError(f"{where}{fault}")
         values = {**mapping, "label": mapping.get("label") or model_id}
         if str(values.get("checkpoint")).startswith("~"):
             values["checkpoint"] = _of_home(values["checkpoint"], where)
         entry = cls(id=model_id, **values)
-        entry._check(where)
+        for fault in entry._faults():
+            raise ConfigError(f"{where}{fault}")
+        if entry.weights is not None:
+            WeightsSource.from_config(entry.weights, f"{where}.weights")
+        entry.normalisation_values()
         return entry
 
-    def _check(self, where: str) -> None:
+    def _faults(self) -> Iterator[str]:
+        """Yield what is wrong with its values, the first fault first: others may follow from it."""
         for key, types in _TYPES.items():
             value = getattr(self, key)
             # A truth value is a number to Python, not to a reader of configs.
             if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
                 names = " or ".join(_WORDS[t] for t in types)
-                raise ConfigError(f"{where}.{key}: found {value!r}; needed is {names}")
+                yield f".{key}: found {value!r}; needed is {names}"
         if not 0 < self.crop_fraction <= 1:
-            raise ConfigError(
-                f"{where}.crop_fraction: found {self.crop_fraction!r}; needed is a number above 0 "
-                "and at most 1"
-            )
+            needed = "needed is a number above 0 and at most 1"
+            yield f".crop_fraction: found {self.crop_fraction!r}; {needed}"
         if self.seed < 0:
-            raise ConfigError(f"{where}.seed: found {self.seed!r}; needed is a number from 0")
-        if isinstance(self.pretrained, str) and looks_like_file(self.pretrained):
-            raise ConfigError(
-                f"{where}.pretrained: found {self.pretrained!r}; a weight file of your own is "
-                f"named by 'checkpoint': {self.pretrained}"
+            yield f".seed: found {self.seed!r}; needed is a number from 0"
+        tag = self.pretrained
+        if isinstance(tag, str) and looks_like_file(tag):
+            yield (
+                f".pretrained: found {tag!r}; a weight file of your own is named by 'checkpoint': "
+                f"{tag}"
             )
-        if self.source == "timm" and isinstance(self.pretrained, str):
-            raise ConfigError(
-                f"{where}.pretrained: found {self.pretrained!r}; for timm it is true or false, and "
-                f"the tag is part of the name: {self.name.split('.')[0]}.{self.pretrained}"
+        if self.source == "timm" and isinstance(tag, str):
+            yield (
+                f".pretrained: found {tag!r}; for timm it is true or false, and the tag is part of "
+                f"the name: {self.name.split('.')[0]}.{tag}"
             )
-        if self.source == "open_clip" and self.pretrained is True:
-            raise ConfigError(
-                f"{where}.pretrained: found True; for open_clip it is the tag of the weights, such "
-                "as openai"
-            )
+        if self.source == "open_clip" and tag is True:
+            needed = "for open_clip it is the tag of the weights, such as openai"
+            yield f".pretrained: found True; {needed}"
         if taken := sorted(_NOT_ARGS & set(self.args)):
-            raise ConfigError(
-                f"{where}.args: {taken[0]!r} may not stand here; sizes and weights are fields of "
-                "the entry (image_size, weights, checkpoint)"
+            yield (
+                f".args: {taken[0]!r} may not stand here; sizes and weights are fields of the "
+                "entry (image_size, weights, checkpoint)"
             )
         given = [k for k in ("pretrained", "weights", "checkpoint") if getattr(self, k)]
         if len(given) > 1:
-            raise ConfigError(
-                f"{where}: both {given[0]!r} and {given[1]!r} are given; keep one of them"
-            )
-        has_weights = bool(self.checkpoint or self.is_fetched)
+            yield f": both {given[0]!r} and {given[1]!r} are given; keep one of them"
         # open_clip's embed_dim is that of its projection.
-        if (
-            has_weights
-            and "embed_dim" in self.args
-            and not {"num_heads", "vision_cfg"} & set(self.args)
-        ):
-            raise ConfigError(
-                f"{where}.args: 'embed_dim' needs 'num_heads' beside it: no tensor of a weight "
-                "file tells how many heads there are"
+        tells_heads = "embed_dim" not in self.args or {"num_heads", "vision_cfg"} & set(self.args)
+        if given and not tells_heads:
+            yield (
+                ".args: 'embed_dim' needs 'num_heads' beside it: no tensor of a weight file tells "
+                "how many heads there are"
             )
         if self.source == "checkpoint" and not self.checkpoint:
-            raise ConfigError(
-                f"{where}: the source checkpoint needs the key 'checkpoint', the weight file"
-            )
+            yield ": the source checkpoint needs the key 'checkpoint', the weight file"
         if self.positions is not None and self.positions not in POSITIONS:
-            raise ConfigError(
-                f"{where}.positions: found {self.positions!r}"
-                f"{nearest(self.positions, POSITIONS)}; allowed: {', '.join(POSITIONS)}"
-            )
+            near = nearest(self.positions, POSITIONS)
+            yield f".positions: found {self.positions!r}{near}; allowed: {', '.join(POSITIONS)}"
         for key in ("image_size", "checkpoint_size"):
             value = getattr(self, key)
             if value is not None and not _is_size(value, single=key == "image_size"):
-                one = "a side in pixels, or " if key == "image_size" else ""
-                raise ConfigError(f"{where}.{key}: found {value!r}; {one}[height, width] is needed")
-        if self.weights is not None:
-            WeightsSource.from_config(self.weights, f"{where}.weights")
-        self.normalisation_values()
+                side = "a side in pixels, or " if key == "image_size" else ""
+                yield f".{key}: found {value!r}; {side}[height, width] is needed"
 
     @property
     def input_size(self) -> tuple[int, int] | None:
@@ -287,6 +254,25 @@ class ModelEntry:
                     "patch embedding if it was trained on blue first"
                 )
         return values
+
+
+def _faults_of_keys(mapping: Mapping[str, Any], known: Collection[str]) -> Iterator[str]:
+    """Yield what is wrong with the keys of an entry, the first fault first."""
+    for key in mapping:
+        if key not in known:
+            allowed = ", ".join(sorted(known))
+            yield f": unknown key {key!r}{nearest(key, known)}; allowed: {allowed}"
+    source = mapping.get("source")
+    if source not in SOURCES:
+        allowed = ", ".join(SOURCES)
+        yield f".source: found {source!r}{nearest(str(source), SOURCES)}; allowed: {allowed}"
+    for key in filter(mapping.get, _UNUSED.get(str(source), ())):
+        yield f".{key}: models of the source {source} do not take it; remove the key"
+    if "name" not in mapping:
+        yield ": the key 'name' (the architecture's name) is missing"
+    for key in ("name", "checkpoint", "weights"):
+        if mapping.get(key) == "":
+            yield f".{key}: is empty; fill it in, or remove the key"
 
 
 _WORDS = {

@@ -22,7 +22,7 @@ from vitfeat.models.families import FAMILIES
 from vitfeat.models.layouts import Published, State, group
 from vitfeat.models.positions import Grid, resize_embedding, resize_table
 from vitfeat.models.timm_names import to_timm_names
-from vitfeat.text import plural
+from vitfeat.text import plural, some
 
 Note = Callable[[str], None]
 Filter = Callable[..., Any]
@@ -395,7 +395,7 @@ def _check(entry: ModelEntry, model: nn.Module, state: Mapping[str, Tensor]) -> 
         raise _unfit({k: state[k] for k in mistyped})
     shapes = [f"{k} {tuple(state[k].shape)} for {tuple(wanted[k].shape)}" for k in misshapen]
     problems = [
-        f"{len(keys)} {what} ({', '.join(keys[:4])}{', ...' if len(keys) > 4 else ''})"
+        f"{len(keys)} {what} ({some(keys, 4)})"
         for what, keys in (
             ("missing", missing),
             ("unexpected", unexpected),

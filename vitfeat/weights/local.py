@@ -6,7 +6,7 @@ import json
 import re
 from pathlib import Path
 
-from vitfeat.text import nearest, plural
+from vitfeat.text import nearest, plural, some
 
 # Names that weight files end with; their content decides what they are.
 _ENDINGS = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".npz", ".tar", ".pkl", ".th", ".model")
@@ -65,8 +65,7 @@ def _within(folder: Path) -> str:
     if len(names) == 1:
         return f"name the weight file in it: {folder / names[0]}"
     if names:
-        more = ", ..." if len(names) > _SHOWN else ""
-        return f"name one of the weight files in it: {', '.join(names[:_SHOWN])}{more}"
+        return f"name one of the weight files in it: {some(names, _SHOWN)}"
     folders = [p for p in sorted(folder.iterdir()) if p.is_dir() and _weight_files(p)]
     if folders:
         return f"name one weight file; there are some in {folders[0]}"
@@ -84,9 +83,9 @@ def _index_fault(path: Path) -> str | None:
     if len(files) == 1:
         return f"{path} is an index of one weight file; name that: {path.with_name(str(files[0]))}"
     return (
-        f"{path} is an index of weights in {plural(len(files), 'file')} ({', '.join(files[:2])}"
-        f"{', ...' if len(files) > 2 else ''}); join them in one, and name that: load each by "
-        "safetensors.torch.load_file (or torch.load), put all into one dict, and save it"
+        f"{path} is an index of weights in {plural(len(files), 'file')} ({some(files, 2)}); join "
+        "them in one, and name that: load each by safetensors.torch.load_file (or torch.load), put "
+        "all into one dict, and save it"
     )
 
 
@@ -105,6 +104,5 @@ def _nearest(path: Path) -> str:
     names = _weight_files(folder)
     hint = nearest(path.name, names)
     if not hint and names:
-        more = ", ..." if len(names) > _SHOWN else ""
-        hint = f"; {folder} has {', '.join(names[:_SHOWN])}{more}"
+        hint = f"; {folder} has {some(names, _SHOWN)}"
     return hint

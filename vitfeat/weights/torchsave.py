@@ -22,6 +22,7 @@ import numpy as np
 import torch
 
 from vitfeat.errors import ModelError
+from vitfeat.text import some
 
 _SAVE_AGAIN = "save its state dict again: torch.save(model.state_dict(), ...)"
 
@@ -34,9 +35,8 @@ def refuse_objects(path: Path, names: list[str]) -> NoReturn:
     """Refuse a file for the Python objects that it holds, by full names of their classes."""
     shown = [(name if name.isprintable() else ascii(name))[:100] for name in names]
     raise ModelError(
-        f"{path} holds Python objects beside tensors ({', '.join(shown[:5])}"
-        f"{', ...' if len(shown) > 5 else ''}), which vitfeat never loads as they can run code; "
-        "save its state dict alone: torch.save(model.state_dict(), ...)"
+        f"{path} holds Python objects beside tensors ({some(shown, 5)}), which vitfeat never loads "
+        "as they can run code; save its state dict alone: torch.save(model.state_dict(), ...)"
     )
 
 

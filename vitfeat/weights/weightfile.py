@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from vitfeat.errors import ModelError
+from vitfeat.text import some
 from vitfeat.weights.torchsave import UnreadableError, load_saved, refuse_pickle
 from vitfeat.weights.torchscript import mappable_offset, read_torchscript
 
@@ -142,12 +143,10 @@ def _read_zip(path: Path) -> Any:
             return _read_saved(path, archive, folders[0])
     if any(name.endswith(".npy") for name in names):
         return _read_npz(path)
-    found = (
-        f"it has {', '.join(names[:3])}{', ...' if len(names) > 3 else ''}" if names else "empty"
-    )
+    held = f"it has {some(names, 3)}" if names else "empty"
     raise ModelError(
         f"{path} holds no weights that vitfeat reads: it is a zip archive with neither data.pkl of "
-        f"torch.save nor arrays of NumPy ({found}); if it holds a weight file, unpack it first"
+        f"torch.save nor arrays of NumPy ({held}); if it holds a weight file, unpack it first"
     )
 
 
