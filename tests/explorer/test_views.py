@@ -447,3 +447,38 @@ def test_a_store_that_reads_otherwise_than_python_is_not_shown(
     with server.running() as link, opened(browser, link) as page:
         expect(page.locator("main")).to_contain_text("where 0.123 is stored")
         expect(page.locator("article")).to_have_count(0)
+
+
+def test_images_of_their_own_aspect_have_their_own_grids(
+    browser: Browser, link: str, default: Path
+) -> None:
+    store = vitfeat.open(default / "features/davis/demo-dino.zarr")
+    row = len(store.image_ids) - 1
+    tokens = np.asarray(store.tokens(row, 3), dtype=np.float64)
+    unit = tokens / np.linalg.norm(tokens, axis=-1, keepdims=True)
+    middle = (tokens.shape[0] // 2, tokens.shape[1] // 2)
+    wanted = unit @ unit[middle]
+    hash = f"dataset=davis&image={row}&shown=demo-dino:3&beside=0"
+    with opened(browser, link, hash) as page:
+        canvas = panel(page, "demo-dino").locator(".map canvas").first
+        canvas.wait_for()
+        assert_drawn(canvas, wanted, wanted.min(), 1.0)
+
+
+def test_memory_does_not_grow_with_every_image(browser: Browser, link: str) -> None:
+    """No view keeps what it has shown; what was decoded is kept in a bounded number of bytes."""
+    with opened(browser, link, f"{THREE}&dataset=digits-train&beside=0") as page:
+        page.wait_for_selector("article canvas")
+        session = page.context.new_cdp_session(page)
+        session.send("HeapProfiler.enable")
+
+        def nodes_after(steps: int) -> int:
+            for _ in range(steps):
+                page.keyboard.press("j")
+                page.wait_for_timeout(10)
+            page.wait_for_timeout(500)
+            session.send("HeapProfiler.collectGarbage")
+            return int(session.send("Memory.getDOMCounters")["nodes"])
+
+        before = nodes_after(40)
+        assert nodes_after(120) < before + 200
