@@ -51,7 +51,7 @@ def test_stored_layers_alone_have_jobs(workflow: Workflow) -> None:
 
 def test_jobs_of_layers_ask_for_a_gpu_and_what_joins_them_does_not(workflow: Workflow) -> None:
     done = workflow.run("--dry-run", "--resources", "gpu=1")
-    jobs = re.split(r"^rule ", done.stdout, flags=re.M)[1:]
+    jobs = re.split(r"^ *rule ", done.stdout, flags=re.M)[1:]
     asked = {text.partition(":")[0]: "gpu=1" in text for text in jobs}
     assert asked["knn_layers"]
     assert asked["linear_probe_layers"]
