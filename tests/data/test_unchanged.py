@@ -13,10 +13,16 @@ import pytest
 from PIL import Image
 
 from vitfeat.cli import main
-from vitfeat.data import hashes, unchanged
-from vitfeat.data.hashes import Hashes, contents
+from vitfeat.data import unchanged
 from vitfeat.data.spec import DatasetSpec
-from vitfeat.data.unchanged import Snapshot, annotations_token, snapshot_path, token
+from vitfeat.data.unchanged import (
+    Hashes,
+    Snapshot,
+    annotations_token,
+    contents,
+    snapshot_path,
+    token,
+)
 from vitfeat.demo.datasets import write as write_demo
 
 LONG_AGO = 1_000_000_000
@@ -57,8 +63,7 @@ class Indexed:
 @pytest.fixture
 def settle(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take what was written this instant for settled: tests write, and do not wait."""
-    for module in (hashes, unchanged):
-        monkeypatch.setattr(module, "TICK_NS", -(10**12))
+    monkeypatch.setattr(unchanged, "TICK_NS", -(10**12))
 
 
 def other(path: Path, like: Path | None = None) -> None:

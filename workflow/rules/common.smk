@@ -14,8 +14,7 @@ from vitfeat.analyses.own import OWN
 from vitfeat.analyses.registry import analyses
 from vitfeat.config.parsing import parse_config
 from vitfeat.console import log_to_terminal
-from vitfeat.data.hashes import contents
-from vitfeat.data.unchanged import annotations_token, token
+from vitfeat.data.unchanged import annotations_token, contents, token
 from vitfeat.demo.datasets import NAMES as EMBEDDED_LAYOUTS
 from vitfeat.demo.datasets import embedded_root
 from vitfeat.errors import VitfeatError
