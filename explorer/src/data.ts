@@ -69,6 +69,9 @@ export interface Points {
   x: number[];
   y: number[];
   shares?: number[];
+  /** Of regions: rows of the store that they are of, and their categories. */
+  images?: number[];
+  categories?: string[];
 }
 
 export interface Heads {

@@ -22,6 +22,7 @@ export function PointsView() {
     ? [
         ...("cls" in first.info.arrays ? [["cls", "CLS tokens"] as const] : []),
         ...("spatial" in first.info.arrays ? [["mean", "means of patches"] as const] : []),
+        ...("regions" in first.info.arrays ? [["regions", "annotated regions"] as const] : []),
       ]
     : [];
   const kind = held.some(([one]) => one === features) ? features : (held[0]?.[0] ?? "");
@@ -82,11 +83,14 @@ function Scatter({ points, store }: { points: Points; store: Store }) {
   const [under, setUnder] = useState<number | undefined>();
   const [failure, setFailure] = useState("");
   const known = images.value;
-  const labels = known?.labels ?? [];
-  const classes = [...new Set(labels)].sort((a, b) => a - b);
-  const colours = palette(classes.length);
   // Rows of the store, of which the points are, and places of the dataset.
-  const places = store.details.places ?? Array.from({ length: store.info.images }, (_, row) => row);
+  const rows = points.images ?? Array.from({ length: store.info.images }, (_, row) => row);
+  const places = rows.map((row) => store.details.places?.[row] ?? row);
+  const labels = known?.labels ?? [];
+  const names = points.categories ?? places.map((place) => className(labels[place]));
+  const rank = new Map(places.map((place, at) => [names[at], points.categories ? 0 : labels[place]]));
+  const classes = [...rank.keys()].sort((a, b) => (rank.get(a) ?? 0) - (rank.get(b) ?? 0) || a.localeCompare(b));
+  const colours = palette(classes.length);
   useEffect(() => {
     const element = canvas.current;
     if (!element) return;
@@ -117,14 +121,14 @@ function Scatter({ points, store }: { points: Points; store: Store }) {
       const [low, high] = extent([values]);
       return values.map((value) => (1.9 * (value - low)) / (high - low || 1) - 0.95);
     };
-    const z = places.map((place) => classes.indexOf(labels[place]));
+    const z = names.map((name) => classes.indexOf(name));
     made.draw({ x: scaled(points.x), y: scaled(points.y), valueA: z }, { zDataType: "categorical" }).then(
       () => element.setAttribute("data-drawn", String(places.length)),
       () => {},
     );
     made.subscribe("select", ({ points: some }: { points: number[] }) => {
       if (some.length === 1) go({ image: places[some[0]] });
-      else go({ chosen: some.map((row) => places[row]).sort((a, b) => a - b) });
+      else go({ chosen: [...new Set(some.map((point) => places[point]))].sort((a, b) => a - b) });
     });
     made.subscribe("deselect", () => go({ chosen: [] }));
     made.subscribe("pointOver", (row: number) => setUnder(places[row]));
@@ -169,10 +173,10 @@ function Scatter({ points, store }: { points: Points; store: Store }) {
           </p>
         </div>
         <ul class="legend classes" aria-label="Classes">
-          {classes.map((label, at) => (
-            <li key={label}>
+          {classes.map((name, at) => (
+            <li key={name}>
               <i class="dot" style={{ background: colours[at] }} aria-hidden="true" />
-              {className(label)}
+              {name}
             </li>
           ))}
         </ul>

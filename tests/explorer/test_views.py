@@ -482,3 +482,17 @@ def test_memory_does_not_grow_with_every_image(browser: Browser, link: str) -> N
 
         before = nodes_after(40)
         assert nodes_after(120) < before + 200
+
+
+def test_regions_are_points_of_their_categories(browser: Browser, link: str, default: Path) -> None:
+    with (default / "datasets/regions/coco.csv").open() as stream:
+        names = [row["name"] for row in csv.DictReader(stream)]
+    with opened(browser, link, "dataset=coco&tab=points&shown=demo-dino:5") as page:
+        page.wait_for_selector("canvas[data-drawn]")
+        page.get_by_role("combobox", name="Of", exact=True).select_option("regions")
+        store = vitfeat.open(default / "features/coco/demo-dino.zarr")
+        count = store["regions"].shape[0]
+        page.wait_for_selector(f"canvas[data-drawn='{count}']")
+        kept = {names[number] for number in store.region_numbers}
+        legend = page.locator(".legend.classes li")
+        assert sorted(legend.all_inner_texts()) == sorted(kept)

@@ -44,6 +44,7 @@ from vitfeat.errors import VitfeatError
 from vitfeat.explorer import derived, tables
 from vitfeat.explorer.catalog import NAME, Listed, Results
 from vitfeat.explorer.pictures import thumbnail, view
+from vitfeat.store.reader import FeatureStore
 
 PAGE = files("vitfeat.explorer").joinpath("page")
 PAGE_FILES = ("index.html", "app.js", "app.css")
@@ -203,10 +204,12 @@ class Content:
                 return self._of_layer(path, kind, dataset, model, stem, derived.components)
             case ["points", kind, dataset, model, asked, _]:
                 features, _, method = asked.partition("-")
-                return self._of_layer(
-                    *(path, kind, dataset, model, stem),
-                    lambda store, layer: derived.points(store, layer, features, method),
-                )
+
+                def points(store: FeatureStore, layer: int) -> dict[str, Any]:
+                    of = tables.regions(results, dataset, store) if features == "regions" else {}
+                    return {**derived.points(store, layer, features, method), **of}
+
+                return self._of_layer(path, kind, dataset, model, stem, points)
             case ["vectors", kind, dataset, model, features, _]:
                 return self._of_layer(
                     *(path, kind, dataset, model, stem),

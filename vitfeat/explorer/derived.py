@@ -97,18 +97,22 @@ def vectors(store: FeatureStore, layer: int, features: str) -> NDArray[np.float3
 
 
 def _features(store: FeatureStore, layer: int, features: str) -> NDArray[np.float32]:
+    if features == "regions":
+        return np.asarray(store["regions"][:, layer], dtype=np.float32)
     if features not in FEATURES:
         raise AnalysisError(f"features {features!r}: choose {', '.join(FEATURES)}")
     return image_features(store, features, layer)
 
 
 def points(store: FeatureStore, layer: int, features: str, method: str) -> dict[str, Any]:
-    """Return images as points on two axes.
+    """Return images, or their regions, as points on two axes.
 
     Parameters
     ----------
-    store, layer, features
-        As :func:`vectors` takes them.
+    store, layer
+        Whose, and where the layer stands.
+    features
+        As :func:`vectors` takes them, or ``regions``.
     method
         ``pca``; ``tsne``; ``umap`` where it is installed.
 

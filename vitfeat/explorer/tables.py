@@ -16,8 +16,10 @@ from vitfeat.analyses.rows import (
     read_residual_norms,
     read_scores,
 )
+from vitfeat.data.annotations import RegionRow, read_annotations
 from vitfeat.errors import VitfeatError
 from vitfeat.explorer.catalog import NAME, Results
+from vitfeat.store.reader import FeatureStore
 
 
 def cka(results: Results, dataset: str, tokens: str) -> dict[str, Any]:
@@ -200,6 +202,25 @@ def heads(results: Results, dataset: str, model: str) -> dict[str, Any]:
         assert row.head is not None
         metrics[row.metric]["values"][layers.index(row.layer)][row.head] = _number(row.mean)  # type: ignore[index]
     return {"layers": layers, "metrics": list(metrics.values())}
+
+
+def regions(results: Results, dataset: str, store: FeatureStore) -> dict[str, Any]:
+    """Return of what images a store's regions are, and of what categories.
+
+    Returns
+    -------
+    dict
+        ``images``: a row of the store for each region; ``categories``: a name for each, where the
+        dataset's table of regions can be read.
+    """
+    found: dict[str, Any] = {"images": store.rows("regions").tolist()}
+    try:
+        path = results.folder / "datasets" / "regions" / f"{dataset}.csv"
+        rows = read_annotations(path, RegionRow)
+        found["categories"] = [rows[number].name for number in store.region_numbers]
+    except (VitfeatError, OSError, IndexError):
+        return found
+    return found
 
 
 def _number(value: float | None) -> float | None:
