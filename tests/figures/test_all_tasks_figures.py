@@ -18,9 +18,9 @@ from vitfeat.analyses.rows import ScoreRow
 from vitfeat.errors import AnalysisError
 from vitfeat.figures import all_tasks, style
 from vitfeat.figures.columns import Columns, Head
+from vitfeat.figures.curves import score_points
 from vitfeat.figures.heat_map import NOTE_SIZE, Cells, colours, greatest, heat_map
 from vitfeat.figures.models import Model
-from vitfeat.figures.panels import points
 
 NO_CLS = Made(Model("siglip", "SigLIP 2", "siglip2", "6x64/4@32"), has_cls=False)
 
@@ -208,7 +208,8 @@ def test_headlines_by_layer_are_those_of_the_tables() -> None:
         for r in rows
         if r.task != "linear_probe"
     }
-    for one in points(panels):
+    drawn = [point for task, panel in panels for point in score_points([panel], task)]
+    for one in drawn:
         if one.task != "linear_probe":
             key = (
                 one.task,

@@ -17,9 +17,10 @@ from matplotlib.font_manager import fontManager
 from PIL import Image
 
 from tests.figures.canvas import assert_readable, words
-from tests.figures.made_tables import DEMO, Made, attention_rows, clustering_rows, models
-from vitfeat.analyses.attention import figures as attention
-from vitfeat.analyses.clustering import figures as clustering
+from tests.figures.drawings import figure_of
+from tests.figures.made_tables import DEMO, Made, attention_rows, clustering_rows
+from vitfeat.analyses.attention.across import CURVES as ATTENTION
+from vitfeat.analyses.clustering.across import CURVES as CLUSTERING
 from vitfeat.cli import main
 from vitfeat.figures import fonts, style
 from vitfeat.figures.fonts import families, make_readable, readable, text_width
@@ -165,18 +166,15 @@ Draw = Callable[[Sequence[Made]], Figure]
 
 
 def lines_of(made: Sequence[Made]) -> Figure:
-    panels = clustering.panels("digits", clustering_rows(made), models(made))
-    return clustering.layers_figure(panels, models(made), clustering_rows(made))
+    return figure_of(CLUSTERING, "by_layer", made, clustering_rows(made))
 
 
 def averages_of(made: Sequence[Made]) -> Figure:
-    heads = attention.panels("digits", attention_rows(made), models(made))
-    return attention.averages_figure([panel.averaged() for panel in heads], models(made))
+    return figure_of(ATTENTION, "averages", made, attention_rows(made))
 
 
 def best_of(made: Sequence[Made]) -> Figure:
-    panels = clustering.panels("digits", clustering_rows(made), models(made))
-    return clustering.best_layers_figure(panels, models(made), clustering_rows(made))
+    return figure_of(CLUSTERING, "best", made, clustering_rows(made))
 
 
 @pytest.mark.usefixtures("bare")

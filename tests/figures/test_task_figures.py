@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -9,15 +9,15 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from tests.figures.canvas import assert_readable, axes_named, lines, shown_texts, words
+from tests.figures.drawings import figure_of, panels_of
 from tests.figures.made_tables import DEMO, PAPER, Made, models
 from tests.figures.made_tasks import CATEGORIES, SEQUENCES, task_rows
 from vitfeat.analyses.registry import scored
 from vitfeat.analyses.rows import ScoreRow
-from vitfeat.analyses.scoring import HEADS, Rank
 from vitfeat.errors import AnalysisError
-from vitfeat.figures import groups, scores
+from vitfeat.figures import groups
+from vitfeat.figures.curves import best_points, score_points
 from vitfeat.figures.models import Model
-from vitfeat.figures.panels import best_points, points
 
 NO_CLS = Made(Model("siglip", "SigLIP 2", "siglip2", "6x64/4@32"), has_cls=False)
 
@@ -25,24 +25,9 @@ NO_CLS = Made(Model("siglip", "SigLIP 2", "siglip2", "6x64/4@32"), has_cls=False
 def drawn(
     task: str, name: str, made: Sequence[Made], rows: Sequence[ScoreRow] | None = None
 ) -> Figure:
+    figures = {**scored()[task].figures, "overview": "overview"}
     given = task_rows(task, made) if rows is None else rows
-    if name == "groups":
-        if scored()[task].groups != HEADS:
-            found = groups.groups_of(task, "digits", given, models(made))
-            return groups.groups_figure(task, "digits", found, models(made))
-        heads = groups.head_panels(task, "digits", given, models(made))
-        return groups.heads_figure(task, heads, models(made))
-    rank = {"details": Rank.DETAILS, "overview": Rank.OVERVIEW}.get(name, Rank.SET)
-    panels = scores.panels(task, "digits", given, models(made), rank)
-    if name == "overview":
-        return scores.overview({"digits": panels}, models(made))
-    draw: dict[str, Callable[..., Figure]] = {
-        "by_layer": scores.layers_figure,
-        "families": scores.families_figure,
-        "best": scores.best_layers_figure,
-        "details": scores.details_figure,
-    }
-    return draw[name](panels, models(made))
+    return figure_of(scored()[task], figures[name], made, given)
 
 
 EVERY = [(task, name) for task in scored() for name in (*scored()[task].figures, "overview")]
@@ -121,8 +106,8 @@ def test_lines_are_the_numbers_of_the_tables(
 
 def test_points_beside_are_those_of_the_tables() -> None:
     rows = task_rows("keypoints", DEMO)
-    panels = scores.panels("keypoints", "digits", rows, models(DEMO), Rank.SET)
-    table = list(points(panels))
+    panels = panels_of(scored()["keypoints"], DEMO, rows)
+    table = list(score_points(panels, "keypoints"))
     assert len(table) == 3 * 6 * len(DEMO)
     given = {(r.model, r.layer, r.variant, r.score): r for r in rows if not r.group}
     for one in table:
@@ -131,7 +116,7 @@ def test_points_beside_are_those_of_the_tables() -> None:
         assert one.low == one.high == one.value
         assert one.chance == given[one.model, one.layer, one.variant, "chance_image"].value
         assert one.depth == one.layer / 5
-    top = list(best_points(panels))
+    top = list(best_points(panels, "keypoints"))
     assert len(top) == 3 * len(DEMO)
     for one in top:
         values = [p for p in table if (p.model, p.variant) == (one.model, one.variant)]
@@ -140,11 +125,11 @@ def test_points_beside_are_those_of_the_tables() -> None:
 
 def test_regions_have_a_kind_for_each_level_and_bands_over_seeds() -> None:
     rows = task_rows("regions", DEMO[:2])
-    panels = scores.panels("regions", "digits", rows, models(DEMO[:2]), Rank.SET)
-    assert [one.panel.name for one in panels] == [
+    panels = panels_of(scored()["regions"], DEMO[:2], rows)
+    assert [panel.name for panel in panels] == [
         f"{score}/{level}" for score in ("nmi", "ari", "purity") for level in ("object", "part")
     ]
-    for one in points(panels):
+    for one in score_points(panels, "regions"):
         seeds = [
             r.value
             for r in rows
@@ -277,8 +262,8 @@ def test_nan_has_a_gap_and_is_not_the_best() -> None:
     ]
     for name in (*scored()["linear_probe"].figures, "overview"):
         assert_readable(drawn("linear_probe", name, made, rows))
-    panels = scores.panels("linear_probe", "digits", rows, models(made), Rank.SET)
-    found = {one.model: one.layer for one in best_points(panels)}
+    panels = panels_of(scored()["linear_probe"], made, rows)
+    found = {one.model: one.layer for one in best_points(panels, "linear_probe")}
     assert set(found) == {"demo-supervised", "demo-dino"}
     assert found["demo-dino"] <= 2
 
@@ -294,7 +279,7 @@ def test_nothing_to_draw_is_an_error(task: str, name: str) -> None:
 
 def test_categories_are_of_the_layer_that_is_best_for_all() -> None:
     rows = task_rows("keypoints", DEMO)
-    found = groups.groups_of("keypoints", "digits", rows, models(DEMO))
+    found = groups.groups_of(scored()["keypoints"], "digits", rows, models(DEMO))
     assert found.names == ["", *CATEGORIES]
     for one in DEMO:
         curve = chosen(rows, one.model.id, "pck_image", "0.1", "spatial")
@@ -310,7 +295,7 @@ def test_categories_are_of_the_layer_that_is_best_for_all() -> None:
 
 def test_sequences_are_means_over_their_objects() -> None:
     rows = task_rows("video", DEMO)
-    found = groups.groups_of("video", "digits", rows, models(DEMO))
+    found = groups.groups_of(scored()["video"], "digits", rows, models(DEMO))
     assert found.names == ["", *SEQUENCES]
     for one in found.rows:
         if one.group:
@@ -326,7 +311,7 @@ def test_sequences_are_means_over_their_objects() -> None:
 
 def test_the_greatest_of_every_column_is_framed() -> None:
     rows = task_rows("video", DEMO)
-    found = groups.groups_of("video", "digits", rows, models(DEMO))
+    found = groups.groups_of(scored()["video"], "digits", rows, models(DEMO))
     ax = axes_named(drawn("video", "groups", DEMO), "heat map")
     framed = [p for p in ax.patches if isinstance(p, Rectangle) and p.get_linewidth() > 0]
     places = sorted({(round(p.get_x(), 3), round(p.get_y() + p.get_height() / 2)) for p in framed})
@@ -338,12 +323,12 @@ def test_the_greatest_of_every_column_is_framed() -> None:
 
 def test_heads_are_drawn_one_by_one() -> None:
     rows = task_rows("saliency", [*DEMO, NO_CLS])
-    panels = groups.head_panels("saliency", "digits", rows, models([*DEMO, NO_CLS]))
+    panels = panels_of(scored()["saliency"], [*DEMO, NO_CLS], rows, "breakout")
     assert [panel.name for panel in panels] == ["attn_cls", "attn_mean", "attn_centre"]
-    assert [len(panel.heads) for panel in panels] == [7, 8, 8]
+    assert [len(panel.curves) for panel in panels] == [7, 8, 8]
     for panel in panels:
-        for heads in panel.heads:
-            for (layer, head), value in np.ndenumerate(heads.values):
+        for heads in panel.curves:
+            for (layer, head), value in np.ndenumerate(heads.members):
                 (mine,) = (
                     r.value
                     for r in rows

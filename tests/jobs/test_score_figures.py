@@ -218,7 +218,7 @@ def test_scores_of_the_users_own_are_drawn_and_collected(tmp_path: Path, feature
 
 def test_pyplot_and_torch_are_left_alone() -> None:
     code = (
-        "import sys, vitfeat.jobs.score_figures, vitfeat.jobs.collect; "
+        "import sys, vitfeat.jobs.figures_across, vitfeat.jobs.collect; "
         "sys.exit(bool({'matplotlib.pyplot', 'torch', 'scipy', 'sklearn', 'numba'} "
         "& set(sys.modules)))"
     )

@@ -14,7 +14,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
-from vitfeat.analyses.scoring import Scoring
+from vitfeat.analyses.scoring import Curves, Scoring
 from vitfeat.analyses.settings import Settings
 
 if TYPE_CHECKING:
@@ -108,20 +108,26 @@ class Job:
 
 @dataclass(frozen=True)
 class Across:
-    """The figures across models, which one job draws."""
+    """The figures across models, which one job draws (``vitfeat/jobs/figures_across.py``)."""
 
-    # draw_set, draw_overview: functions, as :attr:`Job.call` names them: of one dataset and some
-    # models, which takes the folder of tables, the dataset, the models and the folder of figures;
-    # and of all datasets, which takes the folder, the datasets, the models and the PNG.
-    draw_set: str
-    draw_overview: str
-    names: Callable[[Any], tuple[str, ...]]  # which figures of a dataset there are
-    # Endings of the tables that are read.
-    tables: Callable[[Any], tuple[str, ...]] = lambda _: (".csv",)
-    # Those that figures depend on; functions that take ``settings`` are told them.
-    settings: tuple[str, ...] = ()
-    # How scored, where these are of ScoreRow: those of all analyses are collected into one.
-    scoring: Scoring | None = None
+    # What is drawn, a table each; those that are a :class:`Scoring` rank layers, too, and their
+    # tables are collected into one.
+    curves: tuple[Curves, ...]
+    title: str = ""  # of the figure of all datasets, where that is not the first one's
+    settings: tuple[str, ...] = ()  # those that figures depend on
+
+    def asked(self, settings: Any) -> list[Curves]:
+        """Return those whose table there is."""
+        return [of for of in self.curves if of.asked(settings)]
+
+    def names(self, settings: Any) -> list[str]:
+        """Return which figures of a dataset there are."""
+        return [name for of in self.asked(settings) for name in (*of.figures, *of.pictures)]
+
+    @property
+    def scoring(self) -> Scoring | None:
+        """How layers are ranked, if they are."""
+        return next((of for of in self.curves if isinstance(of, Scoring)), None)
 
 
 @dataclass(frozen=True)
@@ -134,16 +140,6 @@ class AcrossPairs:
     names: Callable[[Any], tuple[str, ...]]  # which figures there are
     settings: tuple[str, ...] = ()  # those that figures depend on
     scoring: ClassVar[None] = None
-
-
-def scores_across(scoring: Scoring) -> Across:
-    """Return the figures of an analysis whose tables are of ScoreRow."""
-    return Across(
-        "vitfeat.jobs.score_figures:draw_set",
-        "vitfeat.jobs.score_figures:draw_overview",
-        names=lambda _: scoring.figures,
-        scoring=scoring,
-    )
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from typing import Any
 
 from pydantic.errors import PydanticUserError
 
-from vitfeat.analyses.base import STORE, Analysis, Job, Needs, scores_across
+from vitfeat.analyses.base import STORE, Across, Analysis, Job, Needs
 from vitfeat.analyses.needs import NUMPY_MB
 from vitfeat.analyses.registry import built_in, register
 from vitfeat.analyses.rows import ScoreRow, score_rows
@@ -74,7 +74,7 @@ def _analysis(name: str, path: Path) -> Analysis:
         settings,
         place=1000,
         jobs=(job,),
-        across=scores_across(_scoring(name, scores)),
+        across=Across((_scoring(name, scores),)),
         module=path,
         write=partial(_write, rows, tuple(scores), name, path),
     )

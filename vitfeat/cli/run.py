@@ -230,30 +230,26 @@ def _draw(options: argparse.Namespace, console: Console) -> None:
         chosen: [model for model in models if model.id in ids]
         for chosen, ids in from_json(options.sets, "--sets").items()
     }
-    ways = {"settings": given_settings(options, analysis.settings)}
+    settings = given_settings(options, analysis.settings)
     if isinstance(across, AcrossPairs):
-        draw = _drawing(analysis, across.draw, ways)
+        function = analysis.function(across.draw)
+        draw = partial(function, **_taken(function, {"settings": settings}))
         places = {out: models, **{out / "sets" / chosen: some for chosen, some in sets.items()}}
         calls = [
             partial(draw, folder, options.datasets, some, place) for place, some in places.items()
         ]
     else:
-        draw_set = _drawing(analysis, across.draw_set, ways)
+        from vitfeat.jobs.figures_across import draw_overview, draw_set
+
+        given = analysis, settings, folder
         calls = [
-            partial(draw_set, folder, dataset, some, out / dataset / "sets" / chosen)
+            partial(draw_set, *given, dataset, some, out / dataset / "sets" / chosen)
             for dataset in options.datasets
             for chosen, some in {"all": models, **sets}.items()
         ]
-        overview = _drawing(analysis, across.draw_overview, ways)
-        calls.append(partial(overview, folder, options.datasets, models, out / "all.png"))
+        overview = out / "all.png"
+        calls.append(partial(draw_overview, *given, options.datasets, models, overview))
     call_all([("", call) for call in calls], console)
-
-
-def _drawing(analysis: Analysis, call: str, ways: dict[str, Any]) -> Callable[..., None]:
-    """Return a function that draws, told whose scores where it draws those of many."""
-    function = analysis.function(call)
-    named = [analysis.name] if "analysis" in inspect.signature(function).parameters else []
-    return partial(function, *named, **_taken(function, ways))
 
 
 def _taken(function: Callable[..., None], ways: dict[str, Any]) -> dict[str, Any]:

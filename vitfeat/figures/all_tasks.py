@@ -18,18 +18,13 @@ from vitfeat.analyses.headlines import (
 from vitfeat.analyses.registry import scored
 from vitfeat.analyses.rows import ScoreRow
 from vitfeat.errors import AnalysisError
+from vitfeat.figures.across import ACROSS, Points, below, one_chance
 from vitfeat.figures.columns import Head
-from vitfeat.figures.curves import no_values_of
+from vitfeat.figures.curves import Panel, no_values_of
 from vitfeat.figures.depths import DepthColumn, depths
 from vitfeat.figures.heat_map import Cells, heat_map
 from vitfeat.figures.lines import Section, by_layer
-from vitfeat.figures.measures import series
 from vitfeat.figures.models import Model
-from vitfeat.figures.panels import ScorePanel, score_panels
-from vitfeat.figures.scores import below, one_chance
-
-ACROSS = 3
-"""Panels side by side."""
 
 OTHER = "\N{DAGGER}"
 """Behind values of other features than those of their column."""
@@ -37,18 +32,9 @@ OTHER = "\N{DAGGER}"
 
 @dataclass(frozen=True, eq=False)
 class Headlines:
-    """The headlines of some models, at their best layers.
+    """The headlines of some models at their best layers: of each column, rows by model.
 
-    Attributes
-    ----------
-    columns
-        The headlines.
-    found
-        Of each column, rows by model.
-    models
-        Those that have some.
-    without
-        Labels of those that have none.
+    `without` are the labels of models that have none.
     """
 
     columns: Sequence[Column]
@@ -70,13 +56,6 @@ class Headlines:
 def headlines(rows: Iterable[ScoreRow], models: Sequence[Model]) -> Headlines:
     """Find the best layer of every model by the headline of each task and dataset.
 
-    Parameters
-    ----------
-    rows
-        Of all tasks, datasets and models.
-    models
-        Those to draw.
-
     Raises
     ------
     AnalysisError
@@ -94,13 +73,7 @@ def headlines(rows: Iterable[ScoreRow], models: Sequence[Model]) -> Headlines:
 
 
 def heat_map_figure(of: Headlines) -> Figure:
-    """Draw models against tasks at the best layers, whose numbers stand behind the values.
-
-    Parameters
-    ----------
-    of
-        From :func:`headlines`.
-    """
+    """Draw models against tasks at the best layers, whose numbers stand behind the values."""
     values = np.full((len(of.models), len(of.columns)), np.nan)
     notes = [[""] * len(of.columns) for _ in of.models]
     for row, model in enumerate(of.models):
@@ -125,13 +98,7 @@ def heat_map_figure(of: Headlines) -> Figure:
 
 
 def depths_figure(of: Headlines) -> Figure:
-    """Draw where the best layers lie, a column a task and dataset.
-
-    Parameters
-    ----------
-    of
-        From :func:`headlines`.
-    """
+    """Draw where the best layers lie, a column a task and dataset."""
     columns = [
         DepthColumn(_head(column), {model: row.depth for model, row in rows.items()})
         for column, rows in zip(of.columns, of.found, strict=True)
@@ -146,37 +113,22 @@ def depths_figure(of: Headlines) -> Figure:
     )
 
 
-def layers_panels(rows: Sequence[ScoreRow], models: Sequence[Model]) -> list[ScorePanel]:
-    """Return a panel by layer for the headline of every task and dataset.
-
-    Parameters
-    ----------
-    rows
-        Of all tasks, datasets and models.
-    models
-        Those to draw.
-    """
+def layers_panels(rows: Sequence[ScoreRow], models: Sequence[Model]) -> list[tuple[str, Panel]]:
+    """Return the headlines of every analysis and dataset by layer: its name, and a panel."""
     ids = {model.id for model in models}
     here = [row for row in rows if row.model in ids]
-    return [_panel(column, here, models) for column in headline_columns(here)]
+    return [(column.task, _panel(column, here, models)) for column in headline_columns(here)]
 
 
-def layers_figure(given: Sequence[ScorePanel], models: Sequence[Model]) -> Figure:
-    """Draw the headline of every task and dataset by layer, each on its own scale.
-
-    Parameters
-    ----------
-    given
-        From :func:`layers_panels`.
-    models
-        Those to draw.
+def layers_figure(given: Sequence[tuple[str, Panel]], models: Sequence[Model]) -> Figure:
+    """Draw the headline of every analysis and dataset by layer, each on its own scale.
 
     Raises
     ------
     AnalysisError
         No model has values.
     """
-    panels = one_chance([one.panel for one in given], models)
+    panels = one_chance([panel for _, panel in given], models)
     return by_layer(
         [Section("", panels, ACROSS)],
         models,
@@ -186,28 +138,27 @@ def layers_figure(given: Sequence[ScorePanel], models: Sequence[Model]) -> Figur
     )
 
 
-def _features(given: Sequence[ScorePanel]) -> list[str]:
-    """Say which features are drawn, of the tasks that there are several for."""
-    found: dict[str, dict[str, None]] = {}
-    for one in given:
-        task = scored()[one.task]
-        if len(task.kinds) > 1 and not task.by_variant:
-            found.setdefault(task.kinds[one.features], {})[task.short] = None
-    return [f"{kind}: {', '.join(titles)}." for kind, titles in found.items()]
+def _features(given: Sequence[tuple[str, Panel]]) -> list[str]:
+    """Say which features are drawn, of the analyses that there are several for."""
+    titles: dict[str, dict[str, None]] = {}
+    for analysis, panel in given:
+        scoring = scored()[analysis]
+        if len(scoring.kinds) > 1 and not scoring.by_variant:
+            titles.setdefault(scoring.kinds[panel.features], {})[scoring.short] = None
+    return [f"{kind}: {', '.join(some)}." for kind, some in titles.items()]
 
 
-def _panel(column: Column, rows: Sequence[ScoreRow], models: Sequence[Model]) -> ScorePanel:
-    drawn = scored()[column.task]
+def _panel(column: Column, rows: Sequence[ScoreRow], models: Sequence[Model]) -> Panel:
+    of = scored()[column.task]
     here = [row for row in rows if (row.task, row.dataset) == (column.task, column.dataset)]
-    variant, kind = ("", column.variant) if drawn.by_variant else (column.variant, column.features)
-    wanted = [
-        one
-        for one in series(column.task, here)
-        if (one.score, one.variant) == (column.score, variant)
-    ]
-    (found,) = score_panels(column.task, column.dataset, here, models, wanted[:1], [kind])
-    title = f"{drawn.short} on {column.dataset} ({drawn.headline_of(column.variant)})"
-    return replace(found, panel=replace(found.panel, title=title))
+    variant, kind = ("", column.variant) if of.by_variant else (column.variant, column.features)
+    points = Points(of, column.dataset, here)
+    series = next(
+        one for one in points.series() if (one.score, one.variant) == (column.score, variant)
+    )
+    (panel,) = points.panels([series], [kind], models)
+    title = f"{of.short} on {column.dataset} ({of.headline_of(column.variant)})"
+    return replace(panel, measure=title)
 
 
 def _head(column: Column) -> Head:

@@ -1,30 +1,25 @@
-"""Figures of metric against metric: a point for each model, averaged over its whole network."""
+"""Figures of measure against measure: a point for each model, averaged over its whole network."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from vitfeat.figures import style
-from vitfeat.figures.curves import Panel, heading
-from vitfeat.figures.fonts import text_width
-from vitfeat.figures.labels import Placed, point_labels
+from vitfeat.figures.curves import Panel, network_means
 from vitfeat.figures.looks import Look, looks, point_handles
 from vitfeat.figures.models import Model
+from vitfeat.figures.point_names import places_of, write_names
 from vitfeat.figures.sheet import Sheet, Space
 
 MAX_NAMED = 12
 """No more points than this have their names beside them: more have a legend."""
-
-LABEL_HEIGHT = 1.15 * style.SMALL_SIZE / 72
 
 COLUMNS = 3
 SIDE = (2.0, 1.75)
@@ -34,90 +29,29 @@ MARGIN = 0.12
 """Share of a panel's range that is free around its points, for labels."""
 
 
-@dataclass(frozen=True, eq=False)
-class Average:
-    """A metric averaged over the layers of each model.
-
-    Attributes
-    ----------
-    dataset, name, title, unit
-        As in :class:`vitfeat.figures.curves.Panel`.
-    values
-        By model id; models without the metric are absent.
-    n_images
-        By model id, the least that a value is of.
-    """
-
-    dataset: str
-    name: str
-    title: str
-    unit: str
-    values: dict[str, float]
-    n_images: dict[str, int]
-
-    @property
-    def heading(self) -> str:
-        """Title with unit."""
-        return heading(self.title, self.unit)
-
-
-class AverageRow(NamedTuple):
-    """A metric of a whole network."""
-
-    dataset: str
-    metric: str
-    unit: str
-    model: str
-    n_images: int
-    value: float
-
-
-def averaged(panel: Panel) -> Average:
-    """Average curves over layers, all of which count alike; layers without a value are left out."""
-    values = {}
-    for curve in panel.curves:
-        held = curve.values[np.isfinite(curve.values)]
-        if held.size:
-            values[curve.model.id] = float(held.mean())
-    counts = {curve.model.id: curve.n_images for curve in panel.curves}
-    return Average(panel.dataset, panel.name, panel.title, panel.unit, values, counts)
-
-
-def average_rows(averages: Iterable[Average]) -> Iterator[AverageRow]:
-    """Return what is drawn, as rows of a table."""
-    for one in averages:
-        for model, value in one.values.items():
-            yield AverageRow(one.dataset, one.name, one.unit, model, one.n_images[model], value)
-
-
-def metric_against_metric(
-    pairs: Sequence[tuple[Average, Average]],
+def measure_against_measure(
+    pairs: Sequence[tuple[Panel, Panel]],
     models: Sequence[Model],
     *,
     title: str,
     note: str,
     remarks: Sequence[str] = (),
 ) -> Figure:
-    """Draw the average of one metric against that of another, a point for each model.
+    """Draw the average of one measure (to the right) against that of another (upwards).
 
-    Few models have their names beside their points; more, or points that leave no room for them,
-    have a legend below.
-
-    Parameters
-    ----------
-    pairs
-        Of each panel, the metric to the right and the one upwards. Models that lack one of them
-        are not in the panel.
-    models
-        Order, labels, colours and sizes.
-    title, note, remarks
-        Around the figure.
+    A point for each model that has both. Few models have their names beside their points; more, or
+    points that leave no room for them, have a legend below.
     """
     look = looks(models)
     panels = [_panel(across, up, models) for across, up in pairs]
     present = {model.id for panel in panels for model in panel.models}
     drawn = [model for model in models if model.id in present]
-    placed = [panel.place(look) for panel in panels] if len(drawn) <= MAX_NAMED else []
+    radius = max((look[model.id].points for model in drawn), default=0) / 72 / 2
+    placed = [
+        places_of(panel.inches(), panel.labels, SIDE, radius)
+        for panel in panels
+        if len(drawn) <= MAX_NAMED
+    ]
     direct = bool(placed) and not any(label is None for labels in placed for label in labels)
     legend = point_handles(drawn)
     if not direct:
@@ -138,7 +72,8 @@ def metric_against_metric(
             ax.set_label(f"{across.dataset}/{across.name}/{up.name}")
             _draw(ax, panel, look)
             if direct:
-                _label(ax, panel, placed[index], look)
+                colours = [look[model.id].colour for model in panel.models]
+                write_names(ax, panel.inches(), panel.labels, colours, placed[index])
             ax.set_xlabel(across.heading, size=style.SMALL_SIZE, labelpad=1.5)
             ax.set_ylabel(up.heading, size=style.SMALL_SIZE, labelpad=2)
             ax.yaxis.set_label_coords(-0.42 / SIDE[0], 0.5)
@@ -154,21 +89,21 @@ class _Panel:
     low: NDArray[np.float64]
     high: NDArray[np.float64]
 
+    @property
+    def labels(self) -> list[str]:
+        """The models' names."""
+        return [model.label for model in self.models]
+
     def inches(self) -> list[tuple[float, float]]:
         """Return where points are, from the lower left corner."""
         places = (self.points - self.low) / (self.high - self.low) * SIDE
         return [(float(x), float(y)) for x, y in places]
 
-    def place(self, look: dict[str, Look]) -> list[Placed | None]:
-        """Find places for the models' names."""
-        widths = [_width(model) for model in self.models]
-        radius = max((look[model.id].points for model in self.models), default=0) / 72 / 2
-        return point_labels(self.inches(), widths, LABEL_HEIGHT, SIDE, radius)
 
-
-def _panel(across: Average, up: Average, models: Sequence[Model]) -> _Panel:
-    here = [m for m in models if m.id in across.values and m.id in up.values]
-    points = np.array([(across.values[m.id], up.values[m.id]) for m in here]).reshape(-1, 2)
+def _panel(across: Panel, up: Panel, models: Sequence[Model]) -> _Panel:
+    to_right, upwards = network_means(across), network_means(up)
+    here = [m for m in models if m.id in to_right and m.id in upwards]
+    points = np.array([(to_right[m.id], upwards[m.id]) for m in here]).reshape(-1, 2)
     if not here:
         return _Panel(here, points, np.zeros(2), np.ones(2))
     low, high = points.min(axis=0), points.max(axis=0)
@@ -188,34 +123,3 @@ def _draw(ax: Axes, panel: _Panel, look: dict[str, Look]) -> None:
         ax.plot([x], [y], **one.point(), label=model.id, zorder=3 - one.points / 100)
     if not panel.models:
         ax.text(0.5, 0.5, "no values", transform=ax.transAxes, ha="center", size=style.SMALL_SIZE)
-
-
-def _label(ax: Axes, panel: _Panel, placed: Sequence[Placed | None], look: dict[str, Look]) -> None:
-    leaders, colours = [], []
-    for model, point, at in zip(panel.models, panel.inches(), placed, strict=True):
-        if at is None:
-            continue
-        width, colour = _width(model), look[model.id].colour
-        ax.text(
-            (at.x + width / 2) / SIDE[0],
-            (at.y + LABEL_HEIGHT / 2) / SIDE[1],
-            model.label,
-            transform=ax.transAxes,
-            ha="center",
-            va="center_baseline",
-            size=style.SMALL_SIZE,
-            color=colour,
-        )
-        if at.leads:
-            nearest = (
-                float(np.clip(point[0], at.x, at.x + width)),
-                float(np.clip(point[1], at.y, at.y + LABEL_HEIGHT)),
-            )
-            leaders.append([np.divide(point, SIDE), np.divide(nearest, SIDE)])
-            colours.append(colour)
-    lines = LineCollection(leaders, colors=colours, lw=0.4, alpha=0.7, transform=ax.transAxes)
-    ax.add_collection(lines, autolim=False)
-
-
-def _width(model: Model) -> float:
-    return text_width(model.label, style.SMALL_SIZE) + 0.02

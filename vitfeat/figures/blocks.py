@@ -1,7 +1,6 @@
 """The frame of figures of similarity: square blocks of models by models in rows and columns.
 
-Sizes are in inches and follow from the number of models and the length of their labels, so that
-nothing is squeezed, cut or overlapping whatever is drawn.
+Sizes follow from the number of models and the length of their labels.
 """
 
 from __future__ import annotations
@@ -21,16 +20,14 @@ from numpy.typing import NDArray
 
 from vitfeat.figures import style
 from vitfeat.figures.fonts import text_width
-from vitfeat.figures.labels import wrapped
 from vitfeat.figures.models import Model
+from vitfeat.figures.sheet import EDGE, Sheet, Space, above, bare
 
 SCALE = Normalize(0, 1)
 STRIP = 0.07
 PAD = 0.06
 GAP = 0.3
-EDGE = 0.12
 BLOCK_TITLE = 0.42
-REMARK = 0.13
 ABSENT: dict[str, Any] = {
     "facecolor": "white",
     "edgecolor": style.NO_VALUE,
@@ -92,14 +89,7 @@ def colours() -> Colormap:
 def page_pitch(models: Sequence[Model], columns: int, least: float, most: float) -> float:
     """Return the inches per model with which a figure of so many columns is as wide as a page.
 
-    Parameters
-    ----------
-    models
-        Whose labels stand beside the blocks.
-    columns
-        Blocks side by side.
-    least, most
-        It is not less, which makes the figure wider, and not more.
+    It is not less than `least`, which makes the figure wider, and not more than `most`.
     """
     label = max((text_width(model.label, style.TEXT_SIZE) for model in models), default=0.0)
     beside = EDGE + label + 2 * PAD + STRIP + BAR_GAP + BAR_WIDTH + BAR_TEXT
@@ -134,10 +124,8 @@ def frame(
         In this order from left to right and from the bottom up.
     drawn
         All values in the figure, None for pairs that were not computed: what the legend explains.
-    title, note
-        Above the figure, and small below the title; broken to the figure's width, as remarks are.
-    remarks
-        Small below the legend.
+    title, note, remarks
+        Around the figure.
     pitch
         Inches per model.
     ticks
@@ -151,75 +139,46 @@ def frame(
     label = max(text_width(model.label, size) for model in models)
     angle = 0 if label < pitch - PAD else 45 if pitch > 0.45 else 90
     label_below = {0: size / 72, 45: 0.71 * label + size / 72, 90: label}[angle]
-    left = EDGE + label + PAD + STRIP + PAD + ticks
+    beside = ticks + STRIP + 2 * PAD
     # A slanted label of the first model may reach further left than any beside the block.
-    left = max(left, EDGE + 0.71 * label) if angle == 45 else left
-    handles = _handles(models, drawn, no_value)
+    left = max(label + beside, 0.71 * label if angle == 45 else 0)
     headed = [text_width(one.note, style.SMALL_SIZE) for one in places]
     headed += [text_width(one.title, style.TEXT_SIZE, "bold") for one in places]
-    across = max(block, *headed)
-    inner = len(columns) * across + (len(columns) - 1) * GAP
-    right = BAR_GAP + BAR_WIDTH + BAR_TEXT
-    width = max(left + inner + right, text_width(title, style.TITLE_SIZE, "bold") + 2 * EDGE)
-    notes = wrapped(note, width - 2 * EDGE)
-    per_line, lines = _legend_shape(handles, width)
-    legend = 0.17 * lines + 0.1
-    below = [line for one in remarks for line in wrapped(one, width - 2 * EDGE)]
-    foot = EDGE / 2 + REMARK * len(below)
-    bottom = foot + EDGE / 2 + legend + PAD + label_below + 2 * PAD + STRIP + ticks
-    top = EDGE + 0.21 + REMARK * len(notes)
-    height = bottom + len(rows) * (block + BLOCK_TITLE) + top
-    height += (len(rows) - 1) * (ticks + STRIP + PAD)
-    figure = Figure(figsize=(width, height))
-    figure.text(
-        EDGE / width, 1 - EDGE / height, title, va="top", size=style.TITLE_SIZE, weight="bold"
+    across = max(0.0, *headed, block) - block
+    below = [beside - PAD] * (len(rows) - 1) + [beside + label_below + PAD]
+    behind = [across + GAP] * (len(columns) - 1) + [across + BAR_GAP + BAR_WIDTH + BAR_TEXT - EDGE]
+    sheet = Sheet(
+        [Space(BLOCK_TITLE, block, room) for room in below],
+        [Space(0 if at else left, block, room) for at, room in enumerate(behind)],
+        title=title,
+        note=note,
+        legend=_handles(models, drawn, no_value),
+        remarks=remarks,
     )
-    for index, line in enumerate(notes):
-        at = 1 - (EDGE + 0.2 + REMARK * index) / height
-        figure.text(EDGE / width, at, line, va="top", size=style.SMALL_SIZE)
-    for index, line in enumerate(reversed(below)):
-        at = (EDGE / 2 + REMARK * index) / height
-        figure.text(EDGE / width, at, line, va="bottom", size=style.SMALL_SIZE)
-
-    def add(x: float, y: float, w: float, h: float) -> Axes:
-        return figure.add_axes((x / width, y / height, w / width, h / height))
-
-    step = block + BLOCK_TITLE + ticks + STRIP + PAD
     axes, lefts = [], []
     belows: dict[int, tuple[int, Axes]] = {}
     for one in places:
         row, column = rows.index(one.row), columns.index(one.column)
-        x = left + column * (across + GAP)
-        y = bottom + (len(rows) - 1 - row) * step
-        ax = add(x, y, block, block)
-        _prepare(ax, one, len(models))
+        ax = sheet.axes(row, column)
+        bare(ax, one.name or f"{one.row}/{one.column}")
+        ax.set_xlim(0, len(models))
+        ax.set_ylim(0, len(models))
+        head(ax, one.title, one.note)
         _strips(ax, models, block, ticks)
         axes.append(ax)
         if column == 0:
             lefts.append(ax)
         if column not in belows or row > belows[column][0]:
             belows[column] = row, ax
-    outer = ticks + STRIP + 2 * PAD
     for ax in lefts:
-        _labels(ax, models, size, -outer / block, None)
+        _labels(ax, models, size, -beside / block, None)
     for _, ax in belows.values():
-        _labels(ax, models, size, -outer / block, angle)
-    bar = add(left + inner + BAR_GAP, bottom + (len(rows) - 1) * step, BAR_WIDTH, block)
-    figure.colorbar(ScalarMappable(SCALE, colours()), cax=bar, label=scale)
+        _labels(ax, models, size, -beside / block, angle)
+    edge, top = sheet.right_of(0)
+    bar = sheet.box(edge + across + BAR_GAP, top, BAR_WIDTH, block)
+    sheet.figure.colorbar(ScalarMappable(SCALE, colours()), cax=bar, label=scale)
     bar.tick_params(labelsize=style.SMALL_SIZE, width=0.6, length=2)
-    figure.legend(
-        handles=handles,
-        loc="lower left",
-        bbox_to_anchor=(EDGE / width, foot / height),
-        ncols=per_line,
-        frameon=False,
-        fontsize=style.SMALL_SIZE,
-        borderaxespad=0,
-        handlelength=1.2,
-        handleheight=0.9,
-        columnspacing=1.2,
-    )
-    return Frame(figure, axes, lefts, [ax for _, ax in belows.values()], pitch)
+    return Frame(sheet.figure, axes, lefts, [ax for _, ax in belows.values()], pitch)
 
 
 def _handles(
@@ -237,43 +196,16 @@ def _handles(
     return handles
 
 
-def _legend_shape(handles: Sequence[Patch], width: float) -> tuple[int, int]:
-    """Columns and lines of a legend that is no wider than the figure."""
-    widest = max(text_width(str(one.get_label()), style.SMALL_SIZE) for one in handles) + 0.35
-    columns = max(1, min(len(handles), int((width - 2 * EDGE) / widest)))
-    return columns, -(-len(handles) // columns)
-
-
 def absent(ax: Axes, column: int, row: int, gutter: float) -> None:
     """Hatch the place of a pair that was not computed."""
     side = 1 - 2 * gutter
     ax.add_patch(Rectangle((column + gutter, row + gutter), side, side, **ABSENT))
 
 
-def _prepare(ax: Axes, one: Place, count: int) -> None:
-    ax.set_xlim(0, count)
-    ax.set_ylim(0, count)
-    ax.set_xticks([])
-    ax.set_yticks([])
-    ax.spines[:].set_visible(False)
-    ax.set_label(one.name or f"{one.row}/{one.column}")
-    head(ax, one.title, one.note)
-
-
 def head(ax: Axes, title: str, note: str) -> None:
     """Write a title and a small note above an axes, which :data:`BLOCK_TITLE` has room for."""
-    for text, above, more in (
-        (title, 15, {"weight": "bold"}),
-        (note, 5, {"size": style.SMALL_SIZE}),
-    ):
-        ax.annotate(
-            text,
-            (0, 1),
-            (0, above),
-            xycoords="axes fraction",
-            textcoords="offset points",
-            **more,
-        )
+    above(ax, title, 15, size=style.TEXT_SIZE, weight="bold")
+    above(ax, note, 5)
 
 
 def _strips(ax: Axes, models: Sequence[Model], block: float, ticks: float) -> None:
@@ -289,28 +221,19 @@ def _strips(ax: Axes, models: Sequence[Model], block: float, ticks: float) -> No
 def _labels(ax: Axes, models: Sequence[Model], size: float, at: float, angle: float | None) -> None:
     """Model labels, below the axes at an angle, or left of it when there is none."""
     for index, model in enumerate(models):
-        middle, colour = (index + 0.5) / len(models), style.family_colour(model.family)
-        if angle is None:
-            ax.text(
-                at,
-                middle,
-                model.label,
-                transform=ax.transAxes,
-                ha="right",
-                va="center",
-                size=size,
-                color=colour,
-            )
-        else:
-            ax.text(
-                middle,
-                at,
-                model.label,
-                transform=ax.transAxes,
-                rotation=angle,
-                rotation_mode="anchor" if angle == 45 else "default",
-                ha="right" if angle == 45 else "center",
-                va="top",
-                size=size,
-                color=colour,
-            )
+        middle = (index + 0.5) / len(models)
+        x, y, ha, va = (
+            (at, middle, "right", "center") if angle is None else (middle, at, "center", "top")
+        )
+        ax.text(
+            x,
+            y,
+            model.label,
+            transform=ax.transAxes,
+            rotation=angle or 0,
+            rotation_mode="anchor" if angle == 45 else "default",
+            ha="right" if angle == 45 else ha,
+            va=va,
+            size=size,
+            color=style.family_colour(model.family),
+        )

@@ -10,8 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from vitfeat.figures import style
-from vitfeat.figures.fonts import text_width
-from vitfeat.figures.labels import HINTING, wrapped
+from vitfeat.figures.labels import drawn_width, wrapped
 from vitfeat.figures.models import Model
 from vitfeat.figures.sheet import LINE_HEIGHT
 
@@ -36,15 +35,9 @@ WIDEST = 0.95
 
 @dataclass(frozen=True)
 class Head:
-    """What stands above a column.
+    """What stands above a column: the heading of its neighbours too, and its own text.
 
-    Attributes
-    ----------
-    group
-        Heading, over neighbouring columns that have the same; may be empty.
-    text
-        Of the column alone; breaks part it into lines that stand side by side with those of the
-        other columns.
+    Breaks part the text into lines that stand side by side with those of the other columns.
     """
 
     group: str
@@ -67,14 +60,10 @@ class Columns:
 
     Attributes
     ----------
-    widths
+    widths, lefts
         Of the columns; those below one heading are equally wide.
-    lefts
-        Left edges of the columns.
-    whole
-        From the first to the last column's edge.
-    above
-        That headings and texts take.
+    whole, above
+        From the first to the last column's edge, and what headings and texts take.
     """
 
     def __init__(
@@ -97,7 +86,9 @@ class Columns:
             # No word of a heading may reach into the next group.
             for word in group.split():
                 # A hair more than just enough: sums of widths are rounded.
-                wide = max(wide, (_wide(word, "bold") + 0.01 - gap * (count - 1)) / count)
+                wide = max(
+                    wide, (drawn_width(word, weight="bold") + 0.01 - gap * (count - 1)) / count
+                )
             self.widths += [wide] * count
             self.lefts += [left + at * (wide + gap) for at in range(count)]
             right = self.lefts[-1] + wide
@@ -107,7 +98,7 @@ class Columns:
         self.whole = self.lefts[-1] + self.widths[-1]
         if turned:
             self._texts = ["\n".join(_lines(head.text)) for head in heads]
-            self._below = max(_wide(line) for head in heads for line in _lines(head.text))
+            self._below = max(drawn_width(line) for head in heads for line in _lines(head.text))
         else:
             self._texts = self._broken()
             self._below = PITCH * (1 + max(text.count("\n") for text in self._texts))
@@ -118,7 +109,7 @@ class Columns:
         """Return how wide a column must be for its text."""
         if self._turned:
             return PITCH * len(_lines(text)) + SLACK
-        return max((min(_wide(word) + SLACK, WIDEST) for word in _words(text)), default=0.0)
+        return max((min(drawn_width(word) + SLACK, WIDEST) for word in _words(text)), default=0.0)
 
     def _broken(self) -> list[str]:
         """Break texts to the width, so that the same parts of all columns begin at one height."""
@@ -193,7 +184,7 @@ def model_rows(ax: Axes, models: Sequence[Model], width: float) -> None:
 
 def labels_width(models: Sequence[Model]) -> float:
     """Inches that the names of rows take."""
-    return max(text_width(model.label, style.SMALL_SIZE) for model in models) * HINTING + 0.08
+    return max(drawn_width(model.label) for model in models) + 0.08
 
 
 def _words(text: str) -> list[str]:
@@ -204,7 +195,3 @@ def _words(text: str) -> list[str]:
 def _lines(text: str) -> list[str]:
     """Parts of a text that is turned, without empty ones: it is not aligned with its neighbours."""
     return [part for part in text.split("\n") if part]
-
-
-def _wide(text: str, weight: str = "normal") -> float:
-    return text_width(text, style.SMALL_SIZE, weight) * HINTING

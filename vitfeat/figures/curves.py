@@ -1,10 +1,10 @@
-"""What the line figures draw: values by layer, one curve a model, one panel a metric."""
+"""What figures across models draw: values by layer, a curve a model, a panel a measure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,9 +28,12 @@ class Curve:
     layers
         Numbers of the layers, ascending.
     values, low, high
-        One a layer, NaN where there is none; low and high bound the band around the curve.
+        (layer,), NaN where there is none; low and high bound the band around the curve.
+    members
+        (layer, member): what the values are means of, such as heads, NaN where one has none; the
+        values themselves in a single column where they are of whole layers.
     n_images
-        That the values are of: the least of its layers and heads.
+        That the values are of: the least of its layers and members.
     last
         The model's last layer, which depth is measured by: these may be some of its layers.
     """
@@ -40,6 +43,7 @@ class Curve:
     values: Floats
     low: Floats
     high: Floats
+    members: Floats
     n_images: int
     last: int
 
@@ -51,14 +55,20 @@ class Curve:
 
 @dataclass(frozen=True, eq=False)
 class Panel:
-    """One metric of several models.
+    """One measure of several models.
 
     Attributes
     ----------
-    dataset, name, title, unit
-        What the values are: `name` in tables, `title` and `unit` on figures.
+    dataset, score, variant, features
+        What the values are of, as in tables.
+    key
+        Score and variant in one.
+    measure, unit
+        What it is called on figures.
     curves
         One a model; models without values have none.
+    kind, kind_name
+        Which kind of features it is of; what that is called, empty where there is one alone.
     baselines
         Curves of the same models that are drawn thin and grey, for reference.
     baseline
@@ -74,10 +84,15 @@ class Panel:
     """
 
     dataset: str
-    name: str
-    title: str
+    score: str
+    variant: str
+    features: str
+    key: str
+    measure: str
     unit: str
     curves: Sequence[Curve]
+    kind: str = ""
+    kind_name: str = ""
     baselines: Sequence[Curve] = field(default=())
     baseline: str = ""
     log: bool = False
@@ -86,15 +101,34 @@ class Panel:
     counted: str = "image"
 
     @property
+    def name(self) -> str:
+        """In tables beside figures."""
+        return f"{self.key}/{self.kind}" if self.kind else self.key
+
+    @property
+    def title(self) -> str:
+        """Measure and kind."""
+        return f"{self.measure}, {self.kind_name}" if self.kind_name else self.measure
+
+    @property
     def heading(self) -> str:
-        """Title with unit."""
-        return heading(self.title, self.unit)
+        """Title with unit: shares of anything are ``share``."""
+        unit = "share" if self.unit.startswith("share of ") else self.unit
+        return f"{self.title} ({unit})" if unit else self.title
 
 
-def heading(title: str, unit: str) -> str:
-    """Return a title with its unit, as figures show it: shares of anything are ``share``."""
-    shown = "share" if unit.startswith("share of ") else unit
-    return f"{title} ({shown})" if shown else title
+def best_place(curve: Curve) -> int | None:
+    """Return where a curve's greatest value stands, the first of equal ones; None without any."""
+    return int(np.nanargmax(curve.values)) if np.isfinite(curve.values).any() else None
+
+
+def chance_at(panel: Panel, curve: Curve, place: int) -> float:
+    """Return the baseline's value of a model's layer, NaN without one."""
+    layer = curve.layers[place]
+    for baseline in panel.baselines:
+        if baseline.model == curve.model and layer in baseline.layers:
+            return float(baseline.values[baseline.layers.index(layer)])
+    return np.nan
 
 
 class CurveRow(NamedTuple):
@@ -113,29 +147,149 @@ class CurveRow(NamedTuple):
     high: float
 
 
+class BestRow(NamedTuple):
+    """The best layer of a model; `low` and `high` are over seeds."""
+
+    dataset: str
+    features: str
+    score: str
+    model: str
+    layer: int
+    depth: float
+    n_images: int
+    value: float
+    low: float
+    high: float
+    baseline: float
+
+
+class ScorePoint(NamedTuple):
+    """One point of a figure by layer or of best layers; `low` and `high` bound its band.
+
+    ``variant`` is empty where every layer chooses its own. ``chance`` is what is expected by
+    chance, NaN where that is not known.
+    """
+
+    task: str
+    dataset: str
+    model: str
+    features: str
+    variant: str
+    score: str
+    layer: int
+    depth: float
+    n: int
+    value: float
+    low: float
+    high: float
+    chance: float
+
+
+class HeadRow(NamedTuple):
+    """One dot of a figure head by head."""
+
+    dataset: str
+    metric: str
+    unit: str
+    model: str
+    layer: int
+    head: int
+    value: float
+
+
+class AverageRow(NamedTuple):
+    """A metric of a whole network."""
+
+    dataset: str
+    metric: str
+    unit: str
+    model: str
+    n_images: int
+    value: float
+
+
+RowT = TypeVar("RowT", bound=NamedTuple)
+
+
+def row_of(kind: type[RowT], panel: Panel, curve: Curve, place: int = 0, **more: Any) -> RowT:
+    """Return a row of a table beside a figure: what it says of a place of a curve, and `more`."""
+    values: dict[str, Any] = {
+        "dataset": panel.dataset,
+        "metric": panel.name,
+        "features": panel.features,
+        "variant": panel.variant,
+        "score": panel.score,
+        "unit": panel.unit,
+        "model": curve.model.id,
+        "layer": curve.layers[place],
+        "depth": float(curve.depth[place]),
+        "n": curve.n_images,
+        "n_images": curve.n_images,
+        "value": float(curve.values[place]),
+        "low": float(curve.low[place]),
+        "high": float(curve.high[place]),
+    }
+    values |= more
+    return kind._make(values[name] for name in kind._fields)
+
+
 def curve_rows(panels: Iterable[Panel]) -> Iterator[CurveRow]:
-    """Return what panels draw, as rows of a table."""
+    """Return what figures by layer draw."""
     for panel in panels:
         for name, curves in (("", panel.curves), (panel.baseline, panel.baselines)):
             for curve in curves:
-                points = zip(
-                    curve.layers, curve.depth, curve.values, curve.low, curve.high, strict=True
-                )
-                for layer, *numbers in points:
-                    depth, value, low, high = map(float, numbers)
-                    yield CurveRow(
-                        panel.dataset,
-                        panel.name,
-                        name,
-                        panel.unit,
-                        curve.model.id,
-                        layer,
-                        depth,
-                        curve.n_images,
-                        value,
-                        low,
-                        high,
-                    )
+                for place in range(len(curve.layers)):
+                    yield row_of(CurveRow, panel, curve, place, baseline=name)
+
+
+def score_points(panels: Iterable[Panel], analysis: str) -> Iterator[ScorePoint]:
+    """Return what figures by layer draw of a scored analysis."""
+    for panel in panels:
+        for curve in panel.curves:
+            for place in range(len(curve.layers)):
+                chance = chance_at(panel, curve, place)
+                yield row_of(ScorePoint, panel, curve, place, task=analysis, chance=chance)
+
+
+def best_rows(panels: Iterable[Panel]) -> Iterator[BestRow]:
+    """Return the best layer of every curve."""
+    for panel in panels:
+        for curve in panel.curves:
+            if (place := best_place(curve)) is not None:
+                baseline = chance_at(panel, curve, place)
+                yield row_of(BestRow, panel, curve, place, baseline=baseline)
+
+
+def best_points(panels: Iterable[Panel], analysis: str) -> Iterator[ScorePoint]:
+    """Return the best layer of every curve of a scored analysis."""
+    for panel in panels:
+        for curve in panel.curves:
+            if (place := best_place(curve)) is not None:
+                chance = chance_at(panel, curve, place)
+                yield row_of(ScorePoint, panel, curve, place, task=analysis, chance=chance)
+
+
+def head_rows(panels: Iterable[Panel]) -> Iterator[HeadRow]:
+    """Return the dots of figures head by head."""
+    for panel in panels:
+        for curve in panel.curves:
+            for (place, head), value in np.ndenumerate(curve.members):
+                yield row_of(HeadRow, panel, curve, place, head=head, value=float(value))
+
+
+def network_means(panel: Panel) -> Mapping[str, float]:
+    """Average curves over layers, all of which count alike: by model id, where there is a value."""
+    held = {curve.model.id: curve.values[np.isfinite(curve.values)] for curve in panel.curves}
+    return {model: float(values.mean()) for model, values in held.items() if values.size}
+
+
+def average_rows(panels: Iterable[Panel]) -> Iterator[AverageRow]:
+    """Return the averages of whole networks."""
+    for panel in panels:
+        means = network_means(panel)
+        for curve in panel.curves:
+            if curve.model.id in means:
+                yield row_of(AverageRow, panel, curve, value=means[curve.model.id])
 
 
 def shown(models: Sequence[Model], panels: Iterable[Panel]) -> list[Model]:
@@ -145,16 +299,9 @@ def shown(models: Sequence[Model], panels: Iterable[Panel]) -> list[Model]:
 
 
 def missing(panels: Sequence[Panel], models: Sequence[Model]) -> list[str]:
-    """Say which models have no values at all, and which none of a metric.
+    """Say which models have no values at all, and which none of a measure.
 
-    Metrics that the same models lack stand together.
-
-    Parameters
-    ----------
-    panels
-        Of one figure; those of several datasets may be among them.
-    models
-        All that the figure should show.
+    Measures that the same models lack stand together.
     """
     absent: dict[tuple[str, ...], list[str]] = {}
     counted = [panel for panel in panels if not panel.rare]
@@ -166,11 +313,11 @@ def missing(panels: Sequence[Panel], models: Sequence[Model]) -> list[str]:
             named = absent.setdefault(lacking, [])
             if panel.title not in named:
                 named.append(panel.title)
-    found = no_values_of(nowhere)
+    notes = no_values_of(nowhere)
     for labels, names in absent.items():
         whose = ", ".join(labels) if len(labels) < len(models) else "all models"
-        found.append(f"No values of {whose}: {', '.join(names)}.")
-    return found
+        notes.append(f"No values of {whose}: {', '.join(names)}.")
+    return notes
 
 
 def no_values_of(labels: Sequence[str]) -> list[str]:
@@ -195,32 +342,19 @@ def least(counts: Iterable[int]) -> int:
 
 
 def images_text(counts: Iterable[int], counted: str = "image") -> str:
-    """Say how many images values are of: ``599 images``, or ``580 to 599 images``.
-
-    Parameters
-    ----------
-    counts
-        Zero is no value.
-    counted
-        What is counted, where it is not images.
+    """Say how many images, or what is counted, values are of: ``580 to 599 images``.
 
     Raises
     ------
     AnalysisError
-        There is no value.
+        There is no value: all counts are 0.
     """
-    found = sorted({count for count in counts if count})
-    if not found:
+    held = sorted({count for count in counts if count})
+    if not held:
         raise AnalysisError("no values to draw: the models' tables hold none")
-    if len(found) == 1:
-        return plural(found[0], counted)
-    return f"{found[0]:,} to {plural(found[-1], counted)}"
-
-
-def panel_images(panels: Sequence[Panel]) -> str:
-    """Say how many images, or whatever is counted, the curves of panels are of."""
-    counts = [curve.n_images for panel in panels for curve in panel.curves]
-    return images_text(counts, panels[0].counted if panels else "image")
+    if len(held) == 1:
+        return plural(held[0], counted)
+    return f"{held[0]:,} to {plural(held[-1], counted)}"
 
 
 def source(panels: Sequence[Panel]) -> str:
@@ -231,5 +365,6 @@ def source(panels: Sequence[Panel]) -> str:
     AnalysisError
         No panel has a value.
     """
-    images = panel_images(panels)
+    counts = [curve.n_images for panel in panels for curve in panel.curves]
+    images = images_text(counts, panels[0].counted if panels else "image")
     return f"{panels[0].dataset}, {images}"

@@ -26,15 +26,7 @@ LINES = "#E4E4E4"
 
 @dataclass(frozen=True, eq=False)
 class DepthColumn:
-    """Depths of the best layers by one score.
-
-    Attributes
-    ----------
-    head
-        Above the column.
-    depths
-        By model id, from 0 to 1; models without a value are absent.
-    """
+    """Depths of the best layers by one score, from 0 to 1: by model id, where there is a value."""
 
     head: Head
     depths: Mapping[str, float]
@@ -58,16 +50,9 @@ def depths(
     note: str,
     remarks: Sequence[str] = (),
 ) -> Figure:
-    """Draw a dot for every model and score at the depth of its best layer.
+    """Draw a dot for every model (down) and score (across) at the depth of its best layer.
 
-    Parameters
-    ----------
-    columns
-        From left to right; the median of each one's trained models is a vertical line.
-    models
-        From the top down.
-    title, note, remarks
-        Around the figure.
+    The median of each column's trained models is a vertical line.
     """
     placed = Columns([column.head for column in columns], WIDTH, gap=GAP, turned=True)
     height = PITCH * len(models)

@@ -12,8 +12,7 @@ from matplotlib.lines import Line2D
 
 from vitfeat.figures import style
 from vitfeat.figures.curves import Panel, shown
-from vitfeat.figures.fonts import text_width
-from vitfeat.figures.labels import HINTING
+from vitfeat.figures.labels import drawn_width
 from vitfeat.figures.lines import set_scale, y_limits
 from vitfeat.figures.looks import family_title, looks, reference_look, size_handles
 from vitfeat.figures.models import Model
@@ -43,16 +42,8 @@ def by_family(
     """Draw metrics over depth, a panel for each family.
 
     Depth runs from the first layer (0) to the last (1), so that networks of any size compare.
-    Lines and markers tell sizes apart; the curves of all other families are grey behind.
-
-    Parameters
-    ----------
-    panels
-        A row each, from the top down.
-    models
-        Order, colours and sizes; families come in the order of their first model.
-    title, note, remarks
-        Around the figure.
+    Lines and markers tell sizes apart; the curves of all other families are grey behind. Panels are
+    rows; families come in the order of their first model.
     """
     drawn = shown(models, panels)
     look = looks(models)
@@ -119,5 +110,4 @@ def _numbers_width(panel: Panel) -> float:
     set_scale(ax, panel, (low, high))
     numbers = zip(ax.get_yticks(), ax.get_yticklabels(), strict=True)
     texts = [label.get_text() for at, label in numbers if low <= at <= high]
-    widths = [text_width(text, style.SMALL_SIZE) for text in texts if text]
-    return max(widths, default=0.0) * HINTING + 0.07
+    return max(map(drawn_width, filter(None, texts)), default=0.0) + 0.07

@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 from vitfeat.figures import style
 from vitfeat.figures.blocks import ABSENT
 from vitfeat.figures.columns import Columns, Head, labels_width, model_rows
-from vitfeat.figures.fonts import text_width
-from vitfeat.figures.labels import HINTING
+from vitfeat.figures.labels import drawn_width
 from vitfeat.figures.models import Model
 from vitfeat.figures.sheet import Sheet, Space
 
@@ -74,8 +73,10 @@ class Cells:
     def room(self) -> tuple[float, float]:
         """Return how wide the widest value and the widest note are, in inches."""
         held = self.values[np.isfinite(self.values)]
-        values = max((_wide(written(v), style.SMALL_SIZE, "bold") for v in held), default=0.0)
-        notes = max((_wide(note, NOTE_SIZE) for row in self.notes for note in row), default=0.0)
+        values = max((drawn_width(written(v), weight="bold") for v in held), default=0.0)
+        notes = max(
+            (drawn_width(note, NOTE_SIZE) for row in self.notes for note in row), default=0.0
+        )
         return values, notes + NOTE_GAP if notes else 0.0
 
 
@@ -88,20 +89,10 @@ def heat_map(
     scale: str = "",
     remarks: Sequence[str] = (),
 ) -> Figure:
-    """Draw values as coloured cells with their numbers.
+    """Draw values as coloured cells with their numbers, a row a model.
 
     The greatest value of every column is bold and framed, and all that are equal as written.
-
-    Parameters
-    ----------
-    cells
-        What to draw; a row of values a model.
-    models
-        From the top down.
-    title, note, remarks
-        Around the figure.
-    scale
-        Beside the colour bar, where all columns have a common scale.
+    `scale` stands beside the colour bar, where all columns have a common one.
     """
     width = max(cells.width, sum(cells.room()) + 2 * PAD)
     columns = Columns(cells.heads, width, turned=cells.turned)
@@ -166,10 +157,6 @@ def greatest(values: Iterable[float]) -> set[str]:
     """Return how the greatest of some values is written; nothing of fewer than two."""
     held = [value for value in values if np.isfinite(value)]
     return {written(max(held))} if len(held) > 1 else set()
-
-
-def _wide(text: str, size: float, weight: str = "normal") -> float:
-    return text_width(text, size, weight) * HINTING
 
 
 def _column(

@@ -26,6 +26,11 @@ LEADER = 0.13
 """Inches from the panel to its labels."""
 
 
+def drawn_width(text: str, size: float = style.SMALL_SIZE, weight: str = "normal") -> float:
+    """Inches that a text may take in the picture: more than its outlines do."""
+    return text_width(text, size, weight) * HINTING
+
+
 def wrapped(
     text: str, width: float, size: float = style.SMALL_SIZE, weight: str = "normal"
 ) -> list[str]:
@@ -33,19 +38,10 @@ def wrapped(
 
     It is broken at spaces, but not within brackets that fit on a line, as units do; a word that is
     wider by itself behind hyphens, dots and the like, and where that is not enough, anywhere.
-
-    Parameters
-    ----------
-    text
-        One paragraph.
-    width
-        Inches.
-    size, weight
-        Of the font; its size in points.
     """
 
     def fits(text: str) -> bool:
-        return text_width(text, size, weight) * HINTING <= width
+        return drawn_width(text, size, weight) <= width
 
     text = readable(text)
     lines: list[str] = []
@@ -113,15 +109,7 @@ def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> Floa
 
 @dataclass(frozen=True)
 class End:
-    """Where a line ends, and what is to be written beside it.
-
-    Attributes
-    ----------
-    x, y
-        In the data's coordinates.
-    text, colour
-        The label.
-    """
+    """Where a line ends, in the data's coordinates, and what is to be written beside it."""
 
     x: float
     y: float
@@ -132,16 +120,9 @@ class End:
 def end_labels(ax: Axes, ends: Sequence[End], size: float = style.SMALL_SIZE) -> None:
     """Write labels right of a panel, at the height of their lines' ends and never overlapping.
 
-    A thin leader joins each label to its line. Limits and scales of the axes must be set.
-
-    Parameters
-    ----------
-    ax
-        A panel with room to its right: :data:`LEADER` and the widest label.
-    ends
-        Of its lines; those that are not finite are labelled at the bottom, without leader.
-    size
-        Of the font, in points.
+    A thin leader joins each label to its line; ends that are not finite are labelled at the bottom,
+    without leader. Limits and scales of the axes must be set, and :data:`LEADER` with the widest
+    label have room to the right.
     """
     if not ends:
         return

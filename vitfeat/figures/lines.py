@@ -25,7 +25,7 @@ from vitfeat.figures.looks import (
     size_handles,
 )
 from vitfeat.figures.models import Model
-from vitfeat.figures.sheet import EDGE, HEADING_GAP, Sheet, Space
+from vitfeat.figures.sheet import EDGE, HEADING_GAP, Sheet, Space, above
 
 MAX_LABELLED = 9
 """No more lines than this have bands, and labels beside them: more have a legend."""
@@ -47,18 +47,9 @@ BAND = 0.13
 
 @dataclass(frozen=True)
 class Section:
-    """Panels that stand together below a heading.
+    """Panels that stand together below a heading, which may be empty, so many in a row.
 
-    Attributes
-    ----------
-    heading
-        Above them; may be empty.
-    panels
-        From left to right and from the top down.
-    columns
-        How many are in a row.
-    common
-        Whether the panels of a row have a common scale.
+    Those of a row have a common scale where that is said.
     """
 
     heading: str
@@ -101,21 +92,8 @@ def by_layer(
 
     Models of one size share panels, a section's in rows. Models of several sizes
     have a column for each size instead, and a row for each metric on a common scale. Up to
-    :data:`MAX_LABELLED` lines have their names beside them and bands around them; more have a
-    legend below.
-
-    Parameters
-    ----------
-    sections
-        What to draw, from the top down.
-    models
-        Order, labels, colours and sizes.
-    title, note
-        Above the figure.
-    band
-        What bands are: the note says so where they are drawn.
-    remarks
-        Below the figure.
+    :data:`MAX_LABELLED` lines have their names beside them and bands around them, of which `band`
+    says what they are; more have a legend below.
 
     Raises
     ------
@@ -150,7 +128,8 @@ def by_layer(
             if lowest[place.column] == place.row:
                 ax.set_xlabel("layer", size=style.SMALL_SIZE, labelpad=1.5)
             if len(groups) > 1 and place.row == 0:
-                _above(ax, group_title(place.models), NAME_ABOVE, weight="bold")
+                sizes = group_title(place.models)
+                above(ax, sizes, 4 + 72 * NAME_ABOVE, size=style.TEXT_SIZE, weight="bold")
     return sheet.figure
 
 
@@ -249,7 +228,7 @@ def _draw(ax: Axes, place: _Place, look: dict[str, Look], direct: bool) -> None:
     if direct:
         end_labels(ax, ends)
     if place.name:
-        _above(ax, place.name, 0)
+        above(ax, place.name, 4, size=7)
     if not curves:
         ax.text(0.5, 0.5, "no values", transform=ax.transAxes, ha="center", size=style.SMALL_SIZE)
 
@@ -258,18 +237,6 @@ def _end(curve: Curve, look: Look) -> End:
     held = np.flatnonzero(np.isfinite(curve.values))
     at = held[-1] if held.size else -1
     return End(curve.layers[at], float(curve.values[at]), curve.model.label, look.colour)
-
-
-def _above(ax: Axes, text: str, more: float, weight: str = "normal") -> None:
-    ax.annotate(
-        text,
-        (0, 1),
-        (0, 4 + 72 * more),
-        xycoords="axes fraction",
-        textcoords="offset points",
-        size=7 if weight == "normal" else style.TEXT_SIZE,
-        weight=weight,
-    )
 
 
 def _legend(

@@ -83,11 +83,6 @@ def looks(models: Sequence[Model]) -> dict[str, Look]:
     Colour comes from the family, line and marker from the size, so that a model looks the same in
     all figures of the same models; of several models that agree in both, those after the first
     have lighter tints of the colour. Where all are of one size, their lines are solid.
-
-    Parameters
-    ----------
-    models
-        All that a figure shows, in its order.
     """
     bare = {model.id: _look(model.family, model.size) for model in models}
     if len({letter(model.size) for model in models}) == 1:
@@ -183,14 +178,7 @@ def size_groups(models: Sequence[Model], depths: Mapping[str, int]) -> list[list
     """Split models by the size of their network, for columns where layers can be compared.
 
     Sizes ascend. A size with a single model joins a neighbour, so that no column holds a single
-    line, unless one has over one and a half times the layers of the other.
-
-    Parameters
-    ----------
-    models
-        In the order of the figure, which is kept within groups.
-    depths
-        Of each model, by id, how many layers it has.
+    line, unless one has over one and a half times the layers of the other (`depths`, by id).
     """
     sizes = sorted({model.size for model in models}, key=_size_order)
     groups: dict[str, list[Model]] = {letter(size): [] for size in sizes}

@@ -27,15 +27,6 @@ def draw_matrix(ax: Axes, cells: Cells, size: float) -> None:
 
     Values are written into the cells of up to :data:`MAX_WRITTEN` models; those below 0, which
     unbiased estimates may have, as 0. NaN is grey, and what was not computed is hatched.
-
-    Parameters
-    ----------
-    ax
-        From :func:`vitfeat.figures.blocks.frame`.
-    cells
-        The values.
-    size
-        Of the values written, in points.
     """
     count = len(cells)
     for row, column in np.ndindex(count, count):

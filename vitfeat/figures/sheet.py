@@ -233,4 +233,4 @@ def _legend_lines(handles: Sequence[Artist], width: float) -> int:
 
 
 def _has_lines(handles: Sequence[Artist]) -> bool:
-    return not all(isinstance(h, Line2D) and h.get_linestyle() == "None" for h in handles)
+    return any(isinstance(h, Line2D) and h.get_linestyle() != "None" for h in handles)

@@ -40,15 +40,7 @@ def cell_height(count: int, most: int) -> float:
 
 @dataclass(frozen=True)
 class Cell:
-    """What stands above and below the cells of one model or family.
-
-    Attributes
-    ----------
-    title, colour
-        Above.
-    ends
-        Numbers below the first and the last value.
-    """
+    """What stands above the cells of one model or family, and below its first and last value."""
 
     title: str
     colour: str
@@ -57,15 +49,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Track:
-    """A row of cells on one scale.
-
-    Attributes
-    ----------
-    name, heading
-        In the axes' label, and beside the row.
-    limits
-        Of the vertical axis.
-    """
+    """A row of cells on one scale: its name in the axes' label, and the heading beside it."""
 
     name: str
     heading: str
@@ -75,31 +59,16 @@ class Track:
 class Strips:
     """Rows of cells: every track has a cell for each model or family.
 
-    Where there are more cells than fit side by side, they go on below, with all tracks again.
+    Where there are more cells than `most` side by side, they go on below, with all tracks again.
 
     Parameters
     ----------
-    cells, tracks
-        Across, and from the top down.
-    most
-        Cells side by side.
-    size
-        Width and height of a cell, in inches.
+    size, ticks, behind
+        Inches: width and height of a cell, room for numbers beside each row, and behind the cells.
     across
         What goes from the first to the last value: stands between their numbers.
-    ticks
-        Inches to leave for numbers beside each row.
-    behind
-        Inches to leave right of the cells.
     inset
         Share of a cell that its values leave free on each side.
-    title, note, legend, remarks
-        As in :class:`vitfeat.figures.sheet.Sheet`.
-
-    Attributes
-    ----------
-    sheet
-        The figure's frame.
     """
 
     def __init__(

@@ -128,13 +128,7 @@ def settings() -> Iterator[None]:
 
 
 def family_colour(family: str) -> str:
-    """Colour of a family, ``#rrggbb``; one of a few, always the same, for an unknown family.
-
-    Parameters
-    ----------
-    family
-        As in the models' configuration.
-    """
+    """Colour of a family, ``#rrggbb``; one of a few, always the same, for an unknown family."""
     unknown = FALLBACK_COLOURS[zlib.crc32(family.encode()) % len(FALLBACK_COLOURS)]
     return FAMILY_COLOURS.get(family, unknown)
 
@@ -158,20 +152,7 @@ def size_marker(size: str) -> tuple[str, bool]:
 
 
 def lighter(colour: str, share: float) -> str:
-    """Mix a colour with white.
-
-    Parameters
-    ----------
-    colour
-        ``#rrggbb``.
-    share
-        Of white, from 0 to 1.
-
-    Returns
-    -------
-    str
-        ``#rrggbb``.
-    """
+    """Mix a colour, ``#rrggbb``, with a share of white from 0 to 1."""
     red, green, blue = (1 - (1 - part) * (1 - share) for part in to_rgb(colour))
     return to_hex((red, green, blue))
 

@@ -11,8 +11,8 @@ from vitfeat.analyses.registry import scored
 from vitfeat.analyses.rows import ScoreRow, read_scores
 from vitfeat.errors import AnalysisError
 from vitfeat.figures import all_tasks
+from vitfeat.figures.curves import ScorePoint, score_points
 from vitfeat.figures.models import Model
-from vitfeat.figures.panels import ScorePoint, points
 from vitfeat.jobs.figure_files import save_with_numbers
 from vitfeat.jobs.model_tables import read_model
 from vitfeat.tables import write_table
@@ -83,4 +83,5 @@ def draw_together(rows: Sequence[ScoreRow], models: Sequence[Model], out: Path) 
         save_with_numbers(figure, out / f"{name}.png", BestScore, headlines.rows())
     panels = all_tasks.layers_panels(mine, models)
     figure = all_tasks.layers_figure(panels, models)
-    save_with_numbers(figure, out / "by_layer.png", ScorePoint, points(panels))
+    numbers = (point for analysis, panel in panels for point in score_points([panel], analysis))
+    save_with_numbers(figure, out / "by_layer.png", ScorePoint, numbers)

@@ -40,10 +40,10 @@ class FigureStep:
         """The tables of all datasets and models."""
         settings = self.config.analyses[self.analysis.name]
         return [
-            f"{self.folder}/{dataset}/{model.id}{ending}"
+            f"{self.folder}/{dataset}/{model.id}{of.suffix}"
             for dataset in settings.datasets
             for model in self.config.models
-            for ending in self._across.tables(settings)
+            for of in self._across.asked(settings)
         ]
 
     @property

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -9,14 +9,13 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from tests.figures.canvas import assert_readable, axes_named, lines, shown_texts, words
+from tests.figures.drawings import figure_of, panels_of
 from tests.figures.made_tables import DEMO, PAPER, Made, attention_rows, models
-from vitfeat.analyses.attention import figures
+from vitfeat.analyses.attention.across import CURVES
 from vitfeat.analyses.rows import AttentionRow
 from vitfeat.errors import AnalysisError
 from vitfeat.figures import style
-from vitfeat.figures.averages import average_rows
-from vitfeat.figures.breakout import head_rows
-from vitfeat.figures.curves import curve_rows
+from vitfeat.figures.curves import average_rows, curve_rows, head_rows
 from vitfeat.figures.models import Model
 
 NO_CLS = Made(Model("siglip", "SigLIP 2", "siglip2", "6x64/4@32"), has_cls=False)
@@ -28,24 +27,17 @@ def heads_of(rows: Sequence[AttentionRow], model: str, metric: str, layer: int) 
 
 
 def drawn(made: Sequence[Made], draw: str, rows: Sequence[AttentionRow] | None = None) -> Figure:
-    rows = attention_rows(made) if rows is None else rows
-    heads = figures.panels("digits", rows, models(made))
-    if draw == "breakout_figure":
-        return figures.breakout_figure(heads, models(made))
-    panels = [panel.averaged() for panel in heads]
-    if draw == "overview":
-        return figures.overview({"digits": panels, "photos": panels}, models(made))
-    make: Callable[..., Figure] = getattr(figures, draw)
-    return make(panels, models(made))
+    given = attention_rows(made) if rows is None else rows
+    return figure_of(CURVES, draw, made, given, ("digits", "photos"))
 
 
-ALL = ("layers_figure", "families_figure", "breakout_figure", "averages_figure", "overview")
+ALL = ("by_layer", "families", "breakout", "averages", "overview")
 
 
 @pytest.mark.parametrize("metric", ["distance", "entropy_share", "deviation_heads"])
 def test_lines_are_means_over_heads(metric: str) -> None:
     rows = attention_rows(DEMO)
-    found = lines(axes_named(drawn(DEMO, "layers_figure"), f"digits/{metric}"))
+    found = lines(axes_named(drawn(DEMO, "by_layer"), f"digits/{metric}"))
     assert set(found) == {made.model.id for made in DEMO}
     for made in DEMO:
         line = found[made.model.id]
@@ -57,7 +49,7 @@ def test_lines_are_means_over_heads(metric: str) -> None:
 
 def test_bands_are_the_middle_half_of_heads() -> None:
     rows = attention_rows(DEMO)
-    ax = axes_named(drawn(DEMO, "layers_figure"), "digits/entropy_share")
+    ax = axes_named(drawn(DEMO, "by_layer"), "digits/entropy_share")
     bands = [c for c in ax.collections if c.get_alpha() is not None and c.get_label() != "leaders"]
     assert len(bands) == len(DEMO)
     found = {to_hex(band.get_facecolor()[0][:3]): band.get_paths()[0].vertices for band in bands}
@@ -76,15 +68,15 @@ def test_heads_without_a_value_are_left_out_of_means() -> None:
         else row
         for row in attention_rows(DEMO)
     ]
-    line = lines(axes_named(drawn(DEMO, "layers_figure", rows), "digits/distance"))["demo-clip"]
+    line = lines(axes_named(drawn(DEMO, "by_layer", rows), "digits/distance"))["demo-clip"]
     held = [v for v in heads_of(rows, "demo-clip", "distance", 2) if not np.isnan(v)]
     assert len(held) == 2
     assert line.get_ydata()[2] == pytest.approx(np.mean(held))
-    assert "599 images" in words(drawn(DEMO, "layers_figure", rows))
+    assert "599 images" in words(drawn(DEMO, "by_layer", rows))
 
 
 def test_networks_of_several_sizes_have_a_column_each() -> None:
-    figure = drawn(PAPER, "layers_figure")
+    figure = drawn(PAPER, "by_layer")
     named = [str(ax.get_label()) for ax in figure.axes]
     assert [name for name in named if "distance" in name] == [
         "digits/distance/ViT-S",
@@ -114,7 +106,7 @@ def test_two_patch_sizes_are_told_apart_beside_labelled_lines() -> None:
         Made(Model("a", "Trained", "dinov2", "S/14@224")),
         Made(Model("b", "Untrained", "random", "S/16@224")),
     ]
-    figure = drawn(made, "layers_figure")
+    figure = drawn(made, "by_layer")
     (legend,) = figure.legends
     assert [t.get_text() for t in legend.get_texts()] == ["patch 16", "patch 14"]
     found = lines(axes_named(figure, "digits/distance"))
@@ -123,7 +115,7 @@ def test_two_patch_sizes_are_told_apart_beside_labelled_lines() -> None:
 
 
 def test_the_entropy_says_what_its_maximum_is() -> None:
-    for name in ("layers_figure", "families_figure", "breakout_figure", "averages_figure"):
+    for name in ("by_layer", "families", "breakout", "averages"):
         assert "Maximum of the entropy: the logarithm of the number of tokens" in words(
             drawn(DEMO, name)
         )
@@ -131,7 +123,7 @@ def test_the_entropy_says_what_its_maximum_is() -> None:
 
 def test_families_show_all_sizes_over_depth() -> None:
     rows = attention_rows(PAPER)
-    figure = drawn(PAPER, "families_figure")
+    figure = drawn(PAPER, "families")
     found = lines(axes_named(figure, "distance/0"))
     assert set(found) == {made.model.id for made in PAPER}
     starts, ends = set(), set()
@@ -154,7 +146,7 @@ def test_families_show_all_sizes_over_depth() -> None:
 
 def test_every_head_is_a_dot() -> None:
     rows = attention_rows(PAPER)
-    figure = drawn(PAPER, "breakout_figure")
+    figure = drawn(PAPER, "breakout")
     heads = [row for row in rows if row.metric == "spatial_to_cls"]
     dots = {
         str(line.get_label()): line
@@ -180,23 +172,21 @@ def test_every_head_is_a_dot() -> None:
 
 
 def test_means_lie_over_the_dots_that_they_are_of() -> None:
-    ax = axes_named(drawn(DEMO, "breakout_figure"), "entropy_share/0")
+    ax = axes_named(drawn(DEMO, "breakout"), "entropy_share/0")
     bars = {str(b.get_label()): b for b in ax.collections if str(b.get_label()).startswith("means")}
     assert set(bars) == {f"means {made.model.id}" for made in DEMO}
     dots = [line.get_zorder() for line in lines(ax).values()]
     assert max(dots) < min(bar.get_zorder() for bar in bars.values())
 
 
-@pytest.mark.parametrize(
-    ("draw", "name"), [("breakout_figure", "layer"), ("families_figure", "depth")]
-)
+@pytest.mark.parametrize(("draw", "name"), [("breakout", "layer"), ("families", "depth")])
 def test_every_panel_says_what_goes_across(draw: str, name: str) -> None:
     found = [text.get_text() for text in shown_texts(drawn(DEMO, draw))]
     assert found.count(name) == len(DEMO)
 
 
 def test_lines_of_many_layers_have_few_markers() -> None:
-    figure = drawn(PAPER, "layers_figure")
+    figure = drawn(PAPER, "by_layer")
     steps = {
         made.depth: lines(ax)[made.model.id].get_markevery()
         for made in PAPER
@@ -208,7 +198,7 @@ def test_lines_of_many_layers_have_few_markers() -> None:
 
 def test_averages_are_over_all_layers_and_heads() -> None:
     rows = attention_rows(PAPER)
-    figure = drawn(PAPER, "averages_figure")
+    figure = drawn(PAPER, "averages")
     found = lines(axes_named(figure, "digits/distance/entropy"))
     for made in PAPER:
         (x,), (y,) = found[made.model.id].get_data()
@@ -217,15 +207,13 @@ def test_averages_are_over_all_layers_and_heads() -> None:
             assert at == pytest.approx(np.mean(mine))
     assert found["mae-H/14"].get_markersize() > found["mae-B/16"].get_markersize()
     assert [t.get_text() for t in figure.legends[0].get_texts()] == [m.label for m in models(PAPER)]
-    assert not drawn(DEMO, "averages_figure").legends
+    assert not drawn(DEMO, "averages").legends
 
 
 def test_tables_beside_figures_hold_what_is_drawn() -> None:
     rows = attention_rows(DEMO)
-    heads = figures.panels("digits", rows, models(DEMO))
-    panels = [panel.averaged() for panel in heads]
-    table = {(r.metric, r.model, r.layer): r for r in curve_rows(panels)}
-    line = lines(axes_named(drawn(DEMO, "layers_figure"), "digits/entropy_share"))["demo-dino"]
+    table = {(r.metric, r.model, r.layer): r for r in curve_rows(panels_of(CURVES, DEMO, rows))}
+    line = lines(axes_named(drawn(DEMO, "by_layer"), "digits/entropy_share"))["demo-dino"]
     for layer, value in zip(line.get_xdata(), line.get_ydata(), strict=True):
         row = table["entropy_share", "demo-dino", layer]
         assert (row.value, row.unit, row.n_images, row.dataset) == (
@@ -236,13 +224,13 @@ def test_tables_beside_figures_hold_what_is_drawn() -> None:
         )
         assert row.depth == layer / 5
     assert len(table) == 8 * 7 * 6
-    dots = list(head_rows(figures.heads_drawn(heads)))
-    assert {row.metric for row in dots} == set(figures.OF_HEADS)
-    assert sorted(r.value for r in dots) == sorted(
-        r.mean for r in rows if r.metric in figures.OF_HEADS
-    )
-    averages = {(r.metric, r.model): r.value for r in average_rows(figures.averages_drawn(panels))}
-    point = lines(axes_named(drawn(DEMO, "averages_figure"), "digits/distance/entropy"))["demo-mae"]
+    of_heads = {measure.score for measure in CURVES.measures if measure.heads}
+    dots = list(head_rows(panels_of(CURVES, DEMO, rows, "breakout")))
+    assert {row.metric for row in dots} == of_heads
+    assert sorted(r.value for r in dots) == sorted(r.mean for r in rows if r.metric in of_heads)
+    means = average_rows(panels_of(CURVES, DEMO, rows, "averages"))
+    averages = {(r.metric, r.model): r.value for r in means}
+    point = lines(axes_named(drawn(DEMO, "averages"), "digits/distance/entropy"))["demo-mae"]
     assert point.get_data() == (
         [averages["distance", "demo-mae"]],
         [averages["entropy_share", "demo-mae"]],
@@ -257,9 +245,9 @@ def test_models_without_a_metric_are_drawn_without_and_named(draw: str) -> None:
     # No word on registers, which most models do not have.
     assert "egister" not in said
     assert "No values of SigLIP 2: Spatial-to-CLS attention" in said
-    if draw != "breakout_figure":
+    if draw != "breakout":
         assert "No values of One head: Deviation over heads" in said
-    if draw == "layers_figure":
+    if draw == "by_layer":
         assert "siglip" not in lines(axes_named(figure, "digits/spatial_to_cls"))
         assert "siglip" in lines(axes_named(figure, "digits/distance"))
 
@@ -274,7 +262,7 @@ def test_metrics_of_registers_appear_where_some_model_has_them() -> None:
         for at in range(6)
         for name in ("spatial_to_registers",)
     ]
-    said = words(drawn(DEMO[:2], "layers_figure", rows))
+    said = words(drawn(DEMO[:2], "by_layer", rows))
     assert "Spatial-to-register attention" in said
     assert "9 to 599 images" in said
 
@@ -325,6 +313,6 @@ def test_nothing_to_draw_is_an_error(draw: str) -> None:
 def test_a_table_with_holes_is_an_error() -> None:
     rows = attention_rows(DEMO)
     with pytest.raises(AnalysisError, match="distance of demo-supervised on digits has 23 values"):
-        figures.panels("digits", rows[1:], models(DEMO))
+        panels_of(CURVES, DEMO, rows[1:])
     with pytest.raises(AnalysisError, match="has 25 values for 6 layers of 4 heads"):
-        figures.panels("digits", [*rows, rows[0]], models(DEMO))
+        panels_of(CURVES, DEMO, [*rows, rows[0]])

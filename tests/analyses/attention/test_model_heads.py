@@ -10,8 +10,9 @@ from matplotlib.collections import LineCollection, PathCollection
 from matplotlib.figure import Figure
 
 from tests.figures.canvas import assert_readable, words
+from tests.figures.drawings import panels_of
 from tests.figures.made_tables import DEMO, PAPER, Made, attention_rows, models
-from vitfeat.analyses.attention.figures import OF_HEADS, panels
+from vitfeat.analyses.attention.across import CURVES
 from vitfeat.analyses.attention.head_figures import (
     PAIRED,
     by_layer_figure,
@@ -27,18 +28,19 @@ from vitfeat.analyses.attention.head_figures import (
 )
 from vitfeat.analyses.rows import AttentionRow
 from vitfeat.errors import AnalysisError
-from vitfeat.figures.breakout import HeadPanel
+from vitfeat.figures.curves import Panel
 from vitfeat.figures.models import Model
 
+OF_HEADS = [measure.score for measure in CURVES.measures if measure.heads]
 MODELS = models(DEMO)
 DINO = MODELS[2]
 
 
-def given(made: Sequence[Made] = DEMO, rows: Sequence[AttentionRow] = ()) -> list[HeadPanel]:
-    return panels("digits", rows or attention_rows(made), models(made))
+def given(made: Sequence[Made] = DEMO, rows: Sequence[AttentionRow] = ()) -> list[Panel]:
+    return panels_of(CURVES, made, rows or attention_rows(made))
 
 
-def of_heads(every: Sequence[HeadPanel]) -> list[HeadPanel]:
+def of_heads(every: Sequence[Panel]) -> list[Panel]:
     return [panel for panel in every if panel.name in OF_HEADS]
 
 
@@ -254,7 +256,7 @@ def test_what_a_model_lacks_is_said() -> None:
 
 
 def test_one_head_is_its_own_mean() -> None:
-    made = [Made(Model("a", "A", "dino"), 3, 1)]
+    made = [Made(Model("a", "A", "dino"), 3, 1), DEMO[0]]
     every = given(made)
     figure = by_layer_figure(every, made[0].model)
     assert {str(line.get_label()) for line in axes_of(figure, "distance").lines} == {"means"}

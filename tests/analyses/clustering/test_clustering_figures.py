@@ -1,32 +1,27 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
 from tests.figures.canvas import assert_readable, axes_named, lines, words
-from tests.figures.made_tables import DEMO, PAPER, Made, clustering_rows, models
-from vitfeat.analyses.clustering import figures
+from tests.figures.drawings import figure_of, panels_of
+from tests.figures.made_tables import DEMO, PAPER, Made, clustering_rows
+from vitfeat.analyses.clustering.across import CURVES
 from vitfeat.analyses.rows import ClusteringRow
 from vitfeat.errors import AnalysisError
 from vitfeat.figures import style
-from vitfeat.figures.best import best_layers, best_rows
-from vitfeat.figures.curves import curve_rows
+from vitfeat.figures.curves import best_rows, curve_rows
 from vitfeat.figures.models import Model
 
 NO_CLS = Made(Model("siglip", "SigLIP 2", "siglip2", "6x64/4@32"), has_cls=False)
-ALL = ("layers_figure", "families_figure", "best_layers_figure", "overview")
+ALL = ("by_layer", "families", "best", "overview")
 
 
 def drawn(made: Sequence[Made], draw: str, rows: Sequence[ClusteringRow] | None = None) -> Figure:
-    rows = clustering_rows(made) if rows is None else rows
-    panels = figures.panels("digits", rows, models(made))
-    if draw == "overview":
-        return figures.overview({"digits": panels}, models(made), {"digits": rows})
-    make: Callable[..., Figure] = getattr(figures, draw)
-    return make(panels, models(made), rows)
+    return figure_of(CURVES, draw, made, clustering_rows(made) if rows is None else rows)
 
 
 def of_seeds(
@@ -38,14 +33,14 @@ def of_seeds(
 
 def test_lines_are_means_over_seeds_and_bands_all_seeds() -> None:
     rows = clustering_rows(DEMO)
-    ax = axes_named(drawn(DEMO, "layers_figure"), "digits/ari/mean")
+    ax = axes_named(drawn(DEMO, "by_layer"), "digits/ari/mean")
     found = lines(ax)
     for made in DEMO:
         expected = [np.mean(of_seeds(rows, made.model.id, layer)) for layer in range(6)]
         np.testing.assert_allclose(found[made.model.id].get_ydata(), expected, rtol=1e-12)
     table = {
         (r.model, r.layer): r
-        for r in curve_rows(figures.panels("digits", rows, models(DEMO)))
+        for r in curve_rows(panels_of(CURVES, DEMO, rows))
         if r.metric == "ari/mean" and not r.baseline
     }
     for (model, layer), row in table.items():
@@ -56,15 +51,17 @@ def test_lines_are_means_over_seeds_and_bands_all_seeds() -> None:
 
 def test_shuffled_labels_and_the_untrained_model_are_references() -> None:
     rows = clustering_rows(DEMO)
-    figure = drawn(DEMO, "layers_figure")
+    figure = drawn(DEMO, "by_layer")
     ax = axes_named(figure, "digits/ari/mean")
-    baselines = [line for line in ax.lines if line.get_label() == "baseline"]
-    assert len(baselines) == len(DEMO)
-    for line, made in zip(baselines, DEMO, strict=True):
-        expected = [np.mean(of_seeds(rows, made.model.id, at, "shuffled")) for at in range(6)]
-        np.testing.assert_allclose(line.get_ydata(), expected, rtol=1e-12)
+    (line,) = (line for line in ax.lines if line.get_label() == "baseline")
+    expected = [
+        max(np.mean(of_seeds(rows, made.model.id, at, "shuffled")) for made in DEMO)
+        for at in range(6)
+    ]
+    np.testing.assert_allclose(line.get_ydata(), expected, rtol=1e-12)
     said = words(figure)
-    assert said.count("shuffled labels") == 6
+    assert said.count("shuffled labels, highest") == 6
+    assert "Shuffled labels, highest: of the models, layer by layer." in said
     assert "Grey area: below an untrained model." in said
     # The grey area ends at the untrained model's line.
     areas = [c for c in ax.collections if c.get_alpha() is None and c.get_label() != "leaders"]
@@ -72,7 +69,7 @@ def test_shuffled_labels_and_the_untrained_model_are_references() -> None:
     top = area.get_paths()[0].vertices
     for at, value in enumerate(lines(ax)["demo-random"].get_ydata()):
         assert top[top[:, 0] == at][:, 1].max() == pytest.approx(value)
-    table = list(curve_rows(figures.panels("digits", rows, models(DEMO))))
+    table = list(curve_rows(panels_of(CURVES, DEMO, rows)))
     assert sum(row.baseline == "shuffled labels" for row in table) == len(table) / 2
 
 
@@ -86,7 +83,7 @@ def test_without_baselines_none_is_mentioned() -> None:
 
 
 def test_scores_of_a_row_have_one_scale() -> None:
-    figure = drawn(DEMO, "layers_figure")
+    figure = drawn(DEMO, "by_layer")
     for score in ("nmi", "ari", "purity"):
         cls, mean = (axes_named(figure, f"digits/{score}/{f}") for f in ("cls", "mean"))
         assert cls.get_ylim() == mean.get_ylim()
@@ -95,8 +92,8 @@ def test_scores_of_a_row_have_one_scale() -> None:
 
 def test_best_layers_are_found() -> None:
     rows = clustering_rows(PAPER)
-    panels = figures.panels("digits", rows, models(PAPER))
-    table = {(r.model, r.features, r.score): r for r in best_rows(best_layers(panels))}
+    panels = panels_of(CURVES, PAPER, rows)
+    table = {(r.model, r.features, r.score): r for r in best_rows(panels)}
     assert len(table) == 26 * 2 * 3
     for made in PAPER:
         means = [np.mean(of_seeds(rows, made.model.id, at)) for at in range(made.depth)]
@@ -106,7 +103,7 @@ def test_best_layers_are_found() -> None:
         assert row.depth == row.layer / (made.depth - 1)
         shuffled = of_seeds(rows, made.model.id, row.layer, "shuffled")
         assert row.baseline == pytest.approx(np.mean(shuffled))
-    figure = drawn(PAPER, "best_layers_figure")
+    figure = drawn(PAPER, "best")
     for made in PAPER:
         at = lines(axes_named(figure, "ari"))[f"{made.model.id}/mean"]
         assert at.get_xdata()[0] == table[made.model.id, "mean", "ari"].value
@@ -119,13 +116,13 @@ def test_best_layers_are_found() -> None:
 
 def test_the_first_of_equal_layers_is_best_and_nan_none() -> None:
     rows = [row._replace(value=0.5) for row in clustering_rows(DEMO[:1])]
-    panels = figures.panels("digits", rows, models(DEMO[:1]))
-    assert {one.layer for one in best_layers(panels)} == {0}
+    panels = panels_of(CURVES, DEMO[:1], rows)
+    assert {one.layer for one in best_rows(panels)} == {0}
     rows = [row._replace(value=np.nan if row.layer < 2 else 0.5) for row in rows]
-    panels = figures.panels("digits", rows, models(DEMO[:1]))
-    assert {one.layer for one in best_layers(panels)} == {2}
+    panels = panels_of(CURVES, DEMO[:1], rows)
+    assert {one.layer for one in best_rows(panels)} == {2}
     rows = [row._replace(value=np.nan) for row in rows]
-    assert best_layers(figures.panels("digits", rows, models(DEMO[:1]))) == []
+    assert list(best_rows(panels_of(CURVES, DEMO[:1], rows))) == []
 
 
 def test_depth_counts_the_networks_layers_where_features_are_of_some() -> None:
@@ -133,7 +130,7 @@ def test_depth_counts_the_networks_layers_where_features_are_of_some() -> None:
     rows += [
         ClusteringRow("demo-clip", "digits", 3, "attention_mean", "true", 0, 599, 10, "nmi", 0.4)
     ]
-    panels = figures.panels("digits", rows, models(DEMO[:2]))
+    panels = panels_of(CURVES, DEMO[:2], rows)
     (row,) = (r for r in curve_rows(panels) if r.metric == "nmi/attention_mean")
     assert (row.layer, row.depth) == (3, 3 / 5)
     for draw in ALL:
@@ -158,7 +155,7 @@ def test_nothing_is_cut_and_no_texts_overlap(draw: str, made: Sequence[Made]) ->
 
 def test_one_seed_is_said() -> None:
     rows = clustering_rows(DEMO[:2], seeds=1)
-    assert "one seed" in words(drawn(DEMO[:2], "layers_figure", rows))
+    assert "one seed" in words(drawn(DEMO[:2], "by_layer", rows))
 
 
 @pytest.mark.parametrize("draw", ALL)

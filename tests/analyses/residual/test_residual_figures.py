@@ -9,11 +9,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from tests.figures.canvas import assert_readable, axes_named, lines, words
+from tests.figures.drawings import figure_of, panels_of
 from tests.figures.made_tables import DEMO, PAPER, Made, cka_rows, models, norm_rows
-from vitfeat.analyses.residual import figures
+from vitfeat.analyses.residual.across import CKA, NORMS
 from vitfeat.analyses.residual.cka_figures import cka_figure
 from vitfeat.analyses.rows import ResidualCkaRow, ResidualNormRow
 from vitfeat.errors import AnalysisError
+from vitfeat.figures import across
 from vitfeat.figures.curves import curve_rows
 from vitfeat.figures.models import Model
 
@@ -21,13 +23,11 @@ NO_CLS = Made(Model("siglip", "SigLIP 2", "siglip2", "6x64/4@32"), has_cls=False
 
 
 def norms(made: Sequence[Made], rows: Sequence[ResidualNormRow] | None = None) -> Figure:
-    given = norm_rows(made) if rows is None else rows
-    return figures.norms_figure(figures.norm_panels("digits", given, models(made)), models(made))
+    return figure_of(NORMS, "by_layer", made, norm_rows(made) if rows is None else rows)
 
 
 def families(made: Sequence[Made]) -> Figure:
-    panels = figures.norm_panels("digits", norm_rows(made), models(made))
-    return figures.families_figure(panels, models(made))
+    return figure_of(NORMS, "families", made, norm_rows(made))
 
 
 def cka(made: Sequence[Made], rows: Sequence[ResidualCkaRow] | None = None) -> Figure:
@@ -35,18 +35,15 @@ def cka(made: Sequence[Made], rows: Sequence[ResidualCkaRow] | None = None) -> F
 
 
 def overview(made: Sequence[Made], with_cka: bool = True) -> Figure:
-    some = {"digits": figures.norm_panels("digits", norm_rows(made), models(made))}
-    same = {"digits": figures.cka_panels("digits", cka_rows(made), models(made))}
-    return figures.overview(some, same if with_cka else {}, models(made))
+    tables = [(NORMS, {"digits": norm_rows(made)}), (CKA, {"digits": cka_rows(made)})]
+    some = tables if with_cka else tables[:1]
+    return across.overview("residual", "Skip connections", some, models(made)).figure
 
 
 def test_lines_are_the_ratios_on_a_logarithmic_scale() -> None:
     rows = norm_rows(DEMO)
     figure = norms(DEMO)
-    table = {
-        (r.metric, r.model, r.layer): r
-        for r in curve_rows(figures.norm_panels("digits", rows, models(DEMO)))
-    }
+    table = {(r.metric, r.model, r.layer): r for r in curve_rows(panels_of(NORMS, DEMO, rows))}
     for branch in ("attn", "mlp"):
         for ratio in ("cls", "spatial", "spatial_tokens"):
             ax = axes_named(figure, f"digits/{branch}/{ratio}/")

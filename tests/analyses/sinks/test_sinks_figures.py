@@ -7,14 +7,15 @@ import pytest
 from matplotlib.figure import Figure
 
 from tests.figures.canvas import assert_readable, axes_named, lines, words
-from tests.figures.made_tables import DEMO, PAPER, Made, models
+from tests.figures.drawings import figure_of
+from tests.figures.made_tables import DEMO, PAPER, Made
 from vitfeat.analyses.rows import ScoreRow
-from vitfeat.analyses.sinks import figures
+from vitfeat.analyses.sinks.across import CURVES
 from vitfeat.errors import AnalysisError
 from vitfeat.figures.models import Model
 
 NO_CLS = Made(Model("siglip", "SigLIP 2", "siglip2", "6x64/4@32"), has_cls=False)
-ALL = ("layers_figure", "families_figure", "breakout_figure")
+ALL = ("by_layer", "families", "breakout", "overview")
 
 
 def share(place: int, kind: int, layer: int, head: int) -> float:
@@ -55,16 +56,11 @@ def made_rows(
 
 
 def drawn(made: Sequence[Made], draw: str, rows: Sequence[ScoreRow] | None = None) -> Figure:
-    rows = made_rows(made) if rows is None else rows
-    panels = figures.panels("digits", rows, models(made))
-    if draw == "layers_figure":
-        return figures.layers_figure({"digits": panels}, rows, models(made))
-    figure: Figure = getattr(figures, draw)(panels, rows, models(made))
-    return figure
+    return figure_of(CURVES, draw, made, made_rows(made) if rows is None else rows)
 
 
 def test_lines_are_means_over_heads_and_the_share_of_tokens() -> None:
-    rows, figure = made_rows(DEMO), drawn(DEMO, "layers_figure")
+    rows, figure = made_rows(DEMO), drawn(DEMO, "by_layer")
     for features, score in (("attn_cls", "sink_share"), ("spatial", "high_norm")):
         found = lines(axes_named(figure, f"digits/{features}"))
         for made in DEMO:

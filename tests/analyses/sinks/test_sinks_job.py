@@ -19,8 +19,7 @@ from vitfeat.analyses.sinks.job import write_sinks
 from vitfeat.analyses.sinks.settings import SinkSettings
 from vitfeat.cli import main
 from vitfeat.errors import AnalysisError
-from vitfeat.figures.breakout import HeadRow
-from vitfeat.figures.curves import CurveRow
+from vitfeat.figures.curves import CurveRow, HeadRow
 from vitfeat.store.arrays import Geometry
 from vitfeat.tables import read_table, write_table
 

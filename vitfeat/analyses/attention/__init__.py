@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from vitfeat.analyses.attention.across import CURVES
 from vitfeat.analyses.attention.settings import AttentionSettings, draws_classes
 from vitfeat.analyses.base import STORE, Across, Analysis, Job, Needs
 from vitfeat.analyses.needs import CLASS_IMAGES, NUMPY_MB, READ_NUMBERS, minutes
@@ -66,9 +67,5 @@ ANALYSIS = Analysis(
             together=True,
         ),
     ),
-    across=Across(
-        "across:draw_set",
-        "across:draw_overview",
-        names=lambda _: ("by_layer", "families", "breakout", "averages"),
-    ),
+    across=Across((CURVES,)),
 )

@@ -1,63 +1,52 @@
-"""Figures of attention metrics across models, from their tables."""
+"""The figures of attention metrics across models."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
-
-from vitfeat.analyses.attention import figures
-from vitfeat.analyses.rows import read_attention
-from vitfeat.figures.averages import AverageRow, average_rows
-from vitfeat.figures.breakout import HeadRow, head_rows
-from vitfeat.figures.curves import CurveRow, curve_rows
-from vitfeat.figures.models import Model
-from vitfeat.jobs.figure_files import save_with_numbers
-from vitfeat.jobs.model_tables import read_models
+from vitfeat.analyses.rows import AttentionRow, read_attention
+from vitfeat.analyses.scoring import Curves, Measure, Members, Point, Rank
 
 
-def draw_set(folder: Path, dataset: str, models: Sequence[Model], out: Path) -> None:
-    """Draw the attention metrics of a dataset: by layer, by family, head by head, averages.
-
-    Parameters
-    ----------
-    folder
-        Where ``{dataset}/{model}.csv`` are.
-    dataset
-        Its name.
-    models
-        Those to draw.
-    out
-        Folder of the figures; a PDF and a CSV of the numbers stand beside each PNG.
-
-    Raises
-    ------
-    AnalysisError
-        A table is absent, cannot be read, or is of another model; no model has values.
-    """
-    rows = read_models(folder, dataset, models, ".csv", read_attention)
-    heads = figures.panels(dataset, rows, models)
-    panels = [panel.averaged() for panel in heads]
-    for name, draw in (("by_layer", figures.layers_figure), ("families", figures.families_figure)):
-        figure = draw(panels, models)
-        save_with_numbers(figure, out / f"{name}.png", CurveRow, curve_rows(panels))
-    figure = figures.breakout_figure(heads, models)
-    drawn = head_rows(figures.heads_drawn(heads))
-    save_with_numbers(figure, out / "breakout.png", HeadRow, drawn)
-    figure = figures.averages_figure(panels, models)
-    averages = average_rows(figures.averages_drawn(panels))
-    save_with_numbers(figure, out / "averages.png", AverageRow, averages)
+def _point(row: AttentionRow) -> Point:
+    return Point(
+        row.model,
+        row.layer,
+        row.metric,
+        row.n_images,
+        row.mean,
+        member="" if row.head is None else str(row.head),
+        unit=row.unit,
+    )
 
 
-def draw_overview(
-    folder: Path, datasets: Sequence[str], models: Sequence[Model], out: Path
-) -> None:
-    """Draw the main attention metrics of all datasets.
-
-    Parameters and errors are those of :func:`draw_set`; `out` is the PNG.
-    """
-    panels = {}
-    for dataset in datasets:
-        rows = read_models(folder, dataset, models, ".csv", read_attention)
-        panels[dataset] = [p.averaged() for p in figures.panels(dataset, rows, models)]
-    drawn = [panel for some in panels.values() for panel in figures.overview_drawn(some)]
-    save_with_numbers(figures.overview(panels, models), out, CurveRow, curve_rows(drawn))
+CURVES = Curves(
+    title="Attention",
+    figures={name: name for name in ("by_layer", "families", "breakout", "averages")},
+    read=read_attention,
+    point=_point,
+    measures=(
+        Measure("distance", "Attention distance", Rank.OVERVIEW, heads=True),
+        Measure("spatial_to_cls", "Spatial-to-CLS attention", Rank.OVERVIEW, heads=True),
+        Measure("deviation_positions", "Deviation over positions", Rank.OVERVIEW, heads=True),
+        Measure("deviation_heads", "Deviation over heads", Rank.OVERVIEW),
+        Measure("entropy_share", "Entropy over its maximum", Rank.OVERVIEW, heads=True),
+        Measure("offset_length", "Length of the mean offset", Rank.OVERVIEW, heads=True),
+        Measure("cls_to_cls", "CLS-to-CLS attention", Rank.SET),
+        Measure("spatial_to_registers", "Spatial-to-register attention", Rank.SET, rare=True),
+        Measure("cls_to_registers", "CLS-to-register attention", Rank.SET, rare=True),
+        Measure("high_norm_median", "High-norm tokens, median rule", Rank.SET, rare=True),
+        Measure("high_norm_mad", "High-norm tokens, MAD rule", Rank.SET, rare=True),
+        Measure("high_norm_absolute", "High-norm tokens, absolute rule", Rank.SET, rare=True),
+    ),
+    members=Members.HEADS,
+    common=False,
+    pairs=(
+        ("distance", "spatial_to_cls"),
+        ("distance", "entropy_share"),
+        ("distance", "deviation_positions"),
+        ("deviation_heads", "deviation_positions"),
+        ("spatial_to_cls", "entropy_share"),
+        ("distance", "offset_length"),
+    ),
+    meaning="Maximum of the entropy: the logarithm of the number of tokens, which uniform "
+    "attention has.",
+)

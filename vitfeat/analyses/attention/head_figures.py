@@ -19,15 +19,14 @@ from numpy.typing import NDArray
 
 from vitfeat.errors import AnalysisError
 from vitfeat.figures import style
-from vitfeat.figures.breakout import HeadPanel, Heads
-from vitfeat.figures.curves import images_text
+from vitfeat.figures.curves import Curve, Panel, images_text
 from vitfeat.figures.fonts import text_width
 from vitfeat.figures.lines import layer_ticks
 from vitfeat.figures.models import Model
 from vitfeat.figures.sheet import Sheet, Space, above
 
 Floats = NDArray[np.float64]
-Drawn = tuple[HeadPanel, Heads]
+Drawn = tuple[Panel, Curve]
 
 COLUMNS = 3
 LAYER_PANEL, SORTED_PANEL, PAIR_PANEL = (1.95, 1.2), (6.6, 0.85), (1.85, 1.6)
@@ -111,7 +110,7 @@ class PairRow(NamedTuple):
     y: float
 
 
-def drawn_of(panels: Sequence[HeadPanel], model: Model) -> list[Drawn]:
+def drawn_of(panels: Sequence[Panel], model: Model) -> list[Drawn]:
     """Return the metrics that some head of a model has a value of, with its heads.
 
     Raises
@@ -122,8 +121,8 @@ def drawn_of(panels: Sequence[HeadPanel], model: Model) -> list[Drawn]:
     drawn = [
         (panel, heads)
         for panel in panels
-        for heads in panel.heads
-        if heads.model.id == model.id and np.isfinite(heads.values).any()
+        for heads in panel.curves
+        if heads.model.id == model.id and np.isfinite(heads.members).any()
     ]
     if not drawn:
         raise AnalysisError(
@@ -140,15 +139,15 @@ def ranked(values: Floats) -> NDArray[np.int64]:
     return np.argsort(-values, axis=1, kind="stable")
 
 
-def common_scale(panel: HeadPanel) -> tuple[float, float]:
+def common_scale(panel: Panel) -> tuple[float, float]:
     """Return the least and the largest value over all heads of all models of a metric."""
-    values = np.concatenate([heads.values.ravel() for heads in panel.heads])
+    values = np.concatenate([heads.members.ravel() for heads in panel.curves])
     held = values[np.isfinite(values)]
     return float(held.min()), float(held.max())
 
 
 def _sheet(
-    panels: Sequence[HeadPanel],
+    panels: Sequence[Panel],
     model: Model,
     rows: Sequence[Space],
     columns: Sequence[Space],
@@ -172,7 +171,7 @@ def _sheet(
     )
 
 
-def by_layer_figure(panels: Sequence[HeadPanel], model: Model) -> Figure:
+def by_layer_figure(panels: Sequence[Panel], model: Model) -> Figure:
     """Draw every metric of a model by layer: a dot for each head, a line through their means."""
     drawn = drawn_of(panels, model)
     columns = min(COLUMNS, len(drawn))
@@ -181,7 +180,7 @@ def by_layer_figure(panels: Sequence[HeadPanel], model: Model) -> Figure:
     width, height = LAYER_PANEL
     dots: dict[str, Any] = {"color": pale, "ls": "none", "marker": "o", "ms": 2.2, "mew": 0}
     line: dict[str, Any] = {"color": colour, "marker": "o", "ms": 2.8, "mew": 0, "lw": 1.2}
-    several = [heads.values.shape[1] > 1 for _, heads in drawn]
+    several = [heads.members.shape[1] > 1 for _, heads in drawn]
     of_layers = "mean over heads" if all(several) else "mean over heads, or value of a layer"
     legend = [Line2D([], [], **line, label=of_layers if any(several) else "the layer")]
     if any(several):
@@ -203,9 +202,9 @@ def by_layer_figure(panels: Sequence[HeadPanel], model: Model) -> Figure:
         for index, (panel, heads) in enumerate(drawn):
             ax = _panel(sheet, divmod(index, columns), panel, heads)
             if several[index]:
-                layers = np.repeat(heads.layers, heads.values.shape[1])
-                ax.plot(layers, heads.values.ravel(), **dots, clip_on=False, label="heads")
-            means = heads.means
+                layers = np.repeat(heads.layers, heads.members.shape[1])
+                ax.plot(layers, heads.members.ravel(), **dots, clip_on=False, label="heads")
+            means = heads.values
             ax.plot(heads.layers, means, **line, clip_on=False, label="means", zorder=3)
             last = max(heads.layers[-1], 1)
             ax.set_xlim(-0.04 * last, 1.04 * last)
@@ -215,14 +214,14 @@ def by_layer_figure(panels: Sequence[HeadPanel], model: Model) -> Figure:
     return sheet.figure
 
 
-def _panel(sheet: Sheet, place: tuple[int, int], panel: HeadPanel, heads: Heads) -> Axes:
+def _panel(sheet: Sheet, place: tuple[int, int], panel: Panel, heads: Curve) -> Axes:
     """Add the panel of a metric, with some room around values, from 0 where they come near it."""
     ax = sheet.axes(*place)
     ax.set_label(panel.name)
     above(ax, panel.heading, 4, size=7)
     ax.spines[["top", "right"]].set_visible(False)
     ax.yaxis.set_major_locator(MaxNLocator(4))
-    low, high = float(np.nanmin(heads.values)), float(np.nanmax(heads.values))
+    low, high = float(np.nanmin(heads.members)), float(np.nanmax(heads.members))
     if low == high:
         ax.set_ylim((low - abs(low) / 2, low + abs(low) / 2) if low else (0, 1))
     else:
@@ -231,18 +230,18 @@ def _panel(sheet: Sheet, place: tuple[int, int], panel: HeadPanel, heads: Heads)
     return ax
 
 
-def layer_rows(panels: Sequence[HeadPanel], model: Model) -> Iterator[LayerRow]:
+def layer_rows(panels: Sequence[Panel], model: Model) -> Iterator[LayerRow]:
     """Return what :func:`by_layer_figure` draws, as rows of a table."""
     for panel, heads in drawn_of(panels, model):
         about = panel.dataset, model.id, panel.name, panel.unit
-        for layer, values, mean in zip(heads.layers, heads.values, heads.means, strict=True):
+        for layer, values, mean in zip(heads.layers, heads.members, heads.values, strict=True):
             if len(values) > 1:
                 for head, value in enumerate(values.tolist()):
                     yield LayerRow(*about, layer, head, heads.n_images, value)
             yield LayerRow(*about, layer, None, heads.n_images, float(mean))
 
 
-def sorted_figure(panels: Sequence[HeadPanel], model: Model) -> Figure:
+def sorted_figure(panels: Sequence[Panel], model: Model) -> Figure:
     """Draw the heads of each layer by falling value, layers from left to right."""
     drawn = drawn_of(panels, model)
     colour = style.family_colour(model.family)
@@ -266,16 +265,16 @@ def sorted_figure(panels: Sequence[HeadPanel], model: Model) -> Figure:
     return sheet.figure
 
 
-def _sorted(ax: Axes, heads: Heads, colour: str) -> None:
-    depth, count = heads.values.shape
-    values = np.take_along_axis(heads.values, ranked(heads.values), axis=1)
+def _sorted(ax: Axes, heads: Curve, colour: str) -> None:
+    depth, count = heads.members.shape
+    values = np.take_along_axis(heads.members, ranked(heads.members), axis=1)
     inside = FILLED * ((np.arange(count) + 0.5) / count - 0.5)
     places = np.arange(depth)[:, None] + inside
     size = float(np.clip(0.7 * SORTED_PANEL[0] * 72 * FILLED / (depth * count), 1.0, 3.2))
     for place in range(1, depth, 2):
         ax.axvspan(place - 0.5, place + 0.5, color="#F1F1F1", lw=0, zorder=0)
     half = FILLED / 2
-    ends = [[(i - half, mean), (i + half, mean)] for i, mean in enumerate(heads.means)]
+    ends = [[(i - half, mean), (i + half, mean)] for i, mean in enumerate(heads.values)]
     means = LineCollection(ends, colors=style.lighter(colour, 0.4), lw=1.0, label="means")
     ax.add_collection(means, autolim=False)
     through = [np.column_stack(curve) for curve in zip(places, values, strict=True)]
@@ -289,31 +288,31 @@ def _sorted(ax: Axes, heads: Heads, colour: str) -> None:
     ax.tick_params(axis="x", length=0)
 
 
-def sorted_rows(panels: Sequence[HeadPanel], model: Model) -> Iterator[SortedRow]:
+def sorted_rows(panels: Sequence[Panel], model: Model) -> Iterator[SortedRow]:
     """Return what :func:`sorted_figure` draws, as rows of a table."""
     for panel, heads in drawn_of(panels, model):
         about = panel.dataset, model.id, panel.name, panel.unit
-        orders = ranked(heads.values).tolist()
+        orders = ranked(heads.members).tolist()
         for layer, order, values, mean in zip(
-            heads.layers, orders, heads.values, heads.means, strict=True
+            heads.layers, orders, heads.members, heads.values, strict=True
         ):
             for rank, head in enumerate(order):
                 yield SortedRow(*about, layer, rank, head, float(values[head]))
             yield SortedRow(*about, layer, None, None, float(mean))
 
 
-def heads_figure(panels: Sequence[HeadPanel], model: Model) -> Figure:
+def heads_figure(panels: Sequence[Panel], model: Model) -> Figure:
     """Draw all heads of a model as heat maps, layers downwards.
 
     The colours of a metric span the values of all models, so that figures can be compared.
     """
     drawn = drawn_of(panels, model)
-    depth, most = (max(heads.values.shape[axis] for _, heads in drawn) for axis in (0, 1))
+    depth, most = (max(heads.members.shape[axis] for _, heads in drawn) for axis in (0, 1))
     cell = max(min(CELL, WIDE / most), 0.02)
     width, height = max(cell * most, NARROW), max(cell, LEAST) * depth
-    models = len({heads.model.id for panel in panels for heads in panel.heads})
+    models = len({heads.model.id for panel in panels for heads in panel.curves})
     shared = f" of all {models} models" if models > 1 else ""
-    whole = all(np.isfinite(heads.values).all() for _, heads in drawn)
+    whole = all(np.isfinite(heads.members).all() for _, heads in drawn)
     with style.settings():
         names = [max(text_width(line, 7) for line in _lines(panel)) for panel, _ in drawn]
         sheet = _sheet(
@@ -335,7 +334,7 @@ def heads_figure(panels: Sequence[HeadPanel], model: Model) -> Figure:
             for column, (panel, heads) in enumerate(drawn):
                 ax = sheet.axes(row, column)
                 ax.set_label(f"{panel.name}/{kind}")
-                values = heads.values
+                values = heads.members
                 if kind == "sorted":
                     values = np.take_along_axis(values, ranked(values), axis=1)
                 _heat(ax, values, heads.layers, common_scale(panel))
@@ -356,7 +355,7 @@ def heads_figure(panels: Sequence[HeadPanel], model: Model) -> Figure:
     return sheet.figure
 
 
-def _lines(panel: HeadPanel) -> list[str]:
+def _lines(panel: Panel) -> list[str]:
     """Break a metric's name before its unit."""
     name, _, unit = panel.heading.rpartition(" (")
     return [name, f"({unit}"] if name else [panel.heading]
@@ -375,19 +374,19 @@ def _heat(ax: Axes, values: Floats, layers: Sequence[int], scale: tuple[float, f
     ax.spines[:].set_visible(False)
 
 
-def heat_rows(panels: Sequence[HeadPanel], model: Model) -> Iterator[HeatRow]:
+def heat_rows(panels: Sequence[Panel], model: Model) -> Iterator[HeatRow]:
     """Return the cells as rows of a table; a head without a value too, as ``nan``."""
     for panel, heads in drawn_of(panels, model):
         about = panel.dataset, model.id, panel.name, panel.unit
         for layer, values, order in zip(
-            heads.layers, heads.values, ranked(heads.values), strict=True
+            heads.layers, heads.members, ranked(heads.members), strict=True
         ):
             # Where a head stands in the order is its rank.
             for head, (rank, value) in enumerate(zip(np.argsort(order), values, strict=True)):
                 yield HeatRow(*about, layer, head, int(rank), float(value), *common_scale(panel))
 
 
-def pairs_of(panels: Sequence[HeadPanel], model: Model) -> list[tuple[Drawn, Drawn]]:
+def pairs_of(panels: Sequence[Panel], model: Model) -> list[tuple[Drawn, Drawn]]:
     """Return which metrics of a model are drawn against one another.
 
     Raises
@@ -405,7 +404,7 @@ def pairs_of(panels: Sequence[HeadPanel], model: Model) -> list[tuple[Drawn, Dra
     return [(held[a], held[b]) for a, b in combinations(names, 2)]
 
 
-def pairs_figure(panels: Sequence[HeadPanel], model: Model) -> Figure:
+def pairs_figure(panels: Sequence[Panel], model: Model) -> Figure:
     """Draw metrics of a model against one another, a point for each head, coloured by layer."""
     pairs = pairs_of(panels, model)
     layers = pairs[0][0][1].layers
@@ -425,8 +424,8 @@ def pairs_figure(panels: Sequence[HeadPanel], model: Model) -> Figure:
         for index, ((panel_x, across), (panel_y, up)) in enumerate(pairs):
             ax = sheet.axes(*divmod(index, columns))
             ax.set_label(f"{panel_x.name}/{panel_y.name}")
-            x, y = across.values.ravel(), up.values.ravel()
-            tints = colours(np.repeat(np.arange(len(layers)), across.values.shape[1]))
+            x, y = across.members.ravel(), up.members.ravel()
+            tints = colours(np.repeat(np.arange(len(layers)), across.members.shape[1]))
             ax.scatter(x, y, s=11, c=tints, lw=0.25, edgecolors="white", zorder=3)
             ax.set_xlim(_limits(x))
             ax.set_ylim(_limits(y))
@@ -453,11 +452,11 @@ def _limits(values: Floats) -> tuple[float, float]:
     return low - room, high + room
 
 
-def pair_rows(panels: Sequence[HeadPanel], model: Model) -> Iterator[PairRow]:
+def pair_rows(panels: Sequence[Panel], model: Model) -> Iterator[PairRow]:
     """Return the points as rows of a table; heads that lack one of the values have none."""
     for (panel_x, heads_x), (panel_y, heads_y) in pairs_of(panels, model):
         names = panel_x.dataset, model.id, panel_x.name, panel_y.name
-        for (place, head), x in np.ndenumerate(heads_x.values):
-            y = heads_y.values[place, head]
+        for (place, head), x in np.ndenumerate(heads_x.members):
+            y = heads_y.members[place, head]
             if np.isfinite(x) and np.isfinite(y):
                 yield PairRow(*names, heads_x.layers[place], head, float(x), float(y))

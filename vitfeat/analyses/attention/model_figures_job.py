@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vitfeat.analyses.attention import head_figures, map_figures
-from vitfeat.analyses.attention.figures import OF_HEADS, panels
+from vitfeat.analyses.attention.across import CURVES
 from vitfeat.analyses.attention.map_figures import OffsetRow, TokenRow, offset_rows, token_rows
 from vitfeat.analyses.attention.map_file import (
     CLASS_DEVIATION,
@@ -17,7 +17,8 @@ from vitfeat.analyses.attention.map_file import (
 )
 from vitfeat.analyses.rows import read_attention
 from vitfeat.errors import AnalysisError
-from vitfeat.figures.breakout import HeadPanel
+from vitfeat.figures.across import panels
+from vitfeat.figures.curves import Panel
 from vitfeat.figures.models import Model
 from vitfeat.jobs.figure_files import save_with_numbers
 
@@ -42,7 +43,7 @@ def write_model_figures(
     """
     # All is read before anything is drawn, so that nothing is left half done.
     rows = [row for model in models for row in read_attention(_of(table, model))]
-    every = panels(table.parent.name, rows, models)
+    every = panels(CURVES, table.parent.name, rows, models, "by_layer")
     for model in models:
         head_figures.drawn_of(every, model)
     common = [_read_maps(maps, model, [*TOKEN_MAPS]) for model in models]
@@ -69,9 +70,10 @@ def _of(path: Path, model: Model) -> Path:
     return Path(str(path).replace("{model}", model.id))
 
 
-def _draw_heads(every: Sequence[HeadPanel], model: Model, folder: Path) -> None:
+def _draw_heads(every: Sequence[Panel], model: Model, folder: Path) -> None:
     """Draw the metrics of every head."""
-    h, of_heads = head_figures, [panel for panel in every if panel.name in OF_HEADS]
+    names = {measure.score for measure in CURVES.measures if measure.heads}
+    h, of_heads = head_figures, [panel for panel in every if panel.name in names]
     for name, drawn, draw, kind, numbers in (
         ("by_layer", every, h.by_layer_figure, h.LayerRow, h.layer_rows),
         ("heads_sorted", of_heads, h.sorted_figure, h.SortedRow, h.sorted_rows),

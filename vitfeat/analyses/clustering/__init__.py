@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vitfeat.analyses.base import STORE, Across, Analysis, Job, Needs
+from vitfeat.analyses.clustering.across import CURVES
 from vitfeat.analyses.clustering.settings import ClusteringSettings
 from vitfeat.analyses.needs import (
     CLASS_IMAGES,
@@ -54,7 +55,5 @@ ANALYSIS = Analysis(
             threads=lambda study: study.node_threads,
         ),
     ),
-    across=Across(
-        "across:draw_set", "across:draw_overview", names=lambda _: ("by_layer", "families", "best")
-    ),
+    across=Across((CURVES,)),
 )

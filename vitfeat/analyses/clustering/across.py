@@ -1,55 +1,62 @@
-"""Figures of clustering scores across models, from their tables."""
+"""The figures of clustering across models."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 
-from vitfeat.analyses.clustering import figures
-from vitfeat.analyses.rows import read_clustering
-from vitfeat.figures.best import BestRow, best_layers, best_rows
-from vitfeat.figures.curves import CurveRow, curve_rows
-from vitfeat.figures.models import Model
-from vitfeat.jobs.figure_files import save_with_numbers
-from vitfeat.jobs.model_tables import read_models
+from vitfeat.analyses.rows import ClusteringRow, read_clustering
+from vitfeat.analyses.scoring import Curves, Measure, Point, Rank
+from vitfeat.text import plural
+
+_SCORES = ("nmi", "ari", "purity")
+_SHUFFLED = "shuffled"
 
 
-def draw_set(folder: Path, dataset: str, models: Sequence[Model], out: Path) -> None:
-    """Draw the scores of a dataset: by layer, by family, best layers.
-
-    Parameters
-    ----------
-    folder
-        Where ``{dataset}/{model}.csv`` are.
-    dataset
-        Its name.
-    models
-        Those to draw.
-    out
-        Folder of the figures; a PDF and a CSV of the numbers stand beside each PNG.
-
-    Raises
-    ------
-    AnalysisError
-        A table is absent, cannot be read, or is of another model; no model has values.
-    """
-    rows = read_models(folder, dataset, models, ".csv", read_clustering)
-    panels = figures.panels(dataset, rows, models)
-    for name, draw in (("by_layer", figures.layers_figure), ("families", figures.families_figure)):
-        figure = draw(panels, models, rows)
-        save_with_numbers(figure, out / f"{name}.png", CurveRow, curve_rows(panels))
-    figure = figures.best_layers_figure(panels, models, rows)
-    save_with_numbers(figure, out / "best.png", BestRow, best_rows(best_layers(panels)))
+def _point(row: ClusteringRow) -> Point:
+    """Name scores against shuffled labels, which are a baseline, after those labels."""
+    shuffled = f" {_SHUFFLED}" if row.labels == _SHUFFLED else ""
+    return Point(
+        row.model,
+        row.layer,
+        f"{row.score}{shuffled}",
+        row.n_images,
+        row.value,
+        kind=row.features,
+        features=row.features,
+        member=str(row.seed),
+    )
 
 
-def draw_overview(
-    folder: Path, datasets: Sequence[str], models: Sequence[Model], out: Path
-) -> None:
-    """Draw the main scores of all datasets.
+def _kmeans(rows: Mapping[str, Sequence[ClusteringRow]], _: Mapping[str, str]) -> list[str]:
+    """Say how many clusters k-means had on each dataset, and how many seeds there are."""
+    clusters = {
+        dataset: ", ".join(str(k) for k in sorted({row.n_clusters for row in some}))
+        for dataset, some in rows.items()
+    }
+    alike = len(set(clusters.values())) == 1
+    named = [k if alike else f"{k} ({dataset})" for dataset, k in clusters.items()]
+    seeds = len({row.seed for some in rows.values() for row in some})
+    over = "one seed" if seeds == 1 else f"means over {plural(seeds, 'seed')}"
+    return [f"k-means with k = {', '.join(dict.fromkeys(named))}, {over}."]
 
-    Parameters and errors are those of :func:`draw_set`; `out` is the PNG.
-    """
-    rows = {d: read_models(folder, d, models, ".csv", read_clustering) for d in datasets}
-    panels = {d: figures.panels(d, given, models) for d, given in rows.items()}
-    drawn = [panel for some in panels.values() for panel in figures.overview_drawn(some)]
-    save_with_numbers(figures.overview(panels, models, rows), out, CurveRow, curve_rows(drawn))
+
+CURVES = Curves(
+    title="Clusters and classes",
+    figures={"by_layer": "by_layer", "families": "families", "best": "best"},
+    read=read_clustering,
+    point=_point,
+    measures=(
+        Measure("nmi", "NMI", Rank.OVERVIEW),
+        Measure("ari", "ARI", Rank.SET),
+        Measure("purity", "Purity", Rank.OVERVIEW),
+    ),
+    kinds={
+        "cls": "CLS token",
+        "mean": "mean of spatial tokens",
+        "attention_mean": "attention patterns",
+    },
+    ranked=_SCORES,
+    chance={score: f"{score} {_SHUFFLED}" for score in _SCORES},
+    by_chance="shuffled labels",
+    footnotes=_kmeans,
+)

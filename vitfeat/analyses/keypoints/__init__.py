@@ -9,10 +9,10 @@ from vitfeat.analyses.base import (
     INDEX,
     ROOT,
     STORE,
+    Across,
     Analysis,
     Job,
     Needs,
-    scores_across,
 )
 from vitfeat.analyses.keypoints.settings import KeypointSettings
 from vitfeat.analyses.needs import minutes
@@ -77,5 +77,5 @@ ANALYSIS = Analysis(
             label=True,
         ),
     ),
-    across=scores_across(SCORING),
+    across=Across((SCORING,)),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vitfeat.analyses.base import STORE, TRAIN_STORE, Analysis, Job, Needs, scores_across
+from vitfeat.analyses.base import STORE, TRAIN_STORE, Across, Analysis, Job, Needs
 from vitfeat.analyses.knn.settings import KnnSettings
 from vitfeat.analyses.needs import CORE_FLOPS, TORCH_MB, minutes, reading_seconds
 from vitfeat.analyses.scoring import TOKENS, Headline, Measure, Rank, Scoring
@@ -66,5 +66,5 @@ ANALYSIS = Analysis(
             by_layers=True,
         ),
     ),
-    across=scores_across(SCORING),
+    across=Across((SCORING,)),
 )

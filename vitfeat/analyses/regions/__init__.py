@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vitfeat.analyses.base import ANNOTATIONS, STORE, Analysis, Job, Needs, scores_across
+from vitfeat.analyses.base import ANNOTATIONS, STORE, Across, Analysis, Job, Needs
 from vitfeat.analyses.needs import CORE_FLOPS, ITERATIONS, clustered_mb, masks_mb, minutes
 from vitfeat.analyses.regions.settings import RegionSettings
 from vitfeat.analyses.scoring import Headline, Measure, Rank, Scoring
@@ -63,5 +63,5 @@ ANALYSIS = Analysis(
             threads=lambda study: study.node_threads,
         ),
     ),
-    across=scores_across(SCORING),
+    across=Across((SCORING,)),
 )

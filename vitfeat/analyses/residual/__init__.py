@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from vitfeat.analyses.base import STORE, Across, Analysis, Job, Needs
 from vitfeat.analyses.needs import gram_memory_mb
+from vitfeat.analyses.residual.across import CKA, NORMS
 from vitfeat.analyses.residual.settings import ResidualSettings, compares
 
 if TYPE_CHECKING:
@@ -40,10 +41,8 @@ ANALYSIS = Analysis(
         ),
     ),
     across=Across(
-        "across:draw_set",
-        "across:draw_overview",
-        names=lambda settings: ("norms", "families", *(["cka"] if settings.tokens else [])),
-        tables=lambda settings: (".norms.csv", *([".cka.csv"] if settings.tokens else [])),
+        (NORMS, CKA),
+        title="What skip connections carry beside the branches",
         settings=("tokens",),
     ),
 )

@@ -1,73 +1,88 @@
-"""Figures of what skip connections carry, across models, from their tables."""
+"""The figures of what skip connections carry, across models: norm ratios and CKA."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
+import math
+from collections.abc import Mapping, Sequence
 
-from vitfeat.analyses.residual import cka_figures, figures
-from vitfeat.analyses.residual.settings import ResidualSettings
-from vitfeat.analyses.rows import ResidualCkaRow, read_residual_cka, read_residual_norms
-from vitfeat.figures.curves import CurveRow, Panel, curve_rows
-from vitfeat.figures.models import Model
-from vitfeat.jobs.figure_files import save_with_numbers
-from vitfeat.jobs.model_tables import read_models
+from vitfeat.analyses.rows import (
+    ResidualCkaRow,
+    ResidualNormRow,
+    read_residual_cka,
+    read_residual_norms,
+)
+from vitfeat.analyses.scoring import Curves, Measure, Members, Point, Rank
+from vitfeat.figures.cka_values import TOKEN_NAMES
 
+BRANCHES: Mapping[str, str] = {"attn": "Attention", "mlp": "MLP"}
+"""Branches in the order of the figures, and what they are called there."""
 
-def draw_set(
-    folder: Path, dataset: str, models: Sequence[Model], out: Path, settings: ResidualSettings
-) -> None:
-    """Draw the norm ratios of a dataset by layer and by family, and CKA.
+_RATIOS: Mapping[str, str] = {
+    "cls": "CLS token",
+    "spatial": "spatial tokens together",
+    "spatial_tokens": "mean over spatial tokens",
+}
+"""Ratios in the order of the figures, and what they are called there."""
 
-    Parameters
-    ----------
-    folder
-        Where ``{dataset}/{model}.norms.csv`` are and, with token kinds,
-        ``{dataset}/{model}.cka.csv``.
-    dataset
-        Its name.
-    models
-        Those to draw.
-    out
-        Folder of the figures; a PDF and a CSV of the numbers stand beside each PNG.
-    settings
-        Its token kinds say whether there is CKA to draw.
-
-    Raises
-    ------
-    AnalysisError
-        A table is absent, cannot be read, or is of another model; no model has values.
-    """
-    norms = read_models(folder, dataset, models, ".norms.csv", read_residual_norms)
-    panels = figures.norm_panels(dataset, norms, models)
-    for name, draw in (("norms", figures.norms_figure), ("families", figures.families_figure)):
-        figure = draw(panels, models)
-        save_with_numbers(figure, out / f"{name}.png", CurveRow, curve_rows(panels))
-    if settings.tokens:
-        rows = read_models(folder, dataset, models, ".cka.csv", read_residual_cka)
-        figure = cka_figures.cka_figure(dataset, rows, models)
-        save_with_numbers(figure, out / "cka.png", ResidualCkaRow, rows)
+_MAIN = ("cls", "spatial")
 
 
-def draw_overview(
-    folder: Path,
-    datasets: Sequence[str],
-    models: Sequence[Model],
-    out: Path,
-    settings: ResidualSettings,
-) -> None:
-    """Draw norm ratios, and CKA within blocks, of all datasets.
+def _ratio(row: ResidualNormRow) -> Point | None:
+    if row.ratio not in _RATIOS:
+        return None
+    return Point(
+        row.model,
+        row.layer,
+        row.branch,
+        row.n_images,
+        row.mean,
+        kind=row.ratio,
+        deviation=row.deviation,
+    )
 
-    Parameters and errors are those of :func:`draw_set`; `out` is the PNG.
-    """
-    norms: dict[str, list[Panel]] = {}
-    same: dict[str, list[Panel]] = {}
-    for dataset in datasets:
-        given = read_models(folder, dataset, models, ".norms.csv", read_residual_norms)
-        norms[dataset] = figures.norm_panels(dataset, given, models)
-        if settings.tokens:
-            rows = read_models(folder, dataset, models, ".cka.csv", read_residual_cka)
-            same[dataset] = figures.cka_panels(dataset, rows, models)
-    every = [panel for some in (*norms.values(), *same.values()) for panel in some]
-    figure = figures.overview(norms, same, models)
-    save_with_numbers(figure, out, CurveRow, curve_rows(figures.overview_drawn(every)))
+
+def _same_block(row: ResidualCkaRow) -> Point | None:
+    if row.layer_skip != row.layer_branch:
+        return None
+    score = f"cka/{row.branch}"
+    return Point(
+        row.model, row.layer_skip, score, row.n_images, row.cka, kind=row.tokens, unit="CKA"
+    )
+
+
+def _gaps(rows: Mapping[str, Sequence[ResidualCkaRow]], _: Mapping[str, str]) -> list[str]:
+    """Say why curves have gaps, where some do."""
+    why = (
+        "Gaps: no CKA (nan) where a side is the same for all images, as the CLS token that enters "
+        "block 0 is."
+    )
+    return [why] if any(math.isnan(row.cka) for some in rows.values() for row in some) else []
+
+
+NORMS = Curves(
+    title="Norm of the skip input over norm of the branch",
+    figures={"norms": "by_layer", "families": "families"},
+    suffix=".norms.csv",
+    read=read_residual_norms,
+    point=_ratio,
+    measures=tuple(Measure(key, name, Rank.OVERVIEW) for key, name in BRANCHES.items()),
+    kinds=_RATIOS,
+    main_kinds=_MAIN,
+    members=Members.IMAGES,
+    common=False,
+    log=True,
+)
+
+CKA = Curves(
+    title="Linear CKA of skip input and branch of the same block",
+    pictures={"cka": "vitfeat.analyses.residual.cka_figures:cka_figure"},
+    suffix=".cka.csv",
+    asked=lambda settings: bool(settings.tokens),
+    read=read_residual_cka,
+    point=_same_block,
+    measures=tuple(Measure(f"cka/{key}", name, Rank.OVERVIEW) for key, name in BRANCHES.items()),
+    kinds=TOKEN_NAMES,
+    main_kinds=_MAIN,
+    members=Members.NONE,
+    footnotes=_gaps,
+)

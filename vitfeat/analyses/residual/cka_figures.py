@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from matplotlib.artist import Artist
@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 from numpy.typing import NDArray
 
+from vitfeat.analyses.residual.across import BRANCHES
 from vitfeat.analyses.rows import ResidualCkaRow
 from vitfeat.errors import AnalysisError
 from vitfeat.figures import style
@@ -21,9 +22,6 @@ from vitfeat.figures.cka_values import TOKEN_NAMES
 from vitfeat.figures.curves import images_text
 from vitfeat.figures.models import Model
 from vitfeat.figures.strips import Cell, Strips, Track
-
-BRANCHES: Mapping[str, str] = {"attn": "Attention", "mlp": "MLP"}
-"""Branches in the order of the figures, and what they are called there."""
 
 MOST = 13
 """Models side by side."""

@@ -9,10 +9,10 @@ from vitfeat.analyses.base import (
     INDEX,
     ROOT,
     STORE,
+    Across,
     Analysis,
     Job,
     Needs,
-    scores_across,
 )
 from vitfeat.analyses.needs import CORE_FLOPS, TORCH_MB, minutes, reading_seconds
 from vitfeat.analyses.retrieval.settings import RetrievalSettings
@@ -88,5 +88,5 @@ ANALYSIS = Analysis(
             label=True,
         ),
     ),
-    across=scores_across(SCORING),
+    across=Across((SCORING,)),
 )

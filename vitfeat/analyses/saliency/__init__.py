@@ -9,10 +9,10 @@ from vitfeat.analyses.base import (
     INDEX,
     ROOT,
     STORE,
+    Across,
     Analysis,
     Job,
     Needs,
-    scores_across,
 )
 from vitfeat.analyses.needs import READ_NUMBERS, masks_mb, minutes
 from vitfeat.analyses.saliency.settings import SaliencySettings
@@ -38,6 +38,7 @@ SCORING = Scoring(
         Measure("iou", "IoU, heads merged", Rank.SET, ("merged",)),
         Measure("iou", "IoU, best head of each image", Rank.DETAILS, ("best_per_image",)),
         Measure("iou", "IoU, merged as in the paper", Rank.DETAILS, ("merged_paper",)),
+        *(Measure(query, f"IoU, {name}", Rank.HEADS) for query, name in _QUERIES.items()),
     ),
     kinds=_QUERIES,
     variants={
@@ -102,5 +103,5 @@ ANALYSIS = Analysis(
             label=True,
         ),
     ),
-    across=scores_across(SCORING),
+    across=Across((SCORING,)),
 )

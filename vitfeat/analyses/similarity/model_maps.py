@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from vitfeat.analyses.similarity.cka_panels import TOO_FEW, Panels, say_instead
 from vitfeat.analyses.similarity.compared import Compared
 from vitfeat.analyses.similarity.model_space import Map, chords, classical_mds
-from vitfeat.analyses.similarity.point_labels import places_of, write_names
 from vitfeat.figures import style
 from vitfeat.figures.cka_values import TOKEN_NAMES
 from vitfeat.figures.labels import Placed
 from vitfeat.figures.looks import Look, looks, point_handles
 from vitfeat.figures.models import Model
+from vitfeat.figures.point_names import places_of, write_names
 from vitfeat.figures.sheet import Space
 
 SIDES = (2.6, 3.2, 4.0, 5.0, 6.2)

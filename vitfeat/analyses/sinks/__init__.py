@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from vitfeat.analyses.base import STORE, Across, Analysis, Job, Needs
 from vitfeat.analyses.needs import NUMPY_MB, READ_NUMBERS, minutes
+from vitfeat.analyses.sinks.across import CURVES
 from vitfeat.analyses.sinks.settings import SinkSettings
 
 if TYPE_CHECKING:
@@ -36,9 +37,5 @@ ANALYSIS = Analysis(
             needs=needs,
         ),
     ),
-    across=Across(
-        "across:draw_set",
-        "across:draw_overview",
-        names=lambda _: ("by_layer", "families", "breakout"),
-    ),
+    across=Across((CURVES,)),
 )

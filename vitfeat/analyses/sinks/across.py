@@ -1,61 +1,54 @@
-"""Figures of attention on high-norm tokens across models, from their tables."""
+"""The figures of attention on high-norm tokens across models."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 
-from vitfeat.analyses.rows import ScoreRow, read_scores
-from vitfeat.analyses.sinks import figures
-from vitfeat.figures.breakout import HeadRow, head_rows
-from vitfeat.figures.curves import CurveRow, curve_rows
-from vitfeat.figures.models import Model
-from vitfeat.jobs.figure_files import save_with_numbers
-from vitfeat.jobs.model_tables import read_models
+from vitfeat.analyses.rows import ScoreRow
+from vitfeat.analyses.scoring import Curves, Measure, Members, Point, Rank
 
+SHARE, TOKENS, IMAGES = "sink_share", "high_norm", "high_norm_images"
+"""Scores: the share of attention, of tokens (what uniform attention gives), of images with some."""
 
-def draw_set(folder: Path, dataset: str, models: Sequence[Model], out: Path) -> None:
-    """Draw the shares of a dataset: by layer, by family, head by head.
-
-    Parameters
-    ----------
-    folder
-        Where ``{dataset}/{model}.csv`` are.
-    dataset
-        Its name.
-    models
-        Those to draw.
-    out
-        Folder of the figures; a PDF and a CSV of the numbers stand beside each PNG.
-
-    Raises
-    ------
-    AnalysisError
-        A table is absent, cannot be read, or is of another model; no model has values.
-    """
-    rows = read_models(folder, dataset, models, ".csv", read_scores)
-    panels = figures.panels(dataset, rows, models)
-    numbers = list(curve_rows(figures.averaged(panels)))
-    by_layer = figures.layers_figure({dataset: panels}, rows, models)
-    save_with_numbers(by_layer, out / "by_layer.png", CurveRow, numbers)
-    families = figures.families_figure(panels, rows, models)
-    save_with_numbers(families, out / "families.png", CurveRow, numbers)
-    breakout = figures.breakout_figure(panels, rows, models)
-    save_with_numbers(breakout, out / "breakout.png", HeadRow, head_rows(panels))
+_RULES = {
+    "absolute": "above 150",
+    "median": "above 3 times their image's median",
+    "mad": "above their image's median by 10 deviations",
+}
+_NORMS = {"last": "in the last layer", "own": "in the same layer"}
 
 
-def draw_overview(
-    folder: Path, datasets: Sequence[str], models: Sequence[Model], out: Path
-) -> None:
-    """Draw the shares of all datasets by layer.
+def _point(row: ScoreRow) -> Point | None:
+    """Take the shares of heads, and of tokens, each by its features."""
+    if row.score != TOKENS and not (row.score == SHARE and row.group):
+        return None
+    return Point(row.model, row.layer, row.features, row.n, row.value, member=row.group)
 
-    Parameters and errors are those of :func:`draw_set`; `out` is the PNG.
-    """
-    rows: list[ScoreRow] = []
-    panels = {}
-    for dataset in datasets:
-        some = read_models(folder, dataset, models, ".csv", read_scores)
-        panels[dataset] = figures.panels(dataset, some, models)
-        rows += some
-    numbers = [row for some in panels.values() for row in curve_rows(figures.averaged(some))]
-    save_with_numbers(figures.layers_figure(panels, rows, models), out, CurveRow, numbers)
+
+def _meaning(rows: Mapping[str, Sequence[ScoreRow]], labels: Mapping[str, str]) -> list[str]:
+    """Say what the values are, what high-norm is in these tables, and which models have none."""
+    every = [row for some in rows.values() for row in some]
+    variants = dict.fromkeys(tuple(row.variant.split("/")) for row in every)
+    high = " or ".join(f"{_RULES[rule]}, {_NORMS[norms]}" for rule, norms in variants)
+    counted = {row.model for row in every if row.score == TOKENS}
+    having = {row.model for row in every if row.score == TOKENS and row.value}
+    none = [label for model, label in labels.items() if model in counted - having]
+    return [
+        f"Share of the attention to spatial tokens that goes to high-norm ones ({high}); "
+        "uniform attention gives them their share of the tokens.",
+        *([f"No high-norm tokens: {', '.join(none)}."] if none else []),
+    ]
+
+
+CURVES = Curves(
+    title="Attention on high-norm tokens",
+    figures={"by_layer": "by_layer", "families": "families", "breakout": "breakout"},
+    point=_point,
+    measures=(
+        Measure("attn_cls", "CLS query", Rank.OVERVIEW, heads=True),
+        Measure("attn_mean", "Mean of spatial queries", Rank.OVERVIEW, heads=True),
+        Measure("spatial", "Uniform attention", Rank.OVERVIEW, heads=True),
+    ),
+    members=Members.HEADS,
+    footnotes=_meaning,
+)

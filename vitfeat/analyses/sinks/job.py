@@ -12,6 +12,7 @@ import numpy as np
 
 from vitfeat.analyses.attention.norms import Rule
 from vitfeat.analyses.rows import ScoreRow, score_rows
+from vitfeat.analyses.sinks.across import IMAGES, SHARE, TOKENS
 from vitfeat.analyses.sinks.compute import Bool, Floats, high_norm_tokens, sink_shares
 from vitfeat.analyses.sinks.settings import SinkSettings
 from vitfeat.errors import AnalysisError
@@ -23,9 +24,6 @@ from vitfeat.tables import write_table
 from vitfeat.text import plural
 
 logger = logging.getLogger(__name__)
-
-SHARE, TOKENS, IMAGES = "sink_share", "high_norm", "high_norm_images"
-"""Scores: the share of attention, of tokens (what uniform attention gives), of images with some."""
 
 _PIECE_BYTES = 16 * 2**20
 

@@ -9,10 +9,10 @@ from vitfeat.analyses.base import (
     INDEX,
     ROOT,
     STORE,
+    Across,
     Analysis,
     Job,
     Needs,
-    scores_across,
 )
 from vitfeat.analyses.needs import CORE_FLOPS, minutes
 from vitfeat.analyses.scoring import SPATIAL, Headline, Measure, Rank, Scoring
@@ -95,5 +95,5 @@ ANALYSIS = Analysis(
             label=True,
         ),
     ),
-    across=scores_across(SCORING),
+    across=Across((SCORING,)),
 )

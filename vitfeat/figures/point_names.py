@@ -17,21 +17,14 @@ LETTER = 1.15 * style.SMALL_SIZE / 72
 
 
 def places_of(
-    points: Sequence[tuple[float, float]], texts: Sequence[str], box: tuple[float, float]
+    points: Sequence[tuple[float, float]],
+    texts: Sequence[str],
+    box: tuple[float, float],
+    marker: float = 0.04,
 ) -> list[Placed | None]:
-    """Place names beside points, as :func:`vitfeat.figures.labels.point_labels` does.
-
-    Parameters
-    ----------
-    points
-        In inches from the panel's lower left corner.
-    texts
-        Their names.
-    box
-        Width and height of the panel.
-    """
+    """Place names beside points, as :func:`vitfeat.figures.labels.point_labels` does."""
     widths = [text_width(text, style.SMALL_SIZE) + 0.02 for text in texts]
-    return point_labels(points, widths, LETTER, box)
+    return point_labels(points, widths, LETTER, box, marker)
 
 
 def write_names(
@@ -41,17 +34,7 @@ def write_names(
     colours: Sequence[str],
     places: Sequence[Placed | None],
 ) -> None:
-    """Write names at their places; a name without a place stands on its point.
-
-    Parameters
-    ----------
-    ax
-        The panel.
-    points, texts, places
-        As in :func:`places_of`, and what it returned.
-    colours
-        Of the names.
-    """
+    """Write names at the places of :func:`places_of`; one without a place stands on its point."""
     box = np.array(panel_size(ax))
     leaders, tints = [], []
     for point, text, colour, placed in zip(points, texts, colours, places, strict=True):
