@@ -24,13 +24,16 @@ _SKIPPED_COLUMNS = ("image_id", "reason")
 
 # At most 18 digits, which int64 holds.
 _POSITIVE = "[1-9][0-9]{0,17}"
-_PATTERNS = {
-    "image_id": re.compile(".+", re.DOTALL),
-    "label": re.compile(f"-1|0|{_POSITIVE}"),
-    **dict.fromkeys(("width", "height", "n_bytes"), re.compile(_POSITIVE)),
-    "sha256": re.compile("[0-9a-f]{64}"),
-    "orientation": re.compile("[1-8]"),
-}
+_SIZE = re.compile(_POSITIVE)
+
+# Of the columns that not every text can be in, by their places.
+_PATTERNS = (
+    (0, re.compile(".+", re.DOTALL)),
+    (1, re.compile(f"-1|0|{_POSITIVE}")),
+    *((place, _SIZE) for place in (3, 4, 5)),
+    (6, re.compile("[0-9a-f]{64}")),
+    (7, re.compile("[1-8]")),
+)
 
 
 class Row(NamedTuple):
@@ -63,9 +66,9 @@ class Row(NamedTuple):
     @staticmethod
     def parse(fields: list[str]) -> Row | None:
         """Read a row's fields; None if one of them cannot be."""
-        texts = dict(zip(COLUMNS, fields, strict=True))
-        if not all(pattern.fullmatch(texts[name]) for name, pattern in _PATTERNS.items()):
-            return None
+        for place, pattern in _PATTERNS:
+            if not pattern.fullmatch(fields[place]):
+                return None
         image_id, label, class_name, width, height, n_bytes, sha256, orientation, crop = fields
         sizes = int(width), int(height), int(n_bytes)
         row = Row(image_id, int(label), class_name, *sizes, sha256, int(orientation))
