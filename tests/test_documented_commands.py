@@ -22,7 +22,7 @@ from PIL import Image
 
 from tests.conftest import ROOT
 from tests.documented import Documented, commands_of, documented
-from tests.workflow.harness import plan_in_fork
+from tests.workflow.harness import in_fork
 from vitfeat.cli import build_parser, main
 
 # What stands for something of the reader's own: in words, or within them.
@@ -237,7 +237,7 @@ def test_snakemake_plans(
     command: Documented, clone: Path, demo: subprocess.CompletedProcess[str]
 ) -> None:
     words = _filled(command.words)[1:]
-    done = plan_in_fork(["-n", *words], clone, {**os.environ, "PYTHONPATH": str(ROOT)})
+    done = in_fork(["-n", *words], clone, {**os.environ, "PYTHONPATH": str(ROOT)})
     said = done.stdout + done.stderr
     assert done.returncode == 0, said
     assert "Traceback" not in said

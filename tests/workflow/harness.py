@@ -25,12 +25,14 @@ MINI: dict[str, Any] = {
 }
 
 
-# Plans are many: each is made in a fork of a process that has imported Snakemake already.
-_PLANNERS = multiprocessing.get_context("forkserver")
-_PLANNERS.set_forkserver_preload(["snakemake.cli", "snakemake.api", "vitfeat.config"])
+# Runs are many: each is a fork of a process that has imported Snakemake already.
+_FORKS = multiprocessing.get_context("forkserver")
+_FORKS.set_forkserver_preload(["snakemake.cli", "snakemake.api", "vitfeat.config"])
 
 
-def _plan(arguments: Sequence[str], folder: Path, environment: dict[str, str], said: Path) -> None:
+def _snakemake(
+    arguments: Sequence[str], folder: Path, environment: dict[str, str], said: Path
+) -> None:
     for number, name in ((1, "stdout"), (2, "stderr")):
         os.dup2(os.open(said / name, os.O_WRONLY | os.O_CREAT), number)
     os.environ.clear()
@@ -42,13 +44,13 @@ def _plan(arguments: Sequence[str], folder: Path, environment: dict[str, str], s
     main(arguments)
 
 
-def plan_in_fork(
+def in_fork(
     line: list[str], folder: Path, environment: dict[str, str]
 ) -> subprocess.CompletedProcess[str]:
-    """Run Snakemake, which only plans, and return what it said."""
+    """Run Snakemake and return what it said."""
     with tempfile.TemporaryDirectory() as temporary:
         said = Path(temporary)
-        process = _PLANNERS.Process(target=_plan, args=(line, folder, environment, said))
+        process = _FORKS.Process(target=_snakemake, args=(line, folder, environment, said))
         process.start()
         process.join()
         assert process.exitcode is not None
@@ -87,11 +89,8 @@ class Workflow:
         environment = {**os.environ, "OMP_NUM_THREADS": "1", **self.environment}
         if "--dry-run" in arguments:
             # Every job with its files, in Snakemake's own words.
-            return plan_in_fork(["--printshellcmds", *line], self.folder, environment)
-        command = [sys.executable, "-m", "snakemake", *line]
-        return subprocess.run(
-            command, capture_output=True, text=True, cwd=self.folder, env=environment, check=False
-        )
+            line.insert(0, "--printshellcmds")
+        return in_fork(line, self.folder, environment)
 
     def planned(self, *arguments: str) -> dict[str, int]:
         """Return how many jobs of each rule a dry run plans; empty when nothing is to be done."""

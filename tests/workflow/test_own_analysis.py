@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 import vitfeat
-from tests.workflow.harness import plan_in_fork
+from tests.workflow.harness import in_fork
 from vitfeat.analyses.rows import read_scores
 
 FILE = re.compile(r"<!-- file: (\S+) -->\n```\w+\n(.*?)```", re.S)
@@ -81,14 +81,14 @@ def test_a_change_of_the_module_or_of_a_setting_runs_what_depends_on_it(
 ) -> None:
     environment = {**os.environ, "PYTHONPATH": str(root)}
     line = ["-s", str(root / "Snakefile"), "-n", "--configfile", "my.yaml"]
-    assert "Nothing to be done" in plan_in_fork(line, page, environment).stdout
+    assert "Nothing to be done" in in_fork(line, page, environment).stdout
     config = (page / "my.yaml").read_text()
     (page / "my.yaml").write_text(config.replace("module:", "centred: false\n    module:"))
-    planned = plan_in_fork(line, page, environment).stdout
+    planned = in_fork(line, page, environment).stdout
     (page / "my.yaml").write_text(config)
     with (page / "texture.py").open("a") as module:
         module.write("# Other arithmetic.\n")
-    touched = plan_in_fork(line, page, environment).stdout
+    touched = in_fork(line, page, environment).stdout
     for said in (planned, touched):
         assert re.search(r"^texture_of_all +1$", said, re.M), said
         assert "extract" not in said
