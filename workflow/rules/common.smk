@@ -222,3 +222,31 @@ TARGETS = [
     *(path for step in STEPS for path in step.targets()),
     *(path for step in FIGURE_STEPS for path in step.outputs),
 ]
+
+
+def extract_outputs():
+    """Return the manifest, and the folder of arrays that go after use where some do."""
+    # The sealed store's manifest, not the store: Snakemake deletes the outputs of a failed job, and an
+    # interrupted store is resumed. The manifest is kept while the job runs, and when it fails (`update`).
+    outputs = {"manifest": update(EXTRACTIONS.manifest("{dataset}", "{model}"))}
+    if CONFIG.extraction["keep"] is not None:
+        outputs["transient"] = temp(
+            directory(f"{RESULTS}/features/{{dataset}}/{{model}}.transient")
+        )
+    return outputs
+
+
+def extraction_gpu(wildcards):
+    """Return the GPUs of a job: what only seals needs none, unless the config insists on one."""
+    idle = EXTRACTIONS.seals(wildcards) and CONFIG.extraction["device"] == "auto"
+    return None if idle else own_gpu(wildcards)
+
+
+def weight_files(models):
+    """Return what an extraction waits for: the records of fetched weights."""
+    return [local(f"{WEIGHTS}/{model.id}.json") for model in models if model.is_fetched]
+
+
+def beside(path, name):
+    """Return the path of another file in the folder of one, which Snakemake may keep elsewhere."""
+    return str(Path(path).parent / name)
