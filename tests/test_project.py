@@ -16,9 +16,8 @@ import yaml
 
 from vitfeat.config.parsing import parse_config, with_defaults
 from vitfeat.data.spec import LAYOUTS, DatasetSpec
-from vitfeat.extraction.precision import PRECISIONS
 from vitfeat.models.entry import SOURCES, ModelEntry
-from vitfeat.store.layout import DTYPES, TAPS
+from vitfeat.store.layout import TAPS
 
 # The names of the same project on the two registries.
 _CONDA_NAMES = {"torch": "pytorch", "open_clip_torch": "open-clip-torch"}
@@ -238,8 +237,6 @@ def test_schema_and_code_know_the_same_words(schema: Mapping[str, Any]) -> None:
     assert dataset["layout"]["enum"] == list(LAYOUTS)
     extraction = properties("extraction")["properties"]
     assert tuple(extraction["taps"]["items"]["enum"]) == TAPS
-    assert tuple(extraction["dtype"]["enum"]) == DTYPES
-    assert tuple(extraction["precision"]["enum"]) == PRECISIONS
 
 
 def test_every_key_of_the_schema_is_described(schema: Mapping[str, Any]) -> None:

@@ -494,6 +494,18 @@ def test_minutes_of_pairs_add_up_behind_one_start(
         assert step.memory_mb(At("digits-many", ""), 1) == step.job.needs(study).memory_mb
 
 
+def test_minutes_of_models_that_share_a_job_add_up_behind_one_start(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Study, "images_of", lambda *_: 5000)
+    (step,) = [step for step in steps(config) if step.of_all and step.job.name == "clustering"]
+    each = [
+        step.job.needs(Study(config, "clustering", "digits-few", model)).minutes for model in MODELS
+    ]
+    expected = 10 + sum(minutes - 10 for minutes in each)
+    assert step.minutes(At("digits-few", ""), 1) == expected > max(each)
+
+
 def test_gram_matrices_are_of_all_kinds_that_analyses_ask_for(config: Config) -> None:
     def kinds(given: Config) -> dict[str, str]:
         found = rules_of(given, "gram")

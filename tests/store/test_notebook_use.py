@@ -116,6 +116,13 @@ def test_layers_count_from_the_end_too(
         assert np.array_equal(tokens, CONTENT.arrays()["spatial"][3, positions[0]])
 
 
+@pytest.mark.parametrize("wanted", ["all", "spread"])
+def test_a_name_of_several_layers_gives_all_of_them(store: FeatureStore, wanted: str) -> None:
+    expected = CONTENT.arrays()["cls"]
+    assert np.array_equal(store.sel(layer=wanted)["cls"].values, expected)
+    assert np.array_equal(store.torch_dataset("cls", wanted)[4]["cls"].numpy(), expected[4])
+
+
 def test_layers_that_are_not_there_are_one_line(store: FeatureStore) -> None:
     for layer in (-4, 0, 2, 99):
         with pytest.raises(StoreError, match=rf"layer {layer} is not stored; it has \[1, 3, 4\]"):

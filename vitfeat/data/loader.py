@@ -71,14 +71,13 @@ def load_batches(
     batches: Sequence[range],
     *,
     workers: int,
-    prefetch: int = 2,
     pin: bool = False,
 ) -> Iterator[list[torch.Tensor]]:
     """Read, check, decode and view the images of an index, batch by batch.
 
     `batches` are the rows that make up each; yields of each, in their order, uint8 (n, H, W, 3) of
     every run of images whose views have one size, which most views have for all. 0 workers load in
-    the caller's process; each makes `prefetch` batches ahead. `pin` puts batches into pinned
+    the caller's process; each makes two batches ahead. `pin` puts batches into pinned
     memory, for copies to a GPU. Raises DataError if an image has changed since it was indexed, is
     gone, or does not decode; or if a worker was killed.
     """
@@ -91,7 +90,7 @@ def load_batches(
         batch_size=None,
         sampler=_Requests(index, batches),
         num_workers=workers,
-        prefetch_factor=prefetch if workers else None,
+        prefetch_factor=2 if workers else None,
         multiprocessing_context=_context() if workers else None,
         worker_init_fn=_one_thread,
         pin_memory=pin,

@@ -160,19 +160,6 @@ def train(
     return record
 
 
-def record_untrained(out: Path) -> dict[str, Any]:
-    """Write ``out/random.json``: the k-NN accuracy of the untrained network, for comparison."""
-    record = {
-        "name": "random",
-        "objective": "none: the weights as initialised",
-        "seed": network.UNTRAINED_SEED,
-        "knn": knn.accuracy_by_layer(network.load("random")),
-    }
-    out.mkdir(parents=True, exist_ok=True)
-    _write(record, out)
-    return record
-
-
 def _write(record: dict[str, Any], out: Path) -> None:
     path = out / f"{record['name']}.json"
     path.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")

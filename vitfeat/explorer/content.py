@@ -242,8 +242,9 @@ class Content:
 
         def made() -> bytes:
             with self._computing:
-                if path in self._kept:
-                    return self._kept[path]
+                # Whoever waited here for the same path finds it made.
+                if (kept := self._kept.get(path)) is not None:
+                    return kept
                 value = make(store, layer)
             return value if isinstance(value, bytes) else json_bytes(value)
 

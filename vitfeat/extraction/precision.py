@@ -10,10 +10,8 @@ import torch
 
 from vitfeat.errors import ConfigError
 
-#: fp32 is the reference. tf32 lets a GPU round the factors of matrix products to 10 bits; bf16 and
-#: fp16 use autocast, which keeps softmax, norms and sums in float32.
-PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
-
+# fp32 is the reference. tf32 lets a GPU round the factors of matrix products to 10 bits; autocast
+# keeps softmax, norms and sums in float32.
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 

@@ -14,8 +14,10 @@ SPREAD = 6
 
 
 def is_one_layer(wanted: str | int | Sequence[str | int]) -> bool:
-    """Return whether a single layer is asked for, by name or number, and not a list or all."""
-    return wanted != "all" if isinstance(wanted, str) else not isinstance(wanted, Iterable)
+    """Return whether a single layer is asked for: not a list, nor a name of several."""
+    if isinstance(wanted, str):
+        return wanted not in ("all", "spread")
+    return not isinstance(wanted, Iterable)
 
 
 def select_layers(depth: int, wanted: str | int | Sequence[str | int] = "all") -> list[int]:

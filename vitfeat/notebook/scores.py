@@ -388,7 +388,7 @@ def knn(
     dict
         By number of neighbours: ``top1`` and ``top5``, shares of the test images from 0 to 1 whose
         class wins, or is among the five with the most votes. A test image of a class that no
-        training image has is an error.
+        training image has counts as one that is not recognised.
 
     Raises
     ------

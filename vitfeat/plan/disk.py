@@ -24,6 +24,7 @@ from vitfeat.data.spec import DatasetSpec
 from vitfeat.demo.datasets import embedded_root
 from vitfeat.disk import CHOSEN, FEATURES, GRAMS, TRANSIENT, Item
 from vitfeat.errors import ConfigError
+from vitfeat.files import existing
 from vitfeat.models.entry import ModelEntry
 from vitfeat.models.layers import select_layers
 from vitfeat.models.shapes import Shape, guess_shape
@@ -313,7 +314,4 @@ def _largest(items: Sequence[Item], field: str, n: int) -> str:
 
 def free_bytes(folder: Path) -> int:
     """Return what is free on the disk that a folder is, or will be, on."""
-    folder = folder.absolute()
-    while not folder.exists():
-        folder = folder.parent
-    return shutil.disk_usage(folder).free
+    return shutil.disk_usage(existing(folder)).free

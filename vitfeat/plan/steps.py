@@ -11,6 +11,7 @@ from pathlib import PurePosixPath
 from typing import ClassVar, Protocol
 
 from vitfeat.analyses.base import ROOT, Analysis, Job
+from vitfeat.analyses.needs import minutes_in_turn
 from vitfeat.analyses.settings import Settings
 from vitfeat.config.config import Config
 from vitfeat.plan.extraction import entry_fields, pass_settings
@@ -188,8 +189,9 @@ class Step:
         return max(self.job.needs(s).memory_mb for s in self._studies(wildcards, threads))
 
     def minutes(self, wildcards: Wildcards, threads: int) -> int:
-        """Return minutes that it needs; those to start are counted once."""
-        return max(self.job.needs(s).minutes for s in self._studies(wildcards, threads))
+        """Return minutes that it needs: models come one after the other behind one start."""
+        each = [self.job.needs(study).minutes for study in self._studies(wildcards, threads)]
+        return max(each) if self.job.together else minutes_in_turn(each)
 
     def targets(self) -> Iterator[str]:
         """Yield the outputs of all datasets and models."""

@@ -62,9 +62,6 @@ TOKEN_ARRAYS = {
     "all": ("cls", "registers", "spatial"),
 }
 
-#: Element types that features may be stored in.
-DTYPES = ("float16", "float32")
-
 # A block of images stands in memory a few times while it is written, so it is bounded, and so is a
 # shard. A chunk is what a reader must decode to see one layer of one image: smaller where it would
 # reach over blocks.
