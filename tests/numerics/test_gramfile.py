@@ -186,5 +186,5 @@ def test_unreadable_files_fail_in_one_line(
 
 
 def test_a_folder_is_no_gram_file(tmp_path: Path) -> None:
-    with pytest.raises(AnalysisError, match=str(tmp_path)):
+    with pytest.raises(AnalysisError, match=f"{tmp_path} is a folder and no Gram file"):
         GramFile(tmp_path)

@@ -69,6 +69,10 @@ class GramFile:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path, self.where = Path(path), str(path)
+        if self.path.is_dir():
+            raise AnalysisError(
+                f"{self.path} is a folder and no Gram file: `vitfeat run gram` makes one of a store"
+            )
         try:
             self._file = _open(self.path)
             metadata = self._file.metadata() or {}
