@@ -380,7 +380,13 @@ def test_a_browser_that_leaves_does_not_end_the_server(served: Server) -> None:
 
 def test_the_command_prints_the_link_and_ends_with_ctrl_c(made: Path) -> None:
     words = [sys.executable, "-m", "vitfeat", "explore", str(made / "results"), "--no-open"]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
+    # A shell has background jobs ignore Ctrl-C, and they hand that down.
+    with subprocess.Popen(
+        words,
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    ) as process:
         assert process.stdout is not None
         link = process.stdout.readline().strip()
         _, _, host, token, _ = link.split("/")
@@ -389,7 +395,10 @@ def test_the_command_prints_the_link_and_ends_with_ctrl_c(made: Path) -> None:
         assert connection.getresponse().status == 200
         connection.close()
         process.send_signal(signal.SIGINT)
-        assert process.wait(20) == 0
+        try:
+            assert process.wait(20) == 0
+        finally:
+            process.kill()
 
 
 def test_a_port_that_is_taken_is_said_in_a_line(
