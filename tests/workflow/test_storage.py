@@ -59,7 +59,7 @@ def test_tables_figures_and_stores_stand_behind_s3(
         assert manifest["fingerprint"] == store.fingerprint
         # Here are what jobs are planned from and the logs, and no store.
         here = tmp_path / "results"
-        assert {path.name for path in here.iterdir()} == {"datasets", "demo", "logs"}
+        assert {path.name for path in here.iterdir()} == {"benchmarks", "datasets", "demo", "logs"}
         assert "30 images" in (here / "logs/extract/digits.log").read_text()
         # What is there is known in the next run, and made anew where other images are asked for.
         assert workflow.planned(*storage) == {}

@@ -8,7 +8,7 @@ rule fetch_weights:
     log:
         local(f"{RESULTS}/logs/fetch/{{model}}.log"),
     benchmark:
-        f"{RESULTS}/benchmarks/fetch/{{model}}.tsv"
+        local(f"{RESULTS}/benchmarks/fetch/{{model}}.tsv")
     # Runs where Snakemake does: compute nodes need no internet.
     localrule: True
     conda:
