@@ -39,8 +39,8 @@ def in_slabs(array: Any) -> None:
 
 CASES: dict[str, Callable[[Any], object]] = {
     "one layer of all images": lambda array: array[:, 5],
-    "one layer of one image": lambda array: array[len(array) // 2, 5],
-    "all layers of one image": lambda array: array[len(array) // 2],
+    "one layer of one image": lambda array: array[array.shape[0] // 2, 5],
+    "all layers of one image": lambda array: array[array.shape[0] // 2],
     "all of it, 256 images at a time": in_slabs,
 }
 
@@ -48,9 +48,10 @@ CASES: dict[str, Callable[[Any], object]] = {
 def write(path: Path, tap: str, n_images: int) -> None:
     """Write a store of random numbers, with CLS tokens alone or with spatial ones too."""
     from vitfeat.store.arrays import Geometry
-    from vitfeat.store.create import Rows
     from vitfeat.store.layout import plan_layout
-    from vitfeat.store.writer import open_writer
+
+    # Where earlier ones have them.
+    from vitfeat.store.writer import Rows, open_writer
 
     taps = ("cls",) if tap == "cls" else ("cls", "spatial")
     geometry = Geometry(tuple(range(LAYERS)), CHANNELS, 12, GRID, has_cls=True, n_registers=0)
