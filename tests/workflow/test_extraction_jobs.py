@@ -91,10 +91,7 @@ def test_a_store_by_two_jobs_is_that_of_one(root: Path, tmp_path: Path) -> None:
     )
     assert one == two
     assert not (stores[1] / "demo-dino.parts").exists()
-    # Another number of jobs is another set of inputs to Snakemake, unless it is told to leave them.
+    # What is finished is finished, whatever number of jobs would make it today.
     for jobs in (1, 3):
         other = changed(run, "extraction", "jobs", jobs)
-        target = str(other.results / "features/digits/demo-dino.json")
-        assert other.planned(target)["extract"] == 1
-        triggers = ("mtime", "params", "code", "software-env")
-        assert other.planned(target, "--rerun-triggers", *triggers) == {}
+        assert other.planned(str(other.results / "features/digits/demo-dino.json")) == {}

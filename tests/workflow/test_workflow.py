@@ -135,6 +135,14 @@ def test_the_element_type_touches_everything_behind_it(finished: Workflow) -> No
     assert "index" not in planned
 
 
+def test_fewer_kinds_of_tokens_touch_their_tables_and_no_store(finished: Workflow) -> None:
+    fewer = changed(finished, "analyses", "cka", "tokens", ["cls"])
+    assert fewer.planned() == {"cka_of_all": 1, "cka_figures": 1, "all": 1}
+    # What is extracted anyway is extracted as it is asked for.
+    other = changed(fewer, "datasets", "digits", "limit", 30)
+    assert "--taps cls --index" in other.run("--dry-run").stdout
+
+
 def test_a_smaller_dataset_touches_its_index_first(finished: Workflow) -> None:
     planned = changed(finished, "datasets", "digits", "limit", 30).planned()
     assert (planned["index"], planned["extract_of_all"]) == (1, 1)

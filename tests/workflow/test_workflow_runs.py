@@ -106,14 +106,17 @@ def test_a_checkpoint_that_was_replaced_is_noticed(mini: Workflow, photos: Path)
     }
     mine = changed(changed(mini, "catalog", {"mine": entry}), "models", ["mine"])
     store = mini.results / "features/photos/mine.json"
-    assert mine.run(str(store)).returncode == 0
+    wide = changed(mine, "analyses", "cka", "tokens", ["cls", "all"])
+    assert wide.run(str(store)).returncode == 0
     before = json.loads(store.read_text("utf-8"))["fingerprint"]
     assert "extract_of_all" not in mine.planned()
     os.utime(weights)
     assert "extract_of_all" not in mine.planned()
     shutil.copy(mini.root / "vitfeat/demo/weights/mae.safetensors", weights)
     os.utime(weights, (10**9, 10**9))
-    assert mine.planned()["extract_of_all"] == 1
+    plan = mine.run("--dry-run", str(store))
+    # What nobody asks for any more is no reason, and is not made again.
+    assert "--taps cls --index" in plan.stdout
     assert mine.run(str(store)).returncode == 0
     assert json.loads(store.read_text("utf-8"))["fingerprint"] != before
 
@@ -131,6 +134,35 @@ def test_changed_settings_replace_the_store(mini: Workflow, photos: Path) -> Non
     assert done.returncode != 0
     assert "float32 in the store, float16 asked" in done.stdout + done.stderr
     assert vitfeat.open(store.path)["cls"].dtype == np.float32
+
+
+def test_who_asks_for_less_keeps_the_store_and_has_the_numbers_of_a_smaller_one(
+    mini: Workflow, photos: Path
+) -> None:
+    some = {"cka": {"datasets": ["photos"], "tokens": ["cls", "all"]}}
+    wide = changed(mini, "analyses", {**some, "attention": {"datasets": ["photos"]}})
+    manifest = str(mini.results / "features/photos/demo-dino.json")
+    assert wide.run(manifest, str(mini.results / "cka/all.png")).returncode == 0
+    store = Path(manifest).with_suffix(".zarr")
+    before = store.stat().st_ino
+    assert mini.planned() == {"cka_of_all": 1, "cka_figures": 1, "all": 1}
+    table = mini.results / "cka/photos/cls/demo-dino--demo-dino.csv"
+    assert mini.run(str(table)).returncode == 0
+    assert store.stat().st_ino == before
+    kept = [row["cka"] for row in csv.DictReader(table.open())]
+    # Of other images, which an earlier run has listed.
+    fewer = changed(mini, "datasets", "photos", "limit", 4)
+    assert fewer.run(str(mini.results / "datasets/photos.csv")).returncode == 0
+    assert "--taps cls --index" in fewer.run("--dry-run", manifest).stdout
+    # A store that is gone is made as it is asked for today.
+    shutil.rmtree(store)
+    Path(manifest).unlink()
+    assert mini.run(str(table)).returncode == 0
+    assert vitfeat.open(store).array_names == ("cls",)
+    # Attention that is tapped is computed in other steps: the same but for rounding.
+    fresh = [row["cka"] for row in csv.DictReader(table.open())]
+    np.testing.assert_allclose(np.float64(fresh), np.float64(kept), atol=1e-4)
+    assert len(fresh) == 36
 
 
 WITHOUT_CLS = {

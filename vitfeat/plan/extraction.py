@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from vitfeat.analyses.needs import minutes_in_turn
 from vitfeat.analyses.regions.settings import RegionSettings
@@ -23,6 +24,7 @@ from vitfeat.plan.needs import (
 from vitfeat.plan.small import extracted_together
 from vitfeat.plan.study import UNKNOWN_SIZE, enlarged
 from vitfeat.plan.words import any_of, flags
+from vitfeat.store.provenance import differences
 
 
 class Wildcards(Protocol):
@@ -51,12 +53,50 @@ def pass_settings(config: Config, dataset: str) -> dict[str, Any]:
     return {key: value for key, value in asked.items() if value is not None}
 
 
+class Finished(NamedTuple):
+    """How a finished store was made: the command, and how many jobs shared it."""
+
+    command: str
+    jobs: int
+
+
+def holds(made: str, asked: str) -> bool:
+    """Return whether stores that one command made have all that another one asks for."""
+    return not differences(_request(made), _request(asked))
+
+
+def _request(command: str) -> dict[str, Any]:
+    """Return what a command asks for, in the form of a store's request."""
+    words, key = shlex.split(command), "models"
+    told: dict[str, list[str]] = {key: []}
+    for word in words:
+        flag, _, value = word.partition("=") if word.startswith("--") else ("", "", word)
+        key = flag.removeprefix("--") or key
+        told.setdefault(key, []).extend([value] if value else [])
+    regions = {flag: told.pop(flag) for flag in ("regions", "masks") if flag in told}
+    limits = json.loads(told.pop("limits", ["{}"])[0])
+    return {**told, "regions": regions, "limits": limits}
+
+
 @dataclass(frozen=True)
 class Extractions:
-    """The extractions of a config, and whether each of their jobs has a GPU."""
+    """The extractions of a config.
+
+    Attributes
+    ----------
+    config
+        The config.
+    on_gpu
+        Whether each job has a GPU.
+    finished
+        Tells of a dataset and models how their stores were made, if they are there and of today's
+        images and weights. Those that hold all that is asked are planned as they were made: with
+        another command or number of jobs, Snakemake would run their extraction again.
+    """
 
     config: Config
     on_gpu: bool = False
+    finished: Callable[..., Finished | None] = lambda *_: None
 
     @cached_property
     def datasets(self) -> tuple[str, ...]:
@@ -86,15 +126,25 @@ class Extractions:
             return [self.config.model(one)]
         return sorted(self.config.models, key=lambda model: model.id)
 
-    def regions(self, dataset: str) -> list[str]:
-        """Return the table of regions where a dataset's stores hold features of them."""
-        folder = f"{self.config.results.as_posix()}/datasets/regions"
-        return [f"{folder}/{dataset}.csv"] if "regions" in self.config.taps(dataset) else []
+    def regions(self, wildcards: Wildcards) -> list[str]:
+        """Return the table of regions where stores hold features of them."""
+        pooled = "--regions" in shlex.split(self.command(wildcards))
+        return [self._regions(wildcards.dataset)] if pooled else []
 
     def command(self, wildcards: Wildcards) -> str:
         """Return what ``vitfeat extract`` is told that decides the numbers of stores."""
+        made = self._made(wildcards)
+        return made.command if made else self._asked(wildcards)
+
+    def _made(self, wildcards: Wildcards) -> Finished | None:
+        """Return how finished stores were made that hold all that is asked."""
+        made = self.finished(wildcards.dataset, *(m.id for m in self.models(wildcards)))
+        return made if made and holds(made.command, self._asked(wildcards)) else None
+
+    def _asked(self, wildcards: Wildcards) -> str:
+        """Return the command for what is asked today."""
         dataset, models = wildcards.dataset, self.models(wildcards)
-        limits, table = self.config.limits(dataset), self.regions(dataset)
+        limits, taps = self.config.limits(dataset), self.config.taps(dataset)
         regions = self.config.settings(RegionSettings)
         numbers = pass_settings(self.config, dataset)
         if "view" in numbers:
@@ -102,10 +152,10 @@ class Extractions:
         settings = {
             "root": self.config.datasets[dataset].root.as_posix(),
             **numbers,
-            "taps": self.config.taps(dataset),
+            "taps": taps,
             "limits": json.dumps(limits, sort_keys=True) if limits else None,
-            "regions": table[0] if table else None,
-            "masks": regions.masks if table and regions else None,
+            "regions": self._regions(dataset) if "regions" in taps else None,
+            "masks": regions.masks if "regions" in taps and regions else None,
             "keep": self.config.extraction["keep"],
         }
         entries = (json.dumps(entry_fields(model), sort_keys=True) for model in models)
@@ -116,6 +166,8 @@ class Extractions:
 
     def jobs(self, wildcards: Wildcards) -> int:
         """Return how many jobs share an extraction."""
+        if made := self._made(wildcards):
+            return made.jobs
         asked: int | str = self.config.extraction["jobs"]
         if isinstance(asked, int):
             return asked
@@ -183,6 +235,9 @@ class Extractions:
             return n
         size = dataset_size(self.config, dataset) if dataset in self.together else None
         return size.images if size else UNKNOWN_SIZE
+
+    def _regions(self, dataset: str) -> str:
+        return f"{self.config.results.as_posix()}/datasets/regions/{dataset}.csv"
 
     def _parts_folder(self, wildcards: Wildcards) -> str:
         (model,) = self.models(wildcards)

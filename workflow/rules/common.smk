@@ -7,8 +7,11 @@ import os
 import re
 import shlex
 import sys
+from ast import literal_eval
 from contextlib import suppress
 from pathlib import Path
+
+from snakemake.io import IOFile
 
 from vitfeat.analyses.own import OWN
 from vitfeat.analyses.registry import analyses
@@ -20,9 +23,11 @@ from vitfeat.demo.datasets import embedded_root
 from vitfeat.errors import VitfeatError
 from vitfeat.plan.checks import check_start, foresee
 from vitfeat.plan.disk import disk_lines
-from vitfeat.plan.extraction import Extractions
+from vitfeat.plan.extraction import Extractions, Finished
 from vitfeat.plan.rules import figure_steps, steps
 from vitfeat.plan.words import flags
+from vitfeat.store.opening import is_store
+from vitfeat.store.paths import place_of
 
 
 def checked_config():
@@ -153,14 +158,16 @@ def checkpoint_contents(model):
     return contents(Path(path), Path(f"{RESULTS}/features/{model}.checkpoint.json")) if path else ""
 
 
-def index_settings(spec):
+def index_flags(dataset):
+    """Return what decides which images an index lists, as flags."""
+    spec = CONFIG.datasets[dataset]
     keys = ("layout", "root", "split", "list", "per_class", "limit", "per_superclass", "on_error")
     settings = {k: getattr(spec, k) for k in (*keys, "min_side", "max_megapixels")}
     # Only where it is not the usual: what no flag says is no param that a change could touch.
     unusual = {"query_crop": "whole"} if spec.whole_query else {}
     if spec.orientation != "stored":
         unusual["orientation"] = spec.orientation
-    return settings | unusual
+    return given(settings | unusual)
 
 
 def limit(name):
@@ -214,7 +221,32 @@ def fetch_settings(entry):
     return json.dumps({k: getattr(entry, k) for k in keys if getattr(entry, k)}, sort_keys=True)
 
 
-EXTRACTIONS = Extractions(CONFIG, on_gpu=own_gpu(None) is not None)
+def recorded(path):
+    """Return what Snakemake recorded when it made a file, or None."""
+    return workflow.persistence.metadata(IOFile(in_storage(path)))
+
+
+@functools.cache
+def finished(dataset, *models):
+    """Return how stores were made that are of today's images and weights, or None."""
+    first, *others = [recorded(EXTRACTIONS.manifest(dataset, model)) for model in models]
+    index = workflow.persistence.metadata(IOFile(INDEX.replace("{dataset}", dataset)))
+    store = place_of(STORE.replace("{dataset}", dataset).replace("{model}", models[0]))
+    looks = "PARAMS" in {trigger.name for trigger in workflow.rerun_triggers}
+    if not looks or None in (index, first, *others) or not is_store(store):
+        return None
+    weights = repr([checkpoint_contents(model) for model in models])
+    same = {repr(index_token(dataset)), repr(index_flags(dataset))} <= set(index.params)
+    same &= all(r.params == first.params and r.endtime >= index.endtime for r in (first, *others))
+    # One of the params is the command.
+    params = (param for param in first.params if same and weights in first.params)
+    command = next((literal_eval(param) for param in params if " --taps " in param), None)
+    parts = f"{RESULTS}/features/{dataset}/{models[0]}.parts/all"
+    jobs = len(recorded(parts).input) if in_storage(parts) in first.input else 1
+    return command and Finished(command, jobs)
+
+
+EXTRACTIONS = Extractions(CONFIG, own_gpu(None) is not None, finished)
 STEPS = steps(CONFIG, in_storage)
 FIGURE_STEPS = figure_steps(CONFIG)
 TARGETS = [

@@ -42,7 +42,7 @@ rule index:
     params:
         # Another one when images are replaced, come or go.
         files=lambda wildcards: index_token(wildcards.dataset),
-        flags=lambda wildcards: given(index_settings(CONFIG.datasets[wildcards.dataset])),
+        flags=lambda wildcards: index_flags(wildcards.dataset),
     shell:
         "python -m vitfeat index {wildcards.dataset} {params.flags} --workers {threads} "
         "--out {output.index:q} --log {log:q}"
@@ -73,7 +73,7 @@ rule annotations:
     params:
         # Another one when files of annotations are others.
         files=lambda wildcards: annotation_token(wildcards.dataset),
-        flags=lambda wildcards: given(index_settings(CONFIG.datasets[wildcards.dataset])),
+        flags=lambda wildcards: index_flags(wildcards.dataset),
     shell:
         "python -m vitfeat annotations {wildcards.dataset} {params.flags} --index {input.index:q} "
         "--out {output.table:q} --log {log:q}"

@@ -28,7 +28,7 @@ rule extract:
     input:
         index=local(INDEX),
         weights=lambda wildcards: weight_files(EXTRACTIONS.models(wildcards)),
-        regions=lambda wildcards: local(EXTRACTIONS.regions(wildcards.dataset)),
+        regions=lambda wildcards: local(EXTRACTIONS.regions(wildcards)),
         parts=EXTRACTIONS.parts,
     output:
         **extract_outputs(),
@@ -80,7 +80,7 @@ use rule extract as extract_part with:
     input:
         index=local(INDEX),
         weights=lambda wildcards: weight_files(EXTRACTIONS.models(wildcards)),
-        regions=lambda wildcards: local(EXTRACTIONS.regions(wildcards.dataset)),
+        regions=lambda wildcards: local(EXTRACTIONS.regions(wildcards)),
     output:
         temp(touch(f"{RESULTS}/features/{{dataset}}/{{model}}.parts/{{part}}-of-{{parts}}")),
     log:
