@@ -64,6 +64,12 @@ def test_the_papers_entries_are_of_the_size_in_their_id(model_id: str) -> None:
     assert size_name(builtin_catalog()[model_id]) == f"{letter.upper()}/{patch}@{size or 224}"
 
 
+def test_the_catalogue_keeps_the_centre_of_published_models_images_and_all_of_the_demos() -> None:
+    """256 and 224 pixels, as published evaluations have it; configs/paper.yaml sets 1.0."""
+    for model_id, entry in builtin_catalog().items():
+        assert entry.crop_fraction == (1.0 if entry.source == "demo" else 224 / 256), model_id
+
+
 def test_entries_become_json_and_come_back() -> None:
     for entry in builtin_catalog().values():
         mapping = json.loads(json.dumps(entry.to_mapping()))
