@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from vitfeat.analyses.rows import AttentionRow, CkaRow, ClusteringRow, ResidualNormRow, ScoreRow
+from vitfeat.analyses.rows import AttentionRow, CkaRow, ResidualNormRow, ScoreRow
 from vitfeat.explorer import tables
 from vitfeat.explorer.catalog import Results
 from vitfeat.explorer.content import json_bytes
@@ -41,7 +41,7 @@ def test_scores_are_of_whole_datasets_and_nan_is_none(found: Results) -> None:
     json_bytes(tables.scores(found))
 
 
-def test_attention_is_averaged_over_heads_and_clustering_over_seeds(found: Results) -> None:
+def test_attention_is_averaged_over_heads_and_clusters_are_those_over_seeds(found: Results) -> None:
     write_table(
         found.folder / "attention/d/m.csv",
         AttentionRow,
@@ -52,10 +52,15 @@ def test_attention_is_averaged_over_heads_and_clustering_over_seeds(found: Resul
     )
     write_table(
         found.folder / "clustering/d/m.csv",
-        ClusteringRow,
+        ScoreRow,
         [
-            ClusteringRow("m", "d", 0, "cls", labels, seed, 9, 3, "nmi", value)
-            for labels, seed, value in (("true", 0, 0.5), ("true", 1, 0.7), ("shuffled", 0, 0.1))
+            ScoreRow("clustering", "m", "d", 0, "cls", "k=3", score, group, 9, value)
+            for score, group, value in (
+                ("nmi", "", 0.6),
+                ("nmi", "seed=0", 0.5),
+                ("nmi", "seed=1", 0.7),
+                ("nmi_shuffled", "", 0.1),
+            )
         ],
     )
     write_table(
@@ -65,8 +70,8 @@ def test_attention_is_averaged_over_heads_and_clustering_over_seeds(found: Resul
     )
     assert curve(found, "attention") == [("entropy · nats, mean of heads", [0], [1.5])]
     assert curve(found, "clustering") == [
-        ("nmi · cls", [0], [pytest.approx(0.6)]),
-        ("nmi · cls · shuffled labels", [0], [0.1]),
+        ("nmi · cls · k=3", [0], [0.6]),
+        ("nmi_shuffled · cls · k=3", [0], [0.1]),
     ]
     assert curve(found, "residual") == [("attn branch · cls, skip / branch norm", [2], [1.5])]
     heads = tables.heads(found, "d", "m")

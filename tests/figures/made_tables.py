@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vitfeat.analyses.rows import AttentionRow, ClusteringRow, ResidualCkaRow, ResidualNormRow
+from vitfeat.analyses.rows import AttentionRow, ResidualCkaRow, ResidualNormRow, ScoreRow
 from vitfeat.figures.models import Model
 
 
@@ -119,28 +119,35 @@ def attention_rows(
 
 def clustering_rows(
     made: Sequence[Made], dataset: str = "digits", seeds: int = 3
-) -> list[ClusteringRow]:
-    return [
-        ClusteringRow(
-            one.model.id,
-            dataset,
-            layer,
-            features,
-            labels,
-            seed,
-            599,
-            10,
-            score,
-            value(one.model.id, a, b, c, layer, seed) * (1 if labels == "true" else 0.1),
-        )
-        for one in made
-        for a, features in enumerate(("cls", "mean"))
-        if one.has_cls or features != "cls"
-        for b, labels in enumerate(("true", "shuffled"))
-        for c, score in enumerate(("nmi", "ari", "purity"))
-        for layer in range(one.depth)
-        for seed in range(seeds)
-    ]
+) -> list[ScoreRow]:
+    rows = []
+    for one in made:
+        for a, features in enumerate(("cls", "mean") if one.has_cls else ("mean",)):
+            for b, labels in enumerate(("", "_shuffled")):
+                for c, score in enumerate(("nmi", "ari", "purity")):
+                    for layer in range(one.depth):
+                        scale = 0.1 if labels else 1
+                        of_seeds = {
+                            f"seed={seed}": scale * value(one.model.id, a, b, c, layer, seed)
+                            for seed in range(seeds)
+                        }
+                        mean = float(np.mean(list(of_seeds.values())))
+                        rows += [
+                            ScoreRow(
+                                "clustering",
+                                one.model.id,
+                                dataset,
+                                layer,
+                                features,
+                                "k=10",
+                                f"{score}{labels}",
+                                group,
+                                599,
+                                number,
+                            )
+                            for group, number in {"": mean, **of_seeds}.items()
+                        ]
+    return rows
 
 
 def norm_rows(made: Sequence[Made], dataset: str = "digits") -> list[ResidualNormRow]:

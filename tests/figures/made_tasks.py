@@ -9,6 +9,7 @@ from tests.figures.made_tables import Made, value
 from vitfeat.analyses.rows import ScoreRow
 
 PEAKS = {
+    "clustering": 0.9,
     "knn": 1.0,
     "linear_probe": 1.0,
     "retrieval": 0.9,
@@ -93,6 +94,14 @@ def _scores(task: str, one: Made, layer: int) -> Iterator[tuple[str, str, str, s
                 chance = score.replace("pck", "chance")
                 yield "spatial", alpha, chance, "", (12_234, 88_328)[c], 0.06 / (1 + b)
             yield "spatial", alpha, "ties", "", 88_328, 0.01
+    elif task == "clustering":
+        for a, kind in enumerate(tokens):
+            for c, score in enumerate(("nmi", "ari", "purity")):
+                seeds = [at(a, c, seed) for seed in range(3)]
+                yield kind, "k=10", score, "", 599, sum(seeds) / 3
+                yield kind, "k=10", f"{score}_shuffled", "", 599, 0.05
+                for seed, number in enumerate(seeds):
+                    yield kind, "k=10", score, f"seed={seed}", 599, number
     elif task == "regions":
         for b, level in enumerate(("object", "part")):
             for c, score in enumerate(("nmi", "ari", "purity")):

@@ -25,6 +25,7 @@ from vitfeat.figures.models import Model
 NO_CLS = Made(Model("siglip", "SigLIP 2", "siglip2", "6x64/4@32"), has_cls=False)
 
 REAL = {
+    "clustering": ["imagenet-50"],
     "knn": ["imagenet"],
     "linear_probe": ["imagenet"],
     "retrieval": ["roxford5k", "rparis6k"],
@@ -35,7 +36,7 @@ REAL = {
 }
 
 
-COLUMNS = 12
+COLUMNS = 13
 """Each dataset's headline, two of regions: objects and parts."""
 
 
@@ -157,7 +158,7 @@ def test_a_model_without_cls_is_marked_where_it_has_other_features() -> None:
     figure = all_tasks.heat_map_figure(found)
     assert_readable(figure)
     marked = [t for t in shown_texts(figure) if t.get_text().endswith("\N{DAGGER}")]
-    assert len(marked) == 1 + 1 + 2 + 2
+    assert len(marked) == 1 + 1 + 1 + 2 + 2
     assert "\N{DAGGER} Mean of spatial tokens instead of the column's features: SigLIP 2." in words(
         figure
     )
@@ -204,23 +205,29 @@ def test_headlines_by_layer_are_those_of_the_tables() -> None:
     assert len(panels) == COLUMNS
     figure = all_tasks.layers_figure(panels, models(DEMO))
     given = {
-        (r.task, r.dataset, r.model, r.layer, r.features, r.score, r.variant): r.value
+        (
+            r.task,
+            r.dataset,
+            r.model,
+            r.layer,
+            r.features,
+            r.score,
+            scored()[r.task].fixed(r.variant),
+        ): r.value
         for r in rows
-        if r.task != "linear_probe"
     }
     drawn = [point for task, panel in panels for point in score_points([panel], task)]
     for one in drawn:
-        if one.task != "linear_probe":
-            key = (
-                one.task,
-                one.dataset,
-                one.model,
-                one.layer,
-                one.features,
-                one.score,
-                one.variant,
-            )
-            assert given[key] == one.value
+        key = (
+            one.task,
+            one.dataset,
+            one.model,
+            one.layer,
+            one.features,
+            one.score,
+            one.variant,
+        )
+        assert given[key] == one.value
     found = lines(axes_named(figure, "davis-2017/jf_mean/spatial"))
     expected = [
         r.value for r in rows if (r.task, r.model, r.score) == ("video", "demo-mae", "jf_mean")
@@ -311,4 +318,4 @@ def test_words_of_headings_are_never_broken() -> None:
 def test_features_that_tasks_choose_from_are_said() -> None:
     panels = all_tasks.layers_panels(all_rows(DEMO), models(DEMO))
     said = words(all_tasks.layers_figure(panels, models(DEMO)))
-    assert "CLS token: k-NN, Linear probe, Retrieval. CLS query: Saliency." in said
+    assert "CLS token: Clusters, k-NN, Linear probe, Retrieval. CLS query: Saliency." in said

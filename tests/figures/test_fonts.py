@@ -20,7 +20,7 @@ from tests.figures.canvas import assert_readable, words
 from tests.figures.drawings import figure_of
 from tests.figures.made_tables import DEMO, Made, attention_rows, clustering_rows
 from vitfeat.analyses.attention.across import CURVES as ATTENTION
-from vitfeat.analyses.clustering.across import CURVES as CLUSTERING
+from vitfeat.analyses.clustering.across import SCORING as CLUSTERING
 from vitfeat.cli import main
 from vitfeat.figures import fonts, style
 from vitfeat.figures.fonts import families, make_readable, readable, text_width
@@ -227,9 +227,9 @@ def test_a_figure_job_writes_the_line_in_its_log(tmp_path: Path) -> None:
     made = [Made(Model("a", CAT, "dino", "S/16@224"))]
     rows = clustering_rows(made)
     folder = tmp_path / "clustering"
-    from vitfeat.analyses.rows import ClusteringRow
+    from vitfeat.analyses.rows import ScoreRow
 
-    write_table(folder / "digits" / "a.csv", ClusteringRow, rows)
+    write_table(folder / "digits" / "a.csv", ScoreRow, rows)
     given = json.dumps([{"id": "a", "label": CAT, "family": "dino", "size": "S/16@224"}])
     command = ["draw", "clustering", str(folder), "--datasets", "digits", "--models", given]
     log = tmp_path / "log"

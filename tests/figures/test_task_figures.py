@@ -58,6 +58,7 @@ def test_tasks_have_the_figures_that_are_planned() -> None:
         task: set(one.figures) - {"by_layer", "families", "best"} for task, one in scored().items()
     }
     assert more == {
+        "clustering": set(),
         "knn": {"details"},
         "linear_probe": set(),
         "retrieval": {"details"},

@@ -16,7 +16,7 @@ from vitfeat.analyses.cka.gram_job import write_grams
 from vitfeat.analyses.cka.settings import CkaSettings
 from vitfeat.analyses.clustering.job import write_clustering
 from vitfeat.analyses.clustering.settings import ClusteringSettings
-from vitfeat.analyses.rows import read_clustering
+from vitfeat.analyses.rows import read_scores
 from vitfeat.errors import AnalysisError
 from vitfeat.jobs.features import image_rows
 from vitfeat.numerics.gramfile import GramFile
@@ -78,9 +78,9 @@ def test_flattened_tokens_are_refused(store: Path, tmp_path: Path, tokens: str) 
 def test_clusters_of_means_are_the_classes(store: Path, tmp_path: Path) -> None:
     settings = ClusteringSettings(features=("mean",), seeds=1, n_init=2, shuffled=False)
     write_clustering(store, tmp_path / "c.csv", settings)
-    rows = read_clustering(tmp_path / "c.csv")
+    rows = read_scores(tmp_path / "c.csv")
     labelled = int((CONTENT.rows.label != -1).sum())
-    assert {row.n_images for row in rows} == {labelled}
+    assert {row.n for row in rows} == {labelled}
     assert {round(row.value, 6) for row in rows if row.score in ("nmi", "ari", "purity")} == {1.0}
 
 

@@ -20,7 +20,7 @@ from tests.figures.made_tables import (
     models,
     norm_rows,
 )
-from vitfeat.analyses.rows import AttentionRow, ClusteringRow, ResidualCkaRow, ResidualNormRow
+from vitfeat.analyses.rows import AttentionRow, ResidualCkaRow, ResidualNormRow, ScoreRow
 from vitfeat.cli import main
 from vitfeat.tables import write_table
 
@@ -45,7 +45,7 @@ def tables(tmp_path: Path) -> Path:
             )
             write_table(
                 tmp_path / "clustering" / at / f"{name}.csv",
-                ClusteringRow,
+                ScoreRow,
                 clustering_rows(mine, dataset),
             )
             write_table(
@@ -162,7 +162,7 @@ def test_empty_tables_are_an_error_in_one_line(
     tables: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for made in MADE:
-        write_table(tables / "clustering" / "digits" / f"{made.model.id}.csv", ClusteringRow, [])
+        write_table(tables / "clustering" / "digits" / f"{made.model.id}.csv", ScoreRow, [])
     assert run(tables, "clustering") == 1
     assert "no values to draw" in said(capsys)
 

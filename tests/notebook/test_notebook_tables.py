@@ -34,7 +34,7 @@ from vitfeat.analyses.linear_probe.job import write_linear_probe
 from vitfeat.analyses.linear_probe.settings import LinearProbeSettings
 from vitfeat.analyses.retrieval.job import write_retrieval
 from vitfeat.analyses.retrieval.settings import RetrievalSettings
-from vitfeat.analyses.rows import ScoreRow, read_attention, read_clustering, read_scores
+from vitfeat.analyses.rows import ScoreRow, read_attention, read_scores
 from vitfeat.analyses.video.job import write_video
 from vitfeat.analyses.video.settings import VideoSettings
 from vitfeat.data.annotations import PointRow, RelevanceRow
@@ -91,7 +91,7 @@ def test_attention_metrics(tmp_path: Path) -> None:
 def test_cluster_scores(tmp_path: Path) -> None:
     path = _written(tmp_path, "digits", TRAIN)
     write_clustering(path, tmp_path / "m.csv", ClusteringSettings(features=("cls",)))
-    rows = [r for r in read_clustering(tmp_path / "m.csv") if r.labels == "true"]
+    rows = [r for r in read_scores(tmp_path / "m.csv") if r.group]
     store = vitfeat.open(path)
     for position, layer in enumerate(store.layers):
         found = vitfeat.cluster_scores(store["cls"][:, position], store.labels)

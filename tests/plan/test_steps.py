@@ -430,7 +430,7 @@ def test_all_scored_analyses_are_collected_in_the_order_of_figures(config: Confi
 
 
 def test_without_a_scored_analysis_nothing_is_collected(config: Config) -> None:
-    some = {name: config.analyses[name] for name in ("clustering", "cka")}
+    some = {name: config.analyses[name] for name in ("sinks", "cka")}
     names = [step.name for step in figure_steps(replace(config, analyses=some))]
     assert "collect" not in names
 

@@ -14,9 +14,9 @@ import vitfeat
 from tests.workflow.harness import Workflow
 from vitfeat.analyses.rows import (
     read_attention,
-    read_clustering,
     read_residual_cka,
     read_residual_norms,
+    read_scores,
 )
 
 MODELS = ("demo-dino", "noise")
@@ -108,14 +108,14 @@ def test_attention_tables_are_of_the_stores(analysed: Workflow) -> None:
 
 
 def test_clustering_tables_have_every_seed_and_its_chance_level(analysed: Workflow) -> None:
-    rows = read_clustering(analysed.results / "clustering/digits/demo-dino.csv")
-    assert len(rows) == 6 * 2 * 2 * 2 * 3  # layers, features, seeds, labels, scores
-    assert {(r.n_images, r.n_clusters) for r in rows} == {(N_IMAGES, 10)}
+    rows = read_scores(analysed.results / "clustering/digits/demo-dino.csv")
+    assert len(rows) == 6 * 2 * 3 * 2 * 3  # layers, features, seeds and mean, labels, scores
+    assert {(r.n, r.variant) for r in rows} == {(N_IMAGES, "k=10")}
 
-    def mean(labels: str) -> float:
-        return float(np.mean([r.value for r in rows if (r.labels, r.score) == (labels, "ari")]))
+    def mean(score: str) -> float:
+        return float(np.mean([r.value for r in rows if r.score == score and not r.group]))
 
-    assert mean("true") > mean("shuffled") + 0.1
+    assert mean("ari") > mean("ari_shuffled") + 0.1
 
 
 def test_residual_tables_are_of_the_stores(analysed: Workflow) -> None:
@@ -149,7 +149,7 @@ def test_an_unchanged_rerun_does_nothing(analysed: Workflow) -> None:
 @pytest.mark.parametrize(
     ("analysis", "settings", "rules"),
     [
-        ("clustering", {"seeds": 3}, ("clustering_of_all", "clustering_figures")),
+        ("clustering", {"seeds": 3}, ("clustering_of_all", "clustering_figures", "collect")),
         (
             "attention",
             {"null_rows": "exclude"},
@@ -169,7 +169,8 @@ def test_another_set_is_drawn_and_nothing_else(analysed: Workflow) -> None:
     config = deepcopy(analysed.config)
     config["figures"]["sets"]["both"] = list(MODELS)
     more = Workflow(analysed.root, analysed.folder, config)
-    figures = dict.fromkeys(("attention_figures", "clustering_figures", "residual_figures"), 1)
+    names = ("attention_figures", "clustering_figures", "residual_figures", "collect")
+    figures = dict.fromkeys(names, 1)
     assert more.planned() == {**figures, "all": 1}
 
 

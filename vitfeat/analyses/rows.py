@@ -35,25 +35,6 @@ class AttentionRow(NamedTuple):
     deviation: float
 
 
-class ClusteringRow(NamedTuple):
-    """A score of one k-means of a layer's features against the classes.
-
-    ``features`` is ``cls``, ``mean`` or ``attention_mean``, ``labels`` is ``true`` or ``shuffled``,
-    ``score`` is ``nmi``, ``ari`` or ``purity``. ``seed`` is that of the k-means.
-    """
-
-    model: str
-    dataset: str
-    layer: int
-    features: str
-    labels: str
-    seed: int
-    n_images: int
-    n_clusters: int
-    score: str
-    value: float
-
-
 class CkaRow(NamedTuple):
     """CKA of a layer of one model and a layer of another.
 
@@ -169,7 +150,6 @@ def _reader(kind: type[Row], what: str, how: str) -> Callable[[str | os.PathLike
 
 
 read_attention = _reader(AttentionRow, "attention table", "vitfeat run attention")
-read_clustering = _reader(ClusteringRow, "clustering table", "vitfeat run clustering")
 read_cka = _reader(CkaRow, "CKA table", "vitfeat run cka")
 read_similarity = _reader(SimilarityRow, "similarity table", "vitfeat run similarity")
 read_residual_cka = _reader(ResidualCkaRow, "residual CKA table", "vitfeat run residual")

@@ -163,6 +163,22 @@ class TokenSettings(Settings):
         return token_taps(self.features)
 
 
+class KMeansSettings(Settings):
+    """Settings of an analysis that clusters every layer and scores that against classes."""
+
+    clusters: int | None = Field(
+        None, ge=2, description="Number of clusters; null takes that of the classes or categories."
+    )
+    n_init: Count = Field(10, description="Initialisations of k-means; the best is kept.")
+    seeds: Count = Field(3, description="Seeds that scores are averaged over.")
+    seed: Seed = Field(0, description="The first seed.")
+
+    @property
+    def seed_numbers(self) -> range:
+        """The seeds."""
+        return range(self.seed, self.seed + self.seeds)
+
+
 def token_taps(kinds: tuple[str, ...]) -> dict[str, Limit]:
     """Return the taps that kinds of tokens are made from, of all images."""
     return {array: None for kind in kinds for array in TOKEN_ARRAYS[kind]}

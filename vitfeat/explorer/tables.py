@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 from vitfeat.analyses.rows import (
     read_attention,
     read_cka,
-    read_clustering,
     read_residual_norms,
     read_scores,
 )
@@ -156,18 +155,6 @@ def _attention_scores(path: Path) -> _Values:
         yield row.dataset, name, row.model, row.layer, row.mean
 
 
-def _clustering_scores(path: Path) -> _Values:
-    for row in read_clustering(path):
-        shuffled = "" if row.labels == "true" else f" · {row.labels} labels"
-        yield (
-            row.dataset,
-            f"{row.score} · {row.features}{shuffled}",
-            row.model,
-            row.layer,
-            row.value,
-        )
-
-
 def _residual_scores(path: Path) -> _Values:
     for row in read_residual_norms(path):
         name = f"{row.branch} branch · {row.ratio}, skip / branch norm"
@@ -176,7 +163,6 @@ def _residual_scores(path: Path) -> _Values:
 
 _READERS: dict[str, Callable[[Path], _Values]] = {
     "attention": _attention_scores,
-    "clustering": _clustering_scores,
     "residual": _residual_scores,
 }
 

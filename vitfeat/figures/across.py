@@ -18,7 +18,6 @@ from vitfeat.figures.best import best_figure
 from vitfeat.figures.breakout import breakout
 from vitfeat.figures.curves import (
     AverageRow,
-    BestRow,
     Curve,
     CurveRow,
     HeadRow,
@@ -26,7 +25,6 @@ from vitfeat.figures.curves import (
     ScorePoint,
     average_rows,
     best_points,
-    best_rows,
     curve_rows,
     floors,
     head_rows,
@@ -401,9 +399,7 @@ def _best(given: _Given) -> Drawn:
         baseline=f"{of.by_chance}, same layer",
         remarks=[*given.footnotes(), *missing(given.panels, given.models)],
     )
-    if isinstance(of, Scoring):
-        return Drawn(figure, ScorePoint, best_points(given.panels, given.analysis))
-    return Drawn(figure, BestRow, best_rows(given.panels))
+    return Drawn(figure, ScorePoint, best_points(given.panels, given.analysis))
 
 
 def _breakout(given: _Given) -> Drawn:

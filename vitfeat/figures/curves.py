@@ -132,11 +132,10 @@ def chance_at(panel: Panel, curve: Curve, place: int) -> float:
 
 
 class CurveRow(NamedTuple):
-    """One point of a figure by layer; `baseline` is empty for the models themselves."""
+    """One point of a figure by layer of what is not scored."""
 
     dataset: str
     metric: str
-    baseline: str
     unit: str
     model: str
     layer: int
@@ -145,22 +144,6 @@ class CurveRow(NamedTuple):
     value: float
     low: float
     high: float
-
-
-class BestRow(NamedTuple):
-    """The best layer of a model; `low` and `high` are over seeds."""
-
-    dataset: str
-    features: str
-    score: str
-    model: str
-    layer: int
-    depth: float
-    n_images: int
-    value: float
-    low: float
-    high: float
-    baseline: float
 
 
 class ScorePoint(NamedTuple):
@@ -236,10 +219,9 @@ def row_of(kind: type[RowT], panel: Panel, curve: Curve, place: int = 0, **more:
 def curve_rows(panels: Iterable[Panel]) -> Iterator[CurveRow]:
     """Return what figures by layer draw."""
     for panel in panels:
-        for name, curves in (("", panel.curves), (panel.baseline, panel.baselines)):
-            for curve in curves:
-                for place in range(len(curve.layers)):
-                    yield row_of(CurveRow, panel, curve, place, baseline=name)
+        for curve in panel.curves:
+            for place in range(len(curve.layers)):
+                yield row_of(CurveRow, panel, curve, place)
 
 
 def score_points(panels: Iterable[Panel], analysis: str) -> Iterator[ScorePoint]:
@@ -249,15 +231,6 @@ def score_points(panels: Iterable[Panel], analysis: str) -> Iterator[ScorePoint]
             for place in range(len(curve.layers)):
                 chance = chance_at(panel, curve, place)
                 yield row_of(ScorePoint, panel, curve, place, task=analysis, chance=chance)
-
-
-def best_rows(panels: Iterable[Panel]) -> Iterator[BestRow]:
-    """Return the best layer of every curve."""
-    for panel in panels:
-        for curve in panel.curves:
-            if (place := best_place(curve)) is not None:
-                baseline = chance_at(panel, curve, place)
-                yield row_of(BestRow, panel, curve, place, baseline=baseline)
 
 
 def best_points(panels: Iterable[Panel], analysis: str) -> Iterator[ScorePoint]:

@@ -13,7 +13,7 @@ from vitfeat.figures.columns import Columns, Head, labels_width, model_rows
 from vitfeat.figures.models import Model
 from vitfeat.figures.sheet import Sheet, Space
 
-WIDTH, GAP, PITCH = 0.41, 0.1, 0.15
+WIDTH, GAP, PITCH = 0.37, 0.085, 0.15
 """Of a column, between columns, and of a row, in inches."""
 
 ENDS = 0.14

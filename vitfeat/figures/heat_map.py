@@ -30,7 +30,7 @@ NOTE_SIZE = 5.5
 NARROW = 0.34
 """Least width of columns in inches."""
 
-PAD, NOTE_GAP = 0.04, 0.04
+PAD, NOTE_GAP = 0.03, 0.04
 """Inches beside the texts of a cell, and between a value and its note."""
 
 BAR, NUMBERED_BAR = 0.42, 0.62

@@ -1,73 +1,111 @@
-"""k-means of layer after layer within a bound on memory, as all jobs that cluster share it."""
+"""k-means of layer after layer, scored against classes, as all analyses that cluster share it."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vitfeat.numerics.kmeans import Assignment, k_means
+from vitfeat.analyses.rows import ScoreRow
+from vitfeat.analyses.scoring import SEED
+from vitfeat.analyses.settings import KMeansSettings
+from vitfeat.errors import AnalysisError
+from vitfeat.numerics.cluster_scores import SCORES, scores, shuffled
+from vitfeat.numerics.kmeans import k_means
 
 logger = logging.getLogger(__name__)
+
+SHUFFLED = "_shuffled"
+"""Behind the names of scores against shuffled labels."""
 
 _THREAD_BYTES = 2 * 2**30
 
 
-@dataclass(frozen=True)
-class Runs:
-    """How layers are clustered: ``seeds`` k-means of each, the first of which has ``seed``.
+def clusters_of(
+    labels: NDArray[np.int64], settings: KMeansSettings, analysis: str, which: str
+) -> int:
+    """Return how many clusters there are of `which` items: as set, or as many as classes.
 
-    ``max_bytes`` bounds the features in memory, 2 GiB a thread if not given, as far as a single
-    k-means keeps to it: beyond, fewer than ``threads`` run side by side.
+    Raises
+    ------
+    AnalysisError
+        There are fewer items than clusters.
     """
-
-    n_init: int
-    seeds: int
-    seed: int
-    threads: int = 1
-    max_bytes: int | None = None
-
-    @property
-    def numbers(self) -> range:
-        """The seeds."""
-        return range(self.seed, self.seed + self.seeds)
-
-    def side_by_side(self, layer_bytes: int) -> int:
-        """Return how many keep to the bound: each has a layer and a copy, one more is read."""
-        bound = self.max_bytes or self.threads * _THREAD_BYTES
-        return max(1, min(self.threads, (bound // layer_bytes - 1) // 2))
+    n_clusters = settings.clusters or len(np.unique(labels))
+    if len(labels) < n_clusters:
+        raise AnalysisError(
+            f"{which}, fewer than the {n_clusters} clusters of k-means; take more images, or fewer "
+            f"clusters (analyses.{analysis}.clusters)"
+        )
+    return n_clusters
 
 
-def cluster_layers(
+def cluster_rows(
+    row_of: Callable[..., ScoreRow],
     layers: Iterable[NDArray[np.float32]],
     numbers: Sequence[int],
-    shape: tuple[int, int],
+    width: int,
+    labels: NDArray[np.int64],
     n_clusters: int,
-    runs: Runs,
+    settings: KMeansSettings,
     *,
     what: str,
     items: str,
-) -> Assignment:
-    """Cluster the features of layers, float32 (item, channel), and note where clusters are fewer.
+    baseline: bool = False,
+    threads: int = 1,
+    max_bytes: int | None = None,
+) -> Iterator[ScoreRow]:
+    """Cluster layers, and yield every score of a layer: the mean over seeds, then that of each.
 
-    They are read when they are needed; ``shape`` is of one. int32 (layer, seed, item).
+    Parameters
+    ----------
+    row_of
+        Makes a row.
+    layers, numbers, width
+        Features, float32 (item, channel), which are read when they are needed; the numbers of
+        their layers; how many channels they have.
+    labels
+        int64 (item,): the classes.
+    what, items
+        What a warning says is clustered, and of what.
+    baseline
+        Whether scores against shuffled labels follow, with :data:`SHUFFLED` behind their names.
+    threads, max_bytes
+        How many k-means run side by side, and the bound of their features in memory, 2 GiB a
+        thread if not given: as far as a single k-means keeps to it, fewer run beyond.
     """
-    n_items, width = shape
+    # Each that runs has a layer and a copy, and one more is read.
+    fit = ((max_bytes or threads * _THREAD_BYTES) // (4 * len(labels) * width) - 1) // 2
     clusters = k_means(
         layers,
         n_clusters,
-        n_init=runs.n_init,
-        seeds=runs.numbers,
-        threads=runs.side_by_side(4 * n_items * width),
+        n_init=settings.n_init,
+        seeds=settings.seed_numbers,
+        threads=max(1, min(threads, fit)),
     )
-    for number, assignments in zip(numbers, clusters, strict=True):
+    for layer, assignments in zip(numbers, clusters, strict=True):
         least = min(len(np.unique(assignment)) for assignment in assignments)
         if least < n_clusters:
             logger.warning(
-                f"{what}, layer {number}: {least} of {n_clusters} clusters found, since no more "
+                f"{what}, layer {layer}: {least} of {n_clusters} clusters found, since no more "
                 f"{items} differ"
             )
-    return clusters
+        for name in ("", SHUFFLED) if baseline else ("",):
+            by_seed = {
+                # Layers are clustered alike: one order for all would give all the same luck.
+                seed: scores(shuffled(labels, (seed, layer)) if name else labels, assignment)
+                for seed, assignment in zip(settings.seed_numbers, assignments, strict=True)
+            }
+            for score in SCORES:
+                values = {f"{SEED}{seed}": found[score] for seed, found in by_seed.items()}
+                mean = float(np.mean(list(values.values())))
+                for group, value in {"": mean, **values}.items():
+                    yield row_of(
+                        layer=layer,
+                        score=f"{score}{name}",
+                        group=group,
+                        n=len(labels),
+                        value=value,
+                    )

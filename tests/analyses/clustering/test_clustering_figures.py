@@ -9,26 +9,25 @@ from matplotlib.figure import Figure
 from tests.figures.canvas import assert_readable, axes_named, lines, words
 from tests.figures.drawings import figure_of, panels_of
 from tests.figures.made_tables import DEMO, PAPER, Made, clustering_rows
-from vitfeat.analyses.clustering.across import CURVES
-from vitfeat.analyses.rows import ClusteringRow
+from vitfeat.analyses.clustering.across import SCORING
+from vitfeat.analyses.rows import ScoreRow
 from vitfeat.errors import AnalysisError
 from vitfeat.figures import style
-from vitfeat.figures.curves import best_rows, curve_rows
+from vitfeat.figures.curves import best_points, score_points
 from vitfeat.figures.models import Model
 
 NO_CLS = Made(Model("siglip", "SigLIP 2", "siglip2", "6x64/4@32"), has_cls=False)
 ALL = ("by_layer", "families", "best", "overview")
 
 
-def drawn(made: Sequence[Made], draw: str, rows: Sequence[ClusteringRow] | None = None) -> Figure:
-    return figure_of(CURVES, draw, made, clustering_rows(made) if rows is None else rows)
+def drawn(made: Sequence[Made], draw: str, rows: Sequence[ScoreRow] | None = None) -> Figure:
+    return figure_of(SCORING, draw, made, clustering_rows(made) if rows is None else rows)
 
 
-def of_seeds(
-    rows: Sequence[ClusteringRow], model: str, layer: int, labels: str = "true"
-) -> list[float]:
-    wanted = (model, layer, "mean", labels, "ari")
-    return [r.value for r in rows if (r.model, r.layer, r.features, r.labels, r.score) == wanted]
+def of_seeds(rows: Sequence[ScoreRow], model: str, layer: int, score: str = "ari") -> list[float]:
+    wanted = (model, layer, "mean", score)
+    found = [r for r in rows if (r.model, r.layer, r.features, r.score) == wanted]
+    return [row.value for row in found if row.group]
 
 
 def test_lines_are_means_over_seeds_and_bands_all_seeds() -> None:
@@ -40,8 +39,8 @@ def test_lines_are_means_over_seeds_and_bands_all_seeds() -> None:
         np.testing.assert_allclose(found[made.model.id].get_ydata(), expected, rtol=1e-12)
     table = {
         (r.model, r.layer): r
-        for r in curve_rows(panels_of(CURVES, DEMO, rows))
-        if r.metric == "ari/mean" and not r.baseline
+        for r in score_points(panels_of(SCORING, DEMO, rows), "clustering")
+        if (r.score, r.features) == ("ari", "mean")
     }
     for (model, layer), row in table.items():
         seeds = of_seeds(rows, model, layer)
@@ -55,7 +54,7 @@ def test_shuffled_labels_and_the_untrained_model_are_references() -> None:
     ax = axes_named(figure, "digits/ari/mean")
     (line,) = (line for line in ax.lines if line.get_label() == "baseline")
     expected = [
-        max(np.mean(of_seeds(rows, made.model.id, at, "shuffled")) for made in DEMO)
+        max(np.mean(of_seeds(rows, made.model.id, at, "ari_shuffled")) for made in DEMO)
         for at in range(6)
     ]
     np.testing.assert_allclose(line.get_ydata(), expected, rtol=1e-12)
@@ -69,12 +68,14 @@ def test_shuffled_labels_and_the_untrained_model_are_references() -> None:
     top = area.get_paths()[0].vertices
     for at, value in enumerate(lines(ax)["demo-random"].get_ydata()):
         assert top[top[:, 0] == at][:, 1].max() == pytest.approx(value)
-    table = list(curve_rows(panels_of(CURVES, DEMO, rows)))
-    assert sum(row.baseline == "shuffled labels" for row in table) == len(table) / 2
+    for row in score_points(panels_of(SCORING, DEMO, rows), "clustering"):
+        if (row.score, row.features) == ("ari", "mean"):
+            seeds = of_seeds(rows, row.model, row.layer, "ari_shuffled")
+            assert row.chance == pytest.approx(np.mean(seeds), rel=1e-12)
 
 
 def test_without_baselines_none_is_mentioned() -> None:
-    rows = [row for row in clustering_rows(DEMO[:3]) if row.labels == "true"]
+    rows = [row for row in clustering_rows(DEMO[:3]) if not row.score.endswith("_shuffled")]
     for draw in ALL:
         figure = drawn(DEMO[:3], draw, rows)
         assert "shuffled" not in words(figure)
@@ -92,8 +93,8 @@ def test_scores_of_a_row_have_one_scale() -> None:
 
 def test_best_layers_are_found() -> None:
     rows = clustering_rows(PAPER)
-    panels = panels_of(CURVES, PAPER, rows)
-    table = {(r.model, r.features, r.score): r for r in best_rows(panels)}
+    panels = panels_of(SCORING, PAPER, rows)
+    table = {(r.model, r.features, r.score): r for r in best_points(panels, "clustering")}
     assert len(table) == 26 * 2 * 3
     for made in PAPER:
         means = [np.mean(of_seeds(rows, made.model.id, at)) for at in range(made.depth)]
@@ -101,8 +102,8 @@ def test_best_layers_are_found() -> None:
         assert row.layer == int(np.argmax(means))
         assert row.value == pytest.approx(max(means))
         assert row.depth == row.layer / (made.depth - 1)
-        shuffled = of_seeds(rows, made.model.id, row.layer, "shuffled")
-        assert row.baseline == pytest.approx(np.mean(shuffled))
+        shuffled = of_seeds(rows, made.model.id, row.layer, "ari_shuffled")
+        assert row.chance == pytest.approx(np.mean(shuffled))
     figure = drawn(PAPER, "best")
     for made in PAPER:
         at = lines(axes_named(figure, "ari"))[f"{made.model.id}/mean"]
@@ -116,22 +117,24 @@ def test_best_layers_are_found() -> None:
 
 def test_the_first_of_equal_layers_is_best_and_nan_none() -> None:
     rows = [row._replace(value=0.5) for row in clustering_rows(DEMO[:1])]
-    panels = panels_of(CURVES, DEMO[:1], rows)
-    assert {one.layer for one in best_rows(panels)} == {0}
+    panels = panels_of(SCORING, DEMO[:1], rows)
+    assert {one.layer for one in best_points(panels, "clustering")} == {0}
     rows = [row._replace(value=np.nan if row.layer < 2 else 0.5) for row in rows]
-    panels = panels_of(CURVES, DEMO[:1], rows)
-    assert {one.layer for one in best_rows(panels)} == {2}
+    panels = panels_of(SCORING, DEMO[:1], rows)
+    assert {one.layer for one in best_points(panels, "clustering")} == {2}
     rows = [row._replace(value=np.nan) for row in rows]
-    assert list(best_rows(panels_of(CURVES, DEMO[:1], rows))) == []
+    assert list(best_points(panels_of(SCORING, DEMO[:1], rows), "clustering")) == []
 
 
 def test_depth_counts_the_networks_layers_where_features_are_of_some() -> None:
     rows = clustering_rows(DEMO[:2])
     rows += [
-        ClusteringRow("demo-clip", "digits", 3, "attention_mean", "true", 0, 599, 10, "nmi", 0.4)
+        ScoreRow(
+            "clustering", "demo-clip", "digits", 3, "attention_mean", "k=8", "nmi", "", 599, 0.4
+        )
     ]
-    panels = panels_of(CURVES, DEMO[:2], rows)
-    (row,) = (r for r in curve_rows(panels) if r.metric == "nmi/attention_mean")
+    panels = panels_of(SCORING, DEMO[:2], rows)
+    (row,) = (r for r in score_points(panels, "clustering") if r.features == "attention_mean")
     assert (row.layer, row.depth) == (3, 3 / 5)
     for draw in ALL:
         assert_readable(drawn(DEMO[:2], draw, rows))

@@ -16,7 +16,7 @@ from threadpoolctl import threadpool_limits
 from tests.store.filled import GEOMETRY, Content
 from vitfeat.analyses.clustering.job import write_clustering
 from vitfeat.analyses.clustering.settings import ClusteringSettings
-from vitfeat.analyses.rows import ClusteringRow, read_clustering
+from vitfeat.analyses.rows import ScoreRow, read_scores
 from vitfeat.cli import main
 from vitfeat.errors import AnalysisError, StoreError
 from vitfeat.numerics.cluster_scores import shuffled
@@ -62,31 +62,42 @@ class Labelled(Content):
 CONTENT = Labelled()
 UNLABELLED = replace(CONTENT, labels=tuple(-1 if i % 4 == 0 else i % 3 for i in range(60)))
 
-Cluster = Callable[..., list[ClusteringRow]]
+Cluster = Callable[..., list[ScoreRow]]
 
 
 @pytest.fixture
 def cluster(tmp_path: Path) -> Cluster:
     """The rows of the table of a store's content."""
 
-    def run(content: Content, **options: Any) -> list[ClusteringRow]:
+    def run(content: Content, **options: Any) -> list[ScoreRow]:
         number = len(list(tmp_path.iterdir()))
         path = tmp_path / str(number) / "digits" / "m.zarr"
         content.write(path)
         ways = {key: options.pop(key) for key in ("threads", "max_bytes", "log") if key in options}
         settings = ClusteringSettings(**{"shuffled": False} | options)
         write_clustering(path, tmp_path / f"{number}.csv", settings, **ways)
-        return read_clustering(tmp_path / f"{number}.csv")
+        return read_scores(tmp_path / f"{number}.csv")
 
     return run
 
 
 def values(
-    rows: Sequence[ClusteringRow], *, kind: str = "cls", labels: str = "true"
+    rows: Sequence[ScoreRow], *, kind: str = "cls", behind: str = ""
 ) -> dict[tuple[int, int, str], float]:
-    chosen = [r for r in rows if (r.features, r.labels) == (kind, labels)]
-    found = {(r.layer, r.seed, r.score): r.value for r in chosen}
-    assert len(found) == len(chosen)
+    """The scores of seeds; those of the empty group are their means."""
+    chosen = [
+        r for r in rows if r.features == kind and r.score.endswith("_shuffled") == (behind != "")
+    ]
+    found = {
+        (r.layer, int(r.group.removeprefix("seed=")), r.score.removesuffix(behind)): r.value
+        for r in chosen
+        if r.group
+    }
+    means = {(r.layer, r.score.removesuffix(behind)): r.value for r in chosen if not r.group}
+    assert len(found) + len(means) == len(chosen)
+    for (layer, score), mean in means.items():
+        of_seeds = [v for (at, _, name), v in found.items() if (at, name) == (layer, score)]
+        assert mean == pytest.approx(np.mean(of_seeds), abs=1e-15)
     return found
 
 
@@ -121,10 +132,10 @@ def test_scores_are_those_of_scikit_learn(cluster: Cluster, kind: str, dtype: st
     labels = np.array(content.labels)
     truth = expected(content, kind, 5, (7, 8), np.arange(60), labels)
     assert values(rows, kind=kind) == pytest.approx(truth, abs=1e-12)
-    assert {(r.model, r.dataset, r.features, r.labels) for r in rows} == {
-        ("m", "digits", kind, "true")
+    assert {(r.task, r.model, r.dataset, r.features) for r in rows} == {
+        ("clustering", "m", "digits", kind)
     }
-    assert {(r.n_images, r.n_clusters) for r in rows} == {(60, 5)}
+    assert {(r.n, r.variant) for r in rows} == {(60, "k=5")}
 
 
 @pytest.mark.parametrize("kind", ["cls", "mean", "attention_mean"])
@@ -135,7 +146,7 @@ def test_images_without_a_label_are_left_out(
     entries = np.flatnonzero(np.array(UNLABELLED.labels) != -1)
     truth = expected(UNLABELLED, kind, 3, (0,), entries, np.array(UNLABELLED.labels)[entries])
     assert values(rows, kind=kind) == pytest.approx(truth, abs=1e-12)
-    assert {(r.n_images, r.n_clusters) for r in rows} == {(45, 3)}
+    assert {(r.n, r.variant) for r in rows} == {(45, "k=3")}
     assert caplog.messages == ["m: 15 of 60 images without a label: left out"]
 
 
@@ -148,7 +159,7 @@ def test_patterns_of_some_images(cluster: Cluster) -> None:
     entries = np.flatnonzero(labels != -1)
     truth = expected(content, "attention_mean", 3, (0,), entries, labels[entries])
     assert values(rows, kind="attention_mean") == pytest.approx(truth, abs=1e-12)
-    assert {(r.features, r.n_images) for r in rows} == {
+    assert {(r.features, r.n) for r in rows} == {
         ("cls", 45),
         ("attention_mean", len(entries)),
     }
@@ -169,8 +180,8 @@ def test_shuffled_stand_beside_the_true_ones(cluster: Cluster) -> None:
     rows = cluster(UNLABELLED, features=["cls"], n_init=4, seeds=2, shuffled=True)
     entries = np.flatnonzero(np.array(UNLABELLED.labels) != -1)
     labels = np.array(UNLABELLED.labels)[entries]
-    assert len(rows) == 2 * len(values(rows))
-    found = values(rows, labels="shuffled")
+    assert len(rows) == 3 * len(values(rows))
+    found = values(rows, behind="_shuffled")
     for layer in LAYERS:
         for seed in (0, 1):
             truth = expected(
@@ -184,7 +195,7 @@ def test_shuffled_touch_nothing_else(cluster: Cluster) -> None:
     options: dict[str, Any] = {"features": ["cls", "mean"], "n_init": 1, "seeds": 2}
     without = cluster(CONTENT, **options)
     rows = cluster(CONTENT, shuffled=True, **options)
-    assert [r for r in rows if r.labels == "true"] == without
+    assert [r for r in rows if not r.score.endswith("_shuffled")] == without
 
 
 @pytest.mark.parametrize("changed", [{"threads": 3}, {"max_bytes": 1, "threads": 2}])
@@ -201,8 +212,8 @@ def test_a_seed_gives_the_same_wherever_it_stands(cluster: Cluster) -> None:
     options: dict[str, Any] = {"features": ["cls"], "n_init": 1, "shuffled": True}
     four = cluster(CONTENT, seeds=4, **options)
     one = cluster(CONTENT, seeds=1, seed=2, **options)
-    assert [r for r in four if r.seed == 2] == one
-    assert sorted({r.seed for r in four}) == [0, 1, 2, 3]
+    assert [r for r in four if r.group == "seed=2"] == [r for r in one if r.group]
+    assert sorted({r.group for r in four}) == ["", "seed=0", "seed=1", "seed=2", "seed=3"]
 
 
 def test_clusters_may_be_more_or_fewer_than_classes(cluster: Cluster) -> None:
@@ -210,7 +221,7 @@ def test_clusters_may_be_more_or_fewer_than_classes(cluster: Cluster) -> None:
         rows = cluster(CONTENT, features=["cls"], clusters=k, n_init=4, seeds=1)
         truth = expected(CONTENT, "cls", k, (0,), np.arange(60), np.array(CONTENT.labels))
         assert values(rows) == pytest.approx(truth, abs=1e-12)
-        assert {r.n_clusters for r in rows} == {k}
+        assert {r.variant for r in rows} == {f"k={k}"}
 
 
 # --- What a model lacks, and errors ---
@@ -312,7 +323,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     )
     write_clustering(store, direct, settings)
     assert out.read_bytes() == direct.read_bytes()
-    assert len(read_clustering(out)) == (3 + 2) * 2 * 2 * 3
+    assert len(read_scores(out)) == (3 + 2) * (1 + 2) * 2 * 3
     assert log.read_text("utf-8") == "m: 15 of 60 images without a label: left out\n"
     assert capsys.readouterr() == ("", "")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vitfeat.analyses.base import STORE, Across, Analysis, Job, Needs
-from vitfeat.analyses.clustering.across import CURVES
+from vitfeat.analyses.clustering.across import SCORING
 from vitfeat.analyses.clustering.settings import ClusteringSettings
 from vitfeat.analyses.needs import (
     CLASS_IMAGES,
@@ -55,5 +55,5 @@ ANALYSIS = Analysis(
             threads=lambda study: study.node_threads,
         ),
     ),
-    across=Across((CURVES,)),
+    across=Across((SCORING,)),
 )

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from vitfeat.analyses.clustering.across import CLUSTERS
 from vitfeat.analyses.clustering.settings import ClusteringSettings
-from vitfeat.analyses.rows import ClusteringRow
+from vitfeat.analyses.rows import ScoreRow, score_rows
 from vitfeat.errors import AnalysisError
 from vitfeat.jobs.features import ARRAYS, image_features, image_rows
-from vitfeat.jobs.layer_clusters import Runs, cluster_layers
-from vitfeat.numerics.cluster_scores import scores, shuffled
+from vitfeat.jobs.layer_clusters import cluster_rows, clusters_of
 from vitfeat.store.opening import open_store
 from vitfeat.store.reader import FeatureStore
 from vitfeat.tables import write_table
@@ -31,7 +31,10 @@ def write_clustering(
     threads: int = 1,
     max_bytes: int | None = None,
 ) -> None:
-    """Cluster every layer of a store and write the scores as a table of ClusteringRow.
+    """Cluster every layer of a store and write the scores as a table of ScoreRow.
+
+    ``variant`` is ``k=`` with the number of clusters. A row of group ``seed=N`` is the score of one
+    k-means, that of the empty group their mean.
 
     Parameters
     ----------
@@ -43,7 +46,7 @@ def write_clustering(
         What is clustered, and how; the seed of the k-means and the layer decide the order of
         shuffled labels.
     threads, max_bytes
-        See :class:`vitfeat.jobs.layer_clusters.Runs`.
+        See :func:`vitfeat.jobs.layer_clusters.cluster_rows`.
 
     Raises
     ------
@@ -54,8 +57,7 @@ def write_clustering(
     store = open_store(store_path)
     labelled = store.labels != -1
     _check_labels(store, labelled)
-    runs = Runs(settings.n_init, settings.seeds, settings.seed, threads, max_bytes)
-    rows: list[ClusteringRow] = []
+    rows: list[ScoreRow] = []
     for kind in settings.features:
         if not store.model_has(ARRAYS[kind]):
             logger.warning(f"{store.model} has no CLS token: {kind} left out")
@@ -67,41 +69,24 @@ def write_clustering(
         kept = image_rows(store, kind)
         used = np.flatnonzero(labelled[kept])
         labels = store.labels[kept[used]]
-        n_clusters = settings.clusters or len(np.unique(labels))
-        _check_images(store, kind, labels, n_clusters)
-        layers = [store.layers[position] for position in positions]
-        found = cluster_layers(
+        which = f"{store.path}: {plural(len(labels), 'image')} with {ARRAYS[kind]} and a label"
+        _check_classes(store, labels, which)
+        n_clusters = clusters_of(labels, settings, "clustering", which)
+        rows += cluster_rows(
+            score_rows("clustering", store, features=kind, variant=f"{CLUSTERS}{n_clusters}"),
             (image_features(store, kind, position, used) for position in positions),
-            layers,
-            (len(labels), _width(store, kind)),
+            [store.layers[position] for position in positions],
+            _width(store, kind),
+            labels,
             n_clusters,
-            runs,
+            settings,
             what=f"{store.model}, {kind}",
             items="images",
+            baseline=settings.shuffled,
+            threads=threads,
+            max_bytes=max_bytes,
         )
-        for layer, assignments in zip(layers, found, strict=True):
-            against = {"true": [labels] * settings.seeds}
-            if settings.shuffled:
-                # Layers are clustered alike: one order for all would give all the same luck.
-                against["shuffled"] = [shuffled(labels, (number, layer)) for number in runs.numbers]
-            rows += [
-                ClusteringRow(
-                    model=store.model,
-                    dataset=store_path.parent.name,
-                    layer=layer,
-                    features=kind,
-                    labels=name,
-                    seed=number,
-                    n_images=len(labels),
-                    n_clusters=n_clusters,
-                    score=score,
-                    value=value,
-                )
-                for name, some in against.items()
-                for number, classes, assignment in zip(runs.numbers, some, assignments, strict=True)
-                for score, value in scores(classes, assignment).items()
-            ]
-    write_table(out, ClusteringRow, rows)
+    write_table(out, ScoreRow, rows)
 
 
 def _width(store: FeatureStore, kind: str) -> int:
@@ -133,19 +118,11 @@ def _check_stored(store: FeatureStore, kind: str) -> None:
         )
 
 
-def _check_images(
-    store: FeatureStore, kind: str, labels: NDArray[np.int64], n_clusters: int
-) -> None:
-    which = f"{plural(len(labels), 'image')} with {ARRAYS[kind]} and a label"
+def _check_classes(store: FeatureStore, labels: NDArray[np.int64], which: str) -> None:
     if len(found := np.unique(labels)) < 2:
         names = ", ".join(repr(store.classes.get(int(label), str(label))) for label in found)
         raise AnalysisError(
-            f"{store.path}: {which}, of {names or 'no class'}; clusters are scored against "
-            "classes, and that needs two or more: a dataset's limit takes the first images, its "
-            "per_class some of each class"
-        )
-    if len(labels) < n_clusters:
-        raise AnalysisError(
-            f"{store.path}: {which}, fewer than the {n_clusters} clusters of k-means; take more "
-            "images, or fewer clusters (analyses.clustering.clusters)"
+            f"{which}, of {names or 'no class'}; clusters are scored against classes, and that "
+            "needs two or more: a dataset's limit takes the first images, its per_class some of "
+            "each class"
         )

@@ -7,11 +7,11 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from vitfeat.analyses.settings import Count, Layers, Limit, Seed, Settings, SomeOf, token_taps
+from vitfeat.analyses.settings import KMeansSettings, Layers, Limit, SomeOf, token_taps
 from vitfeat.store.layout import TOKEN_ARRAYS
 
 
-class ClusteringSettings(Settings):
+class ClusteringSettings(KMeansSettings):
     """k-means of every layer's features against the classes."""
 
     datasets: SomeOf[str] = Field((), description="Datasets with labels.")
@@ -28,12 +28,6 @@ class ClusteringSettings(Settings):
             "Layers whose attention patterns are clustered (attention_mean), by name or number."
         ),
     )
-    clusters: int | None = Field(
-        None, ge=2, description="Number of clusters; null takes the number of classes."
-    )
-    n_init: Count = Field(10, description="Initialisations of k-means; the best is kept.")
-    seeds: Count = Field(3, description="Seeds that scores are averaged over.")
-    seed: Seed = Field(0, description="The first seed.")
     shuffled: bool = Field(
         True, description="Whether scores against shuffled labels are computed too, as a baseline."
     )

@@ -13,9 +13,8 @@ from vitfeat.analyses.regions.settings import RegionSettings
 from vitfeat.analyses.rows import ScoreRow, score_rows
 from vitfeat.data.annotations import RegionRow, fingerprint, read_annotations
 from vitfeat.errors import AnalysisError
-from vitfeat.jobs.layer_clusters import Runs, cluster_layers
+from vitfeat.jobs.layer_clusters import cluster_rows, clusters_of
 from vitfeat.jobs.reading import rows_that_fit, slices
-from vitfeat.numerics.cluster_scores import SCORES, scores
 from vitfeat.store.opening import open_store
 from vitfeat.store.reader import FeatureStore, read_rows
 from vitfeat.tables import write_table
@@ -56,7 +55,7 @@ def write_regions(
         How they are clustered; without a number of clusters there are as many as categories that
         are present.
     threads, max_bytes
-        See :class:`vitfeat.jobs.layer_clusters.Runs`.
+        See :func:`vitfeat.jobs.layer_clusters.cluster_rows`.
 
     Raises
     ------
@@ -72,43 +71,29 @@ def write_regions(
         )
     annotated = read_annotations(regions_path, RegionRow)
     _check_table(store, annotated, regions_path)
-    runs = Runs(settings.n_init, settings.seeds, settings.seed, threads, max_bytes)
     kept = [annotated[number] for number in store.region_numbers]
     rows: list[ScoreRow] = []
     for level in _scorable(store, annotated, kept):
         used = np.array([i for i, row in enumerate(kept) if row.level == level], dtype=np.intp)
         labels = np.array([kept[i].category for i in used], dtype=np.int64)
-        n_clusters = settings.clusters or len(np.unique(labels))
-        if len(used) < n_clusters:
-            raise AnalysisError(
-                f"{store.path}: {plural(len(used), 'region')} of the level {level}, fewer than the "
-                f"{n_clusters} clusters of k-means; take more images, or fewer clusters "
-                "(analyses.regions.clusters)"
-            )
+        which = f"{store.path}: {plural(len(used), 'region')} of the level {level}"
+        n_clusters = clusters_of(labels, settings, "regions", which)
         logger.info(
             f"{store.model}, {level}: {len(np.unique(labels))} categories, {n_clusters} clusters"
         )
-        found = cluster_layers(
+        rows += cluster_rows(
+            score_rows("regions", store, features="regions", variant=level),
             (_layer(store, position, used) for position in range(len(store.layers))),
             store.layers,
-            (len(used), store["regions"].shape[-1]),
+            store["regions"].shape[-1],
+            labels,
             n_clusters,
-            runs,
+            settings,
             what=f"{store.model}, {level}",
             items="regions",
+            threads=threads,
+            max_bytes=max_bytes,
         )
-        for layer, assignments in zip(store.layers, found, strict=True):
-            row = score_rows(
-                "regions", store, layer=layer, features="regions", variant=level, n=len(labels)
-            )
-            by_seed = [scores(labels, assignment) for assignment in assignments]
-            for score in SCORES:
-                values = {f"seed={n}": s[score] for n, s in zip(runs.numbers, by_seed, strict=True)}
-                mean = float(np.mean(list(values.values())))
-                rows += [
-                    row(score=score, group=group, value=value)
-                    for group, value in {"": mean, **values}.items()
-                ]
     write_table(out, ScoreRow, rows)
 
 

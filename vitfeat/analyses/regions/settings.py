@@ -6,10 +6,10 @@ from collections.abc import Mapping
 
 from pydantic import Field
 
-from vitfeat.analyses.settings import Count, Limit, Masks, Seed, Settings, SomeOf
+from vitfeat.analyses.settings import KMeansSettings, Limit, Masks, SomeOf
 
 
-class RegionSettings(Settings):
+class RegionSettings(KMeansSettings):
     """k-means of features pooled under annotated masks, against the masks' categories."""
 
     datasets: SomeOf[str] = Field((), description="Datasets with annotated regions.")
@@ -20,12 +20,6 @@ class RegionSettings(Settings):
             "paper's code does (paper)."
         ),
     )
-    clusters: int | None = Field(
-        None, ge=2, description="Number of clusters; null takes the number of categories."
-    )
-    n_init: Count = Field(10, description="Initialisations of k-means; the best is kept.")
-    seeds: Count = Field(3, description="Seeds that scores are averaged over.")
-    seed: Seed = Field(0, description="The first seed.")
 
     def required_taps(self) -> Mapping[str, Limit]:
         """Return the features of every region."""
