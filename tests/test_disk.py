@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from collections import Counter, namedtuple
@@ -27,6 +28,7 @@ from vitfeat.plan.disk import (
 )
 from vitfeat.store.arrays import Geometry
 from vitfeat.store.layout import plan_layout
+from vitfeat.text import size as in_words
 
 _Usage = namedtuple("_Usage", ["total", "used", "free"])
 
@@ -198,6 +200,49 @@ def test_lines_say_what_is_to_come_and_whether_the_disk_has_it(
         made.write_text("{}")
     assert disk_lines(config) == []
     assert all(is_there(config, item) for item in planned(config, {"digits": Size(599)}))
+
+
+@pytest.mark.parametrize(
+    ("stored", "extraction", "says"),
+    [
+        ({}, {}, ""),
+        ({"taps": ["cls", "spatial", "mlp_branch"]}, {}, ""),
+        ({}, {"taps": ["spatial", "attention"]}, "without spatial, attention"),
+        # What the model has not is in no store of it.
+        ({"taps": ["spatial"]}, {"taps": ["spatial"]}, ""),
+        ({}, {"dtype": "float32"}, "of other settings (dtype: float16 in the store, float32 ask"),
+        ({}, {"precision": "bf16"}, "of other settings (precision: fp32 in the store, bf16 asked)"),
+        ({}, {"keep_bits": 6}, "of other settings (keep_bits: nothing in the store, 6 asked)"),
+    ],
+)
+def test_stores_that_lack_something_are_said_and_counted(
+    tmp_path: Path, stored: dict[str, Any], extraction: dict[str, Any], says: str
+) -> None:
+    cka = {"cka": {"datasets": ["digits"], "tokens": ["cls"]}}
+    config = _config(tmp_path, analyses=cka, extraction=extraction)
+    request = {"taps": ["cls"], "dtype": "float16", "precision": "fp32", **stored}
+    said = {
+        "request": {**request, "data": {"n_images": 599}},
+        "has_cls": "cls" in request["taps"],
+        "n_registers": 0,
+    }
+    store = tmp_path / "results/features/digits/demo-dino.zarr"
+    store.mkdir(parents=True)
+    (store / "zarr.json").write_text(json.dumps({"attributes": {"vitfeat": said}}))
+    # Not before it is sealed.
+    assert len(disk_lines(config)) == 1
+    store.with_suffix(".json").write_text("{}")
+    gram = tmp_path / "results/cka/gram/digits/cls/demo-dino.safetensors"
+    gram.parent.mkdir(parents=True)
+    gram.write_text("")
+    lines = disk_lines(config)
+    assert len(lines) == (2 if says else 0)
+    if says:
+        assert re.match(r"extracted again, at most \d+\.\d [KM]iB: 1 store ", lines[0])
+        assert f" 1 store {says}" in lines[0]
+        assert lines[0].endswith(": digits demo-dino")
+        total = sum(i.n_bytes for i in planned(config, {"digits": Size(599)}) if i.kind == FEATURES)
+        assert in_words(total) in lines[0]
 
 
 _FILES = {

@@ -10,11 +10,12 @@ import csv
 import math
 import os
 import shutil
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from vitfeat.analyses.attention_maps.settings import AttentionMapSettings
 from vitfeat.analyses.cka.settings import CkaSettings
@@ -30,9 +31,16 @@ from vitfeat.models.layers import select_layers
 from vitfeat.models.shapes import Shape, guess_shape
 from vitfeat.store.arrays import EXACT_TAPS, ArraySpec, Geometry, arrays_of
 from vitfeat.store.layout import Layout, available_taps, block_for
-from vitfeat.text import size
+from vitfeat.store.opening import said_of
+from vitfeat.store.paths import manifest_path
+from vitfeat.store.provenance import differences
+from vitfeat.text import plural, size, some
 
 PIECES = "pieces of shards, until their blocks are all there"
+_OF_STORES = (FEATURES, TRANSIENT, PIECES)
+
+# Stores that a line names.
+_FEW_STORES = 3
 
 COMPRESSED = 0.9
 """What the codec leaves of a store's bytes: 0.80 to 0.94 were measured (docs/paper.md)."""
@@ -212,7 +220,9 @@ def _geometry(config: Config, shape: Shape, *, ragged: bool = False) -> Geometry
     )
 
 
-def planned(config: Config, sizes: Mapping[str, Size]) -> list[Item]:
+def planned(
+    config: Config, sizes: Mapping[str, Size], again: Collection[tuple[str, str]] = ()
+) -> list[Item]:
     """Return what a config takes on the disk at most; tables and figures are little beside it.
 
     Datasets whose sizes are not given are left out.
@@ -226,7 +236,7 @@ def planned(config: Config, sizes: Mapping[str, Size]) -> list[Item]:
             n_bytes = pieces_bytes(config, dataset, entry, sizes)
             pieces.append(Item(PIECES, dataset, entry.id, "", n_bytes))
     # Of one store at a time: they are gone when it is sealed.
-    to_come = [item for item in pieces if not is_there(config, item)]
+    to_come = [item for item in pieces if not is_there(config, item, again)]
     items += sorted(to_come, key=lambda item: item.n_bytes)[-1:]
     return [item for item in items if item.n_bytes]
 
@@ -261,16 +271,41 @@ def compressed(config: Config, items: Sequence[Item]) -> float:
     return sum(item.n_bytes * share(item) for item in items)
 
 
-def is_there(config: Config, item: Item) -> bool:
-    """Return whether what is planned was made already."""
+def is_there(config: Config, item: Item, again: Collection[tuple[str, str]] = ()) -> bool:
+    """Return whether what is planned was made already, but for stores that are made ``again``."""
     path = {
-        **dict.fromkeys(
-            (FEATURES, TRANSIENT, PIECES), f"features/{item.dataset}/{item.model}.json"
-        ),
+        **dict.fromkeys(_OF_STORES, f"features/{item.dataset}/{item.model}.json"),
         CHOSEN: f"attention_maps/stores/{item.dataset}/{item.model}.json",
         GRAMS: f"cka/gram/{item.dataset}/{item.array}/{item.model}.safetensors",
     }.get(item.kind)
+    if item.kind in _OF_STORES and (item.dataset, item.model) in again:
+        return False
     return path is not None and (config.results / path).exists()
+
+
+def extracted_again(config: Config) -> dict[tuple[str, str], str]:
+    """Return datasets and models whose stores lack something that is asked, and what it is."""
+    reasons = {}
+    for dataset, model in product(config.datasets, (m.id for m in config.models)):
+        store = config.results / f"features/{dataset}/{model}.zarr"
+        said = said_of(store) if manifest_path(store).exists() else None
+        if said is not None and (reason := _lack(config, dataset, said)):
+            reasons[dataset, model] = reason
+    return reasons
+
+
+def _lack(config: Config, dataset: str, said: Mapping[str, Any]) -> str:
+    """Return in words what a store lacks, as far as the config alone tells it."""
+    request, has_branches = said["request"], said.get("has_branches", True)
+    own = Geometry((), 0, 0, (0, 0), said["has_cls"], said["n_registers"], has_branches)
+    taps = available_taps(own, config.taps(dataset))
+    if absent := [tap for tap in taps if tap not in request["taps"]]:
+        return f"without {', '.join(absent)}"
+    n_images = request["data"]["n_images"]
+    limits = {t: n for t, n in config.limits(dataset).items() if t in taps and n < n_images}
+    asked = {key: config.extraction[key] for key in ("dtype", "precision", "keep_bits")}
+    other = differences(request, {**request, **asked, "taps": taps, "limits": limits})
+    return f"of other settings ({other})" if other else ""
 
 
 def known_sizes(config: Config) -> dict[str, Size]:
@@ -280,12 +315,28 @@ def known_sizes(config: Config) -> dict[str, Size]:
 
 
 def disk_lines(config: Config) -> list[str]:
-    """Say in few lines what is still to be written and whether the disk has it; none if nothing."""
-    sizes = known_sizes(config)
-    items = [item for item in planned(config, sizes) if not is_there(config, item)]
+    """Say in few lines what is still to be written and whether the disk has it; none if nothing.
+
+    Stores that are extracted again stay until the new ones are whole.
+    """
+    sizes, again = known_sizes(config), extracted_again(config)
+    items = [item for item in planned(config, sizes, again) if not is_there(config, item, again)]
     to_come = [item for item in items if item.kind != PIECES]
     if not to_come:
         return []
+    stores = defaultdict(list)
+    for (dataset, model), reason in again.items():
+        stores[reason].append(f"{dataset} {model}")
+    lines = []
+    if again:
+        what = "; ".join(
+            f"{plural(len(names), 'store')} {reason}: {some(names, _FEW_STORES)}"
+            for reason, names in stores.items()
+        )
+        n_bytes = sum(
+            i.n_bytes for i in to_come if (i.dataset, i.model) in again and i.kind in _OF_STORES
+        )
+        lines.append(f"extracted again, at most {size(n_bytes)}: {what}")
     total = sum(item.n_bytes for item in items)
     free = free_bytes(config.results)
     unknown = [n for n in config.datasets if config.reads(n) and n not in sizes]
@@ -293,10 +344,10 @@ def disk_lines(config: Config) -> list[str]:
     goes = sum(item.n_bytes for item in items if item.kind == TRANSIENT)
     of_it = f", of which {size(goes)} go after use" if goes else ""
     short = ": NOT ENOUGH" if total > free else ""
-    lines = [
+    lines.append(
         f"disk: at most {size(total)} to write{of_it}{left_out}, about "
         f"{size(compressed(config, items))} compressed; {size(free)} free{short}"
-    ]
+    )
     if total > free / 10:
         lines.append(
             f"  most of it: {_largest(to_come, 'dataset', 3)}; {_largest(to_come, 'model', 1)}; "

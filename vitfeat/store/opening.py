@@ -187,8 +187,13 @@ def _check_manifest(store: FeatureStore) -> None:
 
 def is_store(place: Place) -> bool:
     """Return whether a place is a store of ours, in whatever state: only such may be replaced."""
+    return said_of(place) is not None
+
+
+def said_of(place: Place) -> dict[str, Any] | None:
+    """Return what a store of ours, in whatever state, says of itself; None of anything else."""
     try:
-        metadata = json.loads(files_at(place).read(METADATA))
-        return ATTRIBUTE in metadata["attributes"]
+        attributes: dict[str, Any] = json.loads(files_at(place).read(METADATA))["attributes"]
+        return dict(attributes[ATTRIBUTE])
     except (OSError, ValueError, KeyError, TypeError):
-        return False
+        return None
