@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from tests.data.pictures import MakeTree, encode, noise
-from vitfeat.data import scan
+from vitfeat.data import containers, scan
 from vitfeat.data.images import ImageError, read_bytes
 from vitfeat.data.index import Index
 from vitfeat.data.scan import build_index
@@ -36,7 +36,7 @@ def read_names(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         names.append(name)
         return read_bytes(path, name)
 
-    monkeypatch.setattr(scan, "read_bytes", reading)
+    monkeypatch.setattr(containers, "read_bytes", reading)
     return names
 
 

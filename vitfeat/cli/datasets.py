@@ -37,15 +37,20 @@ def _dataset(sub: argparse.ArgumentParser) -> None:
         "--layout",
         required=True,
         help="folder, flat, list, imagenet, imagenet50, digits, coco, partimagenet, revisited, "
-        "davis or spair",
+        "davis, spair, webdataset, parquet, hdf5 or video",
     )
-    sub.add_argument("--root", required=True, help="the dataset's folder")
+    sub.add_argument("--root", required=True, help="the dataset's folder, or its one container")
     sub.add_argument("--split", help="first-level folder, or split of the layout, to use")
     sub.add_argument("--list", help="text file that lists the images (layout list)")
     sub.add_argument("--per-class", type=int, help="first so many valid images of each class")
     sub.add_argument("--limit", type=int, help="first so many valid images")
     sub.add_argument("--per-superclass", type=int, help="images a superclass (partimagenet)")
     sub.add_argument("--query-crop", help="box (default) or whole (revisited)")
+    sub.add_argument("--images", help="column, array or ending of the images in their containers")
+    sub.add_argument("--labels", help="column, array, ending or key of the labels, or folder")
+    sub.add_argument("--ids", help="column or array of the ids, or place")
+    sub.add_argument("--axes", help="HWC (default) or CHW (hdf5)")
+    sub.add_argument("--rate", type=float, help="frames a second (video)")
     sub.add_argument("--orientation", help="stored (default), or turned as exif says")
     sub.add_argument("--on-error", help="stop (default) at a broken image, or skip it")
     sub.add_argument("--min-side", type=int, help="smallest side of an image in pixels")
@@ -54,6 +59,7 @@ def _dataset(sub: argparse.ArgumentParser) -> None:
 
 _KEYS = (
     *("layout", "root", "split", "list", "per_class", "limit", "per_superclass", "query_crop"),
+    *("images", "labels", "ids", "axes", "rate"),
     *("orientation", "on_error", "min_side", "max_megapixels"),
 )
 

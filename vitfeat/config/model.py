@@ -137,6 +137,25 @@ class Dataset(_Part):
         description="Revisited Oxford and Paris: the box around a query's landmark, or the whole "
         "image."
     )
+    images: str | None = Field(
+        description="Where images are in their containers: the column (parquet), the array (hdf5), "
+        "the ending of members (webdataset); the only one there is if not given."
+    )
+    labels: str | None = Field(
+        description="Where labels are, likewise, or a key of the JSON members; folder for the name "
+        "of the folder that an image or a video is in."
+    )
+    ids: str | None = Field(
+        description="Column or array of the images' ids; place for where an image stands, such as "
+        "a.parquet#row=3; their own names if not given, where they have some."
+    )
+    axes: Literal["HWC", "CHW"] | None = Field(
+        description="hdf5: order of an image's axes in its array, HWC if not given."
+    )
+    rate: float | None = Field(
+        description="video: frames of a second that are used, those at or next after its parts; "
+        "all if not given."
+    )
     view: DatasetView | None = Field(
         description="How images become inputs; the layout's usual view if not given."
     )

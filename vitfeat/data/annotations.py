@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from vitfeat.data.images import printable
-from vitfeat.data.index import COLUMNS, Index
+from vitfeat.data.index import COLUMNS, PLACED_COLUMNS, Index
 from vitfeat.data.table import read_header, read_notes
 from vitfeat.errors import DataError
 from vitfeat.tables import Row, read_table
@@ -108,7 +108,7 @@ def describe_table(path: Path) -> Iterator[str]:
     """Yield lines that say what an index or a table of annotations holds, and its notes."""
     header = read_header(path)
     kind = next((kind for kind, row in ROWS.items() if row._fields == header), None)
-    if header == COLUMNS:
+    if header in (COLUMNS, PLACED_COLUMNS):
         index = Index.read(path)
         yield f"index        {path}"
         yield f"images       {len(index):,}, {index.n_classes or 'no'} classes"

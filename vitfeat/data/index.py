@@ -20,6 +20,20 @@ from vitfeat.data.table import damaged, read_notes, read_table, write_notes, wri
 Box = tuple[float, float, float, float]
 """Left, top, right, bottom in pixels, where an image spans (0, 0, width, height)."""
 
+
+class Place(NamedTuple):
+    """Where an image stands that is no file of its own."""
+
+    container: str
+    """POSIX path relative to the dataset's root; ``.`` where the root is the container."""
+    part: str
+    """What of the container holds images (a column, an array) and how."""
+    offset: int
+    """Where in it: a byte, a row, or a frame's time stamp."""
+    n_bytes: int = -1
+    """Size of the image, where it is known without reading it."""
+
+
 _SKIPPED_COLUMNS = ("image_id", "reason")
 
 # At most 18 digits, which int64 holds.
@@ -33,16 +47,19 @@ _PATTERNS = (
     *((place, _SIZE) for place in (3, 4, 5)),
     (6, re.compile("[0-9a-f]{64}")),
     (7, re.compile("[1-8]")),
+    (9, re.compile(".+", re.DOTALL)),
+    (11, re.compile(f"-?{_POSITIVE}|0")),
 )
 
 
 class Row(NamedTuple):
     """An image of an index: its fields are the columns of the table.
 
-    ``image_id`` is a POSIX path relative to the dataset's root. ``label`` is -1 and ``class_name``
-    empty without labels. ``width`` and ``height`` are in pixels, once the image is turned;
-    ``orientation`` is the EXIF orientation that is applied when it is read, 1 for none. ``crop`` is
-    the part that is used, in its pixels; None for all of it.
+    ``image_id`` is a POSIX path relative to the dataset's root, or what its container calls it.
+    ``label`` is -1 and ``class_name`` empty without labels. ``width`` and ``height`` are in pixels,
+    once the image is turned; ``orientation`` is the EXIF orientation that is applied when it is
+    read, 1 for none. ``crop`` is the part that is used, in its pixels; None for all of it. The last
+    three are those of :class:`Place`, empty for files; an index of files has no such columns.
     """
 
     image_id: str
@@ -54,6 +71,16 @@ class Row(NamedTuple):
     sha256: str
     orientation: int = 1
     crop: Box | None = None
+    container: str = ""
+    part: str = ""
+    offset: int = 0
+
+    @property
+    def place(self) -> Place | None:
+        """Where it stands in a container; None for a file of its own."""
+        if not self.container:
+            return None
+        return Place(self.container, self.part, self.offset, self.n_bytes)
 
     @property
     def seen_size(self) -> tuple[int, int]:
@@ -67,30 +94,36 @@ class Row(NamedTuple):
     def parse(fields: list[str]) -> Row | None:
         """Read a row's fields; None if one of them cannot be."""
         for place, pattern in _PATTERNS:
-            if not pattern.fullmatch(fields[place]):
+            if place < len(fields) and not pattern.fullmatch(fields[place]):
                 return None
-        image_id, label, class_name, width, height, n_bytes, sha256, orientation, crop = fields
+        image_id, label, class_name, width, height, n_bytes, sha256, orientation, crop = fields[:9]
         sizes = int(width), int(height), int(n_bytes)
         row = Row(image_id, int(label), class_name, *sizes, sha256, int(orientation))
+        if len(fields) > 9:
+            row = row._replace(container=fields[9], part=fields[10], offset=int(fields[11]))
         if not crop:
             return row
         box = _parse_crop(crop, row.width, row.height)
         return None if box is None else row._replace(crop=box)
 
 
-COLUMNS = Row._fields
+COLUMNS = Row._fields[:9]
 """Of an index's table."""
+PLACED_COLUMNS = Row._fields
+"""Of one whose images stand in containers."""
 
-_NUMBERS = ("label", "width", "height", "n_bytes", "orientation")
+_NUMBERS = ("label", "width", "height", "n_bytes", "orientation", "offset")
 
 
 @dataclass(frozen=True, eq=False)
 class Index:
-    """The images of a dataset, sorted by the parts of their paths: the columns of :class:`Row`.
+    """The images of a dataset in their order, the columns of :class:`Row`.
+
+    They are sorted by the parts of their paths, but for those of containers that are read in order.
 
     Attributes
     ----------
-    label, width, height, n_bytes, orientation
+    label, width, height, n_bytes, orientation, offset
         int64, shape (n,).
     skipped
         Image id and reason of every image that was left out as unusable.
@@ -108,13 +141,23 @@ class Index:
     skipped: list[tuple[str, str]] = field(default_factory=list)
     orientation: NDArray[np.int64] = field(default_factory=lambda: np.ones(0, dtype=np.int64))
     crop: list[Box | None] = field(default_factory=list)
+    container: list[str] = field(default_factory=list)
+    part: list[str] = field(default_factory=list)
+    offset: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     notes: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        if not len(self.orientation):
-            object.__setattr__(self, "orientation", np.ones(len(self.image_id), dtype=np.int64))
-        if not self.crop:
-            object.__setattr__(self, "crop", [None] * len(self.image_id))
+        n = len(self.image_id)
+        usual = {
+            "orientation": np.ones(n, dtype=np.int64),
+            "offset": np.zeros(n, dtype=np.int64),
+            "crop": [None] * n,
+            "container": [""] * n,
+            "part": [""] * n,
+        }
+        for name, value in usual.items():
+            if not len(getattr(self, name)):
+                object.__setattr__(self, name, value)
 
     def __len__(self) -> int:
         return len(self.image_id)
@@ -122,8 +165,8 @@ class Index:
     @staticmethod
     def of(rows: Iterable[Row], skipped: list[tuple[str, str]], notes: list[str]) -> Index:
         """Make the index of images."""
-        columns = [list(column) for column in zip(*rows, strict=True)] or [[] for _ in COLUMNS]
-        values: dict[str, Any] = dict(zip(COLUMNS, columns, strict=True))
+        columns = [list(column) for column in zip(*rows, strict=True)] or [[] for _ in Row._fields]
+        values: dict[str, Any] = dict(zip(Row._fields, columns, strict=True))
         values |= {name: np.array(values[name], dtype=np.int64) for name in _NUMBERS}
         return Index(**values, skipped=skipped, notes=notes)
 
@@ -139,12 +182,12 @@ class Index:
 
     def row(self, number: int) -> Row:
         """Return one of the images."""
-        values = (getattr(self, name)[number] for name in COLUMNS)
+        values = (getattr(self, name)[number] for name in Row._fields)
         return Row._make(v.item() if isinstance(v, np.int64) else v for v in values)
 
     def rows(self) -> Iterator[Row]:
         """Yield the images."""
-        columns = (getattr(self, name) for name in COLUMNS)
+        columns = (getattr(self, name) for name in Row._fields)
         lists = (c.tolist() if isinstance(c, np.ndarray) else c for c in columns)
         yield from map(Row._make, zip(*lists, strict=True))
 
@@ -181,14 +224,15 @@ class Index:
         """
         write_notes(csv_path, self.notes)
         write_table(_skipped_path(csv_path), _SKIPPED_COLUMNS, self.skipped)
-        rows = ((*row[:-1], " ".join(map(repr, row.crop or ()))) for row in self.rows())
-        write_table(csv_path, COLUMNS, rows)
+        header = PLACED_COLUMNS if any(self.container) else COLUMNS
+        rows = (row._replace(crop=" ".join(map(repr, row.crop or ()))) for row in self.rows())  # type: ignore[arg-type]
+        write_table(csv_path, header, (row[: len(header)] for row in rows))
 
     @staticmethod
     def read(csv_path: Path) -> Index:
         """Read what :meth:`write` wrote."""
         rows: dict[str, Row] = {}
-        for line, fields in read_table(csv_path, COLUMNS):
+        for line, fields in read_table(csv_path, COLUMNS, PLACED_COLUMNS):
             row = Row.parse(fields)
             if row is None:
                 raise damaged(csv_path, line, "a field has a value that it cannot have")

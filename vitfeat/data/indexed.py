@@ -9,10 +9,22 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from vitfeat.data.images import ImageError, read_bytes, rgb_from_bytes, turned
+from vitfeat.data.containers import bytes_of
+from vitfeat.data.images import ImageError, rgb_from_bytes, turned
 from vitfeat.data.index import Row, pixels_of
 from vitfeat.data.views import View
 from vitfeat.errors import DataError
+
+
+def data_of(image: Row, root: Path) -> bytes:
+    """Read an image's bytes, and check that they are those that were indexed; or ImageError."""
+    data = bytes_of(root, image.image_id, image.place)
+    if len(data) != image.n_bytes or hashlib.sha256(data).hexdigest() != image.sha256:
+        raise ImageError(
+            image.image_id,
+            "the file has changed since it was indexed; run again, and the index is made anew",
+        )
+    return data
 
 
 def rgb_of(image: Row, root: Path) -> Image.Image:
@@ -20,16 +32,10 @@ def rgb_of(image: Row, root: Path) -> Image.Image:
 
     Raises ImageError where the file is gone, has changed since it was indexed, or does not decode.
     """
-    name = image.image_id
-    data = read_bytes(root / name, name)
-    if len(data) != image.n_bytes or hashlib.sha256(data).hexdigest() != image.sha256:
-        raise ImageError(
-            name,
-            "the file has changed since it was indexed; run again, and the index is made anew",
-        )
+    data = data_of(image, root)
     # The index has vouched for the size, under the dataset's limits.
     megapixels = image.width * image.height / 1e6
-    rgb = rgb_from_bytes(data, name, min_side=1, max_megapixels=megapixels)
+    rgb = rgb_from_bytes(data, image.image_id, min_side=1, max_megapixels=megapixels)
     return turned(rgb, image.orientation)
 
 

@@ -9,7 +9,17 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from vitfeat.data import coco, davis, partimagenet, revisited, spair
+from vitfeat.data import (
+    coco,
+    davis,
+    hdf5,
+    parquet,
+    partimagenet,
+    revisited,
+    spair,
+    video,
+    webdataset,
+)
 from vitfeat.data.folders import Doubles, Tally, images_below
 from vitfeat.data.images import printable
 from vitfeat.data.index import Index
@@ -142,6 +152,10 @@ _FIND: dict[str, Callable[[DatasetSpec, Tally], Listing]] = {
     "revisited": revisited.find,
     "davis": davis.find,
     "spair": spair.find,
+    "webdataset": webdataset.find,
+    "parquet": parquet.find,
+    "hdf5": hdf5.find,
+    "video": video.find,
 }
 
 _ANNOTATED: dict[str, Callable[[DatasetSpec, Index, list[str]], Sequence[Any]]] = {

@@ -7,7 +7,7 @@ import os
 import posixpath
 import re
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -55,22 +55,21 @@ def read_list(path: Path, root: Path) -> list[tuple[str, int, str]]:
                 "or none",
             )
         labels.add(entry.label or "")
-    if first.kind == "an integer label":
-        numbers = {label: int(label) for label in labels}
-        names = {label: str(int(label)) for label in labels}
-    else:
-        # Without labels the only "name" is the empty one.
-        start = -1 if first.label is None else 0
-        numbers = {label: place for place, label in enumerate(sorted(labels), start)}
-        names = {label: label for label in labels}
+    # Without labels the only "name" is the empty one.
+    numbers = {"": (-1, "")} if first.label is None else numbered(labels)
     for entry in entries.values():
-        if entry.label is not None and numbers[entry.label] < 0:
+        if entry.label is not None and numbers[entry.label][0] < 0:
             raise at(path, entry.line, f"label {entry.label} is below 0")
-    rows = [
-        (image_id, numbers[entry.label or ""], names[entry.label or ""])
-        for image_id, entry in entries.items()
-    ]
+    rows = [(image_id, *numbers[entry.label or ""]) for image_id, entry in entries.items()]
     return sorted(rows, key=lambda row: row[0].split("/"))
+
+
+def numbered(labels: Iterable[str]) -> dict[str, tuple[int, str]]:
+    """Return the number and the name of each label: of names, their place in sorted order."""
+    known = sorted(set(labels))
+    if all(map(_INTEGER.fullmatch, known)):
+        return {label: (int(label), str(int(label))) for label in known}
+    return {label: (place, label) for place, label in enumerate(known)}
 
 
 def at(path: Path, line: int, problem: str) -> DataError:

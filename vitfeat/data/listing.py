@@ -10,7 +10,7 @@ from typing import NamedTuple, TypeGuard
 
 from vitfeat.data.folders import Folder, Tally, one_too_deep
 from vitfeat.data.images import ImageError, facts_of, printable, read_bytes
-from vitfeat.data.index import Box, Index
+from vitfeat.data.index import Box, Index, Place
 from vitfeat.data.spec import DatasetSpec
 from vitfeat.errors import DataError
 from vitfeat.text import plural
@@ -20,13 +20,15 @@ class Candidate(NamedTuple):
     """An image that a layout found; whether it can be used is not known yet."""
 
     image_id: str
-    """POSIX path relative to the dataset's root."""
+    """POSIX path relative to the dataset's root, or what a container calls it."""
     label: int
     """-1 without labels."""
     class_name: str
     """Empty without labels."""
     crop: Box | None = None
     """The part of the image that is used; None for all of it."""
+    place: Place | None = None
+    """Where it stands in a container; None for a file of its own."""
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import NamedTuple, ParamSpec, TypeVar
 
+from vitfeat.data.containers import bytes_of
 from vitfeat.data.folders import Tally
 from vitfeat.data.images import (
     TRAITS,
@@ -20,10 +21,9 @@ from vitfeat.data.images import (
     ImageError,
     facts_of,
     printable,
-    read_bytes,
     turned_size,
 )
-from vitfeat.data.index import Box, Index, Row, pixels_of
+from vitfeat.data.index import Box, Index, Place, Row, pixels_of
 from vitfeat.data.layouts import find
 from vitfeat.data.listing import Candidate, Listing, Noticed
 from vitfeat.data.spec import DatasetSpec
@@ -57,13 +57,13 @@ class _Settings(NamedTuple):
     max_megapixels: float
 
 
-def _look(names: list[str], settings: _Settings) -> list[Contents | ImageError]:
+def _look(candidates: list[Candidate], settings: _Settings) -> list[Contents | ImageError]:
     """Read each image once. Errors are results: whether they matter is known only in order."""
     root, decode, min_side, max_megapixels = settings
     results: list[Contents | ImageError] = []
-    for name in names:
+    for name, place in ((c.image_id, c.place) for c in candidates):
         try:
-            data = read_bytes(root / name, name)
+            data = bytes_of(root, name, place)
             facts = facts_of(
                 data, name, decode=decode, min_side=min_side, max_megapixels=max_megapixels
             )
@@ -138,8 +138,8 @@ def examine(
 
     def send() -> None:
         if gathered:
-            names = [candidate.image_id for candidate in gathered]
-            under_way.append((gathered.copy(), executor.submit(_look, names, settings)))
+            some = gathered.copy()
+            under_way.append((some, executor.submit(_look, some, settings)))
             gathered.clear()
 
     def results() -> Iterator[tuple[Candidate, Contents | ImageError]]:
@@ -208,6 +208,7 @@ def build_index(
         if isinstance(result, Contents):
             orientation = result.facts.orientation if spec.orientation == "exif" else 1
             size = turned_size(result.facts.width, result.facts.height, orientation)
+            at = candidate.place or Place("", "", 0)
             rows.append(
                 Row(
                     image_id=candidate.image_id,
@@ -219,6 +220,9 @@ def build_index(
                     sha256=result.sha256,
                     orientation=orientation,
                     crop=_within(spec, candidate, size, orientation),
+                    container=at.container,
+                    part=at.part,
+                    offset=at.offset,
                 )
             )
             for what in _seen(candidate, result.facts, rows[-1]):

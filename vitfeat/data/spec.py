@@ -31,6 +31,10 @@ class Layout:
         Patterns of the files that annotate, below the root; ``{split}`` stands for the split.
     view
         How its images usually become inputs.
+    containers
+        Endings of the files that hold its images, several each, if its images are no files.
+    extra
+        The extra of vitfeat that brings the library which reads them, if one is needed.
     """
 
     split: Literal["never", "optional", "always"] = "never"
@@ -38,6 +42,8 @@ class Layout:
     annotations: str | None = None
     files: tuple[str, ...] = ()
     view: ViewSettings = field(default=ViewSettings())
+    containers: tuple[str, ...] = ()
+    extra: str | None = None
 
 
 LAYOUTS: dict[str, Layout] = {
@@ -73,6 +79,27 @@ LAYOUTS: dict[str, Layout] = {
         files=("Layout/large/{split}.txt", "PairAnnotation/{split}/*.json"),
         view=ViewSettings("padded"),
     ),
+    "webdataset": Layout(
+        "optional", settings=("images", "labels", "ids"), containers=(".tar", ".zip")
+    ),
+    "parquet": Layout(
+        "optional",
+        settings=("images", "labels", "ids"),
+        containers=(".parquet", ".arrow"),
+        extra="parquet",
+    ),
+    "hdf5": Layout(
+        "optional",
+        settings=("images", "labels", "ids", "axes"),
+        containers=(".h5", ".hdf5"),
+        extra="hdf5",
+    ),
+    "video": Layout(
+        "optional",
+        settings=("labels", "rate"),
+        containers=(".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg"),
+        extra="video",
+    ),
 }
 """Every layout by the name that ``datasets.NAME.layout`` takes."""
 
@@ -90,6 +117,11 @@ class DatasetSpec:
     limit: int | None = None
     per_superclass: int | None = None
     query_crop: Literal["box", "whole"] = "box"
+    images: str | None = None
+    labels: str | None = None
+    ids: str | None = None
+    axes: Literal["HWC", "CHW"] | None = None
+    rate: float | None = None
     view: ViewSettings | None = None
     orientation: Orientation = "stored"
     on_error: Literal["stop", "skip"] = "stop"
@@ -115,9 +147,11 @@ class DatasetSpec:
         if self.list is None and reads_list:
             raise self.error("list", f"missing; the layout {self.layout} needs a list file")
         for key, words in _WORDS.items():
-            if getattr(self, key) not in words:
+            if getattr(self, key) not in (*words, *_ABSENT.get(key, ())):
                 raise self.error(key, f"{getattr(self, key)!r} is not one of {', '.join(words)}")
-        given = {"per_superclass": self.per_superclass is not None, "query_crop": self.whole_query}
+        others = ("per_superclass", "images", "labels", "ids", "axes", "rate")
+        given = {key: getattr(self, key) is not None for key in others}
+        given["query_crop"] = self.whole_query
         for key, is_given in given.items():
             if is_given and key not in layout.settings:
                 raise self.error(key, f"the layout {self.layout} does not know it; remove it")
@@ -125,13 +159,20 @@ class DatasetSpec:
             value = getattr(self, key)
             if value is not None and value < 1:
                 raise self.error(key, f"{value} is below 1")
-        if not 0 < self.max_megapixels < float("inf"):
-            raise self.error("max_megapixels", f"{self.max_megapixels} is not a number above 0")
+        for key in ("max_megapixels", "rate"):
+            value = getattr(self, key)
+            if value is not None and not 0 < value < float("inf"):
+                raise self.error(key, f"{value} is not a number above 0")
 
     @property
     def whole_query(self) -> bool:
         """Whether queries are used as whole images."""
         return self.query_crop == "whole"
+
+    @property
+    def containers(self) -> tuple[str, ...]:
+        """Endings of the files that hold its images, if its images are no files."""
+        return LAYOUTS[self.layout].containers
 
     @property
     def annotations(self) -> str | None:
@@ -191,9 +232,12 @@ class DatasetSpec:
 
 _WORDS = {
     "query_crop": ("box", "whole"),
+    "axes": ("HWC", "CHW"),
     "orientation": ("stored", "exif"),
     "on_error": ("stop", "skip"),
 }
+
+_ABSENT = {"axes": (None,)}
 
 # Of the keys that are no texts.
 _TYPES: dict[str, tuple[tuple[type, ...], str]] = {
@@ -202,5 +246,5 @@ _TYPES: dict[str, tuple[tuple[type, ...], str]] = {
         ("per_class", "limit", "per_superclass", "min_side"), ((int,), "a whole number")
     ),
     "view": ((Mapping,), "a mapping"),
-    "max_megapixels": ((int, float), "a number"),
+    **dict.fromkeys(("max_megapixels", "rate"), ((int, float), "a number")),
 }

@@ -24,8 +24,13 @@ def write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[objec
         writer.writerows(rows)
 
 
-def read_table(path: Path, header: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
-    """Yield the number of the last line, and the fields, of each row of such a file."""
+def read_table(
+    path: Path, header: Sequence[str], *others: Sequence[str]
+) -> Iterator[tuple[int, list[str]]]:
+    """Yield the number of the last line, and the fields, of each row of such a file.
+
+    It may have one of several headers.
+    """
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -39,8 +44,10 @@ def read_table(path: Path, header: Sequence[str]) -> Iterator[tuple[int, list[st
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
         for number, fields in enumerate(reader):
-            if number == 0 and fields != list(header):
-                raise damaged(path, 1, f"expected the header {','.join(header)}")
+            if number == 0:
+                if tuple(fields) not in {tuple(header), *map(tuple, others)}:
+                    raise damaged(path, 1, f"expected the header {','.join(header)}")
+                header = fields
             if len(fields) != len(header):
                 raise damaged(
                     path, reader.line_num, f"{len(fields)} fields instead of {len(header)}"

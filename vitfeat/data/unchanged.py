@@ -21,9 +21,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from vitfeat.data.containers import containers_of
 from vitfeat.data.folders import Tally
-from vitfeat.data.images import printable
-from vitfeat.data.index import Index
+from vitfeat.data.images import ImageError, printable
+from vitfeat.data.index import Index, Row
+from vitfeat.data.indexed import data_of
 from vitfeat.data.layouts import find
 from vitfeat.data.scan import Wanted
 from vitfeat.data.spec import DatasetSpec
@@ -44,16 +46,17 @@ TICK_NS = 2 * 10**9
 
 
 def stats_of(paths: Iterable[str]) -> Stats:
-    """Look at files or folders; absent ones have -1."""
-    found = []
-    for path in paths:
+    """Look at files or folders, each once; absent ones have -1."""
+    found: dict[str, tuple[int, int, int]] = {}
+    paths = [*paths]
+    for path in dict.fromkeys(paths):
         try:
             status = os.stat(path)  # noqa: PTH116 - a Path takes thrice the time
         except (OSError, ValueError):
-            found.append(_ABSENT)
+            found[path] = _ABSENT
         else:
-            found.append((status.st_size, status.st_mtime_ns, status.st_ctime_ns))
-    return np.array(found, dtype=np.int64).reshape(-1, 3)
+            found[path] = (status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+    return np.array([found[path] for path in paths], dtype=np.int64).reshape(-1, 3)
 
 
 class Hashed(NamedTuple):
@@ -154,7 +157,8 @@ class Snapshot:
     listing
         Digest of which images there were, with labels.
     images
-        Paths below the root: the index's images, and then those that were left out.
+        Paths below the root: the files or containers of the index's images, and then those of
+        images that were left out.
     around
         Folders and lists: when one changes there may be other images.
     """
@@ -238,7 +242,7 @@ def write_snapshot(spec: DatasetSpec, index: Index, path: Path, told: str, start
     nanoseconds: what may have changed since is looked at again.
     """
     skipped = [name for name, _ in index.skipped]
-    images = [*index.image_id, *skipped]
+    images = [*_files_of(index), *([] if spec.containers else skipped)]
     around = [*_folders(spec), *map(str, listing_files(spec))]
     none = np.zeros((0, 3), np.int64)
     listing = _listing(spec, set(index.image_id), set(skipped))
@@ -246,10 +250,17 @@ def write_snapshot(spec: DatasetSpec, index: Index, path: Path, told: str, start
     snapshot.settled(started).write(snapshot_path(path))
 
 
+def _files_of(index: Index) -> list[str]:
+    """Return the file of each image, or its container."""
+    return [a or b for a, b in zip(index.container, index.image_id, strict=True)]
+
+
 def listing_files(spec: DatasetSpec) -> list[Path]:
     """Return the files that say which images there are, and what is annotated, if there are any."""
     if spec.list is not None:
         return [spec.list]
+    if spec.containers:
+        return [spec.root / container for container in containers_of(spec)]
     return [*spec.annotation_files()]
 
 
@@ -258,7 +269,8 @@ def _folders(spec: DatasetSpec) -> list[str]:
     if spec.list is not None:
         return []
     # Splits of annotated datasets are no folders of the first level.
-    top = spec.root if spec.annotations or spec.split is None else spec.root / spec.split
+    inner = spec.split is not None and not spec.annotations and not spec.containers
+    top = spec.root / str(spec.split) if inner else spec.root
     return sorted(_below(str(top), set()))
 
 
@@ -289,7 +301,8 @@ def _listing(spec: DatasetSpec, usable: Container[str], unusable: Container[str]
             if candidate.image_id not in usable:
                 return ""
             wanted.take(candidate.label)
-            digest.update(json.dumps(candidate).encode() + b"\n")
+            told = candidate if candidate.place else candidate[:-1]
+            digest.update(json.dumps(told).encode() + b"\n")
     except DataError:
         return ""
     return digest.hexdigest()
@@ -331,10 +344,11 @@ def _change(spec: DatasetSpec, path: Path, before: Snapshot, now: Snapshot) -> s
     except DataError as error:
         return str(error)
     n = len(index)
-    if before.images[:n] != index.image_id:
+    if before.images[:n] != _files_of(index):
         return "the index is another one than its snapshot's"
     places = np.flatnonzero((before.image_stats != now.image_stats).any(1)).tolist()
-    n_bytes = int(now.image_stats[places, 0].clip(0).sum())
+    touched_files = {before.images[place]: now.image_stats[place, 0] for place in places}
+    n_bytes = int(sum(max(0, n_bytes) for n_bytes in touched_files.values()))
     if n_bytes > _MOST_BYTES:
         return f"{plural(len(places), 'image')} of {size(n_bytes)} changed since it was indexed"
     if n_bytes > _MOST_BYTES // 16:
@@ -344,17 +358,26 @@ def _change(spec: DatasetSpec, path: Path, before: Snapshot, now: Snapshot) -> s
         before.images[place]
         for place in places
         # Of those that were left out the contents are not known.
-        if place >= n
-        or index.n_bytes[place] != now.image_stats[place, 0]
-        or index.sha256[place] != hash_of(spec.root / before.images[place])
+        if place >= n or not _is_indexed(index.row(place), spec.root)
     ]
     if others:
         were = "image is" if len(others) == 1 else "images are"
         return f"{len(others):,} {were} not what was indexed, first {printable(others[0])}"
     if np.array_equal(before.around_stats, now.around_stats):
         return ""
-    listing = _listing(spec, set(index.image_id), set(before.images[n:]))
+    if spec.containers and index.skipped:
+        return "containers of images that could not be used changed"
+    listing = _listing(spec, set(index.image_id), {name for name, _ in index.skipped})
     return "" if listing and listing == before.listing else "there are other images than before"
+
+
+def _is_indexed(image: Row, root: Path) -> bool:
+    """Whether an image still is what was indexed."""
+    try:
+        data_of(image, root)
+    except ImageError:
+        return False
+    return True
 
 
 def hashes_path(table: Path) -> Path:

@@ -59,7 +59,8 @@ def extract(
         that are not on this machine are fetched.
     images
         A folder: its subfolders are the classes, unless images stand in the folder itself, which
-        then all have no label. Or a list of files, without labels, in the order of the store. Or a
+        then all have no label. Or a container of images: a tar or zip, a Parquet or HDF5 file, a
+        video (docs/data.md). Or a list of files, without labels, in the order of the store. Or a
         dataset as ``datasets:`` of a config has it, such as
         ``{"layout": "flat", "root": "photos/", "on_error": "skip"}``.
     out
@@ -188,7 +189,7 @@ def _dataset(
     """Return the dataset that images are of, and its files where these are named one by one."""
     from vitfeat.data.folders import Folder
     from vitfeat.data.images import printable
-    from vitfeat.data.spec import DatasetSpec
+    from vitfeat.data.spec import LAYOUTS, DatasetSpec
 
     if isinstance(images, Mapping):
         return DatasetSpec.from_config("images", images), None
@@ -202,6 +203,9 @@ def _dataset(
             top = Folder.read(path)
             layout = "folder" if top.folders and not top.images else "flat"
             return DatasetSpec("images", layout, path), None
+        for layout, of in LAYOUTS.items():
+            if path.suffix.lower() in of.containers:
+                return DatasetSpec("images", layout, path), None
         images = [path]
     files = [_absolute(file) for file in images]
     if not files:

@@ -15,6 +15,7 @@ from vitfeat.analyses.attention_maps.settings import AttentionMapSettings
 from vitfeat.analyses.clustering.settings import ClusteringSettings
 from vitfeat.analyses.registry import analyses
 from vitfeat.config.config import Config
+from vitfeat.data.containers import containers_of
 from vitfeat.data.folders import Tally
 from vitfeat.data.images import printable
 from vitfeat.data.index import Index
@@ -102,7 +103,7 @@ def _of_dataset(config: Config, spec: DatasetSpec) -> Iterator[str]:
     if spec.root == embedded_root(config.results, spec.layout):
         return
     root, where = spec.root, f"dataset {spec.name}: {printable(spec.root.as_posix())}"
-    if not root.is_dir():
+    if not root.is_dir() and not (spec.containers and root.is_file()):
         page = LAYOUT_PAGES.get(spec.layout)
         shown = f"; {page} shows what belongs there" if page else ""
         if os.name == "posix" and re.search(r"\\|^[A-Za-z]:", str(root)):
@@ -120,6 +121,10 @@ def _of_dataset(config: Config, spec: DatasetSpec) -> Iterator[str]:
             yield f"{where} has no {expected}; {LAYOUT_PAGES[spec.layout]} shows what belongs there"
         return
     try:
+        if spec.containers:
+            # What they hold is read by the job of the index: it may take long.
+            containers_of(spec)
+            return
         listing = find(spec, Tally())
         next(iter(listing.candidates), None)
     except DataError as error:
@@ -153,12 +158,13 @@ def _of_images(config: Config) -> Iterator[str]:
             continue
         for dataset in analysis.datasets:
             spec, path = config.datasets[dataset], _index(config, dataset)
-            if not spec.root.is_dir():
+            known = Index.read(path).image_id if path.exists() else None
+            if not (known if spec.containers else spec.root.is_dir()):
                 continue
             where = f"analyses.{name}.images: the dataset {dataset!r}"
-            known = Index.read(path).image_id if path.exists() else None
             for image in images:
-                if not (spec.root / image).is_file():
+                there = image in (known or ()) if spec.containers else (spec.root / image).is_file()
+                if not there:
                     near = nearest(image, known if known is not None else _beside(spec, image))
                     raise ConfigError(
                         f"{where} has no image {image!r}{near}; ids are paths below "

@@ -7,6 +7,7 @@ saves is an estimate.
 from __future__ import annotations
 
 import csv
+import functools
 import math
 import os
 import shutil
@@ -21,10 +22,14 @@ from vitfeat.analyses.attention_maps.settings import AttentionMapSettings
 from vitfeat.analyses.cka.settings import CkaSettings
 from vitfeat.analyses.similarity.settings import SimilaritySettings
 from vitfeat.config.config import Config
+from vitfeat.data.containers import containers_of
+from vitfeat.data.folders import Tally
+from vitfeat.data.layouts import find
+from vitfeat.data.scan import Wanted
 from vitfeat.data.spec import DatasetSpec
 from vitfeat.demo.datasets import embedded_root
 from vitfeat.disk import CHOSEN, FEATURES, GRAMS, TRANSIENT, Item
-from vitfeat.errors import ConfigError
+from vitfeat.errors import ConfigError, DataError
 from vitfeat.files import existing
 from vitfeat.models.entry import ModelEntry
 from vitfeat.models.layers import select_layers
@@ -38,6 +43,9 @@ from vitfeat.text import plural, size, some
 
 PIECES = "pieces of shards, until their blocks are all there"
 _OF_STORES = (FEATURES, TRANSIENT, PIECES)
+
+# Bytes of containers whose images are counted while jobs are planned.
+_MOST_COUNTED = 4 * 2**30
 
 # Stores that a line names.
 _FEW_STORES = 3
@@ -121,6 +129,8 @@ def published(spec: DatasetSpec) -> Size | None:
 def _counted(spec: DatasetSpec) -> Size | None:
     """Count the files of a folder, or the lines of a list."""
     folder = spec.root / spec.split if spec.split else spec.root
+    if spec.containers:
+        return _listed(spec)
     try:
         if spec.list is not None:
             n = sum(1 for line in spec.list.read_bytes().splitlines() if line.strip())
@@ -132,6 +142,23 @@ def _counted(spec: DatasetSpec) -> Size | None:
     except OSError:
         return None
     return Size(min(n, spec.limit or n))
+
+
+@functools.cache
+def _listed(spec: DatasetSpec) -> Size | None:
+    """Count what containers hold, unless it takes long."""
+    try:
+        n_bytes = sum((spec.root / container).stat().st_size for container in containers_of(spec))
+        if n_bytes > _MOST_COUNTED:
+            return None
+        wanted, n = Wanted(spec), 0
+        for candidate in find(spec, Tally()).candidates:
+            if wanted.of(candidate.label):
+                wanted.take(candidate.label)
+                n += 1
+    except (DataError, OSError):
+        return None
+    return Size(n)
 
 
 def _mean_aspect(index: Path) -> float:

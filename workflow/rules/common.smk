@@ -162,7 +162,8 @@ def index_flags(dataset):
     """Return what decides which images an index lists, as flags."""
     spec = CONFIG.datasets[dataset]
     keys = ("layout", "root", "split", "list", "per_class", "limit", "per_superclass", "on_error")
-    settings = {k: getattr(spec, k) for k in (*keys, "min_side", "max_megapixels")}
+    keys += ("min_side", "max_megapixels", "images", "labels", "ids", "axes", "rate")
+    settings = {k: getattr(spec, k) for k in keys}
     # Only where it is not the usual: what no flag says is no param that a change could touch.
     unusual = {"query_crop": "whole"} if spec.whole_query else {}
     if spec.orientation != "stored":
