@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
+import vitfeat
 from vitfeat.config.parsing import parse_config, with_defaults
 from vitfeat.data.spec import LAYOUTS, DatasetSpec
 from vitfeat.models.entry import SOURCES, ModelEntry
@@ -59,6 +60,36 @@ def test_constraints_satisfy_the_minimum_versions(root: Path) -> None:
     ]
     for name, minimum in _minimum_versions(wanted).items():
         assert numbers(pinned[name.lower().replace("_", "-")]) >= numbers(minimum), name
+
+
+def test_the_workflow_catalogue_finds_what_it_asks_for(
+    root: Path, schema: Mapping[str, Any]
+) -> None:
+    """Its rules for standardized usage (about/adding_workflows.md of its repository)."""
+    assert 'include: "../Snakefile"' in (root / "workflow/Snakefile").read_text("utf-8")
+    assert {"snakemake", "workflow"} <= set(
+        re.findall(r"\w+", (root / "README.md").read_text("utf-8").lower())
+    )
+    page = (root / "config/README.md").read_text("utf-8")
+    rows = [re.findall(r"`(\w+)`", line.split("|")[1]) for line in page.splitlines() if "|" in line]
+    assert {key for row in rows for key in row} == set(schema["properties"])
+    usage = yaml.safe_load((root / ".snakemake-workflow-catalog.yml").read_text("utf-8"))["usage"]
+    rules = "".join(path.read_text("utf-8") for path in (root / "workflow/rules").glob("*.smk"))
+    assert usage["software-stack-deployment"] == {
+        "conda": 'conda:\n        "../../environment.yml"' in rules,
+        "apptainer": "container:" in rules,
+        "apptainer+conda": False,
+        "report": bool(re.search(r"\breport\(", rules)),
+    }
+    assert set(usage["mandatory-flags"]) == {"desc", "flags"}
+
+
+def test_the_version_stands_once(root: Path) -> None:
+    tracked = ("pyproject.toml", "CITATION.cff", "README.md", "CONTRIBUTING.md", "setup.py")
+    assert [name for name in tracked if vitfeat.__version__ in (root / name).read_text()] == []
+    heading = re.search(r"^## (\S+)", (root / "CHANGELOG.md").read_text("utf-8"), re.M)
+    assert heading is not None
+    assert vitfeat.__version__.startswith(heading.group(1))
 
 
 @pytest.mark.parametrize(

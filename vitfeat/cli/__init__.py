@@ -153,6 +153,8 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 EXAMPLES = {
+    "init": "myphotos --from-folder PHOTOS --models dinov2-b14 clip-b16",
+    "doctor": "--configfile config.yaml",
     "models": "",
     "fetch": "dino-b16",
     "extract": "demo-dino --index results/datasets/digits.csv --root results/demo/digits "

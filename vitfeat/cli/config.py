@@ -1,4 +1,4 @@
-"""Commands about a config: its keys, and what it takes of the disk."""
+"""Commands about a config: written for a study, its keys, what it takes, whether it can run."""
 
 from __future__ import annotations
 
@@ -7,10 +7,19 @@ from pathlib import Path
 
 from vitfeat.cli.arguments import AddCommand
 from vitfeat.console import Console
+from vitfeat.errors import ConfigError
+from vitfeat.text import plural
 
 
 def add(command: AddCommand) -> None:
     """Add the commands."""
+    sub = command("init", _init, "start a folder of your own: Snakefile, config, profiles")
+    sub.add_argument("folder", type=Path, help="nothing in it is overwritten")
+    sub.add_argument("--models", nargs="+", default=[], metavar="MODEL", help="ids to start with")
+    sub.add_argument("--from-folder", type=Path, metavar="PHOTOS", help="your own images")
+    sub = command("doctor", _doctor, "say what this machine lacks for a config, and how to get it")
+    text = "(default: config.yaml, where there is one)"
+    sub.add_argument("--configfile", type=Path, help=f"the config {text}")
     command("settings", _settings, "print every key of a config, as docs/settings.md has it")
     sub = command("du", _du, "say what takes how much of the disk, or will")
     sub.add_argument(
@@ -20,6 +29,30 @@ def add(command: AddCommand) -> None:
         "--plan", type=Path, metavar="CONFIG", help="what a config takes, in its place"
     )
     sub.add_argument("--all", action="store_true", help="a line for every dataset, model and array")
+
+
+def _init(options: argparse.Namespace, console: Console) -> None:
+    from vitfeat.new_study import write_study
+
+    for line in write_study(options.folder, options.models, options.from_folder):
+        console.print(line)
+
+
+def _doctor(options: argparse.Namespace, console: Console) -> None:
+    from vitfeat.config.parsing import read_config
+    from vitfeat.doctor import look_at_config, look_at_machine
+
+    stops = 0
+    for finding in look_at_machine():
+        console.print(finding.line)
+        stops += finding.stops
+    path = options.configfile or Path("config.yaml")
+    if options.configfile or path.exists():
+        for finding in look_at_config(read_config(path)):
+            console.print(finding.line)
+            stops += finding.stops
+    if stops:
+        raise ConfigError(f"{plural(stops, 'thing')} to mend first, of those above")
 
 
 def _settings(_: argparse.Namespace, console: Console) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from vitfeat.cli.arguments import WEIGHTS_FOLDER, AddCommand, from_json, weights_folder
 from vitfeat.console import Console
-from vitfeat.errors import ConfigError, VitfeatError
+from vitfeat.errors import ConfigError
 
 if TYPE_CHECKING:
     from vitfeat.models.entry import ModelEntry
@@ -34,29 +34,17 @@ def add(command: AddCommand) -> None:
 
 def _models(options: argparse.Namespace, console: Console) -> None:
     from vitfeat.models.entry import builtin_catalog
+    from vitfeat.models.hub import weights_state
     from vitfeat.models.shapes import size_name
 
     rows = [("model", "family", "size", "source", "name", "weights")]
     for e in builtin_catalog().values():
-        there = _weights_there(e, options.weights_folder)
+        there = weights_state(e, options.weights_folder)
         rows.append((e.id, e.family, size_name(e), e.source, e.name, there))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         cells = (f"{cell:{width}}" for cell, width in zip(row, widths, strict=True))
         console.print("  ".join(cells).rstrip())
-
-
-def _weights_there(entry: ModelEntry, folder: Path) -> str:
-    """Say whether a model's weights are on this machine."""
-    from vitfeat.models.hub import source_of
-    from vitfeat.weights.records import present
-
-    if not entry.is_fetched:
-        return {"demo": "built in", "noise": "none"}.get(entry.source, "untrained")
-    try:
-        return "present" if present(source_of(entry), folder, entry.id) else "absent"
-    except VitfeatError:  # one record is no reason to list nothing
-        return "damaged record"
 
 
 def _fetch(options: argparse.Namespace, console: Console) -> None:

@@ -8,11 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from vitfeat.errors import ModelError
+from vitfeat.errors import ModelError, VitfeatError
 from vitfeat.models.entry import ModelEntry, builtin_catalog
 from vitfeat.text import nearest
 from vitfeat.weights.fetch import ensure
-from vitfeat.weights.records import HUB_FILES, WeightsRecord, WeightsSource
+from vitfeat.weights.records import HUB_FILES, WeightsRecord, WeightsSource, present
 
 # What open_clip calls its weights in a repository.
 _OPEN_CLIP_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
@@ -39,12 +39,28 @@ def fetch(
     progress: bool = True,
 ) -> WeightsRecord:
     """Make sure that an entry's published weights are on this machine, as :func:`ensure` does."""
+    source, command = source_of(entry), fetch_command(entry, folder)
+    return ensure(entry.id, source, folder, command=command, progress=progress)
+
+
+def fetch_command(entry: ModelEntry, folder: Path) -> str:
+    """Return the command that fetches a model's weights."""
     # Models of a config's own are known from there alone.
     config = "" if entry.id in builtin_catalog() else " --configfile CONFIG"
     where = "" if folder == Path("weights") else f" --weights-folder {shlex.quote(str(folder))}"
-    command = f"vitfeat fetch {entry.id}{config}{where}"
-    source = source_of(entry)
-    return ensure(entry.id, source, folder, command=command, progress=progress)
+    return f"vitfeat fetch {entry.id}{config}{where}"
+
+
+def weights_state(entry: ModelEntry, folder: Path) -> str:
+    """Say whether a model's weights are on this machine."""
+    if not entry.is_fetched:
+        if entry.checkpoint:
+            return "a file of your own"
+        return {"demo": "built in", "noise": "none"}.get(entry.source, "untrained")
+    try:
+        return "present" if present(source_of(entry), folder, entry.id) else "absent"
+    except VitfeatError:  # one record is no reason to list nothing
+        return "damaged record"
 
 
 def timm_tag(name: str) -> Any:

@@ -50,6 +50,8 @@ _MOST_COUNTED = 4 * 2**30
 # Stores that a line names.
 _FEW_STORES = 3
 
+NOT_ENOUGH = "NOT ENOUGH"
+
 COMPRESSED = 0.9
 """What the codec leaves of a store's bytes: 0.80 to 0.94 were measured (docs/paper.md)."""
 
@@ -370,7 +372,7 @@ def disk_lines(config: Config) -> list[str]:
     left_out = f", without {', '.join(unknown)} (not there to be counted)" if unknown else ""
     goes = sum(item.n_bytes for item in items if item.kind == TRANSIENT)
     of_it = f", of which {size(goes)} go after use" if goes else ""
-    short = ": NOT ENOUGH" if total > free else ""
+    short = f": {NOT_ENOUGH}" if total > free else ""
     lines.append(
         f"disk: at most {size(total)} to write{of_it}{left_out}, about "
         f"{size(compressed(config, items))} compressed; {size(free)} free{short}"

@@ -29,12 +29,15 @@ from vitfeat.plan.words import flags
 from vitfeat.store.opening import is_store
 from vitfeat.store.paths import place_of
 
+# The folder that holds Snakefile, workflow/ and, in a clone, the package.
+HOME = str(Path(str(workflow.current_basedir)).parents[1])
+
 
 def checked_config():
-    if found := re.search("[{}]", f"{workflow.basedir}{sys.executable}"):
+    if found := re.search("[{}]", f"{HOME}{sys.executable}"):
         sys.exit(
             f"vitfeat: error: Snakemake takes {found.group()!r} for a wildcard in the paths of the project "
-            f"({workflow.basedir}) and of Python ({sys.executable}); move them"
+            f"({HOME}) and of Python ({sys.executable}); move them"
         )
     log_to_terminal()
     try:
@@ -113,7 +116,7 @@ OWN_MODULES = shlex.quote(
 shell.prefix(
     "set -euo pipefail; "
     f"export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH "
-    f"PYTHONPATH={shlex.quote(workflow.basedir)}:${{{{PYTHONPATH:-}}}} "
+    f"PYTHONPATH={shlex.quote(HOME)}:${{{{PYTHONPATH:-}}}} "
     f"VITFEAT_HOW={HOW_TO_EXTRACT} VITFEAT_DEVICE={shlex.quote(CONFIG.extraction['device'])} "
     f"VITFEAT_WEIGHTS={shlex.quote(WEIGHTS)} "
     f"{OWN}={OWN_MODULES.replace('{', '{{').replace('}', '}}')}; "
