@@ -16,6 +16,11 @@ include: "workflow/rules/extract.smk"
 include: "workflow/rules/analyses.smk"
 
 
+# The logger says which of them is nearest to a target that nothing makes.
+INDEXES = [INDEX.replace("{dataset}", name) for name in CONFIG.datasets]
+MADE.extend((*TARGETS, *INDEXES, *(known.name for known in workflow.rules)))
+
+
 onstart:
     check_jobs()
 

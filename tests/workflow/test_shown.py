@@ -104,6 +104,38 @@ def test_a_target_behind_configfile_is_one_line(mini: Workflow, behind: str) -> 
     assert said.count("targets stand before it") == 1
 
 
+@pytest.mark.parametrize(
+    ("target", "near"),
+    [
+        ("results/ckaa/all.png", "results/cka/all.png"),
+        ("results/cka/digits/cls/demo-dino--demo-mea.csv", "demo-dino--demo-mae.csv"),
+        ("results/datasets/digitz.csv", "results/datasets/digits.csv"),
+        ("results/features/digits/demo-dinno.json", "results/features/digits/demo-dino.json"),
+        ("extrct", "extract"),
+        ("--forcerun=extrct", "extract"),
+    ],
+)
+def test_a_target_that_nothing_makes_is_one_line_with_the_nearest(
+    mini: Workflow, target: str, near: str
+) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(mini.root)}
+    target = target.replace("results", str(mini.results))
+    done = subprocess.run(
+        _command(mini, "-n", target),
+        capture_output=True,
+        text=True,
+        cwd=mini.folder,
+        env=environment,
+        check=False,
+    )
+    assert done.returncode == 1
+    (said,) = [line for line in done.stdout.splitlines() if "error" in line]
+    assert "Exception" not in done.stdout + done.stderr
+    what = target.removeprefix("--forcerun=")
+    assert said.startswith(f"vitfeat: error: {what}: no rule and no file of this config (did you ")
+    assert f"{near.replace('results', str(mini.results))}'?)" in said
+
+
 def test_ctrl_c_says_how_far_it_was_and_how_to_go_on(mini: Workflow) -> None:
     environment = {**os.environ, "PYTHONPATH": str(mini.root), "OMP_NUM_THREADS": "1"}
     with subprocess.Popen(

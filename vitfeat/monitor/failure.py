@@ -7,6 +7,7 @@ import signal
 from collections.abc import Sequence
 
 from vitfeat.monitor.run import Step
+from vitfeat.text import nearest
 
 _ERROR = "vitfeat: error: "
 # Of a log, so many last lines are shown.
@@ -14,6 +15,10 @@ _LINES = 20
 
 _EXIT = re.compile(r"returned non-zero exit status (\d+)")
 _SIGNAL = re.compile(r"died with <Signals\.(\w+)")
+_NO_RULE = re.compile(r"No rule to produce (.+) \(if you use input functions")
+
+MADE: list[str] = []
+"""What the workflow makes; the Snakefile says it."""
 
 
 def failure_lines(step: Step, causes: Sequence[str]) -> tuple[list[str], str]:
@@ -33,6 +38,14 @@ def failure_lines(step: Step, causes: Sequence[str]) -> tuple[list[str], str]:
     cause = next((c for c in reversed(causes) if step.log and str(step.log) in c), "")
     see = f"; see {step.log}" if others else ""
     return lines, f"{_ERROR}{step.name} {_how(cause)}{see}"
+
+
+def no_rule_line(text: str) -> str | None:
+    """Return in one line what Snakemake says of a target that nothing makes; None of all else."""
+    if (missing := _NO_RULE.search(text)) is None:
+        return None
+    target = missing.group(1)
+    return f"{_ERROR}{target}: no rule and no file of this config{nearest(target, MADE)}"
 
 
 def _log_lines(step: Step) -> list[str]:

@@ -16,7 +16,7 @@ from snakemake_interface_logger_plugins.base import LogHandlerBase
 from snakemake_interface_logger_plugins.common import LogEvent
 
 from vitfeat.console import ERRORS_FROM_LOGS
-from vitfeat.monitor.failure import failure_lines
+from vitfeat.monitor.failure import failure_lines, no_rule_line
 from vitfeat.monitor.run import Run
 from vitfeat.monitor.screen import open_screen
 from vitfeat.text import duration, plural
@@ -195,7 +195,7 @@ class LogHandler(LogHandlerBase):
         elif "load_configfile" in text:
             self._last_words.append(_CONFIGFILE.format(text.splitlines()[-1]))
         elif _FAILED not in text:
-            self._last_words.append(text)
+            self._last_words.append(no_rule_line(text) or text)
 
     def close(self) -> None:
         """Say how it ended; Snakemake calls it more than once."""

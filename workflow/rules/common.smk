@@ -21,11 +21,12 @@ from vitfeat.data.unchanged import annotations_token, contents, token
 from vitfeat.demo.datasets import NAMES as EMBEDDED_LAYOUTS
 from vitfeat.demo.datasets import embedded_root
 from vitfeat.errors import VitfeatError
+from vitfeat.monitor.failure import MADE
 from vitfeat.plan.checks import check_start, foresee
 from vitfeat.plan.disk import disk_lines
 from vitfeat.plan.extraction import Extractions, Finished
 from vitfeat.plan.rules import figure_steps, steps
-from vitfeat.plan.words import flags
+from vitfeat.plan.words import any_of, flags
 from vitfeat.store.opening import is_store
 from vitfeat.store.paths import place_of
 
@@ -124,8 +125,8 @@ shell.prefix(
 
 
 wildcard_constraints:
-    dataset="[A-Za-z0-9][A-Za-z0-9._-]*",
-    model="[A-Za-z0-9][A-Za-z0-9._-]*",
+    dataset=any_of(CONFIG.datasets),
+    model=any_of(model.id for model in CONFIG.models),
     tokens="cls|mean|spatial|all",
 
 
