@@ -2,7 +2,7 @@
 # make all     everything of the embedded default
 # make test    the whole test suite
 # make quick   the arithmetic and the settings, under a minute
-# make test-browser  the explorer in Chromium; as root, with Debian's packages
+# make test-browser  the explorer and the report in Chromium; as root, with Debian's packages
 # make test-slurm  the workflow on a SLURM of two nodes, on this machine; as root, with Debian's packages
 # make lint    style, types, workflow
 PYTHON ?= python3
@@ -40,11 +40,11 @@ endif
 
 # The page that is committed must be what its source gives: that needs npm, and its registry or cache.
 test-browser: $(VENV)/installed
-	which chromium npm > /dev/null || { \
+	for program in chromium npm; do which $$program > /dev/null || { \
 		apt-get update --quiet && \
-		DEBIAN_FRONTEND=noninteractive apt-get install --quiet --yes --no-install-recommends chromium npm; }
+		DEBIAN_FRONTEND=noninteractive apt-get install --quiet --yes --no-install-recommends $$program; } || exit; done
 	cd explorer && npm ci --no-audit --no-fund
-	$(BIN)/python -m pytest -m browser tests/explorer
+	$(BIN)/python -m pytest -m browser tests/explorer tests/workflow/test_report.py
 
 test-slurm: $(VENV)/installed
 	which slurmctld slurmd munged > /dev/null || { \

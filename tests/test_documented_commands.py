@@ -100,6 +100,9 @@ def _class_of(command: Documented) -> str:
     """
     program, *words = command.words
     if program == "snakemake":
+        # It takes results: tests/workflow/test_report.py has them.
+        if "--report" in words:
+            return "named"
         # Behind S3: tests/workflow/test_storage.py has a server.
         return "parsed" if "--default-storage-provider" in words else "planned"
     if program == "vitfeat" and words and words[0] in subcommands():

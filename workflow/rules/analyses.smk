@@ -29,7 +29,9 @@ for step in STEPS:
         output:
             **{
                 name: (temp if step.temporary else update)(
-                    directory(paths) if name in step.job.folders else paths
+                    directory(shown(paths) if name == "out" else paths)
+                    if name in step.job.folders
+                    else shown(paths)
                 )
                 for name, paths in step.outputs.items()
             },
@@ -70,7 +72,7 @@ for step in FIGURE_STEPS:
         input:
             step.inputs,
         output:
-            update(step.outputs),
+            update(shown(step.outputs)),
         log:
             local(f"{RESULTS}/logs/{step.name}.log"),
         benchmark:

@@ -261,6 +261,21 @@ TARGETS = [
 ]
 
 
+# Captions are made where a report is, which Snakemake says on its command line alone.
+REPORT = None
+if any(word.partition("=")[0] == "--report" for word in sys.argv):
+    from vitfeat.plan.report import Report
+
+    REPORT = Report(CONFIG, Path(HOME) / "docs/analyses")
+
+    report: REPORT.overview
+
+
+def shown(paths):
+    """Return outputs, with where they stand in a report if one is made."""
+    return [report(p, **placed) if REPORT and (placed := REPORT.of(p)) else p for p in paths]
+
+
 def extract_outputs():
     """Return the manifest, and the folder of arrays that go after use where some do."""
     # The sealed store's manifest, not the store: Snakemake deletes the outputs of a failed job, and an
