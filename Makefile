@@ -2,6 +2,7 @@
 # make all     everything of the embedded default
 # make test    the whole test suite
 # make quick   the arithmetic and the settings, under a minute
+# make docs    the documentation as pages, in build/docs/html
 # make test-browser  the explorer and the report in Chromium; as root, with Debian's packages
 # make test-slurm  the workflow on a SLURM of two nodes, on this machine; as root, with Debian's packages
 # make lint    style, types, workflow
@@ -10,7 +11,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 CORES ?= $(shell $(PYTHON) -c "import os; print(os.cpu_count())")
 
-.PHONY: demo all quick test test-browser test-slurm lint bench clean
+.PHONY: demo all quick docs test test-browser test-slurm lint bench clean
 
 demo: $(VENV)/installed
 	@$(BIN)/snakemake --cores $(CORES) results/cka/all.png
@@ -25,6 +26,9 @@ quick: $(VENV)/installed
 	$(BIN)/python -m pytest -q -n $(CORES) --dist loadfile --no-loadscope-reorder -m "not slow" \
 		tests/numerics tests/test_config.py tests/test_settings.py tests/test_tables.py tests/test_text.py \
 		$(filter-out %_job.py %figures.py,$(shell grep -L tests.figures tests/analyses/*/test_*.py))
+
+docs: $(VENV)/installed
+	@$(BIN)/python docs/site/build.py build/docs
 
 # Coverage makes tests take nearly half as long again: it is counted where CI=true.
 ifeq ($(CI),true)

@@ -51,6 +51,7 @@ NOT_MADE = {
     "all": "takes minutes: .ci/run makes it",
     "bench": "takes an idle machine",
     "clean": "would remove what the other tests read",
+    "docs": "takes half a minute: .ci/run makes it",
     "lint": ".ci/run makes it",
     "quick": "is some of what runs here",
     "test": "is what runs here",
