@@ -19,8 +19,12 @@ from vitfeat.text import plural
 Row = TypeVar("Row", bound=NamedTuple)
 
 
-def write_table(path: str | os.PathLike[str], kind: type[Row], rows: Iterable[Row]) -> None:
+def write_table(
+    path: str | os.PathLike[str], kind: type[Row], rows: Iterable[Row], **more: str
+) -> None:
     """Write rows under a header, the fields of their kind; the file appears when it is complete.
+
+    Columns of `more` are the same in all rows, and stand last.
 
     Numbers are written so that they read back as the same float; NaN is ``nan``, None is empty.
     """
@@ -29,8 +33,8 @@ def write_table(path: str | os.PathLike[str], kind: type[Row], rows: Iterable[Ro
         partial.open("w", newline="", encoding="utf-8") as file,
     ):
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(kind._fields)
-        writer.writerows(rows)
+        writer.writerow((*kind._fields, *more))
+        writer.writerows((*row, *more.values()) for row in rows)
 
 
 def read_table(path: str | os.PathLike[str], kind: type[Row], what: str, how: str) -> list[Row]:

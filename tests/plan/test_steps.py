@@ -43,7 +43,7 @@ WAYS = {
 }
 """What functions of jobs are told beside paths, as base.py has it."""
 
-EXTRACTED = {"regions": {"masks"}, "residual": {"images"}}
+EXTRACTED = {"residual": {"images"}}
 """Settings of analyses that the extraction has, so that a store is made anew."""
 
 SIZES = {name: Size(20) for name in ("few", "train-few")}
@@ -183,7 +183,7 @@ def test_a_job_names_settings_and_outputs_that_there_are(analysis: Analysis, job
 def test_a_change_of_any_setting_runs_something(name: str) -> None:
     analysis = analyses()[name]
     used = {key for job in analysis.jobs for key in job.settings}
-    used |= set(analysis.across.settings) if analysis.across else set()
+    used |= set(analysis.drawn_by)
     assert set(fields(analysis)) - used == EXTRACTED.get(name, set())
 
 
@@ -315,8 +315,10 @@ def test_a_change_of_a_setting_changes_the_commands_of_its_jobs_alone(
         used = other.analyses[name].used
         mine = {job.name for job in analysis.jobs if key in used(job.settings)}
         mine |= {job.name for job in analysis.jobs if asked(job, config) != asked(job, other)}
-        if analysis.across is not None and key in used(analysis.across.settings):
+        if key in used(analysis.drawn_by):
             mine.add(f"{name}_figures")
+        if key in used(analysis.settings.printed_keys()) and name in scored():
+            mine.add("collect")
         assert changed(config, other) == mine, key
 
 
@@ -329,12 +331,12 @@ def asked(job: Job, config: Config) -> set[str]:
     ("analysis", "values", "jobs"),
     [
         ("saliency", {"images": 2}, {"saliency_masks"}),
-        ("saliency", {"mass": 0.5}, {"saliency", "saliency_masks"}),
+        ("saliency", {"mass": 0.5}, {"saliency", "saliency_masks", "saliency_figures", "collect"}),
         ("clustering", {"pattern_layers": "last"}, set()),
         ("video", {"masks": "none"}, {"video"}),
         ("keypoints", {"seed": 1}, set()),
         ("retrieval", {"ranks": (1,)}, {"retrieval"}),
-        ("keypoints", {"pairs": 9}, {"keypoints"}),
+        ("keypoints", {"pairs": 9}, {"keypoints", "keypoints_figures", "collect"}),
     ],
 )
 def test_settings_that_change_no_number_run_nothing(
@@ -412,7 +414,7 @@ def test_commands_give_the_settings_of_the_config_back(config: Config) -> None:
 def test_all_scored_analyses_are_collected_in_the_order_of_figures(config: Config) -> None:
     (collect,) = [step for step in figure_steps(config) if step.name == "collect"]
     words = shlex.split(collect.command(At("", "")))
-    tables = words[words.index("--tables") + 1 : words.index("--models")]
+    tables = words[words.index("--tables") + 1 : words.index("--printed")]
     kinds = {name: analyses()[name].annotations or "digits" for name in scored()}
     assert tables == [f"{n}/{k}-{size}" for n, k in kinds.items() for size in ("few", "many")]
     assert list(collect.inputs) == [

@@ -9,7 +9,7 @@ settings. Where outputs name ``{other}``, a job compares models two by two.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
@@ -117,8 +117,9 @@ class Across:
     settings: tuple[str, ...] = ()  # those that figures depend on
 
     def asked(self, settings: Any) -> list[Curves]:
-        """Return those whose table there is."""
-        return [of for of in self.curves if of.asked(settings)]
+        """Return those whose table there is, with what their figures print of the settings."""
+        printed = settings.printed()
+        return [replace(of, printed=printed) for of in self.curves if of.asked(settings)]
 
     def names(self, settings: Any) -> list[str]:
         """Return which figures of a dataset there are."""
@@ -157,6 +158,11 @@ class Analysis:
     # module, write: the file of an analysis of the user's own, and what writes its table.
     module: Path | None = None
     write: Callable[..., None] | None = None
+
+    @property
+    def drawn_by(self) -> tuple[str, ...]:
+        """The settings that figures across models depend on, or print."""
+        return (*self.across.settings, *self.settings.printed_keys()) if self.across else ()
 
     def function(self, call: str) -> Callable[..., None]:
         """Import what :attr:`Job.call` names, also elsewhere in vitfeat."""

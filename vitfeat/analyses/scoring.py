@@ -145,10 +145,16 @@ class Curves:
     # Scores that are drawn against one another as averages: to the right, and upwards.
     pairs: tuple[tuple[str, str], ...] = ()
     meaning: str = ""  # what its scores are, in a sentence below its figures
+    printed: str = ""  # what is set of the settings that its figures print
     # What else stands there: by the rows of each dataset, and the models' labels by id.
     footnotes: Callable[[Mapping[str, Sequence[Any]], Mapping[str, str]], Sequence[str]] = (
         lambda rows, labels: ()
     )
+
+    @property
+    def set_to(self) -> list[str]:
+        """What figures say of the settings, where they do."""
+        return [f"Settings: {self.printed}."] if self.printed else []
 
     def as_point(self, row: Any) -> Point | None:
         """Make a point of a row; nothing of one that no line is of."""

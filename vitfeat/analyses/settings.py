@@ -6,7 +6,7 @@ help, and a table of the docs.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal, TypeAlias, TypeVar
 
 from pydantic import (
@@ -90,6 +90,9 @@ LayerJobs: TypeAlias = Annotated[
 ]
 Masks: TypeAlias = Literal["coverage", "paper"]
 
+PRINTED = "printed"
+"""Annotates a setting that changes numbers and shows in none of them: figures print it."""
+
 
 class Settings(BaseModel):
     """Settings of an analysis; each field has its type, bounds, default and description."""
@@ -118,6 +121,24 @@ class Settings(BaseModel):
     def used(self, keys: Sequence[str]) -> dict[str, Any]:
         """Return those of some settings that make a difference, beside one another."""
         return {key: getattr(self, key) for key in keys}
+
+    @classmethod
+    def printed_keys(cls) -> tuple[str, ...]:
+        """Return which settings figures print."""
+        return tuple(key for key, field in cls.model_fields.items() if PRINTED in field.metadata)
+
+    def printed(self, keys: Collection[str] | None = None) -> str:
+        """Say what is set of the settings that figures print: of those that were given, or some.
+
+        A figure is drawn from tables: what nobody says of them may be other than the default.
+        """
+        told = self.model_fields_set if keys is None else keys
+        values = self.used([key for key in self.printed_keys() if key in told])
+        return ", ".join(
+            f"{key}=" + "/".join(map(str, value if isinstance(value, tuple) else (value,)))
+            for key, value in values.items()
+            if value is not None
+        )
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -166,12 +187,14 @@ class TokenSettings(Settings):
 class KMeansSettings(Settings):
     """Settings of an analysis that clusters every layer and scores that against classes."""
 
-    clusters: int | None = Field(
+    clusters: Annotated[int | None, PRINTED] = Field(
         None, ge=2, description="Number of clusters; null takes that of the classes or categories."
     )
-    n_init: Count = Field(10, description="Initialisations of k-means; the best is kept.")
-    seeds: Count = Field(3, description="Seeds that scores are averaged over.")
-    seed: Seed = Field(0, description="The first seed.")
+    n_init: Annotated[Count, PRINTED] = Field(
+        10, description="Initialisations of k-means; the best is kept."
+    )
+    seeds: Annotated[Count, PRINTED] = Field(3, description="Seeds that scores are averaged over.")
+    seed: Annotated[Seed, PRINTED] = Field(0, description="The first seed.")
 
     @property
     def seed_numbers(self) -> range:

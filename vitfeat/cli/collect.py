@@ -22,6 +22,8 @@ def add(command: AddCommand) -> None:
         "--tables", nargs="+", required=True, metavar="ANALYSIS/DATASET", help="which, in order"
     )
     sub.add_argument("--models", required=True, help="[{id, label, family, size}, ...] as JSON")
+    text = "{analysis: text} as JSON: what figures say of settings"
+    sub.add_argument("--printed", default="{}", help=text)
     sub.add_argument("--sets", default="{}", help="{name: [id, ...]} as JSON: choices of models")
 
 
@@ -39,7 +41,11 @@ def _collect(options: argparse.Namespace, console: Console) -> None:
             (
                 "",
                 partial(
-                    draw_together, rows, [m for m in models if m.id in ids], out / "sets" / chosen
+                    draw_together,
+                    rows,
+                    [m for m in models if m.id in ids],
+                    out / "sets" / chosen,
+                    from_json(options.printed, "--printed"),
                 ),
             )
             for chosen, ids in sets.items()

@@ -73,7 +73,7 @@ def _add_across(add_parser: Any, analysis: Analysis, across: Across | AcrossPair
     sub.add_argument("--datasets", nargs="+", required=True)
     sub.add_argument("--models", required=True, help=_MODELS_JSON)
     sub.add_argument("--sets", default="{}", help="{name: [id, ...]} as JSON: choices of models")
-    add_settings(sub, analysis.settings, across.settings)
+    add_settings(sub, analysis.settings, analysis.drawn_by)
     sub.set_defaults(across=(analysis, across))
 
 

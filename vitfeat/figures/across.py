@@ -369,7 +369,7 @@ def _details(given: _Given) -> Drawn:
         given.models,
         title=given.of.details,
         note=given.note("Layers counted from 0."),
-        remarks=[given.of.details_meaning, *below(section.panels, given.models)],
+        remarks=[given.of.details_meaning, *given.of.set_to, *below(section.panels, given.models)],
     )
     return Drawn(figure, *given.numbers())
 
@@ -481,7 +481,7 @@ def _with_highest(panel: Panel, groups: Sequence[Sequence[Model]]) -> Panel:
 
 def _footnotes(of: Curves, rows: Mapping[str, Sequence[Any]], models: Sequence[Model]) -> list[str]:
     labels = {model.id: model.label for model in models}
-    return [*([of.meaning] if of.meaning else []), *of.footnotes(rows, labels)]
+    return [*([of.meaning] if of.meaning else []), *of.footnotes(rows, labels), *of.set_to]
 
 
 def _band(given: _Given) -> str:

@@ -72,7 +72,7 @@ def headlines(rows: Iterable[ScoreRow], models: Sequence[Model]) -> Headlines:
     return Headlines(columns, cells, held, without)
 
 
-def heat_map_figure(of: Headlines) -> Figure:
+def heat_map_figure(of: Headlines, remarks: Sequence[str] = ()) -> Figure:
     """Draw models against tasks at the best layers, whose numbers stand behind the values."""
     values = np.full((len(of.models), len(of.columns)), np.nan)
     notes = [[""] * len(of.columns) for _ in of.models]
@@ -93,11 +93,11 @@ def heat_map_figure(of: Headlines) -> Figure:
         title="All tasks in the best layer",
         note="Values times 100; behind them, small, the number of the best layer, counted from 0 "
         f"and chosen on the same data.{several}",
-        remarks=_remarks(of, dagger=True),
+        remarks=[*_remarks(of, dagger=True), *remarks],
     )
 
 
-def depths_figure(of: Headlines) -> Figure:
+def depths_figure(of: Headlines, remarks: Sequence[str] = ()) -> Figure:
     """Draw where the best layers lie, a column a task and dataset."""
     columns = [
         DepthColumn(_head(column), {model: row.depth for model, row in rows.items()})
@@ -109,7 +109,7 @@ def depths_figure(of: Headlines) -> Figure:
         title="Where the best layers lie",
         note="Depth of the layer that is best by the headline of each task, chosen on the same "
         "data: 0 is the first layer, 1 the last. Grey bar: median of the trained models.",
-        remarks=_remarks(of, dagger=False),
+        remarks=[*_remarks(of, dagger=False), *remarks],
     )
 
 
@@ -120,7 +120,9 @@ def layers_panels(rows: Sequence[ScoreRow], models: Sequence[Model]) -> list[tup
     return [(column.task, _panel(column, here, models)) for column in headline_columns(here)]
 
 
-def layers_figure(given: Sequence[tuple[str, Panel]], models: Sequence[Model]) -> Figure:
+def layers_figure(
+    given: Sequence[tuple[str, Panel]], models: Sequence[Model], remarks: Sequence[str] = ()
+) -> Figure:
     """Draw the headline of every analysis and dataset by layer, each on its own scale.
 
     Raises
@@ -134,7 +136,7 @@ def layers_figure(given: Sequence[tuple[str, Panel]], models: Sequence[Model]) -
         models,
         title="All tasks by layer",
         note="The headline of each task and dataset, each on its own scale; layers counted from 0.",
-        remarks=_features(given) + below(panels, models),
+        remarks=[*_features(given), *below(panels, models), *remarks],
     )
 
 

@@ -95,7 +95,7 @@ def groups_figure(of: Scoring, dataset: str, groups: Groups, models: Sequence[Mo
         note=f"{dataset}, {whole}. {score} times 100, of each model in the layer that is best "
         f"for all together.{framed}",
         scale=f"{score} × 100",
-        remarks=no_values_of(without),
+        remarks=[*of.set_to, *no_values_of(without)],
     )
 
 

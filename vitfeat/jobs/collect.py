@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from vitfeat.analyses.headlines import BestScore, best, collect
@@ -70,8 +70,15 @@ def collect_tables(
     return rows
 
 
-def draw_together(rows: Sequence[ScoreRow], models: Sequence[Model], out: Path) -> None:
-    """Draw all scored analyses together: heat map, where best layers lie, headlines by layer."""
+def draw_together(
+    rows: Sequence[ScoreRow], models: Sequence[Model], out: Path, printed: Mapping[str, str]
+) -> None:
+    """Draw all scored analyses together: heat map, where best layers lie, headlines by layer.
+
+    `printed` is what figures say of settings, by analysis.
+    """
+    said = [f"{scoring.short}: {printed[k]}" for k, scoring in scored().items() if k in printed]
+    remarks = [f"Settings. {'; '.join(said)}."] if said else []
     ids = {model.id for model in models}
     mine = [row for row in rows if row.model in ids]
     headlines = all_tasks.headlines(mine, models)
@@ -79,9 +86,9 @@ def draw_together(rows: Sequence[ScoreRow], models: Sequence[Model], out: Path) 
         ("heat_map", all_tasks.heat_map_figure),
         ("best_depth", all_tasks.depths_figure),
     ):
-        figure = draw(headlines)
+        figure = draw(headlines, remarks)
         save_with_numbers(figure, out / f"{name}.png", BestScore, headlines.rows())
     panels = all_tasks.layers_panels(mine, models)
-    figure = all_tasks.layers_figure(panels, models)
+    figure = all_tasks.layers_figure(panels, models, remarks)
     numbers = (point for analysis, panel in panels for point in score_points([panel], analysis))
     save_with_numbers(figure, out / "by_layer.png", ScorePoint, numbers)

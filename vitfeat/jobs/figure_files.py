@@ -13,8 +13,11 @@ from vitfeat.tables import write_table
 
 
 def save_with_numbers(
-    figure: Figure, png: Path, kind: type[NamedTuple], rows: Iterable[Any]
+    figure: Figure, png: Path, kind: type[NamedTuple], rows: Iterable[Any], printed: str = ""
 ) -> None:
-    """Write a figure as PNG and PDF, and its numbers as CSV of the same name."""
+    """Write a figure as PNG and PDF, and its numbers as CSV of the same name.
+
+    What it prints of the settings is a column of these.
+    """
     style.save(figure, png)
-    write_table(png.with_suffix(".csv"), kind, rows)
+    write_table(png.with_suffix(".csv"), kind, rows, **({"settings": printed} if printed else {}))

@@ -47,7 +47,7 @@ def draw_set(
     for of, rows in tables:
         for name, figure in of.figures.items():
             drawn = draw(figure, analysis.name, of, dataset, rows, models)
-            save_with_numbers(drawn.figure, out / f"{name}.png", drawn.kind, drawn.rows)
+            save_with_numbers(drawn.figure, out / f"{name}.png", drawn.kind, drawn.rows, of.printed)
         for name, call in of.pictures.items():
             picture: Callable[..., Any] = analysis.function(call)
             save_with_numbers(
@@ -72,7 +72,7 @@ def draw_overview(
     assert isinstance(analysis.across, Across)
     title = analysis.across.title or f"{asked[0].title} by layer"
     drawn = overview(analysis.name, title, tables, models)
-    save_with_numbers(drawn.figure, out, drawn.kind, drawn.rows)
+    save_with_numbers(drawn.figure, out, drawn.kind, drawn.rows, asked[0].printed)
 
 
 def _asked(analysis: Analysis, settings: Any) -> list[Curves]:

@@ -62,7 +62,7 @@ class FigureStep:
         """Return what ``vitfeat`` is told."""
         settings = self.config.analyses[self.analysis.name]
         words = ["draw", self.analysis.name, self.folder]
-        words += flags(settings.used(self._across.settings))
+        words += flags(settings.used(self.analysis.drawn_by))
         words += [*flags({"datasets": settings.datasets}), *_shown(self.config)]
         return shlex.join(words)
 
@@ -136,8 +136,12 @@ class CollectStep:
 
     def command(self, _: object) -> str:
         """Return what ``vitfeat`` is told."""
-        tables = flags({"tables": self.tables})
-        return shlex.join(["collect", self._results, *tables, *_shown(self.config)])
+        words = flags({"tables": self.tables})
+        scorers = {name: s for name, s in self.config.analyses.items() if name in scored()}
+        texts = {name: s.printed(s.printed_keys()) for name, s in scorers.items()}
+        if printed := {name: text for name, text in texts.items() if text}:
+            words += ["--printed", json.dumps(printed)]
+        return shlex.join(["collect", self._results, *words, *_shown(self.config)])
 
     @property
     def _results(self) -> str:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from vitfeat.analyses.settings import Limit, Settings, SomeOf
+from vitfeat.analyses.settings import PRINTED, Limit, Settings, SomeOf
 
 if TYPE_CHECKING:
     from vitfeat.config.config import Config
@@ -17,14 +17,14 @@ class AttentionSettings(Settings):
     """Attention metrics of every layer and head, and maps averaged over images."""
 
     datasets: SomeOf[str] = Field((), description="Datasets to run on.")
-    null_rows: Literal["zero", "exclude"] = Field(
+    null_rows: Annotated[Literal["zero", "exclude"], PRINTED] = Field(
         "zero",
         description=(
             "Queries that attend to no spatial token, in distances and maps: a row of zeros "
             "(zero) or left out (exclude)."
         ),
     )
-    offset_null_rows: Literal["exclude", "zero"] = Field(
+    offset_null_rows: Annotated[Literal["zero", "exclude"], PRINTED] = Field(
         "exclude", description="The same in offsets, of which such queries have none."
     )
     by_class: bool = Field(True, description="Whether maps are averaged by class too.")

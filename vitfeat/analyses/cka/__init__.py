@@ -63,7 +63,7 @@ ANALYSIS = Analysis(
             inputs={"table": f"cka/{PAIR}"},
             # Not beside the tables, whose names it would have.
             outputs={"out": "similarity/{dataset}/{tokens}/pairs/{model}--{other}.png"},
-            settings=("estimators",),
+            settings=("estimators", "batch_size", "batch_order", "seed"),
             needs=drawing_needs,
             together=True,
             on_request=True,

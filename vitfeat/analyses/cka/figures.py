@@ -36,7 +36,10 @@ LEGIBLE = 4.5
 
 @style.settings()
 def all_pairs(
-    blocks: Sequence[Similarity], models: Sequence[Model], left_out: Collection[str] = ()
+    blocks: Sequence[Similarity],
+    models: Sequence[Model],
+    left_out: Collection[str] = (),
+    printed: str = "",
 ) -> Figure:
     """Heat maps of CKA of all layers of all models with one another, by one estimator.
 
@@ -56,7 +59,7 @@ def all_pairs(
         shown,
         [block.panel(a.id, b.id) for block in blocks for a in models for b in models],
         title="Linear CKA between all layers",
-        note=f"{blocks[0].estimator} estimator; layers counted from 0, the first at the lower "
+        note=f"{_estimator(blocks[0], printed)}; layers counted from 0, the first at the lower "
         "left of each panel",
         remarks=remarks,
         pitch=pitch,
@@ -77,7 +80,10 @@ def all_pairs(
 
 @style.settings()
 def last_layer(
-    blocks: Sequence[Similarity], models: Sequence[Model], left_out: Collection[str] = ()
+    blocks: Sequence[Similarity],
+    models: Sequence[Model],
+    left_out: Collection[str] = (),
+    printed: str = "",
 ) -> Figure:
     """Matrices of CKA between the last layers of all models.
 
@@ -92,7 +98,7 @@ def last_layer(
         shown,
         [value for matrix in drawn for row in matrix for value in row],
         title="Linear CKA between last layers",
-        note=f"{blocks[0].estimator} estimator",
+        note=_estimator(blocks[0], printed),
         remarks=remarks,
         pitch=pitch,
         ticks=0.0,
@@ -154,6 +160,10 @@ def _frame(
     )
 
 
+def _estimator(block: Similarity, printed: str) -> str:
+    return f"{block.estimator} estimator" + (f" ({printed})" if printed else "")
+
+
 def _last(block: Similarity, a: Model, b: Model) -> np.float64 | None:
     panel = block.panel(a.id, b.id)
     return None if panel is None else panel[-1, -1]
@@ -211,7 +221,7 @@ def _within(at: float, length: float) -> float:
 
 
 @style.settings()
-def pair(block: Similarity, a: Model, b: Model) -> Figure:
+def pair(block: Similarity, a: Model, b: Model, printed: str = "") -> Figure:
     """Draw all layers of a (upwards) with all of b (to the right): numbered, values in the cells.
 
     Raises
@@ -240,8 +250,8 @@ def pair(block: Similarity, a: Model, b: Model) -> Figure:
         [Space(0.34 + numbers, width, max(0.68, over))],
         title="Linear CKA between all layers",
         note=f"{block.dataset}, {plural(block.n_images, 'image')}; "
-        f"{TOKEN_NAMES.get(block.tokens, block.tokens)}; {block.estimator} estimator; layers "
-        "counted from 0",
+        f"{TOKEN_NAMES.get(block.tokens, block.tokens)}; {_estimator(block, printed)}; "
+        "layers counted from 0",
         remarks=remarks,
     )
     ax = sheet.axes(0)

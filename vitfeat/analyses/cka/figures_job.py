@@ -35,10 +35,11 @@ def draw(
             dataset, [row for row in given if row.estimator == settings.estimators[0]]
         )
     ]
+    printed = _printed(settings)
     for name, draw_pairs in (("all", all_pairs), ("last_layer", last_layer)):
         numbers = drawn_rows(blocks, ids, last=draw_pairs is last_layer)
-        figure = draw_pairs(blocks, models, left_out)
-        save_with_numbers(figure, out / f"{name}.png", DrawnCka, numbers)
+        figure = draw_pairs(blocks, models, left_out, printed)
+        save_with_numbers(figure, out / f"{name}.png", DrawnCka, numbers, printed)
 
 
 def draw_pair(table: Path, out: Path, settings: CkaSettings, *, models: Sequence[Model]) -> None:
@@ -65,7 +66,13 @@ def draw_pair(table: Path, out: Path, settings: CkaSettings, *, models: Sequence
             "models may lack the tokens; choose others"
         )
     numbers = drawn_rows(blocks, (a.id, b.id))
-    save_with_numbers(pair(blocks[0], a, b), out, DrawnCka, numbers)
+    printed = _printed(settings)
+    save_with_numbers(pair(blocks[0], a, b, printed), out, DrawnCka, numbers, printed)
+
+
+def _printed(settings: CkaSettings) -> str:
+    """Return what is printed of the settings of the estimator that is drawn."""
+    return settings.model_copy(update={"estimators": settings.estimators[:1]}).printed()
 
 
 def _check_estimator(rows: Sequence[CkaRow], wanted: str) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from vitfeat.analyses.settings import Limit, Seed, Settings, SomeOf, token_taps
+from vitfeat.analyses.settings import PRINTED, Limit, Seed, Settings, SomeOf, token_taps
 
 
 class CkaSettings(Settings):
@@ -31,8 +31,10 @@ class CkaSettings(Settings):
     estimators: SomeOf[Literal["debiased", "biased", "minibatch", "paper"]] = Field(
         ("debiased",), description="Estimators; figures show the first."
     )
-    batch_size: int = Field(256, ge=4, description="Images of a batch (minibatch and paper).")
-    batch_order: Literal["shuffled", "stored"] = Field(
+    batch_size: Annotated[int, PRINTED] = Field(
+        256, ge=4, description="Images of a batch (minibatch and paper)."
+    )
+    batch_order: Annotated[Literal["shuffled", "stored"], PRINTED] = Field(
         "shuffled",
         description=(
             "Images of a batch: drawn at random (shuffled), or as they follow one another in "
@@ -40,7 +42,9 @@ class CkaSettings(Settings):
             "class."
         ),
     )
-    seed: Seed = Field(0, description="Seed of the order that batches are drawn in.")
+    seed: Annotated[Seed, PRINTED] = Field(
+        0, description="Seed of the order that batches are drawn in."
+    )
 
     def used(self, keys: Sequence[str]) -> dict[str, Any]:
         """Return what makes a difference: batches where an estimator has some."""

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 
 from vitfeat.analyses.rows import ScoreRow
 from vitfeat.analyses.scoring import Headline, Measure, Rank, Scoring
-from vitfeat.text import plural
 
 CLUSTERS = "k="
 """Beginning of variants, before the number of clusters."""
@@ -15,7 +14,7 @@ _SCORES = ("nmi", "ari", "purity")
 
 
 def _kmeans(rows: Mapping[str, Sequence[ScoreRow]], _: Mapping[str, str]) -> list[str]:
-    """Say how many clusters k-means had on each dataset, and how many seeds there are."""
+    """Say how many clusters k-means had on each dataset."""
     held = {
         dataset: sorted({int(row.variant.removeprefix(CLUSTERS)) for row in some})
         for dataset, some in rows.items()
@@ -23,9 +22,7 @@ def _kmeans(rows: Mapping[str, Sequence[ScoreRow]], _: Mapping[str, str]) -> lis
     clusters = {dataset: ", ".join(map(str, numbers)) for dataset, numbers in held.items()}
     alike = len(set(clusters.values())) == 1
     named = [k if alike else f"{k} ({dataset})" for dataset, k in clusters.items()]
-    seeds = len({row.group for some in rows.values() for row in some if row.group})
-    over = "one seed" if seeds == 1 else f"means over {plural(seeds, 'seed')}"
-    return [f"k-means with k = {', '.join(dict.fromkeys(named))}, {over}."]
+    return [f"k-means with k = {', '.join(dict.fromkeys(named))}."]
 
 
 SCORING = Scoring(

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field
 
-from vitfeat.analyses.settings import Limit, Positive, Seed, Settings, SomeOf
+from vitfeat.analyses.settings import PRINTED, Limit, Positive, Seed, Settings, SomeOf
 
 
 class KeypointSettings(Settings):
@@ -20,10 +20,10 @@ class KeypointSettings(Settings):
             "Distances that count as found, as shares of the larger side of the target's box."
         ),
     )
-    pairs: int | None = Field(
+    pairs: Annotated[int | None, PRINTED] = Field(
         None, ge=1, description="Pairs of each category, drawn without replacement; null takes all."
     )
-    seed: Seed = Field(0, description="Seed of the drawing.")
+    seed: Annotated[Seed, PRINTED] = Field(0, description="Seed of the drawing.")
 
     def used(self, keys: Sequence[str]) -> dict[str, Any]:
         """Return what makes a difference: the seed where pairs are drawn."""

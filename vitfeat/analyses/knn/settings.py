@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from pydantic import Field
 
 from vitfeat.analyses.settings import (
+    PRINTED,
     Count,
     LayerJobs,
     LearntSettings,
@@ -21,5 +24,7 @@ class KnnSettings(TokenSettings, LearntSettings):
     neighbours: SomeOf[Count] = Field(
         (10, 20, 100, 200), description="Numbers of neighbours that vote."
     )
-    temperature: Positive = Field(0.07, description="A vote weighs exp(cosine / temperature).")
+    temperature: Annotated[Positive, PRINTED] = Field(
+        0.07, description="A vote weighs exp(cosine / temperature)."
+    )
     layer_jobs: LayerJobs = False

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field
 
 from vitfeat.analyses.settings import (
+    PRINTED,
     LayerJobs,
     LearntSettings,
     Positive,
@@ -22,17 +23,17 @@ class LinearProbeSettings(TokenSettings, LearntSettings):
     """Logistic regression on the features of every layer."""
 
     datasets: SomeOf[str] = Field((), description="Datasets whose images are classified.")
-    regularisation: SomeOf[Positive] = Field(
+    regularisation: Annotated[SomeOf[Positive], PRINTED] = Field(
         (0.0001, 0.001, 0.01, 0.1),
         description=(
             "Strengths of the penalty that are tried; one is chosen on a part of the training "
             "images."
         ),
     )
-    validation: Share = Field(
+    validation: Annotated[Share, PRINTED] = Field(
         0.2, description="Share of the training images that the penalty is chosen on."
     )
-    seed: Seed = Field(0, description="Seed of the choice of these images.")
+    seed: Annotated[Seed, PRINTED] = Field(0, description="Seed of the choice of these images.")
     layer_jobs: LayerJobs = False
 
     def used(self, keys: Sequence[str]) -> dict[str, Any]:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Annotated
 
 from pydantic import Field
 
-from vitfeat.analyses.settings import KMeansSettings, Limit, Masks, SomeOf
+from vitfeat.analyses.settings import PRINTED, KMeansSettings, Limit, Masks, SomeOf
 
 
 class RegionSettings(KMeansSettings):
     """k-means of features pooled under annotated masks, against the masks' categories."""
 
     datasets: SomeOf[str] = Field((), description="Datasets with annotated regions.")
-    masks: Masks = Field(
+    masks: Annotated[Masks, PRINTED] = Field(
         "coverage",
         description=(
             "How a mask weighs tokens: by the share of their area (coverage), or as the "

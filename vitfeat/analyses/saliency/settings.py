@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from vitfeat.analyses.settings import Images, Limit, Masks, Settings, Share, SomeOf
+from vitfeat.analyses.settings import PRINTED, Images, Limit, Masks, Settings, Share, SomeOf
 
 
 class SaliencySettings(Settings):
     """The most attended tokens of every head against annotated masks."""
 
     datasets: SomeOf[str] = Field((), description="Datasets with annotated regions.")
-    mass: Share = Field(0.6, description="Share of the attention that the kept tokens have.")
+    mass: Annotated[Share, PRINTED] = Field(
+        0.6, description="Share of the attention that the kept tokens have."
+    )
     queries: SomeOf[Literal["cls", "mean", "centre"]] = Field(
         ("cls", "mean", "centre"),
         description=(
             "Whose attention: the CLS token's, the mean of the spatial tokens', the centre token's."
         ),
     )
-    masks: Masks = Field(
+    masks: Annotated[Masks, PRINTED] = Field(
         "coverage",
         description=(
             "Which tokens are foreground: half covered or more (coverage), or as the paper's "

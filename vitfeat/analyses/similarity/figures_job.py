@@ -38,11 +38,15 @@ def draw(
     figure = measure_matrices(blocks, models, left_out)
     save_with_numbers(figure, out / "all.png", DrawnSimilarity, drawn)
     cka = [block for block in blocks if block.measure == "cka"]
+    if not cka:
+        return
     for name, draw_cka, kind, numbers in (
         ("trees", dendrograms, DrawnMerge, merge_rows),
         ("maps", model_maps, DrawnPlace, place_rows),
-        ("intervals", intervals, DrawnSimilarity, interval_rows),
     ):
-        if cka:
-            figure = draw_cka(cka, models, left_out)
-            save_with_numbers(figure, out / f"{name}.png", kind, numbers(cka, models))
+        figure = draw_cka(cka, models, left_out)
+        save_with_numbers(figure, out / f"{name}.png", kind, numbers(cka, models))
+    printed = settings.printed()
+    figure = intervals(cka, models, left_out, printed)
+    rows_drawn = interval_rows(cka, models)
+    save_with_numbers(figure, out / "intervals.png", DrawnSimilarity, rows_drawn, printed)

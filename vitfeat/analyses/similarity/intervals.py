@@ -102,7 +102,10 @@ def interval_rows(blocks: Sequence[Compared], models: Sequence[Model]) -> Iterat
 
 
 def intervals(
-    blocks: Sequence[Compared], models: Sequence[Model], left_out: Collection[str] = ()
+    blocks: Sequence[Compared],
+    models: Sequence[Model],
+    left_out: Collection[str] = (),
+    printed: str = "",
 ) -> Figure:
     """Draw a value and its interval for each pair of models, by block of CKA.
 
@@ -120,6 +123,7 @@ def intervals(
     if ends and np.isfinite(np.array(ends)[:, :2]).any():
         share = every[0].pairs[0].row.confidence
         what = f"bars: {100 * share:.4g} % confidence intervals over images"
+        what += f" ({printed})" if printed else ""
     together = ", all pairs of two families together" if by_family else ""
     legend = [
         Line2D([], [], ls="none", marker="s", ms=4, color=style.family_colour(name), label=name)

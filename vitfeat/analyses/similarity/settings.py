@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from vitfeat.analyses.settings import Count, Limit, Seed, Settings, Share, SomeOf, token_taps
+from vitfeat.analyses.settings import (
+    PRINTED,
+    Count,
+    Limit,
+    Seed,
+    Settings,
+    Share,
+    SomeOf,
+    token_taps,
+)
 
 
 class SimilaritySettings(Settings):
@@ -35,13 +44,13 @@ class SimilaritySettings(Settings):
     images: int | None = Field(
         1000, ge=8, description="Images that are compared, spread over the dataset; null takes all."
     )
-    resamples: int = Field(
+    resamples: Annotated[int, PRINTED] = Field(
         200,
         ge=0,
         description="Resamples of the images that intervals come from; 0 gives no intervals.",
     )
     confidence: Share = Field(0.95, description="Confidence of the intervals.")
-    seed: Seed = Field(0, description="Seed of the resamples.")
+    seed: Annotated[Seed, PRINTED] = Field(0, description="Seed of the resamples.")
 
     def used(self, keys: Sequence[str]) -> dict[str, Any]:
         """Return what makes a difference: to measures that are asked for, and intervals if any."""
