@@ -382,6 +382,16 @@ def test_a_label_changes_what_shows_it(config: Config) -> None:
     assert changed(config, replace(config, models=models)) == shows | figures
 
 
+def test_the_order_of_models_changes_the_figures_that_show_it_and_who_makes_pairs(
+    config: Config,
+) -> None:
+    turned = replace(config, models=config.models[::-1])
+    # A model's pairs are those with the models before it.
+    pairs = {job.name for a in analyses().values() for job in a.jobs if job.of_pairs}
+    figures = {step.name for step in figure_steps(config)}
+    assert changed(config, turned) == figures | (pairs - {"cka_pair_figure"})
+
+
 def test_another_model_changes_no_job_of_a_single_one(config: Config) -> None:
     fewer = commands(replace(config, models=config.models[:1], sets={}))
     every = commands(config)

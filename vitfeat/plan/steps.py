@@ -150,7 +150,7 @@ class Step:
             numbers = pass_settings(self.config, wildcards.dataset)
             words += ["--extraction", json.dumps(numbers, sort_keys=True)]
         if self.job.together:
-            words += ["--models", shown_models(self.config)]
+            words += ["--models", shown_models(self.config, models)]
         elif self.of_all:
             words += ["--models", *models]
         if self.job.label:
@@ -256,7 +256,6 @@ class Step:
 
     @property
     def _tokens(self) -> tuple[str, ...]:
-        """The kinds of tokens."""
         kinds: tuple[str, ...] = getattr(self.settings, "tokens", ())
         return kinds
 
