@@ -60,8 +60,6 @@ def write_study(
         Where; nothing in it is overwritten.
     models
         Ids, in the place of the embedded ones.
-    photos
-        A folder of images, in the place of the embedded datasets.
     """
     home, parts = workflow_home(), {}
     if models:

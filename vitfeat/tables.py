@@ -41,11 +41,6 @@ def read_table(path: str | os.PathLike[str], kind: type[Row], what: str, how: st
     """Read a file by :func:`write_table`.
 
     ``what`` such a table is called and ``how`` one is made are for messages.
-
-    Raises
-    ------
-    AnalysisError
-        The file is absent, has other columns, or a line that cannot be read.
     """
     casts = [_cast(hint) for hint in get_type_hints(kind).values()]
     try:

@@ -76,7 +76,6 @@ def _kinds(node: Mapping[str, Any]) -> list[str]:
 
 
 def _read(text: str) -> Any:
-    """Read a number, null, or a text."""
     if text == "null":
         return None
     for kind in (int, float):

@@ -164,7 +164,6 @@ def _extract(options: argparse.Namespace, console: Console) -> None:
 
 
 def _limits(text: str | None) -> dict[str, int | list[str]]:
-    """Read the limits of taps."""
     from vitfeat.errors import ConfigError
 
     found = {} if text is None else from_json(text, "--limits")

@@ -77,6 +77,5 @@ def _positions(labels: NDArray[np.int64], split: Split) -> list[int]:
 
 
 def _enlarge(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Resize one 8x8 grey image to 32x32 RGB, bicubic."""
     image = Image.fromarray(grey).resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BICUBIC)
     return np.asarray(image.convert("RGB"))

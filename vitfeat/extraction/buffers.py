@@ -30,13 +30,9 @@ class Unit:
 
     Attributes
     ----------
-    layout
-        The store's arrays.
     arrays
         By array name: (row, ...) on the CPU, pinned where a GPU fills them; of an array of some
         images only those.
-    rows
-        Which rows of the store these are.
     peaks
         By rows of the store that were pushed together: the least and greatest value by what was
         looked at and layer, (layer, 2) each.

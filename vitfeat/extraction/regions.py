@@ -58,10 +58,6 @@ def load_regions(
 
     Parameters
     ----------
-    rows
-        The dataset's table of regions, in the order of the index's images.
-    index, view
-        The images, and how they become inputs.
     grids
         int64 (image, 2): rows and columns of every image's grid.
     masks

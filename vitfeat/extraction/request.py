@@ -39,10 +39,6 @@ class Asked:
 
     Attributes
     ----------
-    view
-        How images become inputs.
-    geometry
-        The model's sizes.
     taps
         Those that the model has, in the standard order.
     kept

@@ -60,14 +60,8 @@ def extract(
 
     Parameters
     ----------
-    backbone
-        The model, on any device.
     index, root
         The images, and the folder that their ids are relative to.
-    out
-        Where the store goes.
-    settings
-        What to extract and how.
     on_images
         Called first with the number of images that an interrupted store holds already, then with
         that of those that were just pushed.
@@ -259,7 +253,6 @@ def _workers(job: Job, index: Index, asked: int | None) -> int:
 
 
 def _classes(index: Index) -> dict[int, str]:
-    """Return the name of each label that is there."""
     names = {int(label): name for label, name in zip(index.label, index.class_name, strict=True)}
     return {label: names[label] for label in sorted(names) if label >= 0}
 

@@ -21,35 +21,17 @@ class Settings:
 
     Attributes
     ----------
-    taps
-        What to store, out of :data:`vitfeat.store.layout.TAPS`.
     limits
         Taps that are kept for some images only: so many, spread over the dataset
         (:func:`vitfeat.store.limits.spread`), or the images of these ids. Norms and summaries come
         from the pass, whatever the limits of the tensors that they are made of.
-    layers
-        Layers by name or number (:func:`vitfeat.models.layers.select_layers`).
-    dtype
-        Element type of the stored features.
     keep_bits
         Bits of mantissa that stored features are rounded to; None keeps all that the type has.
-    precision
-        Arithmetic of the forward pass.
-    batch_size
-        Images that are decoded, and on a GPU pushed, together.
-    device
-        ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-    threads
-        CPU threads of the forward pass.
     workers
         Processes that decode; 0 decodes between the passes, None fits them to the work.
-    replace
-        Whether a store from other settings under the same path may be replaced.
     part
         Only the blocks of one of several jobs on one store: its number, from 1, and how many jobs
         there are. The store is sealed by an extraction of all.
-    view
-        How images become inputs.
     masks
         How masks weigh tokens, for the tap ``regions``
         (:func:`vitfeat.extraction.regions.load_regions`).

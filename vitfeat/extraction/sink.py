@@ -192,17 +192,7 @@ class BatchSink:
 
 
 def _chosen(kept: list[int] | None, start: int, tensor: Tensor) -> tuple[slice, Tensor]:
-    """Return where the kept images of a tensor stand among all kept ones, and what it has of them.
-
-    Parameters
-    ----------
-    kept
-        Numbers of images, ascending; None for all.
-    start
-        Number of the tensor's first image.
-    tensor
-        (image, ...).
-    """
+    """Return where a tensor's kept images stand among all kept ones, and what it has of them."""
     if kept is None:
         return slice(start, start + len(tensor)), tensor
     rows = slice(bisect_left(kept, start), bisect_left(kept, start + len(tensor)))

@@ -71,13 +71,7 @@ class Series:
 
 
 class Points:
-    """What the tables of one dataset hold of what is drawn: panels are made of it.
-
-    Parameters
-    ----------
-    of, dataset, rows
-        What is drawn; the dataset's name, and the rows of all models.
-    """
+    """What the tables of one dataset hold of what is drawn: panels are made of it."""
 
     def __init__(self, of: Curves, dataset: str, rows: Iterable[Any]) -> None:
         self._of, self._dataset = of, dataset
@@ -187,15 +181,8 @@ def panels(
 
     Parameters
     ----------
-    of, dataset, rows, models
-        What is drawn; the dataset's name, the rows of all models, and those to draw.
     figure
         Which is to be drawn of them: one of :attr:`Curves.figures`, or ``overview``.
-
-    Raises
-    ------
-    AnalysisError
-        The rows hold nothing that this figure shows, or a layer lacks heads or has one twice.
     """
     points = Points(of, dataset, rows)
     series = [one for one in points.series() if _WANTED.get(figure, _of_set)(one.measure)]
@@ -274,22 +261,7 @@ def draw(
     rows: Sequence[Any],
     models: Sequence[Model],
 ) -> Drawn:
-    """Draw a figure of one dataset.
-
-    Parameters
-    ----------
-    figure
-        Which: one of :attr:`Curves.figures`.
-    analysis, of
-        Its name, and what is drawn.
-    dataset, rows, models
-        The dataset's name, the rows of all models, and those to draw.
-
-    Raises
-    ------
-    AnalysisError
-        No model has values; of :func:`panels`.
-    """
+    """Draw a figure of one dataset."""
     if isinstance(of, Scoring) and figure == "groups":
         groups = groups_of(of, dataset, rows, models)
         return Drawn(groups_figure(of, dataset, groups, models), ScoreRow, groups.rows)
@@ -303,22 +275,7 @@ def overview(
     tables: Sequence[tuple[Curves, Mapping[str, Sequence[Any]]]],
     models: Sequence[Model],
 ) -> Drawn:
-    """Draw the main measures of all datasets by layer.
-
-    Parameters
-    ----------
-    analysis, title
-        Its name, and what the figure shows.
-    tables
-        What is drawn, each with the rows of every dataset.
-    models
-        Those to draw.
-
-    Raises
-    ------
-    AnalysisError
-        A dataset without values.
-    """
+    """Draw the main measures of all datasets by layer."""
     given = [
         _Given(analysis, of, some, models, panels(of, dataset, some, models, "overview"))
         for of, rows in tables

@@ -54,13 +54,7 @@ class Headlines:
 
 
 def headlines(rows: Iterable[ScoreRow], models: Sequence[Model]) -> Headlines:
-    """Find the best layer of every model by the headline of each task and dataset.
-
-    Raises
-    ------
-    AnalysisError
-        None of the models has a value, or a layer has two.
-    """
+    """Find the best layer of every model by the headline of each task and dataset."""
     ids = {model.id for model in models}
     found = best([row for row in rows if row.model in ids])
     columns = headline_columns(found)
@@ -123,13 +117,7 @@ def layers_panels(rows: Sequence[ScoreRow], models: Sequence[Model]) -> list[tup
 def layers_figure(
     given: Sequence[tuple[str, Panel]], models: Sequence[Model], remarks: Sequence[str] = ()
 ) -> Figure:
-    """Draw the headline of every analysis and dataset by layer, each on its own scale.
-
-    Raises
-    ------
-    AnalysisError
-        No model has values.
-    """
+    """Draw the headline of every analysis and dataset by layer, each on its own scale."""
     panels = one_chance([panel for _, panel in given], models)
     return by_layer(
         [Section("", panels, ACROSS)],

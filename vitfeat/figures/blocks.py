@@ -64,8 +64,6 @@ class Frame:
 
     Attributes
     ----------
-    figure
-        The figure.
     axes
         The blocks' axes, in the order that they were given.
     left, below
@@ -116,18 +114,12 @@ def frame(
 
     Parameters
     ----------
-    places
-        Of the blocks.
     rows, columns
         Their names, from the top down and from left to right.
     models
         In this order from left to right and from the bottom up.
     drawn
         All values in the figure, None for pairs that were not computed: what the legend explains.
-    title, note, remarks
-        Around the figure.
-    pitch
-        Inches per model.
     ticks
         Inches to leave between blocks and colour strips for ticks.
     scale, no_value

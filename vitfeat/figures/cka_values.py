@@ -30,8 +30,6 @@ class Similarity:
 
     Attributes
     ----------
-    dataset, tokens, estimator, n_images
-        What the values are of.
     layers
         Of each model, the layers' numbers in ascending order.
     values
@@ -72,17 +70,7 @@ class DrawnCka(NamedTuple):
 def drawn_rows(
     blocks: Iterable[Similarity], models: Iterable[str], *, last: bool = False
 ) -> Iterator[DrawnCka]:
-    """Return the values that a figure shows, each pair of models once.
-
-    Parameters
-    ----------
-    blocks
-        What is drawn.
-    models
-        Ids of the models in the figure.
-    last
-        Whether the figure shows the last layers alone.
-    """
+    """Return the values that a figure shows, each pair of models once."""
     shown = set(models)
     for one in blocks:
         for (a, b), values in one.values.items():
@@ -106,23 +94,10 @@ def drawn_rows(
 def similarities(dataset: str, rows: Iterable[CkaRow]) -> list[Similarity]:
     """Put the rows of one dataset together, one result per token kind.
 
-    Parameters
-    ----------
-    dataset
-        Its name, which the rows do not hold.
-    rows
-        Of any number of pairs and token kinds.
-
     Returns
     -------
     list
         In the order cls, mean, spatial, all; others after them.
-
-    Raises
-    ------
-    AnalysisError
-        Rows of several estimators or numbers of images, a pair without some of its values, a
-        value given twice, or a model whose tokens stand in for others in some rows only.
     """
     kinds: defaultdict[str, list[CkaRow]] = defaultdict(list)
     for row in rows:
@@ -156,13 +131,7 @@ def _similarity(dataset: str, tokens: str, rows: Sequence[CkaRow]) -> Similarity
 
 
 def stand_ins_of(rows: Iterable[CkaRow | SimilarityRow], where: str) -> frozenset[str]:
-    """Return the models of rows of one token kind that others of their tokens stand in for.
-
-    Raises
-    ------
-    AnalysisError
-        Some rows of a model are made from others than the rest; `where` says whose they are.
-    """
+    """Return the models of rows of one token kind that others of their tokens stand in for."""
     sources: defaultdict[str, set[str]] = defaultdict(set)
     kinds = set()
     for row in rows:

@@ -49,8 +49,6 @@ class Columns:
 
     Parameters
     ----------
-    heads
-        From left to right.
     width
         Of each column, in inches; more below a heading that is wider than its columns.
     gap
@@ -106,7 +104,6 @@ class Columns:
         self.above = 0.05 + self._below + (LINE_HEIGHT * most + RULE if most else 0)
 
     def _least(self, text: str) -> float:
-        """Return how wide a column must be for its text."""
         if self._turned:
             return PITCH * len(_lines(text)) + SLACK
         return max((min(drawn_width(word) + SLACK, WIDEST) for word in _words(text)), default=0.0)

@@ -23,8 +23,6 @@ class Curve:
 
     Attributes
     ----------
-    model
-        Whose values.
     layers
         Numbers of the layers, ascending.
     values, low, high
@@ -59,12 +57,8 @@ class Panel:
 
     Attributes
     ----------
-    dataset, score, variant, features
-        What the values are of, as in tables.
     key
         Score and variant in one.
-    measure, unit
-        What it is called on figures.
     curves
         One a model; models without values have none.
     kind, kind_name
@@ -73,8 +67,6 @@ class Panel:
         Curves of the same models that are drawn thin and grey, for reference.
     baseline
         What those are called.
-    log
-        Whether the axis is logarithmic.
     rare
         Whether few kinds of models have it, so that no word is lost on those without.
     floor
@@ -315,13 +307,7 @@ def least(counts: Iterable[int]) -> int:
 
 
 def images_text(counts: Iterable[int], counted: str = "image") -> str:
-    """Say how many images, or what is counted, values are of: ``580 to 599 images``.
-
-    Raises
-    ------
-    AnalysisError
-        There is no value: all counts are 0.
-    """
+    """Say how many images, or what is counted, values are of: ``580 to 599 images``."""
     held = sorted({count for count in counts if count})
     if not held:
         raise AnalysisError("no values to draw: the models' tables hold none")
@@ -331,13 +317,7 @@ def images_text(counts: Iterable[int], counted: str = "image") -> str:
 
 
 def source(panels: Sequence[Panel]) -> str:
-    """Name the dataset of panels, and say how many images they are of.
-
-    Raises
-    ------
-    AnalysisError
-        No panel has a value.
-    """
+    """Name the dataset of panels, and say how many images they are of."""
     counts = [curve.n_images for panel in panels for curve in panel.curves]
     images = images_text(counts, panels[0].counted if panels else "image")
     return f"{panels[0].dataset}, {images}"

@@ -59,13 +59,7 @@ def families(text: str) -> tuple[str, ...]:
 
 
 def make_readable(figure: Figure) -> None:
-    """Give every text of a figure its fonts; what no font has is written as numbers.
-
-    Parameters
-    ----------
-    figure
-        As it is about to be written.
-    """
+    """Give every text of a figure its fonts; what no font has is written as numbers."""
     unknown: set[str] = set()
     for ax in figure.axes:
         for axis in (ax.xaxis, ax.yaxis):
@@ -95,7 +89,6 @@ def _say(unknown: frozenset[str]) -> None:
 
 
 def _lacks(text: str) -> bool:
-    """Whether the usual font lacks a letter of a text."""
     return any(not (c.isascii() or c.isspace()) and _font_of(c) != FAMILY for c in text)
 
 

@@ -46,11 +46,6 @@ def groups_of(
     """Take the headline of every group in each model's best layer by the headline.
 
     Groups of the form ``sequence/object`` are averaged over the objects of each sequence.
-
-    Raises
-    ------
-    AnalysisError
-        No group has a value.
     """
     columns = headline_columns(rows)
     mine = [row for row in rows if columns and _is_of(columns[0], of, row)]

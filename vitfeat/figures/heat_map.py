@@ -49,8 +49,6 @@ class Cells:
 
     Attributes
     ----------
-    heads
-        Of the columns.
     values
         (model, column): shares, written as percentages; NaN where there is none.
     notes

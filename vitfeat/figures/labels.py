@@ -266,12 +266,10 @@ def _candidates(point: Floats, width: float, height: float, marker: float) -> tu
 
 
 def _overlap(a: Floats, b: Floats) -> NDArray[np.bool_]:
-    """Whether boxes (left, bottom, right, top) overlap."""
     return np.asarray((a[..., :2] < b[..., 2:]).all(-1) & (b[..., :2] < a[..., 2:]).all(-1))
 
 
 def _distances(boxes: Floats, points: Floats) -> Floats:
-    """Distances of points from boxes."""
     nearest = np.clip(points, boxes[..., :2], boxes[..., 2:])
     return np.asarray(np.hypot(*np.moveaxis(nearest - points, -1, 0)))
 

@@ -94,11 +94,6 @@ def by_layer(
     have a column for each size instead, and a row for each metric on a common scale. Up to
     :data:`MAX_LABELLED` lines have their names beside them and bands around them, of which `band`
     says what they are; more have a legend below.
-
-    Raises
-    ------
-    AnalysisError
-        No model has values.
     """
     panels = [panel for section in sections for panel in section.panels]
     drawn = shown(models, panels)

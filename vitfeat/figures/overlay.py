@@ -236,13 +236,7 @@ def mark(picture: Pixels, patches: Patches, token: tuple[int, int]) -> None:
 
 
 def share_bar(width: int, height: int, on_cls: float, on_registers: float) -> Pixels:
-    """Draw the shares of two kinds of keys as one bar, whose whole width is 1.
-
-    Returns
-    -------
-    NDArray
-        uint8 (height, width, 3).
-    """
+    """Draw the shares of two kinds of keys as one bar, whose whole width is 1."""
     bar = np.full((height, width, 3), _rgb(BAR_COLOURS["rest"]), dtype=np.uint8)
     first, second = round(on_cls * width), round((on_cls + on_registers) * width)
     bar[:, first:second] = _rgb(BAR_COLOURS["registers"])

@@ -83,11 +83,6 @@ class Sheet:
         Handles with labels, below the grid.
     remarks
         Small, below the legend, each broken to the figure's width.
-
-    Attributes
-    ----------
-    figure
-        The figure.
     """
 
     def __init__(
@@ -195,15 +190,7 @@ def bare(ax: Axes, label: str) -> None:
 
 
 def empty_figure(*, title: str, note: str, reason: str) -> Figure:
-    """Draw a figure that has nothing to show, and says why.
-
-    Parameters
-    ----------
-    title, note
-        As in :class:`Sheet`.
-    reason
-        A sentence.
-    """
+    """Draw a figure that has nothing to show, and says why."""
     lines = wrapped(reason, EMPTY[0] - 0.3, style.TEXT_SIZE)
     with style.settings():
         sheet = Sheet([Space(0.1, EMPTY[1], 0.1)], [Space(0, EMPTY[0], 0)], title=title, note=note)
@@ -218,7 +205,6 @@ def empty_figure(*, title: str, note: str, reason: str) -> Figure:
 
 
 def _widest_entry(handles: Sequence[Artist]) -> float:
-    """Inches of the widest entry of a legend."""
     handle = LEGEND_HANDLE if _has_lines(handles) else LEGEND_POINT
     widths = [text_width(str(one.get_label()), style.SMALL_SIZE) for one in handles]
     return max(widths) + handle if widths else 0.0

@@ -164,8 +164,6 @@ def save(figure: Figure, path_png: str | Path) -> None:
 
     Parameters
     ----------
-    figure
-        Made within :func:`settings`.
     path_png
         The PNG; its folder is made when absent.
     """

@@ -146,7 +146,6 @@ def _check_alike(test: FeatureStore, train: FeatureStore) -> None:
 
 
 def _class_names(store: FeatureStore) -> dict[int, str]:
-    """Return the name of each label that a store's images have."""
     labels, counts = np.unique(store.labels, return_counts=True)
     n_images = dict(zip(labels.tolist(), counts.tolist(), strict=True))
     absent = n_images.pop(-1, 0)

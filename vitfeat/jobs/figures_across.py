@@ -27,19 +27,10 @@ def draw_set(
 
     Parameters
     ----------
-    analysis, settings
-        Whose figures, and what is set of those that they depend on.
     folder
         Where the tables ``{dataset}/{model}.csv`` are.
-    dataset, models
-        What to draw.
     out
         Folder of the figures; a PDF and a CSV of the numbers stand beside each PNG.
-
-    Raises
-    ------
-    AnalysisError
-        A table is absent, cannot be read, or is of something else; no model has values.
     """
     tables = [
         (of, _rows(analysis, of, folder, dataset, models)) for of in _asked(analysis, settings)

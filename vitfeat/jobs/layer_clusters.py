@@ -26,13 +26,7 @@ _THREAD_BYTES = 2 * 2**30
 def clusters_of(
     labels: NDArray[np.int64], settings: KMeansSettings, analysis: str, which: str
 ) -> int:
-    """Return how many clusters there are of `which` items: as set, or as many as classes.
-
-    Raises
-    ------
-    AnalysisError
-        There are fewer items than clusters.
-    """
+    """Return how many clusters there are of `which` items: as set, or as many as classes."""
     n_clusters = settings.clusters or len(np.unique(labels))
     if len(labels) < n_clusters:
         raise AnalysisError(
@@ -61,13 +55,9 @@ def cluster_rows(
 
     Parameters
     ----------
-    row_of
-        Makes a row.
     layers, numbers, width
         Features, float32 (item, channel), which are read when they are needed; the numbers of
         their layers; how many channels they have.
-    labels
-        int64 (item,): the classes.
     what, items
         What a warning says is clustered, and of what.
     baseline

@@ -54,11 +54,6 @@ def load_backbone(entry: ModelEntry | str, *, folder: Path = Path("weights")) ->
         Where records of fetched weights are (:mod:`vitfeat.weights.fetch`); published weights that
         are not on this machine are fetched. What the weight file held, what was left out, renamed
         and resized stands in the backbone's notes.
-
-    Raises
-    ------
-    ModelError
-        When the architecture is unknown or no plain ViT, or the weights are absent or do not fit.
     """
     if isinstance(entry, str):
         entry = find_entry(entry)
@@ -88,7 +83,6 @@ def _at_size(backbone: Backbone, folder: Path, size: tuple[int, int]) -> Backbon
 
 
 def _load(entry: ModelEntry, folder: Path, note: Note) -> Backbone:
-    """Load an entry, of whichever library knows its architecture."""
     if entry.source == "noise":
         return noise_backbone(entry)
     if entry.source == "demo":

@@ -119,7 +119,6 @@ def from_open_clip(entry: ModelEntry, visual: Any) -> Backbone:
 
 
 def _final_norm(model: Any) -> FinalNorm | None:
-    """Return a network's final norm, or None where it has none that is known."""
     norms = (_norm(getattr(model, name, None), pooled) for name, pooled in _NORMS.items())
     return next((norm for norm in norms if norm is not None), None)
 
@@ -176,7 +175,6 @@ def _embedding(model: Any) -> Any:
 
 
 def _prefix(model: Any) -> tuple[bool, int]:
-    """Return whether there is a CLS token, and how many tokens there are before the grid."""
     holders = [h for h in (model, getattr(model, "embeds", None)) if h is not None]
     counts = {
         name: sum(t.shape[1] for h in holders if (t := getattr(h, name, None)) is not None)
@@ -224,7 +222,6 @@ def _grid(embedding: Any, image_size: tuple[int, int]) -> tuple[int, int]:
 
 
 def _heads(blocks: Sequence[nn.Module]) -> int:
-    """Return the attention heads of a block, which must be as many in all."""
     found: set[int] = set()
     for layer, block in enumerate(blocks):
         parts = attention_parts(block)

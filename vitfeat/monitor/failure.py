@@ -58,7 +58,6 @@ def _log_lines(step: Step) -> list[str]:
 
 
 def _how(cause: str) -> str:
-    """Return how a command ended."""
     if (died := _SIGNAL.search(cause)) is not None:
         name = died.group(1)
     elif (exited := _EXIT.search(cause)) is None:

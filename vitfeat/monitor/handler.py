@@ -300,7 +300,6 @@ def _extracted_again(stores: Sequence[str]) -> list[str]:
 
 
 def _own_words(settings: Any) -> logging.Handler:
-    """Return Snakemake's own handler."""
     from snakemake.logging import ColorizingTextHandler, DefaultFilter, DefaultFormatter
 
     handler: logging.Handler = ColorizingTextHandler(

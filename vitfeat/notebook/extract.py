@@ -162,7 +162,6 @@ def extract(
 
 
 def _entry(model: str | Mapping[str, Mapping[str, Any]]) -> ModelEntry:
-    """Return the entry of a model."""
     from vitfeat.models.entry import find_entry, read_catalog
 
     if isinstance(model, str):
@@ -223,7 +222,6 @@ def _absolute(file: File) -> Path:
 
 
 def _candidates(files: Sequence[Path], root: Path) -> list[Candidate]:
-    """Return files as images of a dataset."""
     from vitfeat.data.images import printable
     from vitfeat.data.listing import Candidate
 

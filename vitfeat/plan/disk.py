@@ -129,7 +129,6 @@ def published(spec: DatasetSpec) -> Size | None:
 
 
 def _counted(spec: DatasetSpec) -> Size | None:
-    """Count the files of a folder, or the lines of a list."""
     folder = spec.root / spec.split if spec.split else spec.root
     if spec.containers:
         return _listed(spec)

@@ -84,8 +84,6 @@ class Extractions:
 
     Attributes
     ----------
-    config
-        The config.
     on_gpu
         Whether each job has a GPU.
     finished
@@ -142,7 +140,6 @@ class Extractions:
         return made if made and holds(made.command, self._asked(wildcards)) else None
 
     def _asked(self, wildcards: Wildcards) -> str:
-        """Return the command for what is asked today."""
         dataset, models = wildcards.dataset, self.models(wildcards)
         limits, taps = self.config.limits(dataset), self.config.taps(dataset)
         regions = self.config.settings(RegionSettings)
@@ -230,7 +227,6 @@ class Extractions:
         return extraction_minutes(guess_shape(model), n_images, threads, larger, gpu=self.on_gpu)
 
     def _n_images(self, dataset: str) -> int:
-        """Return how many images a dataset has; of a large one a guess before they are listed."""
         if (n := rows_of(self.config.results / "datasets" / f"{dataset}.csv")) is not None:
             return n
         size = dataset_size(self.config, dataset) if dataset in self.together else None

@@ -47,7 +47,6 @@ class PairStep(Step):
 
     @cached_property
     def _compared(self) -> list[str]:
-        """The models."""
         ids = [model.id for model in self.config.models]
         return sorted(ids if self.of is None else ids[: ids.index(self.of) + 1])
 

@@ -85,7 +85,6 @@ class Report:
 
 
 def _overview(config: Config) -> str:
-    """Return which models and datasets a report is of."""
     models = {
         f"{model.label} ({model.id})": f"{model.family}, {model.source} {model.name}"
         for model in config.models
@@ -112,7 +111,6 @@ def _table(rows: Mapping[str, Any]) -> str:
 
 
 def _shown(value: Any) -> str:
-    """Return a value as a config has it."""
     return value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)
 
 

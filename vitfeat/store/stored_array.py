@@ -305,7 +305,6 @@ class StoredArray:
 
     @cached_property
     def _whole(self) -> NDArray[Any]:
-        """All of a coordinate."""
         key = f"{self.name}/{shard_key(0, self.ndim, self._separator)}"
         try:
             content = cpu.Buffer.from_bytes(self._files.read(key))

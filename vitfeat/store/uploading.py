@@ -234,7 +234,6 @@ def _refuse_unless(token: dict[str, str], url: Url, beside: RemoteFiles, name: s
 
 
 def _refuse_others(url: Url) -> None:
-    """Refuse to write where something stands that is no store."""
     files = RemoteFiles(url)
     listed = files.sizes()
     if not listed:

@@ -125,7 +125,6 @@ class StoreWriter:
         return manifest(self._path, attributes)
 
     def _publish(self, attributes: Mapping[str, Any]) -> None:
-        """Put the store where it is read, whole."""
         if self._uploads is not None:
             self._uploads.publish(attributes["sealed"]["files"], self._facts)
             return
@@ -223,7 +222,6 @@ class StoreWriter:
     def _write(
         self, shards: Mapping[tuple[ArraySpec, int], NDArray[Any]], pieces: Pieces | None = None
     ) -> None:
-        """Write shards, and the pieces of others."""
         facts: dict[tuple[str, int], Facts] = {}
 
         def encoded() -> Iterator[tuple[Path, Iterable[bytes]]]:

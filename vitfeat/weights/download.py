@@ -178,13 +178,6 @@ def download(
     the download is cut and when the disk is full; `target` is made or replaced when all of it is
     there and has what is known of it, SHA-256 and size. An access token goes to the URL's own host
     only. Messages and the bar, on a terminal, call the file by `name`.
-
-    Raises
-    ------
-    ContentError
-        The file came whole and has another SHA-256.
-    StatusError, DownloadError
-        An HTTP error; no answer, or one that breaks off again and again.
     """
     run = _Download(url, part, name, progress, token, sha256, size)
     run.transfer()

@@ -310,7 +310,6 @@ class _Weights:
 
     @property
     def _name(self) -> str:
-        """The weights in words."""
         files = " or ".join(self._wanted.files)
         if self._wanted.url:
             return f"{self._wanted.url}, file {files}"
@@ -378,7 +377,6 @@ class _Weights:
 
 
 def _cache_of(repository: str) -> Path:
-    """Return the folder of a repository in the hub's cache."""
     folder = repo_folder_name(repo_id=repository, repo_type="model")
     return Path(constants.HF_HUB_CACHE).absolute() / folder
 

@@ -53,7 +53,6 @@ def _weight_files(folder: Path) -> list[str]:
 
 
 def _within(folder: Path) -> str:
-    """Say which weight files a folder holds."""
     if indices := sorted(folder.glob("*.index.json")):
         return str(_index_fault(indices[0]))
     if any(folder.glob("*.distcp")):

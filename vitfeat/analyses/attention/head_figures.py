@@ -111,13 +111,7 @@ class PairRow(NamedTuple):
 
 
 def drawn_of(panels: Sequence[Panel], model: Model) -> list[Drawn]:
-    """Return the metrics that some head of a model has a value of, with its heads.
-
-    Raises
-    ------
-    AnalysisError
-        The model has no values.
-    """
+    """Return the metrics that some head of a model has a value of, with its heads."""
     drawn = [
         (panel, heads)
         for panel in panels
@@ -387,13 +381,7 @@ def heat_rows(panels: Sequence[Panel], model: Model) -> Iterator[HeatRow]:
 
 
 def pairs_of(panels: Sequence[Panel], model: Model) -> list[tuple[Drawn, Drawn]]:
-    """Return which metrics of a model are drawn against one another.
-
-    Raises
-    ------
-    AnalysisError
-        The model has fewer than two of them.
-    """
+    """Return which metrics of a model are drawn against one another."""
     held = {panel.name: (panel, heads) for panel, heads in drawn_of(panels, model)}
     names = [name for name in PAIRED if name in held]
     if len(names) < 2:

@@ -38,18 +38,11 @@ def summarise(attention: NDArray[Any], tokens: Tokens) -> AttentionSummary:
     attention
         (..., head, query, key) after the softmax, tokens as in ``tokens``; any float type. It is
         not changed; sums are float32.
-    tokens
-        How the tokens are ordered.
 
     Returns
     -------
     AttentionSummary
         float32, with the leading dimensions of ``attention``.
-
-    Raises
-    ------
-    AnalysisError
-        The attention has another shape, or values that are not finite.
     """
     n = tokens.n_tokens
     if attention.ndim < 3 or attention.shape[-2:] != (n, n) or not attention.shape[-3]:

@@ -96,8 +96,6 @@ class TokenPanel:
 
     Attributes
     ----------
-    name
-        As in the file of maps.
     spatial
         (layer, head, y, x): values of the grid's tokens.
     shares
@@ -145,11 +143,6 @@ def common_limit(models: Sequence[AttentionMaps], ending: str = "") -> float:
     """Return where the common scale of models ends, in multiples of uniform attention.
 
     Of all values of all maps and models, :data:`COVERED` are no larger.
-
-    Raises
-    ------
-    AnalysisError
-        There are no values.
     """
     values = [p.times_uniform.ravel() for maps in models for p in token_panels(maps, ending)]
     held = np.concatenate([np.empty(0), *values])

@@ -140,13 +140,7 @@ def write_maps(path: Path, maps: AttentionMaps) -> None:
 
 
 def read_maps(path: Path, names: Iterable[str]) -> AttentionMaps:
-    """Read the named maps of a file by :func:`write_maps`, as far as it has them.
-
-    Raises
-    ------
-    AnalysisError
-        The file is absent, or none of attention maps.
-    """
+    """Read the named maps of a file by :func:`write_maps`, as far as it has them."""
     import xarray
 
     again = "compute it anew (vitfeat run attention)"

@@ -87,8 +87,6 @@ def metrics(
 
     Parameters
     ----------
-    summary
-        Of some images.
     patch_size
         Edge of a patch in pixels of the model's input; without it there is no
         ``distance_pixels``.

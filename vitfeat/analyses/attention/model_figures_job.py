@@ -71,7 +71,6 @@ def _of(path: Path, model: Model) -> Path:
 
 
 def _draw_heads(every: Sequence[Panel], model: Model, folder: Path) -> None:
-    """Draw the metrics of every head."""
     names = {measure.score for measure in CURVES.measures if measure.heads}
     h, of_heads = head_figures, [panel for panel in every if panel.name in names]
     for name, drawn, draw, kind, numbers in (

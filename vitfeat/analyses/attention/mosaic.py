@@ -166,13 +166,9 @@ def sheet_of(
 
     Parameters
     ----------
-    layers
-        Numbers of the layers.
     scale, end, beyond
         What colours are of, in lines; where they end, or what that is called where each map has a
         scale of its own; whether values go on beyond.
-    around
-        As in :class:`~vitfeat.figures.sheet.Sheet`.
 
     Returns
     -------

@@ -39,11 +39,6 @@ def token_norms(features: NDArray[Any]) -> Floats:
     -------
     NDArray
         (...), in the features' unit.
-
-    Raises
-    ------
-    AnalysisError
-        Values are not finite.
     """
     tokens = features.reshape(-1, features.shape[-1])
     squares = np.empty(len(tokens))

@@ -37,11 +37,6 @@ def rollout_row(attention: NDArray[Any], query: int = 0) -> Floats:
     NDArray
         (..., key): row q of R says how token q of the last layer's output is made up of the tokens
         that the first layer was given. It sums to 1.
-
-    Raises
-    ------
-    AnalysisError
-        Values are negative or not finite.
     """
     *lead, layers, _, tokens, _ = attention.shape
     row: Floats = np.broadcast_to(np.eye(tokens)[query], (*lead, 1, tokens))

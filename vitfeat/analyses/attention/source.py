@@ -75,13 +75,7 @@ class AttentionSource:
 
 
 def attention_of(store: FeatureStore) -> AttentionSource:
-    """Find what metrics are made from in a store.
-
-    Raises
-    ------
-    AnalysisError
-        There are neither summaries nor attention, or the summaries are of an earlier format.
-    """
+    """Find what metrics are made from in a store."""
     prefix = f"{SUMMARY_GROUP}/"
     names = {n.removeprefix(prefix): n for n in store.array_names if n.startswith(prefix)}
     if "deviation_heads" in names and store.attributes["format_version"] < 4:

@@ -67,14 +67,10 @@ class StreamingAttention:
 
     Parameters
     ----------
-    tokens
-        How the tokens are ordered.
     patch_size
         Edge of a patch in pixels of the model's input; without it no length is in pixels.
     null, offset_null
         What becomes of rows without spatial attention, in distances and maps and in offsets.
-    by_class
-        Whether token maps are averaged by class too.
     """
 
     def __init__(
@@ -107,11 +103,6 @@ class StreamingAttention:
             summaries of it. Dimensions after the first are those of the first batch.
         labels
             (image,): the class of each image, negative for none; needed by class.
-
-        Raises
-        ------
-        AnalysisError
-            Other shapes or tokens, or values that are not finite.
         """
         summary = batch if isinstance(batch, AttentionSummary) else summarise(batch, self.tokens)
         scores = metrics(

@@ -18,17 +18,7 @@ Null = Literal["zero", "exclude"]
 
 @dataclass(frozen=True)
 class Tokens:
-    """How a model's tokens are ordered: CLS, registers, then the grid row by row.
-
-    Attributes
-    ----------
-    grid
-        Rows gh and columns gw of the token grid.
-    has_cls
-        Whether there is a CLS token.
-    n_registers
-        Number of register tokens.
-    """
+    """How a model's tokens are ordered: CLS, registers, then the grid row by row."""
 
     grid: tuple[int, int]
     has_cls: bool = True
@@ -68,13 +58,6 @@ class AttentionSummary:
         there are prefix tokens, ``deviation_positions`` (..., head) of more than one position,
         ``deviation_heads`` and ``deviation_heads_all`` (...) of more than one head. They are not
         copied and never changed; others are ignored.
-    tokens
-        How the tokens are ordered.
-
-    Raises
-    ------
-    AnalysisError
-        An array is absent, of another shape, or holds values that are not finite.
     """
 
     def __init__(self, arrays: Mapping[str, NDArray[Any]], tokens: Tokens) -> None:

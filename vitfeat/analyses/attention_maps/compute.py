@@ -56,11 +56,6 @@ def positions(names: Sequence[str], tokens: Tokens) -> list[Position]:
     middle of the first and the last column, ``centre`` the middle of both. The middle of n is
     n // 2 from 0: of an even number the lower or right one of the two. ``diagonal`` is the tokens
     (i, i), i = 0 ... min(Y, X) - 1, which are on every grid, also one that is taller than wide.
-
-    Raises
-    ------
-    AnalysisError
-        A name is unknown, a token is outside the grid, or the model has no CLS token.
     """
     every = [position for name in names for position in _positions(name.strip(), tokens)]
     return list({position.name: position for position in every}.values())
@@ -147,10 +142,6 @@ def query_maps(
     ----------
     attention
         (..., head, query, key) after the softmax, of any float type; not changed.
-    chosen
-        The queries, from :func:`positions`.
-    tokens
-        How the tokens are ordered.
     renormalised
         Whether each row is divided by its sum over spatial keys, before it is averaged.
 
@@ -159,11 +150,6 @@ def query_maps(
     Maps
         (..., 1 + head, position): shares of the query's attention, in float64; the mean over heads
         stands before them.
-
-    Raises
-    ------
-    AnalysisError
-        The attention is of another number of tokens, or has values that are negative or not finite.
     """
     if attention.shape[-2:] != (tokens.n_tokens,) * 2:
         raise AnalysisError(
@@ -191,7 +177,6 @@ def query_maps(
 
 
 def _mean_of_rows(rows: NDArray[Any], tokens: Tokens, renormalised: bool) -> Maps:
-    """Average (..., query, key) over the queries."""
     mean = rows.mean(-2, dtype=np.float64)
     spatial = mean[..., tokens.n_prefix :]
     if renormalised:

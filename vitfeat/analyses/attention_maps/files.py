@@ -69,8 +69,6 @@ def write_grid(
         Number of the layer of head x position.
     layers
         Numbers of those that the other kinds show.
-    title, note
-        The model, and what the image is of.
     """
     head = None if settings.head == "mean" else int(settings.head)
     laid = grid(kind, maps, layer=layer, head=head, position=settings.positions[0])

@@ -30,12 +30,6 @@ class ImageMaps:
         Its id, and what stands above it in figures.
     picture
         uint8 (height, width, 3): the crop that the model saw, before normalisation.
-    tokens
-        How the model's tokens are ordered.
-    layers
-        Numbers of the layers, from 0.
-    positions
-        The queries.
     maps
         (layer, 1 + head, position), the mean over heads first.
     rollout
@@ -166,11 +160,6 @@ def grid(
     position
         Name of the query of ``head_layer``; of a model without CLS token ``mean`` stands in for
         ``cls``, and for a name that is not among the positions the first of them.
-
-    Raises
-    ------
-    AnalysisError
-        The head is not there.
     """
     if head not in maps.heads:
         count = len(maps.heads) - 1

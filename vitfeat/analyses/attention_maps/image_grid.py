@@ -48,15 +48,8 @@ def write_attention_grid(
         The PNG; of several kinds ``{stem}-{kind}.png`` each. PDF and CSV stand beside it.
     kinds
         Out of :data:`vitfeat.analyses.attention_maps.grids.KINDS`.
-    orientation
-        Whether the image is turned as its EXIF says.
     maps
         Folder for a file of every map; none are written if not given.
-
-    Returns
-    -------
-    list of Path
-        The figures.
     """
     if out.suffix.lower() != ".png":
         raise AnalysisError(f"{out}: the figure is a PNG; give a name that ends in .png")

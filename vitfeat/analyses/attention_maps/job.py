@@ -123,13 +123,7 @@ def draw_attention_maps(
 
 
 def entries_of(store: FeatureStore, images: int | Sequence[str]) -> list[int]:
-    """Return where the attention of the wanted images stands in its array.
-
-    Raises
-    ------
-    AnalysisError
-        The attention of an image is not stored.
-    """
+    """Return where the attention of the wanted images stands in its array."""
     rows = store.rows("attention").tolist()
     if isinstance(images, int):
         return list(spread(min(images, len(rows)), len(rows)))

@@ -49,8 +49,6 @@ def block(grid: Grid, size: tuple[int, int], end: Floats, *, smooth: bool = Fals
 
     Parameters
     ----------
-    grid
-        The maps.
     size
         Height and width of a map in pixels.
     end

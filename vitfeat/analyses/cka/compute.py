@@ -97,8 +97,6 @@ def cka(
     a, b
         Gram matrices of the same images and tokens, such as two files. The same object, or the
         same file, is read once.
-    estimator
-        A name in :data:`ESTIMATORS`.
     batch_size
         Images in a batch, at least 4; one batch of all images where there are fewer. A shorter
         last batch weighs like the others; with under 4 images it is dropped.
@@ -106,10 +104,6 @@ def cka(
         ``shuffled``: batches are drawn at random without replacement, because stores are often
         sorted by class, and consecutive images make batches of one class each. ``stored``: of
         consecutive images all the same, as in the published code of Walmer et al. 2023.
-    seed
-        Of the permutation that makes shuffled batches.
-    max_bytes
-        Bound on the blocks of Gram matrices in memory.
 
     Returns
     -------
@@ -118,12 +112,6 @@ def cka(
         ``biased``, while the others may be slightly negative. NaN where a layer has no CKA because
         its HSIC with itself vanishes: its features are constant, or all images equally far from
         one another.
-
-    Raises
-    ------
-    AnalysisError
-        Unknown estimator, unlike images or tokens, fewer than 4 images, a batch whose Gram matrix
-        has no range (``paper``), or Gram matrices that are not finite.
     """
     if estimator not in ESTIMATORS:
         raise AnalysisError(
@@ -157,13 +145,7 @@ def cka(
 
 
 def check_pair(a: Grams, b: Grams, what: str) -> bool:
-    """Return whether both models have these tokens; that there is no such `what` is logged.
-
-    Raises
-    ------
-    AnalysisError
-        They are of different images or tokens.
-    """
+    """Return whether both models have these tokens; that there is no such `what` is logged."""
     check_alike(a, b, tokens=(a.meta.tokens, b.meta.tokens))
     absent = dict.fromkeys(grams.meta.model for grams in (a, b) if grams.left_out)
     if absent:

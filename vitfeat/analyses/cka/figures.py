@@ -111,13 +111,7 @@ def last_layer(
 def _checked(
     blocks: Sequence[Similarity], models: Sequence[Model], left_out: Collection[str]
 ) -> tuple[list[Model], list[str]]:
-    """Return the models as they are shown, with remarks, where there is something to draw.
-
-    Raises
-    ------
-    AnalysisError
-        Nothing to draw, several estimators, or a model without any value that is not left out.
-    """
+    """Return the models as they are shown, with remarks, where there is something to draw."""
     if not blocks or not models:
         raise AnalysisError("no CKA values to draw: compute some tables first")
     estimators = sorted({block.estimator for block in blocks})
@@ -222,13 +216,7 @@ def _within(at: float, length: float) -> float:
 
 @style.settings()
 def pair(block: Similarity, a: Model, b: Model, printed: str = "") -> Figure:
-    """Draw all layers of a (upwards) with all of b (to the right): numbered, values in the cells.
-
-    Raises
-    ------
-    AnalysisError
-        The pair is not among the values.
-    """
+    """Draw all layers of a (upwards) with all of b (to the right), values in the cells."""
     values = block.panel(a.id, b.id)
     if values is None:
         raise AnalysisError(

@@ -38,21 +38,11 @@ def write_clustering(
 
     Parameters
     ----------
-    store_path
-        The store.
     out
         The table to write. It has no rows where a model lacks what is clustered.
     settings
         What is clustered, and how; the seed of the k-means and the layer decide the order of
         shuffled labels.
-    threads, max_bytes
-        See :func:`vitfeat.jobs.layer_clusters.cluster_rows`.
-
-    Raises
-    ------
-    AnalysisError
-        When images have no labels or all the same, there are fewer of them than clusters, or the
-        store lacks what is clustered though the model has it.
     """
     store = open_store(store_path)
     labelled = store.labels != -1

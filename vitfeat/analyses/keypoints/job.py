@@ -117,7 +117,6 @@ def write_matches(
 
 
 def _chosen(sought: Sought) -> list[int]:
-    """Choose the first pair of every category, or of some categories."""
     first: dict[str, int] = {}
     for row in sought.rows:
         first.setdefault(row.category, row.pair)

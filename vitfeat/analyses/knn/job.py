@@ -69,7 +69,6 @@ def write_knn(
 
 
 def _capped(neighbours: Sequence[int], pair: Pair) -> list[int]:
-    """Return numbers of neighbours that there are, each once."""
     n = len(pair.train)
     if beyond := [k for k in neighbours if k > n]:
         logger.warning(

@@ -112,8 +112,6 @@ def fit_logistic(
         (image, channel), standardised.
     labels
         int64 (image,), from 0 to ``n_classes`` - 1.
-    n_classes
-        Number of classes.
     penalty
         :math:`\lambda`, above 0.
     start

@@ -45,23 +45,11 @@ def write_regions(
 
     Parameters
     ----------
-    store_path
-        A store with the tap ``regions``.
     regions_path
         The table of regions that it was extracted with.
-    out
-        The table to write.
     settings
         How they are clustered; without a number of clusters there are as many as categories that
         are present.
-    threads, max_bytes
-        See :func:`vitfeat.jobs.layer_clusters.cluster_rows`.
-
-    Raises
-    ------
-    AnalysisError
-        The store has no regions, the table is another, there are no two categories on any level,
-        or fewer regions than clusters.
     """
     store = open_store(store_path)
     if "regions" not in store:
@@ -125,13 +113,7 @@ def _scorable(
     annotated: Sequence[RegionRow],
     kept: Sequence[RegionRow],
 ) -> list[str]:
-    """Return the levels that have several categories; say how many regions each has.
-
-    Raises
-    ------
-    AnalysisError
-        There is none.
-    """
+    """Return the levels that have several categories; say how many regions each has."""
     crowds_are_objects = store.attributes["request"]["regions"]["masks"] == "paper"
     found, single = [], []
     for level in LEVELS:

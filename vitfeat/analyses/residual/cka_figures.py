@@ -31,13 +31,7 @@ Matrices = dict[tuple[str, str, str], NDArray[np.float64]]
 
 
 def matrices(rows: Iterable[ResidualCkaRow]) -> Matrices:
-    """Put the CKA of one dataset together.
-
-    Raises
-    ------
-    AnalysisError
-        A matrix without some of its values.
-    """
+    """Put the CKA of one dataset together."""
     found: defaultdict[tuple[str, str, str], dict[tuple[int, int], float]] = defaultdict(dict)
     for row in rows:
         found[row.branch, row.tokens, row.model][row.layer_skip, row.layer_branch] = row.cka
@@ -65,20 +59,6 @@ def cka_figure(dataset: str, rows: Sequence[ResidualCkaRow], models: Sequence[Mo
 
     All on one scale from 0 to 1; values below 0, which the debiased estimate may have, are shown
     as 0, NaN is grey, and what a model does not have is hatched.
-
-    Parameters
-    ----------
-    dataset
-        Its name.
-    rows
-        Of all models.
-    models
-        Those with values are drawn, in this order.
-
-    Raises
-    ------
-    AnalysisError
-        No model has values, or a matrix lacks some.
     """
     made = matrices(rows)
     images = images_text(row.n_images for row in rows)

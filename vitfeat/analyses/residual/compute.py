@@ -61,11 +61,6 @@ def norm_ratios(
     -------
     dict
         By name float64 (image, layer), without unit; no ``cls`` where there is no CLS token.
-
-    Raises
-    ------
-    AnalysisError
-        Unlike shapes, no spatial tokens, or norms that are negative or not finite.
     """
     if skip.shape != branch.shape or skip.ndim != 3:
         raise AnalysisError(
@@ -117,17 +112,7 @@ def _mean_that_exists(ratios: Floats) -> Floats:
 def norm_rows(
     moments: Mapping[str, StreamingMoments], *, model: str, dataset: str, layers: Sequence[int]
 ) -> Iterator[ResidualNormRow]:
-    """Rows of the ratios of :func:`norm_ratios`, averaged over images.
-
-    Parameters
-    ----------
-    moments
-        By branch, what the ratios of all images were fed to.
-    model, dataset
-        Their names.
-    layers
-        The layers' numbers.
-    """
+    """Rows of the ratios of :func:`norm_ratios`, averaged over images."""
     for branch, over_images in moments.items():
         means, deviations = over_images.means, over_images.deviations
         for ratio, counts in over_images.counts.items():
@@ -187,12 +172,6 @@ def cka_rows(
     ----------
     values
         (layer of the skip input, layer of the branch output).
-    model, dataset, branch, tokens
-        As in the table.
-    layers
-        The layers' numbers.
-    n_images
-        Images that the CKA is over.
     """
     for layer_skip, row in zip(layers, values, strict=True):
         for layer_branch, value in zip(layers, row, strict=True):

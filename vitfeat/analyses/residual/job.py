@@ -67,25 +67,14 @@ def write_residual(
 
     Parameters
     ----------
-    store_path
-        The store.
     norms_out
         The table of ResidualNormRow to write: ratios of norms, over all images that have them.
     cka_out
         The table of ResidualCkaRow to write, if any: debiased CKA over all images that the branches
         and the block inputs are stored for.
-    settings
-        Token kinds of the CKA.
     max_bytes
         Bound on the features in memory. Gram matrices stand in a scratch folder beside the table,
         and go again.
-    device
-        Where products are computed; ``auto`` takes a GPU where there is one.
-
-    Raises
-    ------
-    AnalysisError
-        When the store lacks a tap, or CKA has fewer than 4 images.
     """
     tokens = () if cka_out is None else settings.tokens
     if cka_out is not None and not tokens:

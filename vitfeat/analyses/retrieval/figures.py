@@ -107,7 +107,6 @@ def ranking_figure(searches: Sequence[Search], *, title: str, note: str) -> Figu
 
 
 def _legend(searches: Sequence[Search]) -> list[Patch]:
-    """Explain the frames that are drawn."""
     grades = {result.grade for one in searches for result in one.results}
     drawn = [
         (FRAMES[grade], label)

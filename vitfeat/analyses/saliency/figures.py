@@ -171,7 +171,6 @@ def _share(foreground: float) -> str:
 
 
 def _fitting(caption: str, width: float) -> str:
-    """Cut the front of a caption that is wider than the figure."""
     while text_width(caption, style.SMALL_SIZE, "bold") > width:
         caption = f"…{caption[2:]}"
     return caption

@@ -86,7 +86,6 @@ def _pieces(
 def _table(
     row: Callable[..., ScoreRow], overlap: Overlaps, foreground: NDArray[np.bool_]
 ) -> Iterator[ScoreRow]:
-    """Return the rows of one query and layer."""
     n, tokens = foreground.shape
     best = overlap.best_head
     by_chance = chance_iou(overlap.n_kept[:, best], foreground.sum(-1), tokens)

@@ -110,14 +110,7 @@ class Compared:
 
 
 def compared(dataset: str, rows: Iterable[SimilarityRow]) -> list[Compared]:
-    """Put the last layers of rows together, one result per token kind and measure, in their order.
-
-    Raises
-    ------
-    AnalysisError
-        Rows of several settings or numbers of images, a pair without its last layers or given
-        twice, or a model whose tokens stand in for others in some rows only.
-    """
+    """Put the last layers of rows together, by token kind and measure in their order."""
     groups: defaultdict[tuple[str, str], list[SimilarityRow]] = defaultdict(list)
     for row in rows:
         groups[row.tokens, row.measure].append(row)

@@ -27,11 +27,6 @@ def half_samples(n: int, resamples: int, seed: int) -> Halves:
 
     The same seed and n give the same halves, so that intervals of several pairs of models rest on
     the same images. Returns bool (resample, image), n // 2 true in each row.
-
-    Raises
-    ------
-    AnalysisError
-        So few resamples that no interval can be had.
     """
     if resamples < MIN_RESAMPLES:
         raise AnalysisError(

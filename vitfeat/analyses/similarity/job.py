@@ -43,11 +43,6 @@ def similarity(a: GramFile, b: GramFile, settings: SimilaritySettings) -> list[S
         Measure by measure, in the settings' order; none where a model was left out. Values are NaN
         where a measure does not exist, ends of intervals also where there is no interval. A line is
         logged for layers and pairs of layers without a value, and for a model that was left out.
-
-    Raises
-    ------
-    AnalysisError
-        Unlike files, too few images or resamples, or Gram matrices that are not finite.
     """
     known = measures(settings.neighbours, settings.variance)
     names = settings.measures

@@ -273,13 +273,7 @@ class Nearest:
 
 
 def prepare_knn(layer: Layer, *, neighbours: int) -> Nearest | None:
-    """Prepare a layer for :func:`mutual_knn`; None where features are constant.
-
-    Raises
-    ------
-    AnalysisError
-        Fewer other images than neighbours.
-    """
+    """Prepare a layer for :func:`mutual_knn`; None where features are constant."""
     if layer.n_images <= neighbours:
         raise AnalysisError(
             f"mutual_knn compares {neighbours} neighbours of every image, and there are "

@@ -128,7 +128,6 @@ def _warn(ax: Axes) -> None:
 
 
 def _middle(made: Map) -> NDArray[np.float64]:
-    """Middle of the extent of the places."""
     if not len(made.places):
         return np.zeros(2)
     return np.asarray((made.places.min(axis=0) + made.places.max(axis=0)) / 2)

@@ -47,11 +47,6 @@ def high_norm_tokens(features: NDArray[Any], rule: Rule) -> Bool:
     -------
     NDArray
         bool (image, key), the grid row by row. A norm that equals the threshold is not above.
-
-    Raises
-    ------
-    AnalysisError
-        Values are not finite.
     """
     norms = token_norms(features)
     above = norms > thresholds(norms, rule)[:, None, None]
@@ -73,11 +68,6 @@ def sink_shares(attention: NDArray[Any], high: Bool) -> Floats:
     NDArray
         float64 (image, head), from 0 to 1; NaN where a head gives nothing to spatial tokens: less
         than the smallest normal float32, as in the attention summaries.
-
-    Raises
-    ------
-    AnalysisError
-        Attention is negative or not finite.
     """
     total = attention.sum(axis=-1, dtype=np.float64)
     if not (np.isfinite(total).all() and (attention >= 0).all()):

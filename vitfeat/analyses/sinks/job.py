@@ -70,14 +70,6 @@ def write_sinks(
     out
         The table to write. It has no shares of queries that the model lacks, nor of heads that
         give nothing to spatial tokens in any image.
-    settings
-        Which tokens are high-norm, and whose attention.
-
-    Raises
-    ------
-    AnalysisError, StoreError
-        The store lacks tokens or a query's attention, its images have grids of their own, or holds
-        what is not finite.
     """
     store = open_store(store_path)
     kinds = usable_queries(store, "sinks", settings.queries)
@@ -111,7 +103,6 @@ def write_sinks(
 def _layer(
     row: Callable[..., ScoreRow], found: dict[str, Floats], high: Bool
 ) -> Iterator[ScoreRow]:
-    """Yield the rows of one layer."""
     for query, shares in found.items():
         of_query = partial(row, features=f"attn_{query}", score=SHARE)
         counts = np.isfinite(shares).sum(axis=0)

@@ -82,7 +82,6 @@ def _write_split(
 
 
 def _categories() -> list[dict[str, Any]]:
-    """List the parts, numbered from 0."""
     names = [(whole, part) for whole, (_, parts) in SUPERCLASSES.items() for part in parts]
     return [
         {"id": number, "name": f"{whole} {part}", "supercategory": whole}
