@@ -37,6 +37,7 @@ PLACEHOLDERS = {
     "ID": "demo-dino",
     "MODEL...": "demo-dino",
     "PHOTOS": "images",
+    "NAME": "demo-dino-knn",
 }
 TARGETS = {"configs/paper.yaml": "results/paper/tasks/best.csv"}
 
@@ -44,6 +45,7 @@ TARGETS = {"configs/paper.yaml": "results/paper/tasks/best.csv"}
 NOT_RUN = {
     "fetch": "needs a network; tests/workflow/test_fetched_weights.py runs it on its own server",
     "explore": "serves until it is ended; tests/explorer/ runs it",
+    "reproduce": "runs Snakemake; tests/ledger/ does",
     "train-demo": "takes minutes; tests/demo/test_demo_training.py trains for a few steps",
 }
 # Targets of make that are looked at alone (make -n), and why.

@@ -23,6 +23,7 @@ from vitfeat.cli import (
     config,
     datasets,
     explore,
+    ledger,
     models,
     run,
     stores,
@@ -138,6 +139,7 @@ def build_parser() -> argparse.ArgumentParser:
         datasets,
         stores,
         explore,
+        ledger,
         config,
         attention_maps,
         run,
@@ -163,6 +165,7 @@ EXAMPLES = {
     "verify": "results/features/digits/demo-dino.zarr",
     "du": "results",
     "explore": "results",
+    "reproduce": "demo-dino-knn",
     "settings": "",
     "attention-grid": "cat.jpg --model demo-dino --out cat.png",
 }

@@ -1,0 +1,1 @@
+"""Published numbers: what they are, how they were measured, and whether they come out here."""
