@@ -258,7 +258,7 @@ export function Grid({ size }: { size: number }) {
               onClick={() => go({ image: place })}
             >
               {pictures ? (
-                <Picture path={`thumbnails/${view.value.dataset}/${place}.webp`} alt="" />
+                <Picture path={`thumbnails/${view.value.dataset}/${place}.webp`} alt="" late />
               ) : (
                 <span class="nameless">{name}</span>
               )}

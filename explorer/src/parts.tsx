@@ -164,8 +164,8 @@ export function PanelHead(props: { model: Model; info: StoreInfo; layer: number;
   );
 }
 
-/** An image whose address may be a promise. */
-export function Picture({ path, alt }: { path: string; alt: string }) {
+/** An image whose address may be a promise; numbers that are asked for go before `late` ones. */
+export function Picture({ path, alt, late }: { path: string; alt: string; late?: boolean }) {
   const address = data().source.address(path);
   const [src, setSrc] = useState(typeof address === "string" ? address : "");
   useEffect(() => {
@@ -178,7 +178,7 @@ export function Picture({ path, alt }: { path: string; alt: string }) {
       current = false;
     };
   }, [path]);
-  return src ? <img src={src} alt={alt} decoding="async" draggable={false} /> : null;
+  return src ? <img src={src} alt={alt} decoding="async" draggable={false} fetchpriority={late ? "low" : undefined} /> : null;
 }
 
 export interface MapProps {

@@ -1,7 +1,6 @@
 // Images as points on two axes; what a lasso holds is what the grid shows.
 import { interpolateRainbow, schemeTableau10 } from "d3-scale-chromatic";
-import { useEffect, useRef, useState } from "preact/hooks";
-import createScatterplot from "regl-scatterplot";
+import { useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 import type { Points } from "./data";
 import { extent } from "./numbers";
 import { Note, Picture, Select, useLoaded } from "./parts";
@@ -76,77 +75,150 @@ function palette(count: number): string[] {
   return Array.from({ length: count }, (_, at) => hex(interpolateRainbow(at / count)));
 }
 
+type Place = [x: number, y: number];
+
+/** The part of the plane that is seen: its left upper corner, and how often it is enlarged. */
+const WHOLE = { x: 0, y: 0, scale: 1 };
+
 function Scatter({ points, store }: { points: Points; store: Store }) {
   const canvas = useRef<HTMLCanvasElement>(null);
-  const plot = useRef<ReturnType<typeof createScatterplot>>(null);
+  const [area, setArea] = useState<Place>([0, 0]);
+  const [seen, setSeen] = useState(WHOLE);
   const [lasso, setLasso] = useState(true);
+  const [path, setPath] = useState<Place[]>([]);
   const [under, setUnder] = useState<number | undefined>();
-  const [failure, setFailure] = useState("");
   const known = images.value;
-  // Rows of the store, of which the points are, and places of the dataset.
-  const rows = points.images ?? Array.from({ length: store.info.images }, (_, row) => row);
-  const places = rows.map((row) => store.details.places?.[row] ?? row);
-  const labels = known?.labels ?? [];
-  const names = points.categories ?? places.map((place) => className(labels[place]));
-  const rank = new Map(places.map((place, at) => [names[at], points.categories ? 0 : labels[place]]));
-  const classes = [...rank.keys()].sort((a, b) => (rank.get(a) ?? 0) - (rank.get(b) ?? 0) || a.localeCompare(b));
-  const colours = palette(classes.length);
-  useEffect(() => {
+  const { chosen } = view.value;
+  const { places, classes, colours, rank, xs, ys } = useMemo(() => {
+    // Rows of the store, of which the points are, and places of the dataset.
+    const rows = points.images ?? Array.from({ length: store.info.images }, (_, row) => row);
+    const places = rows.map((row) => store.details.places?.[row] ?? row);
+    const labels = known?.labels ?? [];
+    const names = points.categories ?? places.map((place) => className(labels[place]));
+    const label = new Map(places.map((place, at) => [names[at], points.categories ? 0 : labels[place]]));
+    const classes = [...label.keys()].sort((a, b) => (label.get(a) ?? 0) - (label.get(b) ?? 0) || a.localeCompare(b));
+    const number = new Map(classes.map((name, at) => [name, at]));
+    const scaled = (values: number[], upwards: boolean) => {
+      const [low, high] = extent([values]);
+      return values.map((value) => {
+        const share = 0.03 + (0.94 * (value - low)) / (high - low || 1);
+        return upwards ? 1 - share : share;
+      });
+    };
+    return {
+      places,
+      classes,
+      colours: palette(classes.length),
+      rank: names.map((name) => number.get(name) ?? 0),
+      xs: scaled(points.x, false),
+      ys: scaled(points.y, true),
+    };
+  }, [points, known]);
+  useLayoutEffect(() => {
     const element = canvas.current;
     if (!element) return;
-    let made: ReturnType<typeof createScatterplot>;
-    try {
-      made = createScatterplot({
-        canvas: element,
-        width: "auto",
-        height: "auto",
-        pointSize: places.length > 3000 ? 3 : 6,
-        opacity: 0.8,
-        backgroundColor: theme.value === "dark" ? "#16171a" : "#ffffff",
-        pointColor: colours,
-        colorBy: "valueA",
-        pointOutlineWidth: 2,
-        lassoInitiator: false,
-        mouseMode: lasso ? "lasso" : "panZoom",
-        lassoColor: theme.value === "dark" ? "#7ab8f5" : "#0b5cad",
-        pointColorActive: theme.value === "dark" ? "#ffffff" : "#000000",
-        pointColorHover: theme.value === "dark" ? "#ffffff" : "#000000",
-      });
-    } catch (error) {
-      setFailure(`Points need WebGL, which this browser does not have (${(error as Error).message})`);
-      return;
+    const observer = new ResizeObserver(() => setArea([element.clientWidth, element.clientHeight]));
+    observer.observe(element);
+    return () => observer.disconnect();
+  }, []);
+  const at = (point: number): Place => [
+    (xs[point] - seen.x) * seen.scale * area[0],
+    (ys[point] - seen.y) * seen.scale * area[1],
+  ];
+  const nearest = ([x, y]: Place): number | undefined => {
+    let best: number | undefined;
+    let least = 12 ** 2;
+    for (let point = 0; point < xs.length; point++) {
+      const [left, top] = at(point);
+      const distance = (left - x) ** 2 + (top - y) ** 2;
+      if (distance < least) [best, least] = [point, distance];
     }
-    plot.current = made;
-    const scaled = (values: number[]) => {
-      const [low, high] = extent([values]);
-      return values.map((value) => (1.9 * (value - low)) / (high - low || 1) - 0.95);
-    };
-    const z = names.map((name) => classes.indexOf(name));
-    made.draw({ x: scaled(points.x), y: scaled(points.y), valueA: z }, { zDataType: "categorical" }).then(
-      () => element.setAttribute("data-drawn", String(places.length)),
-      () => {},
-    );
-    made.subscribe("select", ({ points: some }: { points: number[] }) => {
-      if (some.length === 1) go({ image: places[some[0]] });
-      else go({ chosen: [...new Set(some.map((point) => places[point]))].sort((a, b) => a - b) });
-    });
-    made.subscribe("deselect", () => go({ chosen: [] }));
-    made.subscribe("pointOver", (row: number) => setUnder(places[row]));
-    made.subscribe("pointOut", () => setUnder(undefined));
-    return () => {
-      plot.current = null;
-      made.destroy();
-    };
-  }, [points, theme.value]);
-  useEffect(() => {
-    plot.current?.set({ mouseMode: lasso ? "lasso" : "panZoom" });
-  }, [lasso]);
-  if (failure) return <Note>{failure}</Note>;
-  const told = under ?? image.value;
+    return best;
+  };
+  useLayoutEffect(() => {
+    const element = canvas.current;
+    const context = element?.getContext("2d");
+    if (!element || !context || !area[0]) return;
+    element.width = area[0] * devicePixelRatio;
+    element.height = area[1] * devicePixelRatio;
+    context.scale(devicePixelRatio, devicePixelRatio);
+    const radius = xs.length > 3000 ? 2 : 3.5;
+    const some = new Set(chosen);
+    for (let point = 0; point < xs.length; point++) {
+      const [x, y] = at(point);
+      context.globalAlpha = some.size && !some.has(places[point]) ? 0.15 : 0.85;
+      context.fillStyle = colours[rank[point]];
+      context.beginPath();
+      context.arc(x, y, radius, 0, 2 * Math.PI);
+      context.fill();
+    }
+    context.globalAlpha = 1;
+    context.lineWidth = 2;
+    context.strokeStyle = theme.value === "dark" ? "#ffffff" : "#000000";
+    for (let point = 0; point < xs.length; point++) {
+      if (places[point] !== image.value) continue;
+      context.beginPath();
+      context.arc(...at(point), radius + 3, 0, 2 * Math.PI);
+      context.stroke();
+    }
+    element.dataset.drawn = String(xs.length);
+  }, [points, known, area, seen, chosen, image.value, theme.value]);
+  const within = (event: PointerEvent | WheelEvent): Place => {
+    const box = (event.currentTarget as Element).getBoundingClientRect();
+    return [event.clientX - box.left, event.clientY - box.top];
+  };
+  const onDown = (event: PointerEvent) => {
+    if (event.button) return;
+    (event.currentTarget as Element).setPointerCapture(event.pointerId);
+    setPath([within(event)]);
+  };
+  const onMove = (event: PointerEvent) => {
+    const now = within(event);
+    const last = path.at(-1);
+    if (!last) setUnder(nearest(now));
+    else {
+      setPath([...path, now]);
+      if (!lasso) setSeen(moved(seen, (last[0] - now[0]) / area[0], (last[1] - now[1]) / area[1]));
+    }
+  };
+  const onUp = () => {
+    setPath([]);
+    const [x, y] = path[0] ?? [0, 0];
+    if (!path.some((one) => Math.hypot(one[0] - x, one[1] - y) > 4)) {
+      const point = path.length ? nearest([x, y]) : undefined;
+      if (point !== undefined) go({ image: places[point] });
+    } else if (lasso) {
+      const inside = places.filter((_, point) => contains(path, at(point)));
+      go({ chosen: [...new Set(inside)].sort((a, b) => a - b) });
+    }
+  };
+  const onWheel = (event: WheelEvent) => {
+    event.preventDefault();
+    const [x, y] = within(event);
+    const scale = Math.min(50, Math.max(1, seen.scale * 1.002 ** -event.deltaY));
+    const by = 1 / seen.scale - 1 / scale;
+    setSeen(moved({ x: seen.x + (x / area[0]) * by, y: seen.y + (y / area[1]) * by, scale }, 0, 0));
+  };
+  const told = under === undefined ? image.value : places[under];
   return (
     <div class="scatter">
       <div class="plane">
-        <canvas ref={canvas} role="img" aria-label="Images as points; the grid shows those that are chosen" />
+        <canvas
+          ref={canvas}
+          role="img"
+          aria-label="Images as points; the grid shows those that are chosen"
+          class={lasso ? "" : "moved"}
+          onPointerDown={onDown}
+          onPointerMove={onMove}
+          onPointerUp={onUp}
+          onPointerLeave={() => setUnder(undefined)}
+          onWheel={onWheel}
+        />
+        {lasso && path.length > 1 && (
+          <svg aria-hidden="true">
+            <polygon points={path.map((one) => one.join()).join(" ")} />
+          </svg>
+        )}
       </div>
       <div class="facts">
         <div class="choice" role="group" aria-label="Dragging">
@@ -156,9 +228,14 @@ function Scatter({ points, store }: { points: Points; store: Store }) {
           <button type="button" aria-pressed={!lasso} onClick={() => setLasso(false)}>
             Move
           </button>
-          {view.value.chosen.length > 0 && (
-            <button type="button" onClick={() => (plot.current?.deselect(), go({ chosen: [] }))}>
-              Forget {view.value.chosen.length} points
+          {seen !== WHOLE && (
+            <button type="button" onClick={() => setSeen(WHOLE)}>
+              Show all
+            </button>
+          )}
+          {chosen.length > 0 && (
+            <button type="button" onClick={() => go({ chosen: [] })}>
+              Forget {chosen.length} images
             </button>
           )}
         </div>
@@ -183,4 +260,22 @@ function Scatter({ points, store }: { points: Points; store: Store }) {
       </div>
     </div>
   );
+}
+
+/** Shifts what is seen, in parts of it; no further than to the edge. */
+function moved(seen: typeof WHOLE, x: number, y: number): typeof WHOLE {
+  const bound = (place: number) => Math.min(1 - 1 / seen.scale, Math.max(0, place));
+  return seen.scale === 1
+    ? WHOLE
+    : { x: bound(seen.x + x / seen.scale), y: bound(seen.y + y / seen.scale), scale: seen.scale };
+}
+
+/** Whether a polygon goes around a place: a ray to the right crosses its edges an odd number of times. */
+function contains(polygon: Place[], [x, y]: Place): boolean {
+  let inside = false;
+  polygon.forEach(([ax, ay], at) => {
+    const [bx, by] = polygon.at(at - 1) as Place;
+    if (ay > y !== by > y && x < ax + ((y - ay) / (by - ay)) * (bx - ax)) inside = !inside;
+  });
+  return inside;
 }

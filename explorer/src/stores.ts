@@ -1,6 +1,9 @@
 // Reads stores with zarrita, one layer of one image at a time, and keeps decoded chunks for a while.
 import * as zarr from "zarrita";
+import { Blosc } from "./blosc";
 import { Failure, type Range, type Source } from "./source";
+
+zarr.registry.set("blosc", () => Blosc as never);
 
 export interface StoreInfo {
   kind: string;
@@ -19,6 +22,8 @@ export interface Details {
   places: number[] | null;
   rows: Record<string, number[]>;
   probe: { array: string; place: number[]; value: number } | null;
+  /** What `zarr.json` says of each array, so that nobody waits for it. */
+  metadata: Record<string, unknown>;
   grids?: [number, number][];
   /** What the model saw of each image, in parts of its width and height; one where all are alike. */
   boxes?: [number, number, number, number][];
@@ -57,6 +62,7 @@ class Chunks {
   }
 }
 
+const encoder = new TextEncoder();
 const chunks = new Chunks(96 * 2 ** 20);
 
 export class Store {
@@ -71,7 +77,10 @@ export class Store {
     readonly details: Details,
   ) {
     this.root = zarr.root({
-      get: (key: string) => source.bytes(info.path + key),
+      get: async (key: string) => {
+        const known = details.metadata[key.slice(1).replace(/\/zarr\.json$/, "")];
+        return known ? encoder.encode(JSON.stringify(known)) : source.bytes(info.path + key);
+      },
       getRange: (key: string, range: Range) => source.bytes(info.path + key, range),
     });
     this.rowOf = details.places && new Map(details.places.map((place, row) => [place, row]));
@@ -126,8 +135,8 @@ export class Store {
 
   /** One layer of one entry of an array: the last dimensions, as float32. */
   async read(name: string, entry: number, layer: number): Promise<Float32Array> {
-    await this.check();
-    return this.slice(name, entry, layer);
+    const [values] = await Promise.all([this.slice(name, entry, layer), this.check()]);
+    return values;
   }
 
   private async slice(name: string, entry: number, layer: number): Promise<Float32Array> {

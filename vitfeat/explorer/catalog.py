@@ -83,6 +83,8 @@ class Listed:
             "places": None if places == list(range(len(ids))) else places,
             "rows": {},
             "probe": _probe(store),
+            # The page then asks for chunks at once.
+            "metadata": {name: store[name].metadata for name in store.array_names},
         }
         for name in store.array_names:
             if store.is_limited(name) and store.entry_dim(name) not in ("token", "region"):

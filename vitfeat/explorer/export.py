@@ -45,7 +45,7 @@ ARRAYS = (
 _TOKENS = 256
 
 _POLICY = (
-    "default-src 'none'; script-src {scripts} 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
+    "default-src 'none'; script-src {scripts}; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data: blob:; connect-src 'self'; base-uri 'none'; form-action 'none'"
 )
 
@@ -163,6 +163,7 @@ def export_file(results: Results, choice: Choice, out: Path) -> str:
     data = json.dumps(files).replace("<", "\\u003c")
     script = script.replace("</script", "<\\/script")
     for link, inline in (
+        ('<link rel="preload" href="catalog.json" as="fetch" crossorigin />', ""),
         ('<link rel="stylesheet" href="app.css" />', f"<style>{style}</style>"),
         (
             '<script type="module" src="app.js"></script>',
@@ -287,8 +288,10 @@ class _Part:
                 arrays[name] = {**known, "shape": [count, *known["shape"][1:]]}
         return {**described, "images": len(self.rows), "arrays": arrays}
 
-    def details(self, probed: Mapping[str, Any] | None) -> dict[str, Any]:
-        """Return what the page is told of the rows."""
+    def details(
+        self, arrays: Mapping[str, bytes], probed: Mapping[str, Any] | None
+    ) -> dict[str, Any]:
+        """Return what the page is told of the rows, and of the arrays as they were written."""
         listed = self.listed
         ids = self.results.ids(listed.dataset)
         found = listed.details(ids, self.results.index(listed.dataset))
@@ -296,6 +299,11 @@ class _Part:
             "places": None if self.all_places else self.numbers,
             "rows": {},
             "probe": probed,
+            "metadata": {
+                name: json.loads(arrays[f"{name}/zarr.json"])
+                for name in self.names
+                if f"{name}/zarr.json" in arrays
+            },
         }
         number_of = {row: number for number, row in enumerate(self.rows)}
         for tap, rows in found["rows"].items():
@@ -314,7 +322,7 @@ class _Part:
         arrays, probed = self._arrays()
         for name, content in arrays.items():
             yield f"{listed.path}/{name}", content
-        yield f"details/{where}.json", json_bytes(self.details(probed))
+        yield f"details/{where}.json", json_bytes(self.details(arrays, probed))
         if not self.results.pictures(listed.dataset):
             for number, row in enumerate(self.rows):
                 yield f"views/{where}/{number}.webp", view(self.results, listed, row)

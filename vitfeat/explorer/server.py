@@ -22,12 +22,11 @@ from vitfeat.explorer.content import Content
 LOOPBACK = "127.0.0.1"
 
 POLICY = (
-    "default-src 'none'; script-src 'self' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
-    "img-src 'self' data: blob:; connect-src 'self'; worker-src blob:; base-uri 'none'; "
-    "form-action 'none'; frame-ancestors 'none'"
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data: blob:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'"
 )
-"""What the page may load: itself. Plots set styles; the code around Blosc's WebAssembly and that of
-regl put functions together from texts of their own."""
+"""What the page may load: itself. Plots set styles."""
 
 
 class Server(ThreadingHTTPServer):

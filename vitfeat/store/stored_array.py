@@ -73,6 +73,8 @@ class StoredArray:
         Shapes of what is decoded at once, and of what is in one file.
     description, tap
         What it holds, in words, and the tap that it belongs to; empty for coordinates.
+    metadata
+        What ``zarr.json`` says of it.
     """
 
     def __init__(
@@ -97,7 +99,7 @@ class StoredArray:
         self.tap = str(metadata["attributes"].get("tap", ""))
         self._files = files
         self._separator = metadata["chunk_key_encoding"]["configuration"]["separator"]
-        self._metadata = metadata
+        self.metadata = metadata
         self._entries_of = entries_of
         self._fingerprint = fingerprint
         self._facts = facts
@@ -312,7 +314,7 @@ class StoredArray:
             raise ChunkError(f"{key} is missing") from None
         where = StorePath(MemoryStore({key: content}, read_only=True), self.name)
         try:
-            return np.asarray(zarr.Array.from_dict(where, dict(self._metadata))[:])
+            return np.asarray(zarr.Array.from_dict(where, dict(self.metadata))[:])
         except OSError:
             raise
         except Exception as error:  # each codec raises its own class
