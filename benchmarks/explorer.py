@@ -1,9 +1,10 @@
-"""The explorer in Chromium: its first picture and map, another patch, another layer, its size, its memory.
+"""The explorer in Chromium, beside the same in Python: times, size and memory.
 
 python -m benchmarks.explorer [--images 5000] [--steps 500] [--rounds 5] [--folder FOLDER]
 
-Needs playwright and Debian's chromium. The store is a ViT-B/16's of noise, cls, spatial and attention_summary in
-all layers; images beyond those that are stepped through hold zeros, so that it takes 4 GB and not 20.
+Needs playwright and Debian's chromium. The store is a ViT-B/16's of noise, with cls, spatial and
+attention_summary of all layers; images beyond those that are stepped through hold zeros, so that it
+takes 4 GB and not 20.
 """
 
 from __future__ import annotations
@@ -12,25 +13,29 @@ import argparse
 import gzip
 import itertools
 import statistics
+import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import numpy as np
+import zarr
+from numpy.typing import NDArray
 from PIL import Image
-from playwright.sync_api import Browser, CDPSession, Page
+from playwright.sync_api import Browser, Page
 
 import vitfeat
 from benchmarks.timing import machine
-from tests.explorer.browser import chromium
+from tests.explorer.browser import CHROMIUM, OPTIONS, chromium
 from vitfeat.data.index import Index
 from vitfeat.data.scan import build_index
 from vitfeat.data.spec import DatasetSpec
 from vitfeat.explorer.catalog import Results
-from vitfeat.explorer.content import PAGE, PAGE_FILES, Content
+from vitfeat.explorer.content import PAGE, PAGE_FILES, Content, Held
 from vitfeat.explorer.server import Server
 from vitfeat.store.arrays import Geometry
 from vitfeat.store.create import Rows
@@ -41,11 +46,14 @@ GEOMETRY = Geometry(
     layers=tuple(range(12)), width=768, heads=12, grid=(14, 14), has_cls=True, n_registers=0
 )
 TAPS = ("cls", "spatial", "attention_summary")
-MODEL = "noise"
+STORE = Path("results", "features", "photos", "noise.zarr")
+
+# The page reads the current image and the four beside it.
+AT_ONCE = 5
 
 
 def make(folder: Path, images: int, seen: int) -> None:
-    """Write images, their index and a store."""
+    """Write images, their index, and a store with numbers of the first ones."""
     generator = np.random.default_rng(0)
     pictures = []
     for number in range(50):
@@ -60,7 +68,7 @@ def make(folder: Path, images: int, seen: int) -> None:
     index = build_index(DatasetSpec(name="photos", layout="folder", root=folder / "images"))
     (folder / "results" / "datasets").mkdir(parents=True)
     index.write(folder / "results" / "datasets" / "photos.csv")
-    _write_store(folder / "results" / "features" / "photos" / f"{MODEL}.zarr", index, seen)
+    _write_store(folder / STORE, index, seen)
 
 
 def _write_store(path: Path, index: Index, seen: int) -> None:
@@ -73,36 +81,59 @@ def _write_store(path: Path, index: Index, seen: int) -> None:
         "view": {"kind": "square", "size": [224, 224], "crop_fraction": 0.9},
         "layers": list(GEOMETRY.layers),
     }
-    with open_writer(path, layout, GEOMETRY, rows, request, MODEL) as writer:
+
+    def content(shape: tuple[int, ...], start: int) -> NDArray[Any]:
+        if start >= seen:
+            return np.zeros(shape)
+        return generator.standard_normal(shape, dtype=np.float32)
+
+    with open_writer(path, layout, GEOMETRY, rows, request, "noise") as writer:
         for block in range(layout.n_blocks):
             places = layout.rows(block)
             part = {
-                a.name: generator.standard_normal((len(places), *a.shape), dtype=np.float32).astype(a.dtype)
-                if places.start < seen
-                else np.zeros((len(places), *a.shape), a.dtype)
-                for a in layout.arrays
+                array.name: content((len(places), *array.shape), places.start).astype(array.dtype)
+                for array in layout.arrays
             }
             writer.write_block(block, part, forward_images=len(places))
         writer.seal()
 
 
-@contextmanager
-def page_of(browser: Browser, link: str, address: str) -> Iterator[Page]:
-    """Open the page anew, with nothing cached."""
-    context = browser.new_context(viewport={"width": 1440, "height": 900})
-    page = context.new_page()
-    page.goto("about:blank")
-    page.goto(f"{link}#{address}", wait_until="commit")
-    yield page
-    context.close()
+def told(milliseconds: list[float]) -> str:
+    """Write times as their median and extremes."""
+    middle = statistics.median(milliseconds)
+    digits = 0 if middle >= 10 else 1 if middle >= 1 else 2
+    low, high = min(milliseconds), max(milliseconds)
+    return f"{middle:.{digits}f} ms ({low:.{digits}f} to {high:.{digits}f})"
 
 
-DRAWN = "[...document.querySelectorAll('article .map canvas')].some((c) => c.style.opacity > 0)"
+def timed(work: Callable[[], object]) -> float:
+    """Return how many milliseconds something takes."""
+    started = time.perf_counter()
+    work()
+    return 1000 * (time.perf_counter() - started)
+
+
+# Notes after how many milliseconds the first of each kind was there to be painted.
+FIRST = """
+window.noted = {};
+const kinds = {
+  thumbnail: () => [...document.querySelectorAll(".grid img")].some(loaded),
+  picture: () => [...document.querySelectorAll("article .map img")].some(loaded),
+  map: () => [...document.querySelectorAll("article .map canvas")].some((c) => c.style.opacity > 0),
+};
+const loaded = (image) => image.complete && image.naturalWidth > 0;
+const look = () => {
+  for (const kind in kinds) if (!(kind in noted) && kinds[kind]()) noted[kind] = performance.now();
+  if (Object.keys(noted).length < 3) requestAnimationFrame(look);
+};
+requestAnimationFrame(look);
+"""
 
 # Milliseconds from a change to the next frame in which a map has other colours.
 CHANGED = """() => new Promise((resolve) => {
   const canvas = document.querySelector("article .map canvas");
-  const pixels = () => String(canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data);
+  const context = canvas.getContext("2d");
+  const pixels = () => String(context.getImageData(0, 0, canvas.width, canvas.height).data);
   const before = pixels();
   const started = performance.now();
   CHANGE
@@ -126,152 +157,211 @@ LAYER = """
 """
 
 
-def first(browser: Browser, link: str, rounds: int) -> None:
-    """From the opening of the link to the first thumbnail and to the first map."""
-    pictures, maps = [], []
+@contextmanager
+def page_of(browser: Browser, address: str) -> Iterator[Page]:
+    """Open the page anew, with nothing cached, until all its first things are there."""
+    with browser.new_context(viewport={"width": 1440, "height": 900}) as context:
+        page = context.new_page()
+        page.add_init_script(FIRST)
+        page.goto(address, wait_until="commit")
+        page.wait_for_function("() => Object.keys(window.noted ?? {}).length === 3")
+        yield page
+
+
+def first(browser: Browser, link: str, rounds: int) -> dict[str, list[float]]:
+    """Return milliseconds from the opening of the link to the first of each kind."""
+    found: dict[str, list[float]] = {}
     for _ in range(rounds):
-        with page_of(browser, link, "") as page:
-            page.wait_for_function(DRAWN, polling="raf")
-            drawn = page.evaluate("performance.now()")
-            page.wait_for_function("document.querySelector('.grid img')?.complete", polling="raf")
-            entries = page.evaluate(
-                "performance.getEntriesByType('resource').map((e) => [e.name, e.startTime, e.responseEnd])"
-            )
-            thumbnails = [end for name, _, end in entries if "/thumbnails/" in name]
-            pictures.append(min(thumbnails))
-            maps.append(drawn)
-    before = sorted((start, end, name.split("/", 4)[4]) for name, start, end in entries if end <= drawn)
-    waits: list[tuple[float, float, str]] = []
-    for request in before:
-        if "thumbnails/" not in request[2] and (not waits or request[0] >= waits[-1][1] - 1):
-            waits.append(request)
-    print(f"| first thumbnail | {told(pictures)} |")
-    print(f"| first map | {told(maps)} |")
-    print(f"| requests before the first map, and those that waited for another | {len(before)}, {len(waits)} |")
-    for start, end, name in waits:
-        print(f"<!-- {start:5.0f} to {end:5.0f} ms {name} -->")
+        with page_of(browser, link) as page:
+            for kind, after in page.evaluate("window.noted").items():
+                found.setdefault(kind, []).append(after)
+    return found
 
 
-def told(milliseconds: list[float]) -> str:
-    """Write times as their median and extremes."""
-    middle = statistics.median(milliseconds)
-    return f"{middle:.0f} ms ({min(milliseconds):.0f} to {max(milliseconds):.0f})"
-
-
-def changes(browser: Browser, link: str) -> None:
-    """Another patch and another layer, each until its map is drawn; beside reading it in Python."""
-    with page_of(browser, link, "") as page:
-        page.wait_for_function(DRAWN, polling="raf")
+def changes(browser: Browser, link: str) -> tuple[list[float], list[float]]:
+    """Return milliseconds to another patch's map, and to another layer's, never read before."""
+    with page_of(browser, link) as page:
         page.wait_for_timeout(500)
         places = [((n % 13 + 0.5) / 14, (n % 11 + 0.5) / 14) for n in range(40)]
-        patches = [page.evaluate(CHANGED.replace("CHANGE", PATCH.format(x=x, y=y))) for x, y in places]
+        scripts = [CHANGED.replace("CHANGE", PATCH.format(x=x, y=y)) for x, y in places]
+        patches = [page.evaluate(script) for script in scripts]
         page.mouse.move(5, 5)
         layers = []
-        for _ in range(4):
-            layers += [page.evaluate(CHANGED.replace("CHANGE", LAYER.format(layer=layer))) for layer in range(11, -1, -1)][1:]
-            page.keyboard.press("j")
+        for start in (20, 60, 100, 140):
+            page.goto(f"{link}#image={start}&shown=noise:11", wait_until="commit")
+            page.reload(wait_until="commit")
+            page.wait_for_function("() => Object.keys(window.noted ?? {}).length === 3")
             page.wait_for_timeout(500)
-            page.evaluate("() => {" + LAYER.format(layer=11) + "}")
-            page.wait_for_timeout(500)
-    print(f"| another patch | {told(patches)} |")
-    print(f"| another layer | {told(layers)} |")
+            for layer in range(10, -1, -1):
+                layers.append(page.evaluate(CHANGED.replace("CHANGE", LAYER.format(layer=layer))))
+    return patches, layers
 
 
-def in_python(store: Path) -> None:
-    """Read what the page reads for another layer: of five images, in Python."""
-    opened = vitfeat.open(store)
-    seconds = []
-    for image, layer in itertools.product((0, 10, 20, 30), range(12)):
-        started = time.perf_counter()
-        _ = opened["spatial"][image : image + 5, layer]
-        seconds.append(1000 * (time.perf_counter() - started))
-    print(f"| the same layer of five images through `vitfeat.open` | {told(seconds)} |")
+def read_in_python(store: Path, rounds: int) -> dict[str, tuple[list[float], list[float]]]:
+    """Return milliseconds of the same in Python: through vitfeat, and through zarr."""
+
+    def anew() -> None:
+        _ = vitfeat.open(store)["spatial"][:AT_ONCE, 11]
+
+    def anew_by_zarr() -> None:
+        _ = zarr.open_array(store / "spatial", mode="r")[:AT_ONCE, 11]
+
+    opened = vitfeat.open(store)["spatial"]
+    by_zarr = zarr.open_array(store / "spatial", mode="r")
+    places = list(itertools.product((20, 60, 100, 140), range(10, -1, -1)))
+    tokens = opened[:AT_ONCE, 11].astype(np.float32)
+    return {
+        "first": (
+            [timed(anew) for _ in range(rounds)],
+            [timed(anew_by_zarr) for _ in range(rounds)],
+        ),
+        "layer": (
+            [timed(lambda p=p: opened[p[0] : p[0] + AT_ONCE, p[1]]) for p in places],
+            [timed(lambda p=p: by_zarr[p[0] : p[0] + AT_ONCE, p[1]]) for p in places],
+        ),
+        "patch": ([timed(lambda n=n: cosines(tokens, n)) for n in range(40)], []),
+    }
 
 
-def size() -> None:
-    """The page, compressed."""
-    total = sum(len(gzip.compress(PAGE.joinpath(name).read_bytes())) for name in PAGE_FILES)
-    print(f"| the page, compressed | {total / 1e6:.2f} MB |")
+def cosines(tokens: NDArray[np.float32], patch: int) -> NDArray[np.float32]:
+    """Return the similarity of a patch of the first image to all."""
+    vector = tokens[0].reshape(-1, tokens.shape[-1])[patch]
+    product: NDArray[np.float32] = tokens @ vector
+    product /= np.linalg.norm(tokens, axis=-1) * np.linalg.norm(vector)
+    return product
 
 
-def renderer_bytes(browser: Browser) -> Callable[[Page], dict[str, float]]:
-    """Return what tells the memory of a page's process, in MiB, after garbage was collected."""
-    session = browser.new_browser_cdp_session()
-
-    def measured(page: Page) -> dict[str, float]:
-        own = session_of(page)
-        own.send("HeapProfiler.enable")
-        own.send("HeapProfiler.collectGarbage")
-        heap = own.send("Runtime.getHeapUsage")
-        own.detach()
-        processes = session.send("SystemInfo.getProcessInfo")["processInfo"]
-        statuses = [
-            dict(
-                line.split(":", 1)
-                for line in Path(f"/proc/{one['id']}/status").read_text().splitlines()
-            )
-            for one in processes
-            if one["type"] == "renderer"
-        ]
-        largest = max(int(status["VmRSS"].split()[0]) for status in statuses)
-        anonymous = max(int(status["RssAnon"].split()[0]) for status in statuses)
-        return {
-            "resident": largest / 1024,
-            "anonymous": anonymous / 1024,
-            "heap": heap["usedSize"] / 2**20,
-            "buffers": heap.get("backingStorageSize", 0) / 2**20,
-        }
-
-    return measured
+# Steps through images as fast as they are drawn, and asks for a path after every 50.
+STEPS = """
+const frame = () => new Promise((resolve) => requestAnimationFrame(resolve));
+const drawn = () => {
+  const pictures = [...document.querySelectorAll("article .map img")];
+  const stale = document.querySelector(".stale");
+  return pictures.length && !stale && pictures.every((one) => one.complete);
+};
+for (let image = 0; image <= COUNT; image++) {
+  do await frame(); while (!drawn());
+  if (image % 50 === 0) {
+    gc();
+    await fetch(`measured/${image}`);
+  }
+  document.body.dispatchEvent(new KeyboardEvent("keydown", { key: "j", bubbles: true }));
+  await frame();
+}
+"""
 
 
-def session_of(page: Page) -> CDPSession:
-    """Return a session of the page's own tools."""
-    return page.context.new_cdp_session(page)
+class Stepped(Content):
+    """What is served, with a page that steps by itself, and notes of its process's memory.
+
+    A browser that is driven has an inspector, which keeps what was answered; nobody watches here.
+    """
+
+    def __init__(self, results: Results, steps: int) -> None:
+        super().__init__(results)
+        self.steps = steps
+        self.browser = 0
+        self.mebibytes: dict[int, float] = {}
+        self.ended = Event()
+
+    def read(self, path: str) -> Held:
+        """Return what a path holds."""
+        held = super().read("app.js" if path.startswith("measured/") else path)
+        if path == "app.js":
+            script = STEPS.replace("COUNT", str(self.steps)).encode()
+            return Held(held.type, held.part(0, held.size) + script)
+        if path.startswith("measured/"):
+            image = int(path.partition("/")[2])
+            self.mebibytes[image] = max(_resident(pid) for pid in _renderers(self.browser))
+            if image + 50 > self.steps:
+                self.ended.set()
+        return held
 
 
-def memory(browser: Browser, link: str, steps: int) -> None:
-    """Step through images; print what the page's process holds after every 50."""
-    measured = renderer_bytes(browser)
-    with page_of(browser, link, "") as page:
-        page.wait_for_function(DRAWN, polling="raf")
-        rows: list[dict[str, Any]] = []
-        for step in range(steps + 1):
-            if step % 50 == 0:
-                page.wait_for_timeout(300)
-                rows.append({"images": step, **measured(page)})
-                print("<!-- " + ", ".join(f"{k} {v:.0f}" for k, v in rows[-1].items()) + " -->", flush=True)
-            page.keyboard.press("j")
-            page.wait_for_function("!document.querySelector('article.stale, .panels.stale')", polling="raf")
-    of = {row["images"]: row for row in rows}
-    print(
-        f"| memory of the page's process after {', '.join(map(str, of))} images | "
-        f"{', '.join(format(row['resident'], '.0f') for row in rows)} MiB |"
-    )
+def _renderers(parent: int) -> Iterator[int]:
+    """Find processes of pages below a browser's."""
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            stat = (path / "stat").read_text().rpartition(")")[2].split()
+            command = (path / "cmdline").read_bytes()
+        except OSError:
+            continue
+        if b"--type=renderer" in command and _group(int(stat[1])) == _group(parent):
+            yield int(path.name)
+
+
+def _group(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[2])
+
+
+def _resident(pid: int) -> float:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmRSS"))
+
+
+def memory(results: Results, steps: int, scratch: Path) -> dict[int, float]:
+    """Return how many MiB the page's process holds after some images, every 50."""
+    content = Stepped(results, steps)
+    flags = [*OPTIONS, "--headless=new", "--js-flags=--expose-gc", f"--user-data-dir={scratch}"]
+    with Server(content).running() as link:
+        # A group of its own, which its pages' processes are in.
+        browser = subprocess.Popen(
+            [CHROMIUM, *flags, "--window-size=1440,900", link],
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        content.browser = browser.pid
+        try:
+            content.ended.wait(60 + steps)
+        finally:
+            browser.terminate()
+            browser.wait()
+    return content.mebibytes
 
 
 def main() -> None:
+    """Print a Markdown table, and the memory below it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=int, default=5000)
     parser.add_argument("--steps", type=int, default=500, help="images that are stepped through")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--folder", type=Path, help="keep the store here, or take it from here")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(dir=".") as scratch:
+    with tempfile.TemporaryDirectory(dir=".", ignore_cleanup_errors=True) as scratch:
         folder = options.folder or Path(scratch)
         if not (folder / "results").is_dir():
             folder.mkdir(parents=True, exist_ok=True)
-            make(folder, options.images, options.steps + 20)
+            make(folder, options.images, max(options.steps, 150) + 20)
         results = Results.of(folder / "results", None, {"photos": folder / "images"})
         server = Server(Content(results))
-        print(f"{machine()}; {options.images} images\n\n| what | measured |\n|---|---|")
         with server.running() as link, chromium() as browser:
             server.content.warm()
-            first(browser, link, options.rounds)
-            changes(browser, link)
-            in_python(folder / "results" / "features" / "photos" / f"{MODEL}.zarr")
-            size()
-            memory(browser, link, options.steps)
+            seen = first(browser, link, options.rounds)
+            patches, layers = changes(browser, link)
+        python = read_in_python(folder / STORE, options.rounds)
+        held = memory(results, options.steps, Path(scratch) / "chromium")
+    print(f"{machine()}; {len(results.ids('photos'))} images, a ViT-B/16 of 12 layers\n")
+    print("| what | the page | `vitfeat.open` | zarr | target |\n|---|---|---|---|---|")
+    for kind, name, target in (
+        ("thumbnail", "first thumbnail after the link is opened", "1 s"),
+        ("picture", "first picture as the model saw it", "1 s"),
+    ):
+        print(f"| {name} | {told(seen[kind])} | | | {target} |")
+    for name, page, key, target in (
+        ("first map; opening and reading", seen["map"], "first", ""),
+        ("another patch", patches, "patch", "50 ms"),
+        ("another layer, read and drawn; read", layers, "layer", "300 ms"),
+    ):
+        own, other = (told(some) if some else "" for some in python[key])
+        print(f"| {name} | {told(page)} | {own} | {other} | {target} |")
+    size = sum(len(gzip.compress(PAGE.joinpath(name).read_bytes())) for name in PAGE_FILES)
+    print(f"| the page, compressed | {size / 1e6:.2f} MB | | | 0.6 MB |")
+    print(f"\nMiB of the page's process after so many images: {series(held)}")
+
+
+def series(held: dict[int, float]) -> str:
+    """Write memory after every so many images."""
+    return ", ".join(f"{image}: {mebibytes:.0f}" for image, mebibytes in sorted(held.items()))
 
 
 if __name__ == "__main__":

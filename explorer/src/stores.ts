@@ -63,7 +63,7 @@ class Chunks {
 }
 
 const encoder = new TextEncoder();
-const chunks = new Chunks(96 * 2 ** 20);
+const chunks = new Chunks(64 * 2 ** 20);
 
 export class Store {
   private readonly root: zarr.Location<zarr.AsyncReadable>;

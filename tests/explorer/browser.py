@@ -14,15 +14,14 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 # Of Debian; pages are of this machine alone, and CI runs as root.
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
+OPTIONS = ["--no-sandbox", "--disable-dev-shm-usage"]
 
 
 @contextmanager
 def chromium() -> Iterator[Browser]:
     """Start Chromium without a screen."""
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-dev-shm-usage"]
-        )
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=OPTIONS)
         yield browser
         browser.close()
 

@@ -267,7 +267,7 @@ def test_a_score_sets_model_and_layer(browser: Browser, link: str, default: Path
         page.mouse.move(point["x"] + 2, point["y"] + 2)
         page.wait_for_timeout(100)
         page.mouse.click(point["x"] + 2, point["y"] + 2)
-        page.wait_for_function("location.hash.includes('%3A0')")
+        page.wait_for_function("() => location.hash.includes('%3A0')")
 
 
 def test_a_lasso_filters_the_grid(browser: Browser, link: str) -> None:
@@ -282,7 +282,7 @@ def test_a_lasso_filters_the_grid(browser: Browser, link: str) -> None:
         for place in places[1:]:
             page.mouse.move(*place, steps=8)
         page.mouse.up()
-        page.wait_for_function("location.hash.includes('chosen=')")
+        page.wait_for_function("() => location.hash.includes('chosen=')")
         count = int(page.locator("aside output").inner_text())
         assert 0 < count < 599
         page.get_by_role("button", name=re.compile("Forget")).click()
@@ -312,7 +312,7 @@ def test_images_are_filtered_and_sorted_by_class_metric_and_likeness(
         entropy = np.asarray(store["attention_summary/entropy"][:, 3, 2])
         wanted = [store.image_ids[row] for row in np.argsort(entropy, kind="stable")[:6]]
         page.wait_for_function(
-            f"document.querySelector('[role=option]').title.startsWith({wanted[0]!r})"
+            f"() => document.querySelector('[role=option]').title.startsWith({wanted[0]!r})"
         )
         assert shown_ids(page, 6) == wanted
         page.get_by_role("combobox", name="Sort by", exact=True).select_option("like")
@@ -320,7 +320,7 @@ def test_images_are_filtered_and_sorted_by_class_metric_and_likeness(
         features /= np.linalg.norm(features, axis=1, keepdims=True)
         like = [store.image_ids[row] for row in np.argsort(-features @ features[0])[:6]]
         page.wait_for_function(
-            f"document.querySelector('[role=option]').title.startsWith({like[0]!r})"
+            f"() => document.querySelector('[role=option]').title.startsWith({like[0]!r})"
         )
         assert shown_ids(page, 6) == like
 
