@@ -110,10 +110,8 @@ def train(
     The same seed, thread count and machine give the same weights; the global random state is left
     as it was. The test split is used for the k-NN scores and the loss before and after only.
 
-    Returns
-    -------
-    dict
-        What the JSON file holds: objective, recipe, seconds, losses, and k-NN accuracy by layer.
+    Returns what the JSON file holds: objective, recipe, seconds, losses, and k-NN accuracy by
+    layer.
     """
     if name not in OBJECTIVES:
         raise ModelError(f"no objective {name!r} to train: use one of {', '.join(OBJECTIVES)}")

@@ -58,6 +58,8 @@ def extract(
 
     A finished store of the same request is kept as it is; an interrupted one is gone on with.
 
+    Returns the sealed store's manifest; None where the job has only a part of the store to fill.
+
     Parameters
     ----------
     index, root
@@ -71,11 +73,6 @@ def extract(
         Gives uint8 batches (n, height, width, 3) in the place of decoding the files.
     annotated
         The dataset's table of regions, for the tap ``regions``.
-
-    Returns
-    -------
-    dict
-        The sealed store's manifest; None where the job has only a part of the store to fill.
     """
     started = time.monotonic()
     device = choose_device(settings.device)

@@ -41,6 +41,10 @@ def summarise(attention: Tensor, n_prefix: int, grid: tuple[int, int]) -> dict[s
                                :math:`-\sum_k A \ln A`, in nats            image, head
     ========================== =========================================== ======================
 
+    Returns float32 tensors by name. ``prefix_query`` is left out without prefix tokens,
+    ``deviation_heads*`` with a single head, ``deviation_positions`` with a single position, where
+    they are not defined.
+
     Parameters
     ----------
     attention
@@ -50,13 +54,6 @@ def summarise(attention: Tensor, n_prefix: int, grid: tuple[int, int]) -> dict[s
         Number of prefix tokens.
     grid
         Rows and columns of the token grid.
-
-    Returns
-    -------
-    dict
-        float32 tensors by name. ``prefix_query`` is left out without prefix tokens,
-        ``deviation_heads*`` with a single head, ``deviation_positions`` with a single position,
-        where they are not defined.
     """
     attention = attention.float()
     spatial = attention[:, :, n_prefix:]

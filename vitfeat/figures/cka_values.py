@@ -94,10 +94,7 @@ def drawn_rows(
 def similarities(dataset: str, rows: Iterable[CkaRow]) -> list[Similarity]:
     """Put the rows of one dataset together, one result per token kind.
 
-    Returns
-    -------
-    list
-        In the order cls, mean, spatial, all; others after them.
+    They are in the order cls, mean, spatial, all; others after them.
     """
     kinds: defaultdict[str, list[CkaRow]] = defaultdict(list)
     for row in rows:

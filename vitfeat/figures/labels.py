@@ -76,6 +76,8 @@ def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> Floa
     moves; then as far within [low, high] as there is room. With z_i = y_i - i gap that is the
     isotonic regression of z, found by pooling neighbours that are in the wrong order.
 
+    Returns positions in the order of `wanted`.
+
     Parameters
     ----------
     wanted
@@ -84,11 +86,6 @@ def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> Floa
         Least distance.
     low, high
         Bounds; where they are too close, positions are `gap` apart around their middle.
-
-    Returns
-    -------
-    NDArray
-        Positions in the order of `wanted`.
     """
     order = np.argsort(wanted, kind="stable")
     steps = gap * np.arange(len(wanted))

@@ -114,6 +114,8 @@ def resized(picture: Pixels, drawn: tuple[int, int]) -> Pixels:
 def ends(maps: Floats, percentile: float, *, common: bool = False) -> Floats:
     """Return what the last colour of each map stands for, shaped to divide the maps by.
 
+    Returns (..., 1, 1); 0 for a map without any attention.
+
     Parameters
     ----------
     maps
@@ -122,11 +124,6 @@ def ends(maps: Floats, percentile: float, *, common: bool = False) -> Floats:
         Of a map's values; its maximum where that percentile is 0. NaN is no value.
     common
         Whether it is one for all maps.
-
-    Returns
-    -------
-    NDArray
-        (..., 1, 1); 0 for a map without any attention.
     """
     axes = tuple(range(maps.ndim)) if common else (-2, -1)
     held = np.where(np.isfinite(maps), maps, np.nan)
@@ -179,6 +176,8 @@ def overlay(
 ) -> Pixels:
     """Lay maps over the picture in pale grey.
 
+    Returns uint8 (..., height, width, 3).
+
     Parameters
     ----------
     picture
@@ -190,11 +189,6 @@ def overlay(
     smooth
         Whether values are interpolated between the centres of tokens. Else every patch has one
         colour, which is what the model has.
-
-    Returns
-    -------
-    NDArray
-        uint8 (..., height, width, 3).
     """
     drawn = (picture.shape[0], picture.shape[1])
     patches = Patches((values.shape[-2], values.shape[-1]), crop or drawn, drawn)

@@ -60,10 +60,7 @@ def read_pairs(
 ) -> tuple[dict[str, list[Row]], set[str]]:
     """Read the tables of all pairs of models; of which there are none is said as `what`.
 
-    Returns
-    -------
-    tuple
-        Rows by dataset, and the models without CLS token that nothing stands in for.
+    Returns rows by dataset, and the models without CLS token that nothing stands in for.
     """
     rows: dict[str, list[Row]] = {}
     left_out = set()

@@ -37,6 +37,8 @@ def resize_embedding(
 ) -> Tensor:
     """Fit an absolute position embedding to another grid; prefix tokens keep theirs.
 
+    Returns (1, prefix + new rows x new columns, channel), float32.
+
     Parameters
     ----------
     embedding
@@ -50,11 +52,6 @@ def resize_embedding(
     bound
         What an architecture sets otherwise in the way ``timm``
         (:func:`vitfeat.models.fitting.resampling`).
-
-    Returns
-    -------
-    Tensor
-        (1, prefix + new rows x new columns, channel), float32.
     """
     if old == new:
         return embedding

@@ -72,10 +72,7 @@ def nmi(table: Contingency) -> float:
     :math:`I = \sum_{uv} \frac{n_{uv}}{n} \ln \frac{n \, n_{uv}}{n_u n_v}` and
     :math:`H(U) = -\sum_u \frac{n_u}{n} \ln \frac{n_u}{n}`.
 
-    Returns
-    -------
-    float
-        From 0 to 1; 1 where there is one class and one cluster. Not corrected for chance.
+    It is from 0 to 1; 1 where there is one class and one cluster. Not corrected for chance.
 
     References
     ----------
@@ -105,11 +102,8 @@ def ari(table: Contingency) -> float:
     :math:`b = \sum_v \binom{n_v}{2}` and :math:`e = a b / \binom{n}{2}`, the pairs of images
     expected together by chance: :math:`(p - e) / (\tfrac12 (a + b) - e)`.
 
-    Returns
-    -------
-    float
-        At most 1; 0 is expected of clusters that know nothing of the classes. 1 where classes and
-        clusters are both of one image each or both a single one.
+    It is at most 1; 0 is expected of clusters that know nothing of the classes. 1 where classes
+    and clusters are both of one image each or both a single one.
 
     References
     ----------
@@ -133,11 +127,8 @@ def purity(table: Contingency) -> float:
 
     :math:`\frac1n \sum_v \max_u n_{uv}`.
 
-    Returns
-    -------
-    float
-        From the share of the largest class to 1. It grows with the number of clusters: of clusters
-        of one image each it is 1.
+    It is from the share of the largest class to 1. It grows with the number of clusters: of
+    clusters of one image each it is 1.
 
     References
     ----------

@@ -40,6 +40,8 @@ def coverage(mask: Bool, box: Box, grid: tuple[int, int]) -> Float:
         a_{ih} = \frac{|Y_i \cap [h, h + 1)|}{|Y_i|}, \quad
         b_{jw} = \frac{|X_j \cap [w, w + 1)|}{|X_j|}
 
+    Returns float64, (Y, X), from 0 to 1, to 12 decimals: exactly 1 for a token within the mask.
+
     Parameters
     ----------
     mask
@@ -48,11 +50,6 @@ def coverage(mask: Bool, box: Box, grid: tuple[int, int]) -> Float:
         Left, top, right, bottom of the grid in pixels; beyond the image nothing is under the mask.
     grid
         Rows Y and columns X of tokens.
-
-    Returns
-    -------
-    numpy.ndarray
-        float64, (Y, X), from 0 to 1, to 12 decimals: exactly 1 for a token within the mask.
     """
     _check(mask, box, grid)
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))

@@ -85,6 +85,9 @@ def metrics(
     ``n_null``
         Spatial queries without spatial attention.
 
+    Returns float64 (..., head); deviations over heads are (...). Those of tokens that the model
+    does not have, and deviations of one, are absent.
+
     Parameters
     ----------
     patch_size
@@ -92,12 +95,6 @@ def metrics(
         ``distance_pixels``.
     null, offset_null
         What becomes of rows without spatial attention in distances and in offsets.
-
-    Returns
-    -------
-    dict
-        float64 (..., head); deviations over heads are (...). Those of tokens that the model does
-        not have, and deviations of one, are absent.
     """
     tokens = summary.tokens
     dy, dx = offsets(tokens.grid)

@@ -164,16 +164,13 @@ def sheet_of(
 ) -> tuple[Sheet, list[Axes]]:
     """Draw mosaics of one size beside and below one another, so many across.
 
+    Returns the sheet, and an axes for each mosaic, in pixels from the upper left corner.
+
     Parameters
     ----------
     scale, end, beyond
         What colours are of, in lines; where they end, or what that is called where each map has a
         scale of its own; whether values go on beyond.
-
-    Returns
-    -------
-    tuple
-        The sheet, and an axes for each mosaic, in pixels from the upper left corner.
     """
     height, width = (pixels / style.DPI for pixels in shown[0].pixels.shape[:2])
     columns = []

@@ -35,10 +35,7 @@ def token_norms(features: NDArray[Any]) -> Floats:
     Features are (..., channel) of any float type: squares are float64, since those of float16
     features overflow at norms that occur.
 
-    Returns
-    -------
-    NDArray
-        (...), in the features' unit.
+    Returns (...), in the features' unit.
     """
     tokens = features.reshape(-1, features.shape[-1])
     squares = np.empty(len(tokens))

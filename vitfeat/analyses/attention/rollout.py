@@ -24,6 +24,9 @@ def rollout_row(attention: NDArray[Any], query: int = 0) -> Floats:
     for rounding; dividing keeps stored float16 attention from drifting over the layers. One row
     times each layer's matrix, the last layer first, is a fraction of the work of R.
 
+    Returns (..., key): row q of R says how token q of the last layer's output is made up of the
+    tokens that the first layer was given. It sums to 1.
+
     Parameters
     ----------
     attention
@@ -31,12 +34,6 @@ def rollout_row(attention: NDArray[Any], query: int = 0) -> Floats:
         any float type. It is not changed; everything is float64, one layer at a time.
     query
         Number of the token q: 0 is the CLS token of a model that has one.
-
-    Returns
-    -------
-    NDArray
-        (..., key): row q of R says how token q of the last layer's output is made up of the tokens
-        that the first layer was given. It sums to 1.
     """
     *lead, layers, _, tokens, _ = attention.shape
     row: Floats = np.broadcast_to(np.eye(tokens)[query], (*lead, 1, tokens))

@@ -92,6 +92,11 @@ def cka(
         As ``minibatch``, each batch's raw Gram matrix divided by its range (maximum minus
         minimum, diagonal included) before: the published code of Walmer et al. 2023.
 
+    Returns float64 (layer_a, layer_b), empty where a model was left out. At most 1; 0 or more for
+    ``biased``, while the others may be slightly negative. NaN where a layer has no CKA because its
+    HSIC with itself vanishes: its features are constant, or all images equally far from one
+    another.
+
     Parameters
     ----------
     a, b
@@ -104,14 +109,6 @@ def cka(
         ``shuffled``: batches are drawn at random without replacement, because stores are often
         sorted by class, and consecutive images make batches of one class each. ``stored``: of
         consecutive images all the same, as in the published code of Walmer et al. 2023.
-
-    Returns
-    -------
-    NDArray
-        Float64 (layer_a, layer_b), empty where a model was left out. At most 1; 0 or more for
-        ``biased``, while the others may be slightly negative. NaN where a layer has no CKA because
-        its HSIC with itself vanishes: its features are constant, or all images equally far from
-        one another.
     """
     if estimator not in ESTIMATORS:
         raise AnalysisError(

@@ -40,17 +40,14 @@ def knn_ranks(
     One search (:func:`vitfeat.numerics.neighbours.nearest_images`) for the largest number serves
     all.
 
+    Returns int64 (k, test image); see :func:`votes_ranks`.
+
     Parameters
     ----------
     test, train
         Features of the test and training images, (image, channel).
     truth, labels
         int64 (image,): classes of both, any whole numbers. A true one may be of no training image.
-
-    Returns
-    -------
-    NDArray
-        int64 (k, test image); see :func:`votes_ranks`.
     """
     _check_neighbours(neighbours, len(labels))
     ranks = np.empty((len(neighbours), len(truth)), dtype=np.int64)
@@ -91,6 +88,9 @@ def votes_ranks(
     nearest first, and all divided by that of the nearest neighbour, so that small temperatures do
     not overflow; ranks do not change by that.
 
+    Returns int64 (k, image): how many classes have more votes than the true one, 0 where it wins;
+    :data:`NO_VOTES` where it has none.
+
     Parameters
     ----------
     classes
@@ -103,12 +103,6 @@ def votes_ranks(
         Numbers of neighbours k, each at most as many as there are.
     temperature
         :math:`\tau`, above 0.
-
-    Returns
-    -------
-    NDArray
-        int64 (k, image): how many classes have more votes than the true one, 0 where it wins;
-        :data:`NO_VOTES` where it has none.
 
     References
     ----------

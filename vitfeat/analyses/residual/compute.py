@@ -49,6 +49,8 @@ def norm_ratios(
     A ratio over a branch of norm exactly zero does not exist: it is NaN, and left out of the mean
     over tokens, which is over the others.
 
+    Returns by name float64 (image, layer), without unit; no ``cls`` where there is no CLS token.
+
     Parameters
     ----------
     skip, branch
@@ -56,11 +58,6 @@ def norm_ratios(
         then the grid. They are not changed.
     has_cls, n_registers
         The tokens before the grid.
-
-    Returns
-    -------
-    dict
-        By name float64 (image, layer), without unit; no ``cls`` where there is no CLS token.
     """
     if skip.shape != branch.shape or skip.ndim != 3:
         raise AnalysisError(
@@ -134,16 +131,13 @@ def summed(parts: Sequence[Read]) -> Read:
 
     The skip input of an MLP is the sum of its block's input and the attention branch.
 
+    It gives float32, added as such whatever the type of the parts. One part at a time is held
+    beside the sum, no larger than it.
+
     Parameters
     ----------
     parts
         Readers of features of the same shape, float16 or float32; one or more.
-
-    Returns
-    -------
-    Read
-        Float32, added as such whatever the type of the parts. One part at a time is held beside
-        the sum, no larger than it.
     """
     first, *others = parts
 

@@ -132,15 +132,12 @@ def average_precision(found: Places) -> float:
     are averaged. It is at most the mean of the precisions just after the positives, which is called
     average precision elsewhere.
 
+    It is from 0 to 1; 1 where all positives stand before all negatives.
+
     Parameters
     ----------
     found
         (positive,): from :func:`ranks`, at least one.
-
-    Returns
-    -------
-    float
-        From 0 to 1; 1 where all positives stand before all negatives.
     """
     before = np.arange(len(found))
     # At rank 0 both are 0, and the precision counts as 1.

@@ -37,12 +37,10 @@ def similarity(a: GramFile, b: GramFile, settings: SimilaritySettings) -> list[S
 
     Images are spread evenly over the dataset where some are asked for.
 
-    Returns
-    -------
-    list
-        Measure by measure, in the settings' order; none where a model was left out. Values are NaN
-        where a measure does not exist, ends of intervals also where there is no interval. A line is
-        logged for layers and pairs of layers without a value, and for a model that was left out.
+    Rows come measure by measure, in the settings' order; none where a model was left out. Values
+    are NaN where a measure does not exist, ends of intervals also where there is no interval. A
+    line is logged for layers and pairs of layers without a value, and for a model that was left
+    out.
     """
     known = measures(settings.neighbours, settings.variance)
     names = settings.measures
