@@ -50,11 +50,8 @@ class _Lines(logging.Handler):
 class Console:
     """Messages of one command.
 
-    Parameters
-    ----------
-    path
-        A log file. Messages go there and not to the terminal, where several jobs of a workflow
-        would talk at once; errors go to both, but where :data:`ERRORS_FROM_LOGS` is set.
+    With a `path`, that of a log file, messages go there and not to the terminal, where several jobs
+    of a workflow would talk at once; errors go to both, but where :data:`ERRORS_FROM_LOGS` is set.
     """
 
     def __init__(self, path: Path | None = None) -> None:

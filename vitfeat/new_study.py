@@ -54,12 +54,8 @@ def write_study(
 ) -> Iterator[str]:
     """Write a Snakefile, a config and profiles to a folder; yield lines that say what is next.
 
-    Parameters
-    ----------
-    folder
-        Where; nothing in it is overwritten.
-    models
-        Ids, in the place of the embedded ones.
+    Nothing in the folder is overwritten; `models` and `photos` come in the place of what is
+    embedded.
     """
     home, parts = workflow_home(), {}
     if models:

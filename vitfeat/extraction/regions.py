@@ -56,13 +56,9 @@ def load_regions(
 ) -> Regions:
     """Find the tokens of every region of a dataset.
 
-    Parameters
-    ----------
-    grids
-        int64 (image, 2): rows and columns of every image's grid.
-    masks
-        ``coverage``: a token weighs by the share of its area under the mask, crowds are left out.
-        ``paper``: by the mask resized as the research code does, and crowds are regions.
+    `grids`, int64 (image, 2), are rows and columns of every image's grid. With the masks
+    ``coverage`` a token weighs by the share of its area under the mask, and crowds are left out;
+    with ``paper`` by the mask resized as the research code does, and crowds are regions.
     """
     places = {image_id: row for row, image_id in enumerate(index.image_id)}
     numbers: list[int] = []

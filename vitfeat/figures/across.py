@@ -179,10 +179,7 @@ def panels(
 ) -> list[Panel]:
     """Put the values of one dataset together, a panel for each measure and kind of features.
 
-    Parameters
-    ----------
-    figure
-        Which is to be drawn of them: one of :attr:`Curves.figures`, or ``overview``.
+    `figure` is one of :attr:`Curves.figures`, or ``overview``.
     """
     points = Points(of, dataset, rows)
     series = [one for one in points.series() if _WANTED.get(figure, _of_set)(one.measure)]

@@ -162,10 +162,7 @@ def save(figure: Figure, path_png: str | Path) -> None:
 
     The same figure gives the same bytes: no dates and no versions are written.
 
-    Parameters
-    ----------
-    path_png
-        The PNG; its folder is made when absent.
+    The folder is made when absent.
     """
     png = Path(path_png)
     unsaid = {"png": ("Software",), "pdf": ("CreationDate", "Creator", "Producer")}

@@ -25,12 +25,8 @@ def draw_set(
 ) -> None:
     """Draw the figures of a dataset and some models.
 
-    Parameters
-    ----------
-    folder
-        Where the tables ``{dataset}/{model}.csv`` are.
-    out
-        Folder of the figures; a PDF and a CSV of the numbers stand beside each PNG.
+    Tables are ``{folder}/{dataset}/{model}.csv``; a PDF and a CSV of the numbers stand beside each
+    PNG in `out`.
     """
     tables = [
         (of, _rows(analysis, of, folder, dataset, models)) for of in _asked(analysis, settings)

@@ -46,14 +46,9 @@ class Weights:
 def load_backbone(entry: ModelEntry | str, *, folder: Path = Path("weights")) -> Backbone:
     """Load a model on the CPU, in evaluation mode, without gradients.
 
-    Parameters
-    ----------
-    entry
-        The model, or its id in the catalogue.
-    folder
-        Where records of fetched weights are (:mod:`vitfeat.weights.fetch`); published weights that
-        are not on this machine are fetched. What the weight file held, what was left out, renamed
-        and resized stands in the backbone's notes.
+    `folder` has the records of fetched weights (:mod:`vitfeat.weights.fetch`); published weights
+    that are not on this machine are fetched. What the weight file held, what was left out, renamed
+    and resized stands in the backbone's notes.
     """
     if isinstance(entry, str):
         entry = find_entry(entry)

@@ -73,10 +73,7 @@ def add(a: Gram, b: Gram) -> Gram:
     of a concatenation is the concatenation of the means, so every field adds. The Gram matrix of
     all tokens therefore comes from those of its parts, without reading a feature again.
 
-    Parameters
-    ----------
-    a, b
-        Gram matrices of the same images in the same order, (n, n) each.
+    Both are of the same images in the same order.
     """
     if a.n_images != b.n_images:
         raise AnalysisError(

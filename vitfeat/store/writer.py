@@ -81,12 +81,8 @@ class StoreWriter:
     ) -> None:
         """Write one block of every array, and the shards that are complete with it.
 
-        Parameters
-        ----------
-        arrays
-            By array name: (rows of the block that the array holds, ...), the store's element types.
-        forward_images
-            How many images were pushed through the model to make this block.
+        `arrays` are by name (rows of the block that the array holds, ...), of the store's element
+        types; `forward_images` is how many images were pushed through the model for this block.
         """
         whole = [a for a in self._layout.arrays if not self._layout.is_gathered(a)]
         try:

@@ -33,13 +33,10 @@ _FASTMATH = {"contract", "reassoc", "nsz", "arcp"}
 def summarise(attention: NDArray[Any], tokens: Tokens) -> AttentionSummary:
     """Reduce attention to the summaries that all metrics are made of.
 
-    Returns float32, with the leading dimensions of ``attention``.
+    `attention` is (..., head, query, key) after the softmax, of any float type; it is not changed,
+    and sums are float32.
 
-    Parameters
-    ----------
-    attention
-        (..., head, query, key) after the softmax, tokens as in ``tokens``; any float type. It is
-        not changed; sums are float32.
+    Returns float32, with the leading dimensions of ``attention``.
     """
     n = tokens.n_tokens
     if attention.ndim < 3 or attention.shape[-2:] != (n, n) or not attention.shape[-3]:

@@ -85,16 +85,12 @@ def metrics(
     ``n_null``
         Spatial queries without spatial attention.
 
+    Without `patch_size`, the edge of a patch in pixels of the model's input, there is no
+    ``distance_pixels``. `null` and `offset_null` say what becomes of rows without spatial attention
+    in distances and in offsets.
+
     Returns float64 (..., head); deviations over heads are (...). Those of tokens that the model
     does not have, and deviations of one, are absent.
-
-    Parameters
-    ----------
-    patch_size
-        Edge of a patch in pixels of the model's input; without it there is no
-        ``distance_pixels``.
-    null, offset_null
-        What becomes of rows without spatial attention in distances and in offsets.
     """
     tokens = summary.tokens
     dy, dx = offsets(tokens.grid)

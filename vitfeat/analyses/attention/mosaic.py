@@ -83,13 +83,9 @@ class Mosaic:
 def mosaic(levels: Floats, scale: int, shares: Floats | None = None, **named: str) -> Mosaic:
     """Lay maps out, layers downwards and heads to the right.
 
-    Parameters
-    ----------
-    levels
-        (layer, head, y, x) from 0 to 1: what the colours stand for; beyond is cut off, NaN is grey.
-    shares
-        (layer, head, 2): attention on CLS and on registers, for a bar below each map; the place
-        of the bar stays white where they are NaN.
+    `levels`, (layer, head, y, x) from 0 to 1, are what the colours stand for; beyond is cut off,
+    NaN is grey. `shares`, (layer, head, 2), are attention on CLS and on registers, for a bar below
+    each map; the place of the bar stays white where they are NaN.
     """
     layers, heads, rows, columns = levels.shape
     high, wide, bar = rows * scale, columns * scale, _bar_height((rows, columns), scale)
@@ -164,13 +160,10 @@ def sheet_of(
 ) -> tuple[Sheet, list[Axes]]:
     """Draw mosaics of one size beside and below one another, so many across.
 
-    Returns the sheet, and an axes for each mosaic, in pixels from the upper left corner.
+    `scale` says what colours are of, in lines; `end` where they end, or what that is called where
+    each map has a scale of its own; `beyond` whether values go on beyond.
 
-    Parameters
-    ----------
-    scale, end, beyond
-        What colours are of, in lines; where they end, or what that is called where each map has a
-        scale of its own; whether values go on beyond.
+    Returns the sheet, and an axes for each mosaic, in pixels from the upper left corner.
     """
     height, width = (pixels / style.DPI for pixels in shown[0].pixels.shape[:2])
     columns = []

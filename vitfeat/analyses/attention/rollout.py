@@ -24,16 +24,12 @@ def rollout_row(attention: NDArray[Any], query: int = 0) -> Floats:
     for rounding; dividing keeps stored float16 attention from drifting over the layers. One row
     times each layer's matrix, the last layer first, is a fraction of the work of R.
 
+    `attention` is (..., layer, head, query, key) after the softmax, the first layer first and none
+    left out, of any float type; it is not changed, and everything is float64, one layer at a time.
+    `query` is the number of the token q: 0 is the CLS token of a model that has one.
+
     Returns (..., key): row q of R says how token q of the last layer's output is made up of the
     tokens that the first layer was given. It sums to 1.
-
-    Parameters
-    ----------
-    attention
-        (..., layer, head, query, key) after the softmax, the first layer first and none left out;
-        any float type. It is not changed; everything is float64, one layer at a time.
-    query
-        Number of the token q: 0 is the CLS token of a model that has one.
     """
     *lead, layers, _, tokens, _ = attention.shape
     row: Floats = np.broadcast_to(np.eye(tokens)[query], (*lead, 1, tokens))

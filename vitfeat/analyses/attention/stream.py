@@ -65,12 +65,9 @@ class StreamingAttention:
     Sums over images are float64 whatever comes in. Neither the size nor the order of batches
     changes a result by more than float64's rounding.
 
-    Parameters
-    ----------
-    patch_size
-        Edge of a patch in pixels of the model's input; without it no length is in pixels.
-    null, offset_null
-        What becomes of rows without spatial attention, in distances and maps and in offsets.
+    Without `patch_size`, the edge of a patch in pixels of the model's input, no length is in
+    pixels. `null` and `offset_null` say what becomes of rows without spatial attention, in
+    distances and maps and in offsets.
     """
 
     def __init__(
@@ -96,13 +93,9 @@ class StreamingAttention:
     ) -> None:
         """Take in some images; nothing is changed.
 
-        Parameters
-        ----------
-        batch
-            Attention after the softmax, (image, ..., head, query, key) of any float type, or the
-            summaries of it. Dimensions after the first are those of the first batch.
-        labels
-            (image,): the class of each image, negative for none; needed by class.
+        `batch` is attention after the softmax, (image, ..., head, query, key) of any float type, or
+        the summaries of it; dimensions after the first are those of the first batch. `labels`,
+        (image,), are the classes, negative for none; needed by class.
         """
         summary = batch if isinstance(batch, AttentionSummary) else summarise(batch, self.tokens)
         scores = metrics(

@@ -116,13 +116,9 @@ class AttentionSummary:
     def per_counted(self, means: NDArray[Any], null: Null) -> NDArray[Any]:
         """Turn means over spatial queries into means over those that count.
 
-        Parameters
-        ----------
-        means
-            (..., head) or (..., head, y, x).
-        null
-            With ``zero`` all queries count and `means` is returned itself, with ``exclude`` those
-            that attend to some spatial token: NaN of a head without any.
+        `means` are (..., head) or (..., head, y, x). With ``zero`` all queries count and `means` is
+        returned itself, with ``exclude`` those that attend to some spatial token: NaN of a head
+        without any.
         """
         if null == "zero":
             return means

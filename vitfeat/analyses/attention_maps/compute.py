@@ -138,15 +138,11 @@ def query_maps(
 ) -> Maps:
     """Take the maps of some queries out of an attention.
 
+    `attention` is (..., head, query, key) after the softmax, of any float type; it is not changed.
+    Where `renormalised`, each row is divided by its sum over spatial keys before it is averaged.
+
     Returns (..., 1 + head, position): shares of the query's attention, in float64; the mean over
     heads stands before them.
-
-    Parameters
-    ----------
-    attention
-        (..., head, query, key) after the softmax, of any float type; not changed.
-    renormalised
-        Whether each row is divided by its sum over spatial keys, before it is averaged.
     """
     if attention.shape[-2:] != (tokens.n_tokens,) * 2:
         raise AnalysisError(
@@ -198,14 +194,10 @@ def rollout_maps(attention: NDArray[Any], tokens: Tokens) -> Maps:
     The CLS token's :func:`vitfeat.analyses.attention.rollout.rollout_row` over the layers up to
     each one; the last is the attention rollout of Abnar & Zuidema 2020.
 
-    Returns (layer,): shares of the CLS token, never renormalised.
+    `attention` is (layer, head, query, key) after the softmax, the first layer first and none left
+    out; there is a CLS token.
 
-    Parameters
-    ----------
-    attention
-        (layer, head, query, key) after the softmax, the first layer first and none left out.
-    tokens
-        How the tokens are ordered; there is a CLS token.
+    Returns (layer,): shares of the CLS token, never renormalised.
     """
     up_to = range(1, len(attention) + 1)
     rows = np.stack([rollout_row(attention[:count]) for count in up_to])

@@ -63,12 +63,7 @@ def write_grid(
 ) -> None:
     """Draw one kind of grid of an image, and write its numbers, of all layers, beside the PNG.
 
-    Parameters
-    ----------
-    layer
-        Number of the layer of head x position.
-    layers
-        Numbers of those that the other kinds show.
+    `layer` is that of head x position; `layers` are those that the other kinds show.
     """
     head = None if settings.head == "mean" else int(settings.head)
     laid = grid(kind, maps, layer=layer, head=head, position=settings.positions[0])

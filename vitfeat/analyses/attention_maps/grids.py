@@ -74,10 +74,8 @@ def image_maps(
 
     The rollout is there when the model has a CLS token and no layer from the first on is left out.
 
-    Parameters
-    ----------
-    read
-        Gives the attention (head, query, key) of the layer that stands at a place among `layers`.
+    `read` gives the attention (head, query, key) of the layer that stands at a place among
+    `layers`.
     """
     rolls = tokens.has_cls and list(layers) == list(range(len(layers)))
     parts, means = [], []

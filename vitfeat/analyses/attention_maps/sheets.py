@@ -53,13 +53,9 @@ def figure(
     once beside or above. A box marks the query's token. The bar below a map is the share of the
     query's attention that the map lacks, as it is on CLS and registers.
 
-    Parameters
-    ----------
-    title, note
-        Whose maps they are; dataset and number of images, to which is added what is averaged or
-        chosen.
-    scale, percentile, smooth
-        As in :class:`vitfeat.analyses.attention_maps.settings.AttentionMapSettings`.
+    To `note`, dataset and number of images, is added what is averaged or chosen; `scale`,
+    `percentile` and `smooth` are as in
+    :class:`vitfeat.analyses.attention_maps.settings.AttentionMapSettings`.
     """
     common = scale == "common"
     with style.settings():

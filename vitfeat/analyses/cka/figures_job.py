@@ -45,12 +45,8 @@ def draw(
 def draw_pair(table: Path, out: Path, settings: CkaSettings, *, models: Sequence[Model]) -> None:
     """Draw all layers of one model with all of another, in large, by the first estimator.
 
-    Parameters
-    ----------
-    table
-        Of the pair, ``{dataset}/{tokens}/{a}--{b}.csv``.
-    models
-        The two: upwards and to the right. One alone is drawn with itself.
+    The table is ``{dataset}/{tokens}/{a}--{b}.csv``. `models` are the two, upwards and to the
+    right; one alone is drawn with itself.
     """
     if not 1 <= len(models) <= 2:
         raise ConfigError(f"--models takes the two models of the pair, found {len(models)}")

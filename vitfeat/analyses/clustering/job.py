@@ -36,13 +36,8 @@ def write_clustering(
     ``variant`` is ``k=`` with the number of clusters. A row of group ``seed=N`` is the score of one
     k-means, that of the empty group their mean.
 
-    Parameters
-    ----------
-    out
-        The table to write. It has no rows where a model lacks what is clustered.
-    settings
-        What is clustered, and how; the seed of the k-means and the layer decide the order of
-        shuffled labels.
+    The table has no rows where a model lacks what is clustered. The seed of the k-means and the
+    layer decide the order of shuffled labels.
     """
     store = open_store(store_path)
     labelled = store.labels != -1

@@ -40,14 +40,10 @@ def knn_ranks(
     One search (:func:`vitfeat.numerics.neighbours.nearest_images`) for the largest number serves
     all.
 
-    Returns int64 (k, test image); see :func:`votes_ranks`.
+    Features are (image, channel). `truth` and `labels`, int64 (image,), are classes of test and
+    training images, any whole numbers; a true one may be of no training image.
 
-    Parameters
-    ----------
-    test, train
-        Features of the test and training images, (image, channel).
-    truth, labels
-        int64 (image,): classes of both, any whole numbers. A true one may be of no training image.
+    Returns int64 (k, test image); see :func:`votes_ranks`.
     """
     _check_neighbours(neighbours, len(labels))
     ranks = np.empty((len(neighbours), len(truth)), dtype=np.int64)

@@ -43,13 +43,8 @@ def write_regions(
     Objects and parts are clustered apart; a level whose regions are all of one category is left
     out. A row of group ``seed=N`` is the score of one k-means, that of the empty group their mean.
 
-    Parameters
-    ----------
-    regions_path
-        The table of regions that it was extracted with.
-    settings
-        How they are clustered; without a number of clusters there are as many as categories that
-        are present.
+    The table of regions is that which the store was extracted with. Without a number of clusters in
+    the settings there are as many as categories that are present.
     """
     store = open_store(store_path)
     if "regions" not in store:

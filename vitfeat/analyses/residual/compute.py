@@ -49,15 +49,10 @@ def norm_ratios(
     A ratio over a branch of norm exactly zero does not exist: it is NaN, and left out of the mean
     over tokens, which is over the others.
 
-    Returns by name float64 (image, layer), without unit; no ``cls`` where there is no CLS token.
+    `skip` and `branch` are L2 norms of every token, (image, layer, token), any float type: CLS
+    first, then registers, then the grid. They are not changed.
 
-    Parameters
-    ----------
-    skip, branch
-        L2 norms of every token, (image, layer, token), any float type: CLS first, then registers,
-        then the grid. They are not changed.
-    has_cls, n_registers
-        The tokens before the grid.
+    Returns by name float64 (image, layer), without unit; no ``cls`` where there is no CLS token.
     """
     if skip.shape != branch.shape or skip.ndim != 3:
         raise AnalysisError(
@@ -131,13 +126,10 @@ def summed(parts: Sequence[Read]) -> Read:
 
     The skip input of an MLP is the sum of its block's input and the attention branch.
 
+    `parts` are one or more readers of features of the same shape, float16 or float32.
+
     It gives float32, added as such whatever the type of the parts. One part at a time is held
     beside the sum, no larger than it.
-
-    Parameters
-    ----------
-    parts
-        Readers of features of the same shape, float16 or float32; one or more.
     """
     first, *others = parts
 
@@ -162,10 +154,7 @@ def cka_rows(
 ) -> Iterator[ResidualCkaRow]:
     """Rows of the CKA of every skip input with every branch output.
 
-    Parameters
-    ----------
-    values
-        (layer of the skip input, layer of the branch output).
+    `values` are (layer of the skip input, layer of the branch output).
     """
     for layer_skip, row in zip(layers, values, strict=True):
         for layer_branch, value in zip(layers, row, strict=True):

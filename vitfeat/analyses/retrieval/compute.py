@@ -132,12 +132,9 @@ def average_precision(found: Places) -> float:
     are averaged. It is at most the mean of the precisions just after the positives, which is called
     average precision elsewhere.
 
-    It is from 0 to 1; 1 where all positives stand before all negatives.
+    `found` is (positive,), from :func:`ranks`, at least one.
 
-    Parameters
-    ----------
-    found
-        (positive,): from :func:`ranks`, at least one.
+    It is from 0 to 1; 1 where all positives stand before all negatives.
     """
     before = np.arange(len(found))
     # At rank 0 both are 0, and the precision counts as 1.
@@ -153,12 +150,7 @@ def precision_at(found: Places, rank: int) -> float:
     positives among the first :math:`k'` images over :math:`k'`. A query with fewer than k positives
     can so reach 1.
 
-    Parameters
-    ----------
-    found
-        (positive,): from :func:`ranks`, at least one.
-    rank
-        k, from 1.
+    `found` is (positive,), from :func:`ranks`, at least one; `rank` is k, from 1.
     """
     depth = min(int(found[-1]) + 1, rank)
     return int((found < depth).sum()) / depth

@@ -41,14 +41,10 @@ _CHANCE_BYTES = 32 * 2**20
 def kept_tokens(attention: NDArray[Any], mass: float) -> Bool:
     """Keep the most attended tokens up to a mass, as the module's docstring defines it.
 
-    Returns bool (..., key).
+    `attention` is (..., key), to the keys of the grid, from 0, of any scale; it is not changed.
+    `mass` is the share of each row's sum that is kept, above 0 and at most 1.
 
-    Parameters
-    ----------
-    attention
-        (..., key): attention to the keys of the grid, from 0, of any scale; not changed.
-    mass
-        Share of each row's sum that is kept, above 0 and at most 1.
+    Returns bool (..., key).
     """
     if not 0 < mass <= 1:
         raise AnalysisError(f"mass {mass}: must be above 0 and at most 1")
@@ -84,15 +80,10 @@ def _drop_ties(kept: Bool, attention: NDArray[Any], least: NDArray[Any], number:
 def merged(attention: NDArray[Any], *, renormalised: bool = False) -> Floats:
     """Merge heads into one map: the mean of their rows.
 
-    Returns float64 (..., key); not renormalised itself.
+    `attention` is (..., head, key), to the keys of the grid. Where `renormalised`, each head's row
+    is divided by its sum first; else heads that give more to the grid weigh more.
 
-    Parameters
-    ----------
-    attention
-        (..., head, key): attention to the keys of the grid.
-    renormalised
-        Whether each head's row is divided by its sum first. Else heads that give more to the grid
-        weigh more.
+    Returns float64 (..., key); not renormalised itself.
     """
     rows = attention.astype(np.float64)
     if renormalised:
@@ -119,14 +110,9 @@ def chance_iou(n_kept: NDArray[Any], n_foreground: NDArray[Any], n_tokens: int) 
 
     .. math:: \sum_i \frac{\binom{F}{i} \binom{N - F}{k - i}}{\binom{N}{k}} \frac{i}{k + F - i}
 
-    Returns float64 (...); 0 where either is 0.
+    `n_kept` and `n_foreground`, (...), are k and F, of one shape, from 0 to N.
 
-    Parameters
-    ----------
-    n_kept, n_foreground
-        (...): k and F, of one shape, from 0 to N.
-    n_tokens
-        N.
+    Returns float64 (...); 0 where either is 0.
     """
     pairs = np.stack([np.asarray(n_kept), np.asarray(n_foreground)], axis=-1)
     codes, back = np.unique(pairs[..., 0] * (n_tokens + 1) + pairs[..., 1], return_inverse=True)

@@ -49,12 +49,8 @@ class Panels:
     ) -> tuple[Figure, list[Axes]]:
         """Add the blocks' panels.
 
-        Parameters
-        ----------
-        row
-            Inches of a panel's height, and below it.
-        warnings, said
-            Before the remarks, and what follows the number of images above each panel.
+        `row` is inches of a panel's height, and below it; `warnings` stand before the remarks,
+        `said` behind the number of images above each panel.
         """
         datasets = list(dict.fromkeys(block.dataset for block in self.blocks))
         kinds = sorted({block.tokens for block in self.blocks}, key=list(TOKEN_NAMES).index)

@@ -43,10 +43,7 @@ def dendrogram(similarity: Floats) -> Dendrogram:
     distance 1 - s). Of the orders in which branches do not cross, the one whose neighbouring
     leaves are most alike in sum (Bar-Joseph et al. 2001).
 
-    Parameters
-    ----------
-    similarity
-        Symmetric (n, n), at most 1, n at least 2.
+    `similarity` is symmetric (n, n), at most 1, n at least 2.
     """
     # Here only: hundreds of jobs that compare models do without.
     from scipy.cluster.hierarchy import linkage, to_tree
@@ -99,10 +96,7 @@ def classical_mds(distance: Floats) -> Map:
     distances; its two leading eigenvectors times the roots of their eigenvalues are the places
     (Torgerson 1952; Gower 1966). Axes point where their largest place is positive.
 
-    Parameters
-    ----------
-    distance
-        Symmetric (n, n), n at least 2.
+    `distance` is symmetric (n, n), n at least 2.
     """
     squared = np.square(distance)
     centred = squared - squared.mean(axis=0) - squared.mean(axis=1)[:, None] + squared.mean()

@@ -36,14 +36,10 @@ Floats = NDArray[np.float64]
 def high_norm_tokens(features: NDArray[Any], rule: Rule) -> Bool:
     """Find the spatial tokens that are high-norm among those of their image.
 
-    Returns bool (image, key), the grid row by row. A norm that equals the threshold is not above.
+    `features` are (image, y, x, channel), any float type; `rule` is as in
+    :func:`vitfeat.analyses.attention.norms.thresholds`.
 
-    Parameters
-    ----------
-    features
-        (image, y, x, channel), any float type.
-    rule
-        As in :func:`vitfeat.analyses.attention.norms.thresholds`.
+    Returns bool (image, key), the grid row by row. A norm that equals the threshold is not above.
     """
     norms = token_norms(features)
     above = norms > thresholds(norms, rule)[:, None, None]
@@ -53,15 +49,11 @@ def high_norm_tokens(features: NDArray[Any], rule: Rule) -> Bool:
 def sink_shares(attention: NDArray[Any], high: Bool) -> Floats:
     """Return the share of the attention to spatial tokens that high-norm ones get.
 
+    `attention` is (image, head, key), of a query to the spatial tokens, from 0, of any scale;
+    `high` is (image, key), from :func:`high_norm_tokens`.
+
     Returns float64 (image, head), from 0 to 1; NaN where a head gives nothing to spatial tokens:
     less than the smallest normal float32, as in the attention summaries.
-
-    Parameters
-    ----------
-    attention
-        (image, head, key): of a query to the spatial tokens, from 0, of any scale.
-    high
-        (image, key), from :func:`high_norm_tokens`.
     """
     total = attention.sum(axis=-1, dtype=np.float64)
     if not (np.isfinite(total).all() and (attention >= 0).all()):

@@ -63,13 +63,8 @@ def write_sinks(
 
     ``variant`` is the rule and whose norms, ``median/last``; shares have the query as features.
 
-    Parameters
-    ----------
-    store_path
-        A store with the taps ``attention_summary`` and ``spatial``.
-    out
-        The table to write. It has no shares of queries that the model lacks, nor of heads that
-        give nothing to spatial tokens in any image.
+    The store has the taps ``attention_summary`` and ``spatial``. The table has no shares of queries
+    that the model lacks, nor of heads that give nothing to spatial tokens in any image.
     """
     store = open_store(store_path)
     kinds = usable_queries(store, "sinks", settings.queries)

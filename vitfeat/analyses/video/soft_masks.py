@@ -119,13 +119,9 @@ def to_mask(labels: NDArray[Any], box: Box, size: tuple[int, ...], normalise: st
     An object whose label is the same in all tokens tells nothing of where it is, and wins no pixel;
     unless it is all there is, with 1 in every token.
 
-    Parameters
-    ----------
-    box
-        Left, top, right, bottom of the grid, in pixels of the frame.
-    normalise
-        ``none``, or ``paper``: once interpolated, every channel is scaled to reach from 0 to 1 over
-        the frame, so that weak objects win pixels as well; a constant one becomes 0.
+    `box` is left, top, right, bottom of the grid, in pixels of the frame. `normalise` is ``none``,
+    or ``paper``: once interpolated, every channel is scaled to reach from 0 to 1 over the frame, so
+    that weak objects win pixels as well; a constant one becomes 0.
     """
     if normalise not in NORMALISATIONS:
         raise AnalysisError(f"normalise {normalise!r}: must be one of {', '.join(NORMALISATIONS)}")
