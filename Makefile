@@ -1,6 +1,7 @@
 # make demo    installs into .venv and makes the main figure of the embedded default
 # make all     everything of the embedded default
 # make test    the whole test suite
+# make test-faults  power cuts, kills, damages, full disks: all of them; `make test` has some of each
 # make quick   the arithmetic and the settings, under a minute
 # make docs    the documentation as pages, in build/docs/html
 # make test-browser  the explorer and the report in Chromium; as root, with Debian's packages
@@ -11,7 +12,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 CORES ?= $(shell $(PYTHON) -c "import os; print(os.cpu_count())")
 
-.PHONY: demo all quick docs test test-browser test-slurm lint bench clean
+.PHONY: demo all quick docs test test-faults test-browser test-slurm lint bench clean
 
 demo: $(VENV)/installed
 	@$(BIN)/snakemake --cores $(CORES) results/cka/all.png
@@ -41,6 +42,11 @@ test: $(VENV)/installed
 ifeq ($(CI),true)
 	@echo "Coverage of vitfeat: $$($(BIN)/python -m coverage report --format=total) %, without workflows' jobs"
 endif
+
+# PART=kills is tests/faults/test_kills.py alone. Some need root, and are skipped without it.
+PART ?= *
+test-faults: $(VENV)/installed
+	VITFEAT_FAULTS=full $(BIN)/python -m pytest -q -n $(CORES) --dist load tests/faults/test_$(PART).py
 
 # The page that is committed must be what its source gives: that needs npm, and its registry or cache.
 test-browser: $(VENV)/installed

@@ -98,9 +98,13 @@ def _what(parts: tuple[str, ...]) -> tuple[str, str, str, str]:
 
 def _of_store(kind: str, dataset: str, parts: tuple[str, ...]) -> tuple[str, str, str, str]:
     name, *inside = parts
-    for end, other in ((".zarr.partial", _UNFINISHED), (".zarr.replaced", _LEFTOVERS)):
+    for end, other in (
+        (".zarr.partial", _UNFINISHED),
+        (".zarr.creating", _LEFTOVERS),
+        (".zarr.replaced", _LEFTOVERS),
+    ):
         if name.endswith(end):
-            return other, dataset, name.removesuffix(end), ""
+            return other, dataset, name.removesuffix(end).removeprefix("."), ""
     array = next((tap for tap in inside[:1] if tap in TAPS), "coordinates, metadata")
     kind = TRANSIENT if name.endswith(".transient") else kind
     # Of a lock's name, `.model.zarr.lock`, the model is in the middle.

@@ -6,6 +6,8 @@ and exits with status 1. Anything else that escapes is a bug of ours and keeps i
 
 from __future__ import annotations
 
+import errno
+
 
 class VitfeatError(Exception):
     """Base of every error that vitfeat raises for a user to read."""
@@ -31,5 +33,26 @@ class StoreError(VitfeatError):
     """A feature store that is absent, unfinished, damaged, or from other settings."""
 
 
+class ReadError(StoreError):
+    """A feature store that cannot be read now: of what it holds that says nothing."""
+
+
 class AnalysisError(VitfeatError):
     """An analysis whose input does not allow what was asked."""
+
+
+_TO_DO = {
+    errno.EMFILE: "raise the limit (ulimit -n), then try again",
+    errno.ENFILE: "end what has them open, then try again",
+    errno.ENOMEM: "end what else uses it, then try again",
+    errno.ENOSPC: "make room, then try again",
+    errno.EDQUOT: "make room, then try again",
+    errno.EACCES: "look after its permissions, then try again",
+    errno.EPERM: "look after its permissions, then try again",
+    errno.EROFS: "choose a path that can be written",
+}
+
+
+def what_to_do(error: OSError) -> str:
+    """Say what helps against an error of the system's, which is none of the files'."""
+    return _TO_DO.get(error.errno or 0, "look after the disk, then try again")

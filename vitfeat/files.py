@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import socket
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -24,14 +25,21 @@ _NO_FOLDERS = (errno.EINVAL, errno.ENOTSUP, errno.EBADF)
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Give the path of a file to write beside `path`, whose name it takes if all went well.
 
-    The folder is made when absent; after an error the file is as it was.
+    The folder is made when absent; after an error the file is as it was. What killed processes
+    have left of it goes.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    _remove_abandoned(path)
     partial = partial_name(path)
     try:
         yield partial
         move(partial, path)
+    except OSError as error:
+        # A full disk has no name, and that of the partial file nobody knows.
+        if error.filename in (None, str(partial)):
+            error.filename = str(path)
+        raise
     finally:
         partial.unlink(missing_ok=True)
 
@@ -39,6 +47,27 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
 def partial_name(path: Path) -> Path:
     """Return where this process writes a file, beside its place: no other one writes there."""
     return path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.partial")
+
+
+def _remove_abandoned(path: Path) -> None:
+    """Remove what processes of this machine that are no more have left of a file."""
+    start = f".{path.name}.{socket.gethostname()}."
+    with os.scandir(path.parent) as entries:
+        names = [entry.name for entry in entries if entry.name.startswith(start)]
+    for name in names:
+        process = re.fullmatch(r"(\d+)\.partial", name.removeprefix(start))
+        if process and not _is_running(int(process[1])):
+            path.with_name(name).unlink(missing_ok=True)
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # another user's
+        return True
+    return True
 
 
 def move(source: Path, target: Path) -> None:

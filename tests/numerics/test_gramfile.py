@@ -55,12 +55,14 @@ def test_the_library_reads_what_we_write(path: Path) -> None:
         "diag": ("float64", (3, 7)),
         "level": ("float64", (3,)),
         "layer": ("int64", (3,)),
+        "crc32c": ("int64", (3, 7)),
+        "sha256": ("uint8", (32,)),
     }
     np.testing.assert_array_equal(tensors["centred"][1], written[1].centred)
     with safe_open(path, framework="np") as file:
         assert file.metadata() == {
             "format": "vitfeat-gram",
-            "version": "1",
+            "version": "2",
             "n_images": "7",
             "model": "vit",
             "dataset": "digits",
@@ -150,6 +152,9 @@ def rewritten(change: Callable[[dict[str, np.ndarray], dict[str, str]], None]) -
         tensors = load_file(path)
         with safe_open(path, framework="np") as file:
             meta = file.metadata()
+        # As version 1 was, without checksums.
+        meta["version"] = "1"
+        del tensors["crc32c"], tensors["sha256"]
         change(tensors, meta)
         save_file(tensors, path, meta)
 
@@ -169,7 +174,7 @@ def rewritten(change: Callable[[dict[str, np.ndarray], dict[str, str]], None]) -
         (rewritten(lambda _, meta: meta.update(n_images="8")), "has shape"),
         (rewritten(lambda t, _: t.update(centred=t["centred"][:1])), "centred has shape"),
         (rewritten(lambda _, meta: meta.update(made_from=NOTHING)), "2 layers made from nothing"),
-        (rewritten(lambda _, meta: meta.update(version="0")), "version 1, but .* version 0"),
+        (rewritten(lambda _, meta: meta.update(version="0")), "version 2, but .* version 0"),
         (rewritten(lambda _, meta: meta.clear()), "but unknown version unknown"),
         (Path.unlink, "no Gram file at"),
     ],

@@ -50,8 +50,9 @@ def _refused(store: Path) -> str:
 @pytest.mark.parametrize("block", [0, 2])
 def test_an_absent_shard_is_told_on_opening(damaged: Path, name: str, block: int) -> None:
     shard_of(damaged, name, block).unlink()
-    assert f"shard {block} of {name} is missing; copy the store again, or remove" in (
-        _refused(damaged)
+    assert (
+        f"shard {block} of {name} is missing; copy the store again, run vitfeat repair, or remove"
+        in (_refused(damaged))
     )
 
 
@@ -173,7 +174,7 @@ def test_a_flipped_bit_is_found(damaged: Path, name: str) -> None:
         with pytest.raises(StoreError, match=rf"images 8 to 15 of {name} cannot be decoded") as e:
             open_store(damaged)[name][BLOCK : 2 * BLOCK]
         assert "\n" not in str(e.value)
-        assert str(e.value).endswith("; remove it and extract it again")
+        assert str(e.value).endswith("; run vitfeat repair, or remove it and extract it again")
         flip(path, place, bit=4)
     assert verify(damaged)[1] == []
 
@@ -351,7 +352,10 @@ def test_what_to_do_names_the_manifest_where_there_is_one(damaged: Path) -> None
     attributes = open_store(damaged).attributes
     manifest_path(damaged).write_text(json.dumps({"fingerprint": attributes["fingerprint"]}))
     flip(shard_of(damaged, "cls"), 2)
-    with pytest.raises(StoreError, match=r"; remove it and its manifest m\.json, then extract"):
+    with pytest.raises(
+        StoreError,
+        match=r"; run vitfeat repair, or remove it and its manifest m\.json, then extract",
+    ):
         open_store(damaged)["cls"][:]
     shard_of(damaged, "cls").unlink()
     assert "or remove it and its manifest m.json, then extract it again" in _refused(damaged)

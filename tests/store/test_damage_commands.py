@@ -94,7 +94,7 @@ def test_every_command_says_a_turned_bit_in_one_line(
     assert str(store) in line
     assert array in line
     assert "checksum" in line
-    assert "; remove it and extract it again" in line
+    assert "; run vitfeat repair, or remove it and extract it again" in line
     assert not (tmp_path / "out").exists()
     # And in an array that labels the images, whatever is read.
     flip(shard_of(store, array, 1), 20, bit=3)

@@ -202,7 +202,7 @@ def test_the_old_store_stands_until_the_new_one_is_sealed(written: Path, path: P
     assert files(path) == old
     store, damages = verify(path)
     assert (store.attributes["request"], damages) == (OTHER.request, [])
-    assert CONTENT.write(path)[0] == [1, 2]
+    assert CONTENT.write(path, replacing=True)[0] == [1, 2]
     _same_files(path, written)
     assert sorted(p.name for p in path.parent.iterdir()) == [".m.zarr.lock", "m.zarr"]
 

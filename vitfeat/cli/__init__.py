@@ -30,7 +30,7 @@ from vitfeat.cli import (
 )
 from vitfeat.cli.arguments import Handler
 from vitfeat.console import Console
-from vitfeat.errors import VitfeatError
+from vitfeat.errors import VitfeatError, what_to_do
 from vitfeat.gpus import own_gpu
 
 
@@ -61,7 +61,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except OSError as error:
             # A full disk, a folder that may not be written, a name that is too long.
             where = f"{error.filename}: " if error.filename else ""
-            console.error(f"{where}{error.strerror or error}; nothing is left half written")
+            console.error(f"{where}{error.strerror or error}; {what_to_do(error)}")
+            return 1
+        except MemoryError:
+            console.error(
+                "out of memory; end what else uses it, take a machine with more, or smaller pieces "
+                "(--max-mb, --batch-size)"
+            )
             return 1
         except KeyboardInterrupt:
             console.error("interrupted")
@@ -163,6 +169,7 @@ EXAMPLES = {
     "--out digits.zarr",
     "info": "results/features/digits/demo-dino.zarr",
     "verify": "results/features/digits/demo-dino.zarr",
+    "repair": "results/features/digits/demo-dino.zarr",
     "du": "results",
     "explore": "results",
     "reproduce": "demo-dino-knn",

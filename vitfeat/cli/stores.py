@@ -32,6 +32,17 @@ def add(command: AddCommand) -> None:
     sub = command("verify", _verify, "read a feature store whole and check every checksum")
     sub.add_argument("store", type=Path)
 
+    sub = command("repair", _repair, "push what is damaged of a feature store again, no more")
+    sub.add_argument("store", type=Path)
+    text = "(default: config.yaml, where there is one)"
+    sub.add_argument("--configfile", type=Path, help=f"its config, for root and model {text}")
+    sub.add_argument("--index", type=Path, help="the dataset's index (default: as in a workflow)")
+    sub.add_argument("--root", type=Path, help="the dataset's folder (default: the config's)")
+    sub.add_argument("--regions", type=Path, help="as of extract (default: as in a workflow)")
+    sub.add_argument("--entry", metavar="JSON", help="as of extract (default: the config's)")
+    sub.add_argument("--threads", type=count, default=0, help="CPU threads; 0 takes all")
+    add_pass_flags(sub)
+
     sub = command("extract", _extract, "push a dataset through a model once, into a feature store")
     text = "ids of models; of several, {model} in --out and --manifest stands for each"
     sub.add_argument("models", nargs="+", metavar="MODEL", help=text)
@@ -91,14 +102,68 @@ def _info(options: argparse.Namespace, console: Console) -> None:
 
 def _verify(options: argparse.Namespace, console: Console) -> None:
     from vitfeat.errors import StoreError
-    from vitfeat.store.paths import remedy
+    from vitfeat.store.paths import mending
     from vitfeat.store.verify import verify
 
     store, damages = verify(options.store)
     if damages:
         more = f", and {len(damages) - 1} more" if len(damages) > 1 else ""
-        raise StoreError(f"{store.path}: damaged at {damages[0]}{more}; {remedy(store.path)}")
+        raise StoreError(f"{store.path}: damaged at {damages[0]}{more}; {mending(store.path)}")
     console.print(f"{store.path}: whole, {store.n_images} images, every checksum right")
+
+
+def _repair(options: argparse.Namespace, console: Console) -> None:
+    from vitfeat.config.parsing import read_config
+    from vitfeat.data.annotations import RegionRow, read_annotations
+    from vitfeat.data.index import Index
+    from vitfeat.errors import ConfigError, StoreError
+    from vitfeat.extraction.from_entry import extract_from_entry
+    from vitfeat.extraction.settings import Settings
+    from vitfeat.store.limits import chosen_rows
+    from vitfeat.store.opening import open_store, said_of
+    from vitfeat.store.paths import is_transient, place_of
+    from vitfeat.store.repair import image_ids
+
+    store = place_of(options.store)
+    if not isinstance(store, Path):
+        raise StoreError(f"{store}: only a store on a disk is repaired; extract this one again")
+    if (said := said_of(store)) is None:
+        open_store(store)  # it says what stands there
+        raise AssertionError
+    request, dataset = said["request"], store.parent.name
+    path = options.configfile or Path("config.yaml")
+    config = read_config(path) if options.configfile or path.exists() else None
+    spec = None if config is None else config.datasets.get(dataset)
+    root: Path | None = options.root or (None if spec is None else spec.root)
+    if root is None:
+        raise ConfigError(f"--root: say where the images of {dataset} are; no config names them")
+    if options.entry is None and config and said["model"] in {m.id for m in config.models}:
+        entry = config.model(said["model"])
+    else:
+        entry = read_entry(said["model"], options.entry)
+    tables = store.absolute().parents[2] / "datasets"
+    index = Index.read(options.index or tables / f"{dataset}.csv")
+    if index.fingerprint != request["data"]["fingerprint"]:
+        # Of some images only, such as those whose attention maps are drawn.
+        index = index.only(chosen_rows(image_ids(store), index.image_id, "the store's images"))
+    regions = None
+    if "regions" in request:
+        table = options.regions or tables / "regions" / f"{dataset}.csv"
+        regions = read_annotations(table, RegionRow)
+    aside = [tap for tap in request["taps"] if is_transient(store, tap)]
+    sealed = extract_from_entry(
+        entry,
+        index,
+        root,
+        store,
+        Settings.of_request(request, **{**pass_ways(options), "replace": False}, repair=True),
+        weights_folder=options.weights_folder,
+        keep=[tap for tap in request["taps"] if tap not in aside] if aside else None,
+        annotated=regions,
+        progress=console.progress,
+    )
+    assert sealed is not None  # it is no part
+    console.print(f"{store}: whole, {sealed['forward_images']} images")
 
 
 def _extract(options: argparse.Namespace, console: Console) -> None:

@@ -379,6 +379,17 @@ class ViewSettings:
         except (TypeError, ValueError) as error:
             raise ConfigError(f"{where}.{error}") from error
 
+    @classmethod
+    def of_described(cls, description: Mapping[str, Any]) -> ViewSettings:
+        """Return the settings that a view comes from, by its ``describe()``."""
+        known = {k: description[k] for k in ("kind", "interpolation")}
+        if known["kind"] == "square":
+            known["crop_fraction"] = description["crop_fraction"]
+        if known["kind"] == "dense":
+            known[f"{description['side']}_side"] = description["pixels"]
+            known["passes"] = "one" if description["window"] is None else "tiled"
+        return cls(**known)
+
     def to_mapping(self) -> dict[str, Any]:
         """Return what is not at its default, as a config would say it."""
         return {"kind": self.kind} | {k: v for k, v in asdict(self).items() if v != _DEFAULTS[k]}

@@ -14,7 +14,7 @@ from vitfeat.extraction.settings import Settings
 from vitfeat.models.entry import ModelEntry
 from vitfeat.models.loading import load_backbone
 from vitfeat.store.paths import Place, set_aside
-from vitfeat.store.writer import write_manifest
+from vitfeat.store.writer import is_manifest, write_manifest
 
 Progress = Callable[[int, str], AbstractContextManager[Callable[[int], None]]]
 """Of a number of images and what they go through: gives what takes how many were just done."""
@@ -55,6 +55,8 @@ def extract_from_entry(
         return None
     if keep is not None and isinstance(out, Path):
         set_aside(out, keep)
-    # Beside the store always: readers hold the two together.
-    write_manifest(out, sealed)
+    # Beside the store always: readers hold the two together. What was repaired is as it was, and so
+    # is what was made of it: with a new date a workflow would make all of it anew.
+    if not (settings.repair and is_manifest(out, sealed)):
+        write_manifest(out, sealed)
     return sealed

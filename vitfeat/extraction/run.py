@@ -18,7 +18,7 @@ from vitfeat.data.index import Index
 from vitfeat.data.loader import load_batches
 from vitfeat.data.views import in_words
 from vitfeat.disk import files_below
-from vitfeat.errors import StoreError
+from vitfeat.errors import ReadError, StoreError
 from vitfeat.extraction.job import Job
 from vitfeat.extraction.pipeline import Schedule, run_pipeline, schedule
 from vitfeat.extraction.probe import probe
@@ -28,7 +28,8 @@ from vitfeat.models.backbone import Backbone
 from vitfeat.store import provenance
 from vitfeat.store.create import Rows
 from vitfeat.store.opening import is_store, open_store
-from vitfeat.store.paths import Place, Url, partial_path, work_path
+from vitfeat.store.paths import Place, Url, finish_setting_aside, partial_path, work_path
+from vitfeat.store.verify import Damage, verify
 from vitfeat.store.writer import manifest, open_writer, remove_leftovers
 from vitfeat.text import duration, plural, size
 
@@ -77,10 +78,11 @@ def extract(
     started = time.monotonic()
     device = choose_device(settings.device)
     asked = resolve(backbone, index, settings, annotated)
-    finished, line = _finished(out, asked.request, settings.replace)
+    finished, line = _finished(out, asked.request, settings.replace, repair=settings.repair)
     if line:
         logger.info(line)
     if finished is not None:
+        _tidy(out)
         return finished
 
     notes = [*backbone.notes, *index.notes, *asked.notes]
@@ -119,6 +121,8 @@ def extract(
     def is_finished() -> bool:
         # Another job may have sealed it while this one looked at its model.
         nonlocal finished
+        if settings.repair:
+            return False
         finished, _ = _finished(out, asked.request, settings.replace)
         return finished is not None
 
@@ -133,12 +137,13 @@ def extract(
         final_norm=backbone.final_norm,
         normalised_by=backbone.normalised_by,
         notes=notes,
-        replace=settings.replace,
+        replace=settings.replace or settings.repair,
         part=settings.part,
         is_finished=is_finished,
     ) as writer:
         if writer is None:
             logger.info(f"{out}: another job has just finished it: nothing to do")
+            _tidy(out)
             return finished
 
         def add_note(line: str) -> None:
@@ -157,7 +162,8 @@ def extract(
             )
         if len(missing) < blocks:
             logger.info(
-                f"resuming an interrupted store: {len(missing)} of {plural(blocks, 'block')} to do"
+                f"{'repairing the store' if settings.repair else 'resuming an interrupted store'}: "
+                f"{len(missing)} of {plural(blocks, 'block')} to do"
             )
         n_images = sum(len(layout.rows(block)) for block in writer.blocks)
         on_total(n_images)
@@ -197,7 +203,7 @@ def _part_in_words(part: tuple[int, int], blocks: range, n_blocks: int) -> str:
 
 
 def _finished(
-    out: Place, request: Mapping[str, Any], replace: bool
+    out: Place, request: Mapping[str, Any], replace: bool, *, repair: bool = False
 ) -> tuple[dict[str, Any] | None, str]:
     """Return the manifest of a finished store of this request, if there is one, and what to say."""
     if isinstance(out, Url):
@@ -209,23 +215,28 @@ def _finished(
     elif not is_store(out):
         # Not even with --replace: it may be anything of the user's.
         raise StoreError(f"{out}: something that is no store stands there; choose another path")
+    if isinstance(out, Path):
+        finish_setting_aside(out, request["taps"])
+    damages: Sequence[Damage] = ()
     try:
         store = open_store(out, check_manifest=False)
-    except StoreError:
-        if replace:
-            return None, ""
+        if repair and isinstance(out, Path):
+            _, damages = verify(out)
+    except ReadError:
+        # It may be as good as any.
+        raise
+    except StoreError as error:
+        if replace or repair:
+            return None, f"{error}; what is whole of it is kept"
         raise
     other = provenance.differences(store.attributes["request"], request)
+    if damages and not other:
+        more = f", and {plural(len(damages) - 1, 'more shard')}" if len(damages) > 1 else ""
+        return None, f"{out}: damaged at {damages[0]}{more}"
     gone = [name for name in store.dropped if name.partition("/")[0] in request["taps"]]
     if gone and not other:
         return None, f"{out}: {', '.join(gone)} went after use, and all of it is extracted anew"
     if not other:
-        if isinstance(out, Url):
-            from vitfeat.store.uploading import release
-
-            release(out, work_path(out))
-        else:
-            remove_leftovers(out)
         line = f"{out}: already there, whole and from these settings: nothing to do"
         return manifest(out, store.attributes), line
     if replace:
@@ -234,6 +245,16 @@ def _finished(
         f"{out}: a store from other settings stands there ({other}); remove it, or pass "
         "--replace (replace=True in Python)"
     )
+
+
+def _tidy(out: Place) -> None:
+    """Remove what a finished store no longer needs, where its extraction was killed before."""
+    if isinstance(out, Url):
+        from vitfeat.store.uploading import release
+
+        release(out, work_path(out))
+    else:
+        remove_leftovers(work_path(out))
 
 
 def _workers(job: Job, index: Index, asked: int | None) -> int:

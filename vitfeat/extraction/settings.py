@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
@@ -29,6 +30,8 @@ class Settings:
         Bits of mantissa that stored features are rounded to; None keeps all that the type has.
     workers
         Processes that decode; 0 decodes between the passes, None fits them to the work.
+    repair
+        Whether a finished store is read whole first, and what is damaged of it pushed again.
     part
         Only the blocks of one of several jobs on one store: its number, from 1, and how many jobs
         there are. The store is sealed by an extraction of all.
@@ -48,9 +51,25 @@ class Settings:
     threads: int = 0
     workers: int | None = None
     replace: bool = False
+    repair: bool = False
     part: tuple[int, int] | None = None
     view: ViewSettings = field(default_factory=ViewSettings)
     masks: str = "coverage"
+
+    @classmethod
+    def of_request(cls, request: Mapping[str, Any], **ways: Any) -> Settings:
+        """Return the settings that a store's request comes from; `ways` are how it is made."""
+        return cls(
+            taps=request["taps"],
+            limits=request.get("limits", {}),
+            layers=request["layers"],
+            dtype=request["dtype"],
+            keep_bits=request.get("keep_bits"),
+            precision=request["precision"],
+            view=ViewSettings.of_described(request["view"]),
+            masks=request.get("regions", {}).get("masks", "coverage"),
+            **ways,
+        )
 
 
 def choose_device(name: str) -> torch.device:

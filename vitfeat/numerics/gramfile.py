@@ -1,30 +1,37 @@
 """Gram matrices on disk: one safetensors file per model, dataset and token kind.
 
 Tensors, stacked over layers: ``centred (layer, image, image)`` float32, ``offset``, ``row_sum``
-and ``diag (layer, image)`` and ``level (layer)`` float64, ``layer`` int64 (the layers' numbers).
-What they are of stands in the metadata. A model that lacks the tokens may have a file of no layers.
+and ``diag (layer, image)`` and ``level (layer)`` float64, ``layer`` int64 (the layers' numbers),
+``crc32c (layer, image)`` int64, the checksums of the rows of ``centred``. What they are of stands
+in the metadata. ``sha256`` is of all that stands before ``centred``, but itself: header and small
+tensors. A model that lacks the tokens may have a file of no layers.
+
+Files of version 1, without checksums, are read as they are.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
-from vitfeat.errors import AnalysisError
+from vitfeat.errors import AnalysisError, what_to_do
 from vitfeat.files import replacing
 from vitfeat.numerics.gram import Gram
 
 FORMAT = "vitfeat-gram"
-VERSION = "1"
+VERSION = "2"
+_UNCHECKED = "1"
 NOTHING = "nothing"
 """What a file of no layers is made from."""
 
@@ -37,8 +44,12 @@ TENSORS: dict[str, tuple[str, str, int]] = {
     "row_sum": ("F64", "<f8", 1),
     "level": ("F64", "<f8", 0),
     "layer": ("I64", "<i8", 0),
+    "crc32c": ("I64", "<i8", 1),
     "centred": ("F32", "<f4", 2),
 }
+# Stands before them all.
+_SHA256 = "sha256"
+_SHA256_BYTES = 32
 
 
 @dataclass(frozen=True)
@@ -77,11 +88,15 @@ class GramFile:
             self._file = _open(self.path)
             metadata = self._file.metadata() or {}
             kind = metadata.get("format"), metadata.get("version")
-            if kind != (FORMAT, VERSION):
+            if kind not in ((FORMAT, VERSION), (FORMAT, _UNCHECKED)):
                 raise AnalysisError(
                     f"{self.path} is no Gram file of version {VERSION}, but {kind[0] or 'unknown'} "
                     f"version {kind[1] or 'unknown'}: {REMEDY}"
                 )
+            self._crc32c = None
+            if kind[1] == VERSION:
+                _check_small(self.path)
+                self._crc32c = self._file.get_tensor("crc32c")
             # Files from before stand-ins do not say what they were made from.
             metadata = {"made_from": "", **metadata}
             self.meta = GramMeta(**{field.name: metadata[field.name] for field in fields(GramMeta)})
@@ -99,8 +114,16 @@ class GramFile:
                 raise ValueError(f"{len(self.layers)} layers made from {self.meta.made_from}")
         except FileNotFoundError as error:
             raise AnalysisError(f"no Gram file at {self.path}: compute it first") from error
-        except (SafetensorError, OSError, KeyError, ValueError) as error:
-            raise AnalysisError(f"Gram file {self.path} is damaged ({error}): {REMEDY}") from error
+        except OSError as error:
+            raise AnalysisError(
+                f"Gram file {self.path} cannot be read ({error.strerror or error}): "
+                f"{what_to_do(error)}"
+            ) from error
+        except (SafetensorError, KeyError, ValueError) as error:
+            raise self._damaged(str(error)) from error
+
+    def _damaged(self, reason: str) -> AnalysisError:
+        return AnalysisError(f"Gram file {self.path} is damaged ({reason}): {REMEDY}")
 
     def _vectors(self, name: str, *shape: int) -> NDArray[np.float64]:
         values = np.asarray(self._file.get_tensor(name), dtype=np.float64)
@@ -113,21 +136,51 @@ class GramFile:
 
     def block(self, start: int, stop: int) -> NDArray[np.float32]:
         """Rows start:stop of every layer's centred Gram matrix, (layer, stop - start, n)."""
-        return np.asarray(self._centred[:, start:stop], dtype=np.float32)
+        return self._checked(self._centred[:, start:stop], slice(None), start)
 
     def gram(self, index: int) -> Gram:
         """Gram matrix of the index-th layer of the file, wholly read."""
         return Gram(
-            centred=np.asarray(self._centred[index : index + 1], dtype=np.float32)[0],
+            centred=self._checked(self._centred[index : index + 1], slice(index, index + 1))[0],
             offset=self.offset[index],
             level=float(self.level[index]),
             row_sum=self.row_sum[index],
             diag=self.diag[index],
         )
 
+    def _checked(self, read: Any, layers: slice, first: int = 0) -> NDArray[np.float32]:
+        """Hold rows of some layers, from the first of some images on, against their checksums."""
+        rows = np.asarray(read, dtype=np.float32)
+        if self._crc32c is not None:
+            expected = self._crc32c[layers, first : first + rows.shape[1]]
+            if not np.array_equal(_checksums(rows), expected):
+                raise self._damaged("the checksum of a row is wrong")
+        return rows
+
 
 def _open(path: Path) -> Any:
+    # The library says of any file that it may not open that there is none.
+    path.open("rb").close()
     return safe_open(path, framework="np")
+
+
+def _checksums(rows: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Return the CRC-32C of each row, by all dimensions but the last."""
+    flat = np.ascontiguousarray(rows, TENSORS["centred"][1]).reshape(-1, rows.shape[-1])
+    crcs = [google_crc32c.value(row.tobytes()) for row in flat]
+    return np.array(crcs, np.int64).reshape(rows.shape[:-1])
+
+
+def _check_small(path: Path) -> None:
+    """Hold header and small tensors against their SHA-256."""
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        entries = json.loads(file.read(length))
+        file.seek(0)
+        header, expected = file.read(8 + length), file.read(_SHA256_BYTES)
+        small = file.read(entries["centred"]["data_offsets"][0] - _SHA256_BYTES)
+    if hashlib.sha256(header + small).digest() != expected:
+        raise ValueError("the checksum of its header or small tensors is wrong")
 
 
 def write_gram_file(
@@ -153,19 +206,26 @@ def write_gram_file(
         file.write(header)
         file.seek(begins["centred"])
         for index, gram in enumerate(chain([first], source)):
-            file.write(np.ascontiguousarray(gram.centred, dtype=TENSORS["centred"][1]).data)
+            centred = np.ascontiguousarray(gram.centred, dtype=TENSORS["centred"][1])
+            file.write(centred.data)
+            small["crc32c"][index] = _checksums(centred)
             for name in ("diag", "offset", "row_sum", "level"):
                 small[name][index] = getattr(gram, name)
-        for name, values in small.items():
-            file.seek(begins[name])
-            file.write(values.data)
+        file.seek(len(header))
+        file.write(_after_header(header, small))
 
 
 def write_left_out(path: str | os.PathLike[str], n_images: int, meta: GramMeta) -> None:
     """Write the file of a model that lacks the tokens: it says so, and has no layers."""
     header, _ = _header(0, n_images, replace(meta, made_from=NOTHING))
     with replacing(path) as partial:
-        partial.write_bytes(header)
+        partial.write_bytes(header + _after_header(header, {}))
+
+
+def _after_header(header: bytes, small: Mapping[str, NDArray[Any]]) -> bytes:
+    """Return all that stands between the header and the matrices."""
+    content = b"".join(values.tobytes() for values in small.values())
+    return hashlib.sha256(header + content).digest() + content
 
 
 def _counted(grams: Iterable[Gram], count: int, what: str) -> Iterator[Gram]:
@@ -194,9 +254,12 @@ def _header(count: int, n: int, meta: GramMeta) -> tuple[bytes, dict[str, int]]:
     length, JSON with types, shapes and offsets, then the data.
     """
     info = {"format": FORMAT, "version": VERSION, "n_images": str(n), **asdict(meta)}
-    entries: dict[str, Any] = {"__metadata__": info}
+    entries: dict[str, Any] = {
+        "__metadata__": info,
+        _SHA256: {"dtype": "U8", "shape": [_SHA256_BYTES], "data_offsets": [0, _SHA256_BYTES]},
+    }
     begins: dict[str, int] = {}
-    end = 0
+    end = _SHA256_BYTES
     for name, (kind, dtype, axes) in TENSORS.items():
         begins[name], end = end, end + count * n**axes * np.dtype(dtype).itemsize
         shape, offsets = [count, *[n] * axes], [begins[name], end]

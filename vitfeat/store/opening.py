@@ -9,7 +9,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from vitfeat.errors import StoreError
+from vitfeat.errors import ReadError, StoreError, what_to_do
 from vitfeat.store.files import Files, files_at
 from vitfeat.store.layout import ATTRIBUTE, FORMAT_VERSIONS
 from vitfeat.store.paths import (
@@ -22,7 +22,7 @@ from vitfeat.store.paths import (
     remedy,
 )
 from vitfeat.store.reader import FeatureStore
-from vitfeat.store.seal import METADATA, check_seal
+from vitfeat.store.seal import METADATA, SHARDS, check_seal
 from vitfeat.text import nearest, plural
 
 # Stores that a message names.
@@ -148,11 +148,16 @@ def _what_stands_there(path: Place) -> str:
 def _enclosing_store(path: Place) -> Path | None:
     if isinstance(path, Url):
         return None
-    return next((p for p in path.parents if is_store(p)), None)
+    with suppress(ReadError):  # a folder above that may not be looked into
+        return next((p for p in path.parents if is_store(p)), None)
+    return None
 
 
-def _unreadable(path: Place, error: OSError) -> StoreError:
-    return StoreError(f"{path}: the store cannot be read ({error.strerror or error})")
+def _unreadable(path: Place, error: OSError) -> ReadError:
+    where = f"{error.filename}: " if error.filename else ""
+    reason = f"{where}{error.strerror or error}"
+    then = "" if isinstance(path, Url) else f"; {what_to_do(error)}"
+    return ReadError(f"{path}: the store cannot be read ({reason}){then}")
 
 
 def _reason(error: Exception) -> str:
@@ -187,7 +192,9 @@ def _check_manifest(store: FeatureStore) -> None:
 
 def is_store(place: Place) -> bool:
     """Return whether a place is a store of ours, in whatever state: only such may be replaced."""
-    return said_of(place) is not None
+    if said_of(place) is not None:
+        return True
+    return isinstance(place, Path) and (place / SHARDS / METADATA).is_file()
 
 
 def said_of(place: Place) -> dict[str, Any] | None:
@@ -195,5 +202,10 @@ def said_of(place: Place) -> dict[str, Any] | None:
     try:
         attributes: dict[str, Any] = json.loads(files_at(place).read(METADATA))["attributes"]
         return dict(attributes[ATTRIBUTE])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError):
         return None
+    except OSError as error:
+        # Who may not list a bucket is told of no object that it is not there.
+        if isinstance(place, Url):
+            return None
+        raise _unreadable(place, error) from error

@@ -13,6 +13,7 @@ from collections.abc import Collection
 from pathlib import Path, PurePath, PurePosixPath
 from typing import TypeVar
 
+from vitfeat.errors import StoreError
 from vitfeat.files import sync
 from vitfeat.store.layout import TAPS
 
@@ -56,8 +57,13 @@ def manifest_path(store: _P) -> _P:
 
 
 def work_path(store: Place) -> Path:
-    """Return the path of a store here while it is written: its own, or of a remote one another."""
-    return store if isinstance(store, Path) else WORKPLACE.joinpath(*store.parts[1:])
+    """Return the path of a store here while it is written.
+
+    Its own; of a link where it leads, so that the link stays; of a remote one another.
+    """
+    if isinstance(store, Url):
+        return WORKPLACE.joinpath(*store.parts[1:])
+    return store.resolve() if store.is_symlink() else store
 
 
 def partial_path(store: Path) -> Path:
@@ -78,6 +84,11 @@ def remedy(store: Place) -> str:
     return "remove it and extract it again"
 
 
+def mending(store: Place) -> str:
+    """Say what helps where files of a store are damaged: what is whole of it need not go."""
+    return f"run vitfeat repair, or {remedy(store)}" if isinstance(store, Path) else remedy(store)
+
+
 def transient_path(store: Path) -> Path:
     """Return where arrays stand that go after use: of ``a.zarr`` it is ``a.transient``."""
     return store.with_suffix(".transient")
@@ -95,11 +106,30 @@ def set_aside(store: Path, keep: Collection[str]) -> None:
         folder = store / tap
         if tap not in keep and folder.is_dir() and not folder.is_symlink():
             shutil.rmtree(aside / tap, ignore_errors=True)
-            folder.rename(aside / tap)
+            try:
+                folder.rename(aside / tap)
+            except OSError as error:
+                raise StoreError(
+                    f"{store}: {tap} cannot be moved to {aside} ({error.strerror}); a store that "
+                    "is a link must stand on the same disk as the link"
+                ) from error
             # Before the link: one that leads nowhere would say that the array was used and dropped.
             sync([aside, store])
-            folder.symlink_to(Path("..", aside.name, tap))
+            _link_aside(store, tap)
     sync([aside, store])
+
+
+def finish_setting_aside(store: Path, taps: Collection[str]) -> None:
+    """Make the links of arrays that a killed job has moved aside without."""
+    for tap in taps:
+        if (transient_path(store) / tap).is_dir() and not os.path.lexists(store / tap):
+            _link_aside(store, tap)
+
+
+def _link_aside(store: Path, tap: str) -> None:
+    # The store may be a link itself.
+    aside = os.path.relpath(transient_path(store).resolve(), store.resolve())
+    (store / tap).symlink_to(Path(aside, tap))
 
 
 def is_transient(store: Place, name: str) -> bool:

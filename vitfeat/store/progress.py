@@ -25,7 +25,7 @@ import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 
-from vitfeat.errors import StoreError
+from vitfeat.errors import StoreError, what_to_do
 from vitfeat.files import sha256_of, write_files
 from vitfeat.store.layout import Layout
 
@@ -156,7 +156,7 @@ class Progress:
 def creating(path: Path) -> Iterator[None]:
     """Be the only one that creates a store, replaces it or claims some of it; waits for others."""
     # The file stays: removing it would let a third job lock another file of the same name.
-    with path.with_name(f".{path.name}.lock").open("a") as handle:
+    with _open(path, path.with_name(f".{path.name}.lock"), "a") as handle:
         _lock(path, handle, fcntl.LOCK_EX)
         yield
 
@@ -164,11 +164,14 @@ def creating(path: Path) -> Iterator[None]:
 def claim(path: Path, folder: Path, blocks: range) -> IO[str]:
     """Claim consecutive blocks of a store, within :func:`creating`, until the answer is closed."""
     refuse_if_claimed(path, folder, blocks)
-    handle = (folder / f"{blocks.start:06d}-{blocks.stop:06d}.claim").open("a+")
+    handle = _open(path, folder / f"{blocks.start:06d}-{blocks.stop:06d}.claim", "a+")
     _lock(path, handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     handle.truncate(0)
-    handle.write(_who())
-    handle.flush()
+    try:
+        # Past Python's buffer, which would try again when it is closed.
+        os.write(handle.fileno(), _who().encode())
+    except OSError as error:
+        raise _unwritable(path, handle.name, error) from error
     return handle
 
 
@@ -178,7 +181,7 @@ def refuse_if_claimed(path: Path, folder: Path, blocks: range | None = None) -> 
         start, stop = map(int, _CLAIM.fullmatch(file.name).groups())  # type: ignore[union-attr]
         if blocks is not None and (stop <= blocks.start or blocks.stop <= start):
             continue
-        with suppress(FileNotFoundError), file.open("r+") as handle:
+        with suppress(FileNotFoundError), _open(path, file, "r+") as handle:
             try:
                 _lock(path, handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
@@ -186,6 +189,21 @@ def refuse_if_claimed(path: Path, folder: Path, blocks: range | None = None) -> 
                     f"{path}: another process is writing this store ({handle.read()}; blocks "
                     f"{start} to {stop - 1}); wait until it ends"
                 ) from error
+
+
+def _open(path: Path, file: Path, mode: str) -> IO[str]:
+    """Open a file by which jobs that write a store know of each other."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return file.open(mode)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise _unwritable(path, error.filename, error) from error
+
+
+def _unwritable(path: Path, file: str, error: OSError) -> StoreError:
+    return StoreError(f"{path}: cannot be written ({file}: {error.strerror}); {what_to_do(error)}")
 
 
 def _lock(path: Path, handle: IO[str], how: int) -> None:

@@ -24,7 +24,7 @@ from vitfeat.files import sha256_of, write_files
 from vitfeat.store.create import write_coordinate
 from vitfeat.store.files import Files
 from vitfeat.store.layout import ATTRIBUTE, SEPARATOR, Layout, shard_key
-from vitfeat.store.paths import Place, is_transient, remedy
+from vitfeat.store.paths import Place, is_transient, mending
 from vitfeat.store.progress import PROGRESS
 from vitfeat.store.provenance import digest
 from vitfeat.store.stored_array import StoredArray
@@ -160,11 +160,8 @@ def check_seal(files: Files, root: Mapping[str, Any]) -> dict[str, NDArray[np.in
     if not has_own_seal(root):
         raise _altered(place)
     check_files(files, sealed, metadata=not files.is_remote)
-    recorded = StoredArray(files, SHARDS, root["consolidated_metadata"]["metadata"][SHARDS])[:]
-    facts, start = {}, 0
+    facts = sealed_facts(files, root)
     for name, array in sorted(sealed["arrays"].items()):
-        facts[name] = recorded[start : start + array["shards"]]
-        start += array["shards"]
         if isinstance(place, Path):
             sizes = _shard_sizes(place / name, array["shards"], len(array["shape"]))
             expected = facts[name][:, 0]
@@ -172,6 +169,16 @@ def check_seal(files: Files, root: Mapping[str, Any]) -> dict[str, NDArray[np.in
                 # Dropped, or in this moment: others read what stays.
                 expected = np.where(sizes < 0, sizes, expected)
             _compare(place, name, sizes, expected)
+    return facts
+
+
+def sealed_facts(files: Files, root: Mapping[str, Any]) -> dict[str, NDArray[np.int64]]:
+    """Return by array what the seal has of its shards, int64 (shard, 2)."""
+    recorded = StoredArray(files, SHARDS, root["consolidated_metadata"]["metadata"][SHARDS])[:]
+    facts, start = {}, 0
+    for name, array in sorted(root["attributes"][ATTRIBUTE]["sealed"]["arrays"].items()):
+        facts[name] = recorded[start : start + array["shards"]]
+        start += array["shards"]
     return facts
 
 
@@ -234,7 +241,8 @@ def _compare(path: Path, name: str, sizes: NDArray[np.int64], expected: NDArray[
 
 
 def _remedy(path: Place) -> str:
-    return f"copy the store again, or {remedy(path)}"
+    repair = mending(path)
+    return f"copy the store again{',' if isinstance(path, Path) else ', or'} {repair}"
 
 
 def _altered(path: Place) -> StoreError:

@@ -19,10 +19,10 @@ from numpy.typing import DTypeLike, NDArray
 from zarr.core.buffer import cpu
 from zarr.storage import MemoryStore, StorePath
 
-from vitfeat.errors import StoreError
+from vitfeat.errors import ReadError, StoreError, what_to_do
 from vitfeat.store.files import Files, SizeError
 from vitfeat.store.layout import shard_key
-from vitfeat.store.paths import remedy
+from vitfeat.store.paths import mending
 from vitfeat.store.shards import (
     ABSENT,
     CRC_BYTES,
@@ -48,15 +48,14 @@ _SPARSE = 2
 
 _CODECS = ["bytes", "blosc", "crc32c"]
 
-_TRY_AGAIN = "look after the disk and its permissions, then try again"
 _TRY_AGAIN_REMOTE = "look after the connection, then try again"
 
 
 class UnreadableError(StoreError):
-    """Some of an array that cannot be read; `reason` says why, in words."""
+    """Some of an array that is damaged; `reason` says how, in words."""
 
-    def __init__(self, where: str, reason: str, what_to_do: str) -> None:
-        super().__init__(f"{where} {reason}; {what_to_do}")
+    def __init__(self, where: str, reason: str, then: str) -> None:
+        super().__init__(f"{where} {reason}; {then}")
         self.reason = reason
 
 
@@ -227,13 +226,12 @@ class StoredArray:
             else:
                 values = np.empty(shape, self.dtype)
         except ChunkError as error:
-            raise self._unreadable(
-                runs[0], f"cannot be decoded ({error})", remedy(self.path)
-            ) from error
+            reason = f"cannot be decoded ({error})"
+            raise UnreadableError(self._where(runs[0]), reason, mending(self.path)) from error
         except OSError as error:
             reason = error.strerror or str(error)
-            what_to_do = _TRY_AGAIN_REMOTE if self._files.is_remote else _TRY_AGAIN
-            raise self._unreadable(runs[0], f"cannot be read ({reason})", what_to_do) from error
+            then = _TRY_AGAIN_REMOTE if self._files.is_remote else what_to_do(error)
+            raise ReadError(f"{self._where(runs[0])} cannot be read ({reason}); {then}") from error
         return values[tuple(0 if isinstance(i, int) else slice(None) for i in index)]
 
     def _read_shards(self, index: Sequence[slice]) -> NDArray[Any]:
@@ -315,15 +313,14 @@ class StoredArray:
         where = StorePath(MemoryStore({key: content}, read_only=True), self.name)
         try:
             return np.asarray(zarr.Array.from_dict(where, dict(self.metadata))[:])
-        except OSError:
+        except (OSError, MemoryError):
             raise
         except Exception as error:  # each codec raises its own class
             raise ChunkError(next(iter(str(error).splitlines()), type(error).__name__)) from error
 
-    def _unreadable(self, rows: slice, reason: str, what_to_do: str) -> UnreadableError:
+    def _where(self, rows: slice) -> str:
         noun = "images" if self.dims[0] == "image" else "entries"
-        where = f"{self.path}: {noun} {rows.start} to {rows.stop - 1} of {self.name}"
-        return UnreadableError(where, reason, what_to_do)
+        return f"{self.path}: {noun} {rows.start} to {rows.stop - 1} of {self.name}"
 
 
 def _runs(unique: Picks, chunk: int) -> list[Picks]:

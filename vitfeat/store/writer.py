@@ -14,20 +14,21 @@ import errno
 import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vitfeat.errors import StoreError
+from vitfeat.errors import ReadError, StoreError, what_to_do
 from vitfeat.files import json_bytes, sync, sync_tree, write_files, write_json
 from vitfeat.final_norm import FinalNorm
 from vitfeat.store import provenance
 from vitfeat.store.arrays import ArraySpec, Geometry
 from vitfeat.store.create import Rows, create
 from vitfeat.store.layout import ATTRIBUTE, FORMAT_VERSION, Layout
+from vitfeat.store.opening import is_store, said_of
 from vitfeat.store.paths import Place, Url, manifest_path, partial_path, work_path
 from vitfeat.store.progress import (
     PROGRESS,
@@ -40,6 +41,7 @@ from vitfeat.store.progress import (
     record_files,
     refuse_if_claimed,
 )
+from vitfeat.store.repair import adopt, keep_what_is_said
 from vitfeat.store.seal import METADATA, has_own_seal, write_seal
 from vitfeat.store.shards import Facts, encode_shard, place_of_shard, whole_shard
 from vitfeat.store.uploading import Uploads, hold, upload_manifest
@@ -53,13 +55,14 @@ class StoreWriter:
     were there and do not match their checksums are `damaged`.
     """
 
-    def __init__(self, path: Path, layout: Layout, blocks: range, url: Url | None = None) -> None:
+    def __init__(self, place: Place, layout: Layout, blocks: range, *, replace: bool) -> None:
         self.blocks = blocks
         self.is_sealed = False
-        self._path = path
+        self._place, self._replace = place, replace
+        self._path = path = work_path(place)
         self._layout = layout
         self._partial = partial_path(path)
-        self._uploads = None if url is None else Uploads(url, path, layout, blocks)
+        self._uploads = Uploads(place, path, layout, blocks) if isinstance(place, Url) else None
         self._progress = Progress(self._partial, layout)
         self._notes: list[str] = []
         self._fingerprint = str(self._own_attributes()["fingerprint"])
@@ -118,17 +121,29 @@ class StoreWriter:
         with creating(self._path):
             self._publish(attributes)
         self.is_sealed = True
-        return manifest(self._path, attributes)
+        return manifest(self._place, attributes)
 
     def _publish(self, attributes: Mapping[str, Any]) -> None:
         if self._uploads is not None:
             self._uploads.publish(attributes["sealed"]["files"], self._facts)
             return
         if self._path.exists():
-            shutil.rmtree(_replaced(self._path), ignore_errors=True)
-            self._path.rename(_replaced(self._path))
-        self._partial.rename(self._path)
-        sync([self._path.parent])
+            # Somebody may have put it there since the extraction began.
+            said = said_of(self._path) or {}
+            if not (
+                (self._replace and is_store(self._path))
+                or said.get("request") == attributes["request"]
+            ):
+                raise StoreError(
+                    f"{self._path}: something else has come to stand there; move it, then run the "
+                    f"extraction again: all of it is in {self._partial.name}"
+                )
+            _set_aside(self._path, self._path)
+        try:
+            self._partial.rename(self._path)
+            sync([self._path.parent])
+        except OSError as error:
+            raise self._write_error(error, "its name") from error
 
     def _own_attributes(self) -> dict[str, Any]:
         root = json.loads((self._partial / METADATA).read_text("utf-8"))
@@ -171,7 +186,7 @@ class StoreWriter:
         counts = layout.chunk_counts(spec)
         used = (-(-len(layout.entries_of(spec, shard)) // layout.chunk_rows(spec)),)
         return whole_shard(
-            *(self._shard(spec, shard), counts, used + counts[1:], self._place(spec, shard)),
+            *(self._shard(spec, shard), counts, used + counts[1:], self._place_of(spec, shard)),
             every_chunk=every_chunk,
         )
 
@@ -226,7 +241,7 @@ class StoreWriter:
                 yield pieces
             for (spec, shard), values in shards.items():
                 shapes = self._layout.chunk_shape(spec), self._layout.shard_shape(spec)
-                place = self._place(spec, shard)
+                place = self._place_of(spec, shard)
                 parts, facts[spec.name, shard] = encode_shard(values, *shapes, place)
                 yield self._shard(spec, shard), parts
 
@@ -234,7 +249,7 @@ class StoreWriter:
         for (name, shard), known in facts.items():
             self._facts[name][shard] = known
 
-    def _place(self, spec: ArraySpec, shard: int) -> str:
+    def _place_of(self, spec: ArraySpec, shard: int) -> str:
         return place_of_shard(self._fingerprint, spec.name, shard)
 
     def _shard(self, spec: ArraySpec, shard: int) -> Path:
@@ -281,7 +296,8 @@ def open_writer(
         the numbers must know of it, a line each for people.
     replace
         Whether an unfinished or finished store from another request may be replaced. The finished
-        one is kept until the new one is sealed.
+        one is kept until the new one is sealed, and what is whole of it taken over, if it is of
+        the same request: it is damaged, or lacks what was dropped.
     part
         Only the blocks of one of several jobs: its number, from 1, and how many they are. Such a
         writer does not seal.
@@ -290,7 +306,6 @@ def open_writer(
         store.
     """
     path = work_path(place)
-    path.parent.mkdir(parents=True, exist_ok=True)
     partial = partial_path(path)
     blocks = layout.part(*part) if part else range(layout.n_blocks)
     holding: IO[str] | None = None
@@ -315,12 +330,18 @@ def open_writer(
                         *(new, layout, geometry, rows, request, model),
                         *(weights or {}, final_norm, normalised_by, notes),
                     )
+                    keep_what_is_said(path, new)
+                    record_files(new)
+                    adopt(path, new, layout)
             holding = claim(path, partial / PROGRESS, blocks)
     if holding is None:
         yield None
         return
     with holding:
-        writer = StoreWriter(path, layout, blocks, place if isinstance(place, Url) else None)
+        try:
+            writer = StoreWriter(place, layout, blocks, replace=replace)
+        except OSError as error:
+            raise _unreadable(partial, error) from error
         yield writer
     # Behind the move, so that a job killed in between finds its blocks again, and without a claim.
     if writer.is_sealed:
@@ -330,24 +351,35 @@ def open_writer(
 @contextmanager
 def _replacing(path: Path) -> Iterator[Path]:
     """Folder of a store to create; once it is on the disk it replaces an unfinished one."""
-    partial, new = partial_path(path), path.with_name(path.name + ".creating")
-    shutil.rmtree(partial, ignore_errors=True)
+    partial, new = partial_path(path), _creating(path)
+    if partial.exists() and not ((partial / PROGRESS).is_dir() or said_of(partial)):
+        raise StoreError(
+            f"{partial}: is in the way, and no unfinished store of vitfeat's; move it elsewhere"
+        )
     shutil.rmtree(new, ignore_errors=True)
     try:
         yield new
-        record_files(new)
         sync_tree(new)
+        if partial.exists():
+            # At once: of one that is half removed nobody could say whose it is.
+            _set_aside(partial, path)
         new.rename(partial)
         sync([partial.parent])
+        shutil.rmtree(_replaced(path), ignore_errors=True)
     except BaseException as error:
         shutil.rmtree(new, ignore_errors=True)
         if isinstance(error, OSError):
-            raise StoreError(f"{path}: could not be created: {error}") from error
+            raise StoreError(
+                f"{path}: could not be created: {error}; {what_to_do(error)}"
+            ) from error
         raise
 
 
 def unfinished_request(path: Path) -> dict[str, Any] | None:
-    """Return the request of an interrupted store, or None where there is none to go on with."""
+    """Return the request of an interrupted store, or None where there is none to go on with.
+
+    One that cannot be read now is an error: it would be begun anew.
+    """
     partial = partial_path(path)
     if not (partial / PROGRESS).is_dir():
         return None
@@ -364,9 +396,19 @@ def unfinished_request(path: Path) -> dict[str, Any] | None:
         request: dict[str, Any] = attributes[ATTRIBUTE]["request"]
         if attributes[ATTRIBUTE]["fingerprint"] != provenance.digest(request):
             return None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError):
         return None
+    except OSError as error:
+        raise _unreadable(partial, error) from error
     return request
+
+
+def _unreadable(partial: Path, error: OSError) -> ReadError:
+    where = f"{error.filename}: " if error.filename else ""
+    return ReadError(
+        f"{partial}: the unfinished store cannot be read ({where}{error.strerror or error}); "
+        f"{what_to_do(error)}"
+    )
 
 
 def manifest(path: Place, attributes: Mapping[str, Any]) -> dict[str, Any]:
@@ -389,11 +431,39 @@ def write_manifest(place: Place, sealed: Mapping[str, Any]) -> None:
         upload_manifest(path, json_bytes(sealed))
 
 
+def is_manifest(place: Place, sealed: Mapping[str, Any]) -> bool:
+    """Return whether this manifest stands beside a store already."""
+    path = manifest_path(place)
+    try:
+        return isinstance(path, Path) and path.read_bytes() == json_bytes(sealed)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+
+
 def remove_leftovers(path: Path) -> None:
-    """Remove what a sealed store no longer needs, and the one that it has replaced."""
-    shutil.rmtree(path / PROGRESS, ignore_errors=True)
+    """Remove what a sealed store no longer needs, the one that it has replaced, and begun ones.
+
+    Nobody may hold the store's lock.
+    """
+    left = [p for p in (path / PROGRESS, _replaced(path), _creating(path)) if p.exists()]
+    # Where nothing can be written nothing can be removed.
+    with suppress(StoreError):
+        if left:
+            with creating(path):
+                for folder in left:
+                    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _set_aside(folder: Path, path: Path) -> None:
+    """Take a folder out of the way of a store, to be removed when the store has its name."""
     shutil.rmtree(_replaced(path), ignore_errors=True)
+    folder.rename(_replaced(path))
 
 
+# Names that no file of the user's has.
 def _replaced(path: Path) -> Path:
-    return path.with_name(path.name + ".replaced")
+    return path.with_name(f".{path.name}.replaced")
+
+
+def _creating(path: Path) -> Path:
+    return path.with_name(f".{path.name}.creating")

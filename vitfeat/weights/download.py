@@ -28,7 +28,7 @@ from urllib.parse import urlsplit
 
 from filelock import FileLock, Timeout
 
-from vitfeat.files import sha256_of, write_json
+from vitfeat.files import move, sha256_of, write_json
 
 logger = logging.getLogger(__name__)
 
@@ -191,7 +191,7 @@ def download(
     if sha256 not in (None, came):
         run.discard()
         raise ContentError(came)
-    part.replace(target)
+    move(part, target)
     run.note.unlink(missing_ok=True)
     return came
 

@@ -6,7 +6,6 @@ It is done again or told, never taken for whole.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.faults.counts import times
 from tests.store.filled import Content, copied, files, flip
 from vitfeat.errors import StoreError
 from vitfeat.store.opening import open_store
@@ -22,8 +22,7 @@ from vitfeat.store.verify import verify
 
 CONTENT = Content(taps=("cls", "spatial", "attention"), span=16, kept={"attention": (3, 9, 21)})
 
-#: `VITFEAT_CHANGES=100` asks for more.
-CHANGES = int(os.environ.get("VITFEAT_CHANGES", "20"))
+CHANGES = times(20, 100)
 
 
 @pytest.fixture(scope="module")

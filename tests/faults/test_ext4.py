@@ -16,15 +16,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.store.crashes import CALLS
+from tests.faults.counts import times
+from tests.faults.crashes import CALLS
+from tests.faults.test_power_cuts import CONTENT, OTHER
 from tests.store.filled import Content, files
-from tests.store.test_power_cuts import CONTENT, OTHER
 from vitfeat import files as vitfeat_files
 from vitfeat.errors import StoreError
 from vitfeat.store.verify import verify
 
-#: `VITFEAT_POWER_CUTS=50` asks for more.
-COPIES = 2 * int(os.environ.get("VITFEAT_POWER_CUTS", "12"))
+COPIES = times(24, 100)
 
 
 def _run(*command: str | Path) -> str:

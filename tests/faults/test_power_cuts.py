@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.store.crashes import Moment, Recorder
+from tests.faults.counts import times
+from tests.faults.crashes import Moment, Recorder
 from tests.store.filled import Content, files
 from vitfeat import files as vitfeat_files
 from vitfeat.errors import StoreError
@@ -23,8 +23,7 @@ from vitfeat.store.verify import verify
 CONTENT = Content(taps=("cls", "spatial", "attention"), span=16, kept={"attention": (3, 9, 21)})
 OTHER = Content(taps=("cls",), span=16, seed=1)
 
-#: `VITFEAT_POWER_CUTS=50` asks for more.
-CUTS = int(os.environ.get("VITFEAT_POWER_CUTS", "12"))
+CUTS = times(12, 50)
 
 
 @pytest.fixture(scope="module")
