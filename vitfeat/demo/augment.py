@@ -15,31 +15,17 @@ from torch.nn import functional
 
 @dataclass(frozen=True)
 class Augmentation:
-    """A random view of an image.
+    """A random view of an image."""
 
-    Attributes
-    ----------
-    area
-        Least and greatest part of the image's area that the crop covers.
-    rotation, shear
-        Greatest angle in degrees, and horizontal slope, either way.
-    jitter
-        Greatest relative change of brightness, and of contrast.
-    blur
-        Greatest strength of a 3x3 binomial blur (0 none, 1 full).
-    noise
-        Greatest standard deviation of Gaussian noise.
-    size
-        Side of the view, in pixels.
-    """
-
+    # Least and greatest part of the image's area that the crop covers.
     area: tuple[float, float] = (1.0, 1.0)
+    # rotation, shear: greatest angle in degrees, and horizontal slope, either way
     rotation: float = 0.0
     shear: float = 0.0
-    jitter: float = 0.0
-    blur: float = 0.0
-    noise: float = 0.0
-    size: int = 32
+    jitter: float = 0.0  # greatest relative change of brightness, and of contrast
+    blur: float = 0.0  # greatest strength of a 3x3 binomial blur (0 none, 1 full)
+    noise: float = 0.0  # greatest standard deviation of Gaussian noise
+    size: int = 32  # side of the view, in pixels
 
     def __call__(self, images: Tensor, generator: Generator) -> Tensor:
         """Draw one view of every image: (n, 3, h, w) in 0..1 becomes (n, 3, size, size)."""

@@ -26,25 +26,17 @@ _TAPS_OF = {
 
 @dataclass
 class Unit:
-    """Rows of all arrays, as they will stand in the store.
-
-    Attributes
-    ----------
-    arrays
-        By array name: (row, ...) on the CPU, pinned where a GPU fills them; of an array of some
-        images only those.
-    peaks
-        By rows of the store that were pushed together: the least and greatest value by what was
-        looked at and layer, (layer, 2) each.
-    ready
-        Waits until the device has filled the arrays.
-    """
+    """Rows of all arrays, as they will stand in the store."""
 
     layout: Layout
+    # By array name: (row, ...) on the CPU, pinned where a GPU fills them; of an array of some
+    # images only those.
     arrays: dict[str, Tensor]
     rows: range = range(0)
+    # By rows of the store that were pushed together: the least and greatest value by what was
+    # looked at and layer, (layer, 2) each.
     peaks: list[tuple[range, dict[str, Tensor]]] = field(default_factory=list)
-    ready: Callable[[], None] = lambda: None
+    ready: Callable[[], None] = lambda: None  # waits until the device has filled the arrays
 
     @classmethod
     def allocate(cls, layout: Layout, n_rows: int, *, pinned: bool) -> Unit:

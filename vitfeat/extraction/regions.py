@@ -20,31 +20,16 @@ from vitfeat.numerics.coverage import token_weights
 
 @dataclass(frozen=True, eq=False)
 class Regions:
-    """The regions of a dataset's images that have tokens.
+    """The regions of a dataset's images that have tokens."""
 
-    Attributes
-    ----------
-    numbers
-        int64 (region,): rows of the dataset's table of regions.
-    starts
-        int64 (image + 1,): where the regions of each image start.
-    weights
-        By image: float32 (region, token), each region's sum 1.
-    n_crowd, n_uncovered
-        How many were left out as crowds, and for want of any token under them.
-    masks
-        How a mask weighs tokens.
-    fingerprint
-        SHA-256 of the table.
-    """
-
-    numbers: NDArray[np.int64]
-    starts: NDArray[np.int64]
-    weights: list[NDArray[np.float32]]
+    numbers: NDArray[np.int64]  # int64 (region,): rows of the dataset's table of regions
+    starts: NDArray[np.int64]  # int64 (image + 1,): where the regions of each image start
+    weights: list[NDArray[np.float32]]  # by image: float32 (region, token), each region's sum 1
+    # n_crowd, n_uncovered: how many were left out as crowds, and for want of any token under them
     n_crowd: int
     n_uncovered: int
-    masks: str
-    fingerprint: str
+    masks: str  # how a mask weighs tokens
+    fingerprint: str  # SHA-256 of the table
 
 
 def load_regions(

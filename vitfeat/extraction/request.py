@@ -34,32 +34,18 @@ _SUMMARIES = 2
 
 @dataclass(frozen=True)
 class Asked:
-    """What the settings mean for one model and dataset.
-
-    Attributes
-    ----------
-    taps
-        Those that the model has, in the standard order.
-    kept
-        By tap that is kept for some images only their rows.
-    grids
-        int64 (image, 2): rows and columns of every image's token grid, where they differ.
-    regions
-        What features are pooled under, where they are.
-    request
-        Everything that decides the store's numbers, as plain JSON.
-    notes
-        What is left out of what was asked, and in what the view departs from the model's own, a
-        line each for people.
-    """
+    """What the settings mean for one model and dataset."""
 
     view: View
     geometry: Geometry
-    taps: tuple[str, ...]
-    kept: Mapping[str, Sequence[int]]
+    taps: tuple[str, ...]  # those that the model has, in the standard order
+    kept: Mapping[str, Sequence[int]]  # by tap that is kept for some images only their rows
+    # int64 (image, 2): rows and columns of every image's token grid, where they differ.
     grids: NDArray[np.int64] | None
-    regions: Regions | None
-    request: Mapping[str, Any]
+    regions: Regions | None  # what features are pooled under, where they are
+    request: Mapping[str, Any]  # everything that decides the store's numbers, as plain JSON
+    # What is left out of what was asked, and in what the view departs from the model's own, a line
+    # each for people.
     notes: Sequence[str]
 
     def layout(self, n_images: int, dtype: str) -> Layout:

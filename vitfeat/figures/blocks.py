@@ -39,44 +39,27 @@ BAR_GAP, BAR_WIDTH, BAR_TEXT = 0.16, 0.13, 0.5
 
 @dataclass(frozen=True)
 class Place:
-    """Where a block stands, and what stands above it.
+    """Where a block stands, and what stands above it."""
 
-    Attributes
-    ----------
-    row, column
-        Names of its row and column; blocks of one row or column share the name.
-    title, note
-        Above the block, the note small.
-    name
-        Of its axes; those of row and column if not given.
-    """
-
+    # row, column: names of its row and column; blocks of one row or column share the name
     row: str
     column: str
+    # title, note: above the block, the note small
     title: str
     note: str
-    name: str = ""
+    name: str = ""  # of its axes; those of row and column if not given
 
 
 @dataclass(frozen=True)
 class Frame:
-    """A figure with one axes per block, where model k covers k to k + 1 on both axes.
-
-    Attributes
-    ----------
-    axes
-        The blocks' axes, in the order that they were given.
-    left, below
-        Axes of the first column, and the last of each column: where ticks belong.
-    pitch
-        Inches per model.
-    """
+    """A figure with one axes per block, where model k covers k to k + 1 on both axes."""
 
     figure: Figure
-    axes: list[Axes]
+    axes: list[Axes]  # the blocks' axes, in the order that they were given
+    # left, below: axes of the first column, and the last of each column: where ticks belong
     left: list[Axes]
     below: list[Axes]
-    pitch: float
+    pitch: float  # inches per model
 
 
 def colours() -> Colormap:

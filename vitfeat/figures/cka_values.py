@@ -26,24 +26,16 @@ TOKEN_NAMES = {
 
 @dataclass(frozen=True)
 class Similarity:
-    """CKA between models on one dataset, for one token kind.
-
-    Attributes
-    ----------
-    layers
-        Of each model, the layers' numbers in ascending order.
-    values
-        Of a pair of models (a, b), CKA as (layer of a, layer of b). One order of a pair is enough.
-    stand_ins
-        Models that lack these tokens, so that others of theirs stand in.
-    """
+    """CKA between models on one dataset, for one token kind."""
 
     dataset: str
     tokens: str
     estimator: str
     n_images: int
-    layers: Mapping[str, tuple[int, ...]]
+    layers: Mapping[str, tuple[int, ...]]  # of each model, the layers' numbers in ascending order
+    # Of a pair of models (a, b), CKA as (layer of a, layer of b). One order of a pair is enough.
     values: Mapping[tuple[str, str], NDArray[np.float64]]
+    # Models that lack these tokens, so that others of theirs stand in.
     stand_ins: frozenset[str] = frozenset()
 
     def panel(self, a: str, b: str) -> NDArray[np.float64] | None:

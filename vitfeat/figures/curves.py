@@ -19,31 +19,20 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Curve:
-    """Values of one model by layer.
-
-    Attributes
-    ----------
-    layers
-        Numbers of the layers, ascending.
-    values, low, high
-        (layer,), NaN where there is none; low and high bound the band around the curve.
-    members
-        (layer, member): what the values are means of, such as heads, NaN where one has none; the
-        values themselves in a single column where they are of whole layers.
-    n_images
-        That the values are of: the least of its layers and members.
-    last
-        The model's last layer, which depth is measured by: these may be some of its layers.
-    """
+    """Values of one model by layer."""
 
     model: Model
-    layers: tuple[int, ...]
+    layers: tuple[int, ...]  # numbers of the layers, ascending
+    # values, low, high: (layer,), NaN where there is none; low and high bound the band around the
+    # curve
     values: Floats
     low: Floats
     high: Floats
+    # (layer, member): what the values are means of, such as heads, NaN where one has none; the
+    # values themselves in a single column where they are of whole layers.
     members: Floats
-    n_images: int
-    last: int
+    n_images: int  # that the values are of: the least of its layers and members
+    last: int  # the model's last layer, which depth is measured by: these may be some of its layers
 
     @property
     def depth(self) -> Floats:
@@ -53,44 +42,29 @@ class Curve:
 
 @dataclass(frozen=True, eq=False)
 class Panel:
-    """One measure of several models.
-
-    Attributes
-    ----------
-    key
-        Score and variant in one.
-    curves
-        One a model; models without values have none.
-    kind, kind_name
-        Which kind of features it is of; what that is called, empty where there is one alone.
-    baselines
-        Curves of the same models that are drawn thin and grey, for reference.
-    baseline
-        What those are called.
-    rare
-        Whether few kinds of models have it, so that no word is lost on those without.
-    floor
-        Whether the area below the curve of an untrained model is grey: what it has, any has.
-    counted
-        What values are averages over, and `n_images` of the curves counts.
-    """
+    """One measure of several models."""
 
     dataset: str
     score: str
     variant: str
     features: str
-    key: str
+    key: str  # score and variant in one
     measure: str
     unit: str
-    curves: Sequence[Curve]
+    curves: Sequence[Curve]  # one a model; models without values have none
+    # kind, kind_name: which kind of features it is of; what that is called, empty where there is
+    # one alone
     kind: str = ""
     kind_name: str = ""
+    # Curves of the same models that are drawn thin and grey, for reference.
     baselines: Sequence[Curve] = field(default=())
-    baseline: str = ""
+    baseline: str = ""  # what those are called
     log: bool = False
+    # Whether few kinds of models have it, so that no word is lost on those without.
     rare: bool = False
+    # Whether the area below the curve of an untrained model is grey: what it has, any has.
     floor: bool = False
-    counted: str = "image"
+    counted: str = "image"  # what values are averages over, and `n_images` of the curves counts
 
     @property
     def name(self) -> str:

@@ -26,18 +26,11 @@ name, and with a turned one."""
 
 @dataclass(frozen=True, eq=False)
 class Groups:
-    """Scores of single categories or sequences, of every model in its best layer.
+    """Scores of single categories or sequences, of every model in its best layer."""
 
-    Attributes
-    ----------
-    rows
-        Those that are drawn, with the whole dataset (an empty group) among them.
-    names
-        Groups in the order of the figure, the whole first.
-    """
-
+    # Those that are drawn, with the whole dataset (an empty group) among them.
     rows: Sequence[ScoreRow]
-    names: Sequence[str]
+    names: Sequence[str]  # groups in the order of the figure, the whole first
 
 
 def groups_of(

@@ -45,28 +45,15 @@ MIDDLE = 0.35
 
 @dataclass(frozen=True, eq=False)
 class Cells:
-    """What a heat map shows.
-
-    Attributes
-    ----------
-    values
-        (model, column): shares, written as percentages; NaN where there is none.
-    notes
-        (model, column): small behind the value.
-    turned
-        Whether the columns' texts are turned, for narrow columns.
-    own_scales
-        Whether each column has a scale of its own; a common one runs over all values.
-    width
-        Of the columns at least, in inches.
-    """
+    """What a heat map shows."""
 
     heads: Sequence[Head]
-    values: Floats
-    notes: Sequence[Sequence[str]]
-    turned: bool = False
+    values: Floats  # (model, column): shares, written as percentages; NaN where there is none
+    notes: Sequence[Sequence[str]]  # (model, column): small behind the value
+    turned: bool = False  # whether the columns' texts are turned, for narrow columns
+    # Whether each column has a scale of its own; a common one runs over all values.
     own_scales: bool = True
-    width: float = NARROW
+    width: float = NARROW  # of the columns at least, in inches
 
     def room(self) -> tuple[float, float]:
         """Return how wide the widest value and the widest note are, in inches."""

@@ -30,24 +30,14 @@ SIMILAR_DEPTH = 1.5
 
 @dataclass(frozen=True)
 class Look:
-    """How a model's line and points are drawn.
+    """How a model's line and points are drawn."""
 
-    Attributes
-    ----------
-    colour
-        ``#rrggbb``: that of the family, or a tint of it.
-    line
-        Line style of the network's size.
-    marker, filled
-        Marker of the patch size, hollow for large inputs.
-    points
-        Size of the marker where there is no line, in points: that of the network.
-    """
-
-    colour: str
-    line: style.LineStyle = "solid"
+    colour: str  # ``#rrggbb``: that of the family, or a tint of it
+    line: style.LineStyle = "solid"  # line style of the network's size
+    # marker, filled: marker of the patch size, hollow for large inputs
     marker: str = ""
     filled: bool = True
+    # Size of the marker where there is no line, in points: that of the network.
     points: float = style.SIZE_POINTS["B"]
 
     def drawn(self, width: float = 1.1) -> dict[str, Any]:

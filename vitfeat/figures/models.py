@@ -8,23 +8,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Model:
-    """A model as figures know it.
+    """A model as figures know it."""
 
-    Attributes
-    ----------
-    id
-        Its name in tables.
-    label
-        Its name in figures.
-    family
-        The supervision, which gives the colour.
-    size
-        Size, patch and input as in ``B/16@224``, which gives line and marker; empty if unknown.
-    """
-
-    id: str
-    label: str
-    family: str
+    id: str  # its name in tables
+    label: str  # its name in figures
+    family: str  # the supervision, which gives the colour
+    # Size, patch and input as in ``B/16@224``, which gives line and marker; empty if unknown.
     size: str = ""
 
 

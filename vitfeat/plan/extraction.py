@@ -83,20 +83,13 @@ def _request(command: str) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Extractions:
-    """The extractions of a config.
-
-    Attributes
-    ----------
-    on_gpu
-        Whether each job has a GPU.
-    finished
-        Tells of a dataset and models how their stores were made, if they are there and of today's
-        images and weights. Those that hold all that is asked are planned as they were made: with
-        another command or number of jobs, Snakemake would run their extraction again.
-    """
+    """The extractions of a config."""
 
     config: Config
-    on_gpu: bool = False
+    on_gpu: bool = False  # whether each job has a GPU
+    # Tells of a dataset and models how their stores were made, if they are there and of today's
+    # images and weights. Those that hold all that is asked are planned as they were made: with
+    # another command or number of jobs, Snakemake would run their extraction again.
     finished: Callable[..., Finished | None] = lambda *_: None
 
     @cached_property

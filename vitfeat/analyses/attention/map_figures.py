@@ -92,23 +92,14 @@ class OffsetRow(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class TokenPanel:
-    """Maps of all layers and heads.
-
-    Attributes
-    ----------
-    spatial
-        (layer, head, y, x): values of the grid's tokens.
-    shares
-        (layer, head, 2): values of CLS, and of all registers together; None where all of the
-        attention is on the grid.
-    n_tokens
-        Number of tokens that attention is shared among.
-    """
+    """Maps of all layers and heads."""
 
     name: str
-    spatial: Floats
+    spatial: Floats  # (layer, head, y, x): values of the grid's tokens
+    # (layer, head, 2): values of CLS, and of all registers together; None where all of the
+    # attention is on the grid.
     shares: Floats | None
-    n_tokens: int
+    n_tokens: int  # number of tokens that attention is shared among
 
     @property
     def times_uniform(self) -> Floats:

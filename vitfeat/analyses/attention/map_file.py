@@ -60,30 +60,20 @@ _LONG_NAMES = {
 
 @dataclass(frozen=True)
 class AttentionMaps:
-    """Maps of one model, averaged over the images of one dataset.
-
-    Attributes
-    ----------
-    null_rows
-        What became of rows without spatial attention.
-    arrays
-        By the file's names, without layers that are not stored: maps (layer, head, ...), those by
-        class (class, layer, head, ...), and ``cls_rollout``.
-    classes
-        Name by label, in the order of the arrays by class; empty where there are none.
-    n_images_rollout
-        Number of images that ``cls_rollout`` is of.
-    """
+    """Maps of one model, averaged over the images of one dataset."""
 
     model: str
     dataset: str
     n_images: int
     tokens: Tokens
-    null_rows: str
+    null_rows: str  # what became of rows without spatial attention
     layers: tuple[int, ...]
+    # By the file's names, without layers that are not stored: maps (layer, head, ...), those by
+    # class (class, layer, head, ...), and ``cls_rollout``.
     arrays: Mapping[str, NDArray[Any]]
+    # Name by label, in the order of the arrays by class; empty where there are none.
     classes: Mapping[int, str] = field(default_factory=dict)
-    n_images_rollout: int = 0
+    n_images_rollout: int = 0  # number of images that ``cls_rollout`` is of
 
 
 def dimensions(name: str) -> tuple[str, ...]:

@@ -47,26 +47,13 @@ SCALE_HEIGHT, SCALE_LEAST, SCALE_DROP = 1.3, 0.6, 0.1
 
 @dataclass(frozen=True, eq=False)
 class Mosaic:
-    """Maps of all layers and heads as pixels.
+    """Maps of all layers and heads as pixels."""
 
-    Attributes
-    ----------
-    pixels
-        uint8 (height, width, 3); layers from the top down, heads from left to right.
-    grid
-        Rows and columns of a map.
-    scale
-        Pixels of a token's side.
-    pitch
-        Pixels from one map to the next, down and across.
-    label, title, detail
-        Its name as an axes, its name in a figure, and a line on what it shows.
-    """
-
-    pixels: Pixels
-    grid: tuple[int, int]
-    scale: int
-    pitch: tuple[int, int]
+    pixels: Pixels  # uint8 (height, width, 3); layers from the top down, heads from left to right
+    grid: tuple[int, int]  # rows and columns of a map
+    scale: int  # pixels of a token's side
+    pitch: tuple[int, int]  # pixels from one map to the next, down and across
+    # label, title, detail: its name as an axes, its name in a figure, and a line on what it shows
     label: str = ""
     title: str = ""
     detail: str = ""

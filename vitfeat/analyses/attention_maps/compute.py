@@ -35,17 +35,10 @@ _TOKEN = re.compile(r"([0-9]+) *, *([0-9]+)")
 
 @dataclass(frozen=True)
 class Position:
-    """A query that maps are of.
+    """A query that maps are of."""
 
-    Attributes
-    ----------
-    name
-        ``cls``, ``mean`` (of all spatial queries), ``top``, ..., or ``ROW,COLUMN``.
-    token
-        Row and column on the grid, from 0 at the upper left; None for ``cls`` and ``mean``.
-    """
-
-    name: str
+    name: str  # ``cls``, ``mean`` (of all spatial queries), ``top``, ..., or ``ROW,COLUMN``
+    # Row and column on the grid, from 0 at the upper left; None for ``cls`` and ``mean``.
     token: tuple[int, int] | None = None
 
 
@@ -102,18 +95,11 @@ def _positions(name: str, tokens: Tokens) -> Iterator[Position]:
 
 @dataclass(frozen=True)
 class Maps:
-    """Attention maps, for any leading dimensions.
+    """Attention maps, for any leading dimensions."""
 
-    Attributes
-    ----------
-    spatial
-        (..., y, x): attention to the keys of the grid.
-    on_cls, on_registers
-        (...): attention to the CLS token, and to all registers together; 0 where the model has
-        none. Never renormalised.
-    """
-
-    spatial: Floats
+    spatial: Floats  # (..., y, x): attention to the keys of the grid
+    # on_cls, on_registers: (...): attention to the CLS token, and to all registers together; 0
+    # where the model has none. Never renormalised.
     on_cls: Floats
     on_registers: Floats
 

@@ -22,31 +22,20 @@ ROLLOUT = Position("rollout")
 
 @dataclass(frozen=True)
 class ImageMaps:
-    """All maps of one image.
+    """All maps of one image."""
 
-    Attributes
-    ----------
-    image, caption
-        Its id, and what stands above it in figures.
-    picture
-        uint8 (height, width, 3): the crop that the model saw, before normalisation.
-    maps
-        (layer, 1 + head, position), the mean over heads first.
-    rollout
-        (layer,): rollout of the CLS token up to each layer; None where it cannot be computed.
-    renormalised
-        Whether rows were divided by what they give to spatial keys.
-    """
-
+    # image, caption: its id, and what stands above it in figures
     image: str
     caption: str
+    # uint8 (height, width, 3): the crop that the model saw, before normalisation.
     picture: NDArray[np.uint8]
     tokens: Tokens
     layers: tuple[int, ...]
     positions: tuple[Position, ...]
-    maps: Maps
+    maps: Maps  # (layer, 1 + head, position), the mean over heads first
+    # (layer,): rollout of the CLS token up to each layer; None where it cannot be computed.
     rollout: Maps | None = None
-    renormalised: bool = False
+    renormalised: bool = False  # whether rows were divided by what they give to spatial keys
 
     @property
     def heads(self) -> list[int | None]:
@@ -107,24 +96,12 @@ class Cell(NamedTuple):
 
 @dataclass(frozen=True)
 class Grid:
-    """Maps in rows and columns.
+    """Maps in rows and columns."""
 
-    Attributes
-    ----------
-    kind
-        Out of :data:`KINDS`.
-    of
-        The image, with all its maps.
-    cells
-        Row by row, which map it is.
-    maps
-        (row, column).
-    """
-
-    kind: str
-    of: ImageMaps
-    cells: tuple[tuple[Cell, ...], ...]
-    maps: Maps
+    kind: str  # out of :data:`KINDS`
+    of: ImageMaps  # the image, with all its maps
+    cells: tuple[tuple[Cell, ...], ...]  # row by row, which map it is
+    maps: Maps  # (row, column)
 
     def of_layers(self, numbers: Container[int]) -> Grid:
         """Return the grid with the columns of some layers alone, where columns are layers."""

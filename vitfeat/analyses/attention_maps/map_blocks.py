@@ -26,20 +26,11 @@ SINGLE = 224
 
 @dataclass(frozen=True)
 class Block:
-    """A grid as pixels, and where its rows and columns are.
+    """A grid as pixels, and where its rows and columns are."""
 
-    Attributes
-    ----------
-    pixels
-        uint8 (height, width, 3).
-    size
-        Height and width of a map in pixels.
-    rows, columns
-        Middle of every row and column of maps, in pixels from the upper left.
-    """
-
-    pixels: Pixels
-    size: tuple[int, int]
+    pixels: Pixels  # uint8 (height, width, 3)
+    size: tuple[int, int]  # height and width of a map in pixels
+    # rows, columns: middle of every row and column of maps, in pixels from the upper left
     rows: Floats
     columns: Floats
 

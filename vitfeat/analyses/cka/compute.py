@@ -38,21 +38,12 @@ far above it; what float32 products leave of a matrix that should be zero is som
 
 @dataclass(frozen=True)
 class Estimator:
-    """A way to estimate CKA.
+    """A way to estimate CKA."""
 
-    Attributes
-    ----------
-    hsic
-        How HSIC is estimated from the sums over a batch.
-    batched
-        Whether HSIC is averaged over batches, instead of taken once over all images.
-    scaled
-        Whether each batch's raw Gram matrix is first divided by its range.
-    """
-
-    hsic: Callable[[Terms], Floats]
+    hsic: Callable[[Terms], Floats]  # how HSIC is estimated from the sums over a batch
+    # Whether HSIC is averaged over batches, instead of taken once over all images.
     batched: bool = False
-    scaled: bool = False
+    scaled: bool = False  # whether each batch's raw Gram matrix is first divided by its range
 
 
 ESTIMATORS: Mapping[str, Estimator] = MappingProxyType(

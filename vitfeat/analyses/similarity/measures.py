@@ -349,30 +349,17 @@ def _within(order: Ints, half: NDArray[np.bool_], count: int) -> NDArray[np.bool
 
 @dataclass(frozen=True)
 class Measure(Generic[P]):
-    """A measure of similarity.
+    """A measure of similarity."""
 
-    Attributes
-    ----------
-    prepare
-        What a layer costs once; None where the measure does not exist for it.
-    compare
-        Similarity of two prepared layers; NaN where there is none.
-    resample
-        Similarity of all prepared layers of one side with all of the other on halves of the
-        images, (resample, layer_a, layer_b); None for a measure without intervals.
-    min_images
-        Images that it needs; in each half too.
-    setting
-        What it was made with, if there is a choice.
-    saturated
-        Why two layers that have each been prepared may have no similarity: for messages.
-    """
-
+    # What a layer costs once; None where the measure does not exist for it.
     prepare: Callable[[Layer], P | None]
-    compare: Callable[[P, P], float]
+    compare: Callable[[P, P], float]  # similarity of two prepared layers; NaN where there is none
+    # Similarity of all prepared layers of one side with all of the other on halves of the images,
+    # (resample, layer_a, layer_b); None for a measure without intervals.
     resample: Callable[[Sequence[P], Sequence[P], Halves], Floats] | None
-    min_images: int
-    setting: float | None = None
+    min_images: int  # images that it needs; in each half too
+    setting: float | None = None  # what it was made with, if there is a choice
+    # Why two layers that have each been prepared may have no similarity: for messages.
     saturated: str = ""
 
 

@@ -21,18 +21,10 @@ class Merge(NamedTuple):
 
 @dataclass(frozen=True)
 class Dendrogram:
-    """A dendrogram of n items.
+    """A dendrogram of n items."""
 
-    Attributes
-    ----------
-    leaves
-        Items in an order in which branches do not cross.
-    merges
-        n - 1 of them; similarity never rises.
-    """
-
-    leaves: tuple[int, ...] = ()
-    merges: tuple[Merge, ...] = ()
+    leaves: tuple[int, ...] = ()  # items in an order in which branches do not cross
+    merges: tuple[Merge, ...] = ()  # n - 1 of them; similarity never rises
 
 
 def dendrogram(similarity: Floats) -> Dendrogram:
@@ -63,21 +55,11 @@ def dendrogram(similarity: Floats) -> Dendrogram:
 
 @dataclass(frozen=True)
 class Map:
-    """Items in the plane.
+    """Items in the plane."""
 
-    Attributes
-    ----------
-    places
-        (n, 2).
-    explained
-        Shares of the sum of squared distances that the two axes hold, (2,).
-    stress
-        Kruskal's stress-1 of the plane's distances: 0 where they are the given ones.
-    """
-
-    places: Floats
-    explained: Floats
-    stress: float
+    places: Floats  # (n, 2)
+    explained: Floats  # shares of the sum of squared distances that the two axes hold, (2,)
+    stress: float  # Kruskal's stress-1 of the plane's distances: 0 where they are the given ones
 
 
 def chords(cka: Floats) -> Floats:
