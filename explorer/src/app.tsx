@@ -89,7 +89,7 @@ export function App({ alone }: { alone: boolean }) {
           value={name}
           options={known.catalog.datasets.map((one) => [one.name, `${one.name} (${one.images})`] as const)}
           onChange={(value) => {
-            go({ dataset: value, image: 0, classes: [], text: "", chosen: [], sort: "id", tokens: "" });
+            go({ dataset: value, image: 0, classes: [], text: "", chosen: [], pinned: [], sort: "id", tokens: "" });
             complete(known);
           }}
         />

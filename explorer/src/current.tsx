@@ -1,10 +1,12 @@
-import { className, image, images, order, step } from "./session";
-import { go } from "./state";
+import { className, image, images, order, step, tab } from "./session";
+import { go, view } from "./state";
 
 /** The current image in words, with the way to the next. */
 export function Current() {
   const known = images.value;
   const at = order.value.indexOf(image.value);
+  const { pinned } = view.value;
+  const kept = pinned.includes(image.value);
   if (!known) return null;
   return (
     <div class="current">
@@ -26,6 +28,18 @@ export function Current() {
       <button type="button" class="quiet" onClick={() => go({ sort: `like.${image.value}`, descending: false })}>
         sort by likeness to it
       </button>
+      {tab.value !== "attention" && (
+        <button
+          type="button"
+          class="quiet"
+          aria-pressed={kept}
+          onClick={() =>
+            go({ pinned: kept ? pinned.filter((one) => one !== image.value) : [...pinned, image.value] })
+          }
+        >
+          keep beside others
+        </button>
+      )}
     </div>
   );
 }

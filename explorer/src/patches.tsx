@@ -73,10 +73,11 @@ interface Read {
 
 /** Panels of all shown models; read together, so that one scale can hold for all. */
 export function PatchPanels() {
-  const { image, beside, map } = view.value;
+  const { image, beside, map, pinned } = view.value;
   const places = order.value;
   const from = places.indexOf(image);
-  const next = places.slice(from + 1, from + 1 + beside).filter((place) => place !== image);
+  const following = places.slice(from + 1, from + 1 + beside);
+  const next = [...new Set([...pinned, ...following])].filter((place) => place !== image);
   const key = JSON.stringify([shown.value.map((s) => [s.info.path, s.layer]), image, next, map]);
   const loaded = useLoaded(key, () =>
     Promise.all(
@@ -104,7 +105,7 @@ export function PatchPanels() {
   return (
     <div
       class={`panels patches${loaded.stale ? " stale" : ""}`}
-      style={{ maxWidth: `${35 * drawn.length}rem` }}
+      style={{ maxWidth: `${44 * drawn.length}rem` }}
     >
       {drawn.map((one) => (
         <PatchPanel key={one.read.at} {...one} common={all} />
@@ -146,7 +147,7 @@ function PatchPanel(props: {
 }) {
   const { read, patch, own } = props;
   const { model, info, layer, at, store, tokens, basis, place } = read;
-  const { map, cover } = view.value;
+  const { map, cover, pinned } = view.value;
   const grid = store.grid(place);
   const head = <PanelHead model={model} info={info} layer={layer} at={at} />;
   const missing = missingTokens(read, grid);
@@ -154,8 +155,9 @@ function PatchPanel(props: {
   if (!grid || !tokens) return null;
   const channels = channelsOf(read);
   const rgb = (some: Float32Array | undefined) => some && basis && componentColours(some, basis);
-  const some = [own, ...props.others].filter((one) => one !== undefined);
-  const range = props.common ?? extent(some);
+  // Images beside it are drawn in the colours of this one: theirs would wash out a map of little contrast.
+  const others = props.others.filter((one) => one !== undefined);
+  const range = props.common ?? extent(own ? [own] : others);
   const high = highNorm(norms(tokens, channels));
   const picture = (of: number) => viewPath(info, store, of);
   const value = patch === undefined || !own ? undefined : own[patch];
@@ -205,6 +207,7 @@ function PatchPanel(props: {
               <button
                 type="button"
                 key={other.place}
+                class={pinned.includes(other.place) ? "pinned" : ""}
                 title={name}
                 aria-label={`Go to ${name}`}
                 onClick={() => go({ image: other.place })}

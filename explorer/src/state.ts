@@ -26,6 +26,8 @@ export interface View {
   cover: number;
   /** How many of the following images stand beside the current one. */
   beside: number;
+  /** Images that stay beside whichever is current, by place. */
+  pinned: number[];
   text: string;
   classes: number[];
   sort: string;
@@ -50,8 +52,9 @@ export const START: View = {
   query: "",
   map: "similarity",
   common: false,
-  cover: 75,
+  cover: 60,
   beside: 4,
+  pinned: [],
   text: "",
   classes: [],
   sort: "id",

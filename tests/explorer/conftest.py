@@ -6,10 +6,11 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 from tests.store.filled import Content as Filled
@@ -43,6 +44,13 @@ class FromIndex(Filled):
             classes=dict(enumerate(CLASSES)),
             skipped=[],
         )
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Make the numbers: a token of every image is of high norm in the last layer."""
+        arrays = super().arrays()
+        for image, tokens in enumerate(arrays["spatial"][:, -1]):
+            tokens.reshape(-1, tokens.shape[-1])[image] *= 10
+        return arrays
 
 
 @pytest.fixture(scope="session")

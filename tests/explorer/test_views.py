@@ -18,6 +18,7 @@ from playwright.sync_api import Browser, Locator, Page, expect
 import vitfeat
 from tests.explorer.browser import opened
 from tests.explorer.conftest import CLASSES, IMAGES
+from vitfeat.analyses.attention.norms import thresholds
 from vitfeat.analyses.attention.rollout import rollout_row
 from vitfeat.explorer.catalog import Results
 from vitfeat.explorer.content import Content, Held
@@ -85,13 +86,12 @@ def test_similarity_to_a_clicked_patch_is_that_of_python_in_every_model_and_laye
             for model in MODELS:
                 wanted = cosines(default, model, 0, layer, (2, 5))
                 canvas = panel(page, model).locator(".map canvas").first
-                others = [cosines_beside(default, model, row, layer, (2, 5)) for row in range(1, 5)]
-                low = min(wanted.min(), *(one.min() for one in others))
-                assert_drawn(canvas, wanted, low, 1.0)
+                assert_drawn(canvas, wanted, wanted.min(), 1.0)
                 mean = shortened(float(wanted.mean()))
                 expect(panel(page, model)).to_contain_text(f"mean over the image {mean}")
                 beside = panel(page, model).locator(".beside canvas").nth(2)
-                assert_drawn(beside, others[2], low, 1.0)
+                other = cosines_beside(default, model, 3, layer, (2, 5))
+                assert_drawn(beside, other, wanted.min(), 1.0)
 
 
 def cosines_beside(default: Path, model: str, row: int, layer: int, patch: tuple[int, int]) -> Any:
@@ -116,6 +116,24 @@ def test_arrow_keys_move_the_patch_and_hovering_shows_another_for_a_while(
         expect(panel(page, "demo-clip")).to_contain_text("row 0, column 0")
         page.mouse.move(700, 5)
         expect(panel(page, "demo-clip")).to_contain_text("row 2, column 4")
+
+
+def test_an_image_that_is_kept_stands_beside_every_other(
+    browser: Browser, link: str, default: Path
+) -> None:
+    with opened(browser, link, "shown=demo-dino:5&image=7&beside=1") as page:
+        page.get_by_role("button", name="keep beside others").click()
+        page.locator("aside [role=option]").first.click()
+        click_patch(page, "demo-dino", (2, 5))
+        wanted = cosines(default, "demo-dino", 0, 5, (2, 5))
+        spatial = store_of(default, "demo-dino")["spatial"]
+        vector = np.asarray(spatial[0, 5], dtype=np.float64)[2, 5]
+        tokens = np.asarray(spatial[7, 5], dtype=np.float64)
+        kept = tokens @ vector / np.linalg.norm(tokens, axis=-1) / np.linalg.norm(vector)
+        beside = panel(page, "demo-dino").locator(".beside canvas")
+        expect(beside).to_have_count(2)
+        assert_drawn(beside.first, kept, wanted.min(), 1.0)
+        assert "pinned=7" in page.url
 
 
 def test_components_and_norms_are_drawn(browser: Browser, link: str, default: Path) -> None:
@@ -204,6 +222,39 @@ def test_attention_of_a_patch_and_rollout_are_there_where_the_attention_is_store
         assert_drawn(canvas, flow, flow.min(), flow.max())
         panel(page, "demo-dino").get_by_role("button", name="Layer 2").click()
         expect(panel(page, "demo-dino")).to_contain_text("layer 2")
+
+
+@pytest.mark.parametrize("image", [0, 1])  # of the second the attention of all queries is stored
+def test_registers_share_and_high_norm_tokens_are_those_of_the_store(
+    browser: Browser, served: Server, made: Path, image: int
+) -> None:
+    store = vitfeat.open(made / "results" / "features" / "d" / "a.zarr")
+    norms = np.linalg.norm(store["spatial"][image, -1].astype(np.float64), axis=-1)
+    high = np.flatnonzero(norms > thresholds(norms, "median"))
+    assert len(high) == 1
+    row = {0: store["attention_summary/prefix_query"], 1: store["attention"]}[image]
+    entry = 0  # of the attention of two images, the second image's is the first
+    # From the second register, behind CLS and the first one, in every head of the middle layer.
+    attention = np.asarray(row[entry, 1], dtype=np.float64)[:, 2]
+    with opened(
+        browser, served.link, f"tab=attention&query=register 1&image={image}&shown=a:1"
+    ) as page:
+        figures = panel(page, "a").locator(".heads figure")
+        for head, values in enumerate(attention):
+            expect(figures.nth(head)).to_contain_text(f"reg {shortened(values[1:3].sum())}")
+        mean = attention.mean(0)
+        table = panel(page, "a").locator(".mass")
+        for name, share in (
+            ("CLS", mean[0]),
+            ("registers", mean[1:3].sum()),
+            ("patches", mean[3:].sum()),
+            ("high-norm", mean[3 + high].sum()),
+        ):
+            expect(table.get_by_role("row", name=name)).to_contain_text(shortened(share))
+        outlined = panel(page, "a").locator(".asked rect.outlined")
+        expect(outlined).to_have_count(1)
+        assert outlined.get_attribute("x") == str(high[0] % 3)
+        assert outlined.get_attribute("y") == str(high[0] // 3)
 
 
 def test_what_a_store_does_not_hold_is_said_with_the_line_that_brings_it(
