@@ -44,7 +44,7 @@ class AnalysisError(VitfeatError):
     """An analysis whose input does not allow what was asked."""
 
 
-_TO_DO = {
+_TO_DO: dict[int | None, str] = {
     errno.EMFILE: "raise the limit (ulimit -n), then try again",
     errno.ENFILE: "end what has them open, then try again",
     errno.ENOMEM: "end what else uses it, then try again",
@@ -56,6 +56,15 @@ _TO_DO = {
 }
 
 
-def what_to_do(error: OSError) -> str:
+# What every other file would meet as well.
+_OF_THE_SYSTEM = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+
+
+def is_of_the_system(error: BaseException) -> bool:
+    """Return whether an error says nothing of the file that it was met with."""
+    return isinstance(error, OSError) and error.errno in _OF_THE_SYSTEM
+
+
+def what_to_do(error: BaseException) -> str:
     """Say what helps against an error of the system's, which is none of the files'."""
-    return _TO_DO.get(error.errno or 0, "look after the disk, then try again")
+    return _TO_DO.get(getattr(error, "errno", None), "look after the disk, then try again")

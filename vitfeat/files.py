@@ -11,6 +11,7 @@ import socket
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +27,11 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Give the path of a file to write beside `path`, whose name it takes if all went well.
 
     The folder is made when absent; after an error the file is as it was. What killed processes
-    have left of it goes.
+    have left in the folder goes.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    _remove_abandoned(path)
+    _remove_abandoned(path.parent)
     partial = partial_name(path)
     try:
         yield partial
@@ -49,15 +50,16 @@ def partial_name(path: Path) -> Path:
     return path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.partial")
 
 
-def _remove_abandoned(path: Path) -> None:
-    """Remove what processes of this machine that are no more have left of a file."""
-    start = f".{path.name}.{socket.gethostname()}."
-    with os.scandir(path.parent) as entries:
-        names = [entry.name for entry in entries if entry.name.startswith(start)]
-    for name in names:
-        process = re.fullmatch(r"(\d+)\.partial", name.removeprefix(start))
+# Once a process and folder: some have thousands of files.
+@cache
+def _remove_abandoned(folder: Path) -> None:
+    """Remove what processes of this machine that are no more have left of files."""
+    partial = re.compile(rf"\..+\.{re.escape(socket.gethostname())}\.(\d+)\.partial")
+    with os.scandir(folder) as entries:
+        found = {entry.name: partial.fullmatch(entry.name) for entry in entries}
+    for name, process in found.items():
         if process and not _is_running(int(process[1])):
-            path.with_name(name).unlink(missing_ok=True)
+            (folder / name).unlink(missing_ok=True)
 
 
 def _is_running(process: int) -> bool:

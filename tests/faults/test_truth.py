@@ -7,6 +7,7 @@ import errno
 import io
 import os
 import resource
+import tarfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -19,6 +20,8 @@ from tests.conftest import MakeFile
 from tests.faults.test_kills import CONTENT, OTHER
 from tests.store.filled import copied, files
 from vitfeat.cli import main
+from vitfeat.data.scan import build_index
+from vitfeat.data.spec import DatasetSpec
 from vitfeat.errors import AnalysisError, ReadError, StoreError, VitfeatError
 from vitfeat.extraction.run import _finished
 from vitfeat.numerics.gramfile import GramFile
@@ -173,3 +176,24 @@ def test_a_command_names_the_file_that_cannot_be_written(
     assert line.startswith(f"vitfeat: error: {tmp_path / 'file'}")
     assert "half written" not in line
     copied(sealed, tmp_path / "copy.zarr")
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOMEM])
+@pytest.mark.parametrize("layout", ["folder", "webdataset"])
+def test_no_image_is_left_out_for_it(
+    photos: Path, tmp_path: Path, number: int, layout: str
+) -> None:
+    """Also where images that cannot be decoded are left out."""
+    root = photos
+    if layout == "webdataset":
+        root = tmp_path / "shards"
+        root.mkdir()
+        with tarfile.open(root / "photos.tar", "w") as archive:
+            archive.add(photos, "photos")
+    spec = DatasetSpec(name="d", layout=layout, root=root, on_error="skip")
+    whole = build_index(spec)
+    assert (len(whole), len(whole.skipped)) == (6, 0)
+    image = "photos.tar" if layout == "webdataset" else Path(whole.image_id[3]).name
+    with failing(number, image), pytest.raises(VitfeatError) as info:
+        build_index(spec)
+    _is_true(str(info.value), number)

@@ -24,7 +24,7 @@ from vitfeat.data.index import Place
 from vitfeat.data.listfile import numbered
 from vitfeat.data.listing import Candidate, Listing, parts_of
 from vitfeat.data.spec import LAYOUTS, DatasetSpec
-from vitfeat.errors import DataError
+from vitfeat.errors import DataError, is_of_the_system, what_to_do
 
 _T = TypeVar("_T")
 
@@ -127,6 +127,8 @@ def bytes_of(root: Path, name: str, place: Place | None) -> bytes:
         raise
     # What is damaged makes readers raise nearly anything, as Pillow's decoders do.
     except Exception as error:
+        if is_of_the_system(error):
+            raise DataError(f"{path}: cannot be read: {error}; {what_to_do(error)}") from error
         what = f"{type(error).__name__}: {error}"
         raise ImageError(name, f"cannot be read from {path.name} ({what})") from None
     return data
@@ -141,6 +143,11 @@ def pixels_file(pixels: NDArray[np.uint8]) -> bytes:
 def broken(spec: DatasetSpec, container: str, error: Exception | str) -> DataError:
     """Make the error of a container that cannot be read."""
     what = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
+    if isinstance(error, Exception) and is_of_the_system(error):
+        return DataError(
+            f"dataset {spec.name}: {printable(shown(spec, container))} cannot be read "
+            f"({what}); {what_to_do(error)}"
+        )
     return DataError(
         f"dataset {spec.name}: {printable(shown(spec, container))} is damaged or cut off "
         f"({' '.join(what.split())}); fetch or write it again"

@@ -39,7 +39,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile, UnidentifiedImageError
 
-from vitfeat.errors import DataError
+from vitfeat.errors import DataError, is_of_the_system, what_to_do
 
 logger = logging.getLogger(__name__)
 
@@ -277,6 +277,9 @@ def read_bytes(path: Path, name: str, most: int = -1) -> bytes:
         raise ImageError(name, what) from None
     except (OSError, ValueError) as error:
         what = getattr(error, "strerror", None) or str(error)
+        if is_of_the_system(error):
+            # No image may be left out for it.
+            raise DataError(f"{path}: cannot be read: {what}; {what_to_do(error)}") from error
         raise ImageError(name, f"cannot be read: {what}") from None
 
 

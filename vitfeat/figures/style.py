@@ -8,6 +8,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -169,5 +170,8 @@ def save(figure: Figure, path_png: str | Path) -> None:
     with settings():
         make_readable(figure)
         for kind, keys in unsaid.items():
+            # In memory first: on a full disk Matplotlib's PDF fails with another error.
+            content = BytesIO()
+            figure.savefig(content, format=kind, dpi=DPI, metadata=dict.fromkeys(keys))
             with replacing(png.with_suffix(f".{kind}")) as partial:
-                figure.savefig(partial, format=kind, dpi=DPI, metadata=dict.fromkeys(keys))
+                partial.write_bytes(content.getvalue())

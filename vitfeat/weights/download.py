@@ -245,7 +245,7 @@ class _Download:
         """Return what the part file is part of, or None when it cannot be continued."""
         try:
             known = _Part(**json.loads(self.note.read_text("utf-8")))
-        except (OSError, ValueError, TypeError):
+        except (FileNotFoundError, ValueError, TypeError):
             return None
         if known.sha256 != self._sha256:
             return None
