@@ -29,8 +29,7 @@ html_copy_source = html_show_sphinx = False
 html_math_renderer = "mathml"
 language = "en"
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
-# What has a page of its own is not linked by Sphinx's index.
-html_use_index = False
+html_use_index = html_domain_indices = False
 python_use_unqualified_type_names = True
 maximum_signature_line_length = 88
 autodoc_member_order = "bysource"
@@ -63,10 +62,24 @@ def _language(text: str) -> str:
 
 
 def _name_languages(app: Sphinx, tree: nodes.document) -> None:
-    for block in tree.findall(nodes.literal_block):
-        if block.get("language", "none") in ("none", "default"):
-            block["language"] = _language(block.astext())
-            block["force"] = True
+    """Say what blocks without a language are in; what commands print becomes a block of its own."""
+    for block in list(tree.findall(nodes.literal_block)):
+        if block.get("language", "none") not in ("none", "default"):
+            continue
+        text = block.astext()
+        parts = text.split("\n\n") if _language(text) == "bash" else [text]
+        if all(_language(part) == "bash" for part in parts):
+            parts = [text]
+        made = (
+            nodes.literal_block(part, part, language=_language(part), force=True) for part in parts
+        )
+        block.replace_self(list(made))
+
+
+def _link_pictures(app: Sphinx, tree: nodes.document) -> None:
+    """Make pictures lead to themselves in full: a scale is what Sphinx does it for."""
+    for picture in tree.findall(nodes.image):
+        picture.setdefault("scale", 100)
 
 
 def _math(self: Any, node: nodes.Element, display: str) -> None:
@@ -84,6 +97,7 @@ def _math(self: Any, node: nodes.Element, display: str) -> None:
 def setup(app: Sphinx) -> None:
     """Register what is above."""
     app.connect("doctree-read", _name_languages)
+    app.connect("doctree-read", _link_pictures)
     app.add_html_math_renderer(
         "mathml",
         (lambda self, node: _math(self, node, "inline"), None),

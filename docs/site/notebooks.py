@@ -19,7 +19,7 @@ def as_markdown(path: Path, page: Path) -> str:
         if cell.cell_type == "markdown":
             parts.append(cell.source)
             continue
-        parts.append(f"```python\n{cell.source}\n```")
+        parts.append(f"```ipython3\n{cell.source}\n```")
         for output in cell.outputs:
             parts.extend(_shown(output, page, len(parts)))
     return "\n\n".join((*parts, ""))

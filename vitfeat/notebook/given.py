@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from vitfeat.analyses.settings import Settings
-from vitfeat.errors import AnalysisError
+from vitfeat.errors import AnalysisError, ConfigError
 from vitfeat.text import plural
 
 Features = NDArray[np.float32]
@@ -63,7 +63,10 @@ class TrainTest(NamedTuple):
 
 def checked(kind: type[Settings], function: str, **given: Any) -> None:
     """Hold settings to the analysis's own."""
-    kind.checked(f"{function}: ", given)
+    try:
+        kind(**given)
+    except ConfigError as error:
+        raise ConfigError(str(error).replace("config:", f"{function}:", 1)) from error
 
 
 def several(given: ArrayLike) -> list[Any]:

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from vitfeat.analyses.settings import PRINTED, Limit, Settings
-from vitfeat.settings.fields import SomeOf
+from vitfeat.analyses.settings import PRINTED, Limit, Settings, SomeOf
 
 if TYPE_CHECKING:
     from vitfeat.config.config import Config

@@ -7,8 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from vitfeat.analyses.settings import PRINTED, Limit, Settings, token_taps
-from vitfeat.settings.fields import Seed, SomeOf
+from vitfeat.analyses.settings import PRINTED, Limit, Seed, Settings, SomeOf, token_taps
 
 
 class CkaSettings(Settings):

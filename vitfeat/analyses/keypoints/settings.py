@@ -7,8 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from vitfeat.analyses.settings import PRINTED, Limit, Settings
-from vitfeat.settings.fields import Positive, Seed, SomeOf
+from vitfeat.analyses.settings import PRINTED, Limit, Positive, Seed, Settings, SomeOf
 
 
 class KeypointSettings(Settings):

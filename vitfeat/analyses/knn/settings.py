@@ -6,8 +6,15 @@ from typing import Annotated
 
 from pydantic import Field
 
-from vitfeat.analyses.settings import PRINTED, LearntSettings, TokenSettings
-from vitfeat.settings.fields import Count, LayerJobs, Positive, SomeOf
+from vitfeat.analyses.settings import (
+    PRINTED,
+    Count,
+    LayerJobs,
+    LearntSettings,
+    Positive,
+    SomeOf,
+    TokenSettings,
+)
 
 
 class KnnSettings(TokenSettings, LearntSettings):

@@ -7,8 +7,16 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from vitfeat.analyses.settings import PRINTED, LearntSettings, TokenSettings
-from vitfeat.settings.fields import LayerJobs, Positive, Seed, Share, SomeOf
+from vitfeat.analyses.settings import (
+    PRINTED,
+    LayerJobs,
+    LearntSettings,
+    Positive,
+    Seed,
+    Share,
+    SomeOf,
+    TokenSettings,
+)
 
 
 class LinearProbeSettings(TokenSettings, LearntSettings):

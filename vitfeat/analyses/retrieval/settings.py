@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from vitfeat.analyses.settings import TokenSettings
-from vitfeat.settings.fields import Count, SomeOf
+from vitfeat.analyses.settings import Count, SomeOf, TokenSettings
 
 
 class RetrievalSettings(TokenSettings):

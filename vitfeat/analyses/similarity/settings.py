@@ -7,8 +7,16 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from vitfeat.analyses.settings import PRINTED, Limit, Settings, token_taps
-from vitfeat.settings.fields import Count, Seed, Share, SomeOf
+from vitfeat.analyses.settings import (
+    PRINTED,
+    Count,
+    Limit,
+    Seed,
+    Settings,
+    Share,
+    SomeOf,
+    token_taps,
+)
 
 
 class SimilaritySettings(Settings):

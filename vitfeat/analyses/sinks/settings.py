@@ -7,8 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from vitfeat.analyses.settings import Limit, Settings
-from vitfeat.settings.fields import SomeOf
+from vitfeat.analyses.settings import Limit, Settings, SomeOf
 
 
 class SinkSettings(Settings):

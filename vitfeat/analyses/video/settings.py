@@ -7,8 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from vitfeat.analyses.settings import PRINTED, Limit, Settings
-from vitfeat.settings.fields import Count, Positive, SomeOf
+from vitfeat.analyses.settings import PRINTED, Count, Limit, Positive, Settings, SomeOf
 
 
 class VideoSettings(Settings):

@@ -1,1 +1,0 @@
-"""What settings are made of: models that say each key once."""
