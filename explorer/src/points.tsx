@@ -142,7 +142,8 @@ function Scatter({ points, store }: { points: Points; store: Store }) {
     element.width = area[0] * devicePixelRatio;
     element.height = area[1] * devicePixelRatio;
     context.scale(devicePixelRatio, devicePixelRatio);
-    const radius = xs.length > 3000 ? 2 : 3.5;
+    // As large as a wide screen lets them be, and thousands do not cover one another.
+    const radius = xs.length > 3000 ? 2 : Math.min(6, Math.max(2.5, Math.min(...area) / 180));
     const some = new Set(chosen);
     for (let point = 0; point < xs.length; point++) {
       const [x, y] = at(point);
