@@ -90,7 +90,7 @@ def main() -> None:
 
 
 def _index(name: str, layout: str, root: Path, **more: object) -> tuple[Index, Path]:
-    spec = DatasetSpec(name, layout, root, **more)  # type: ignore[arg-type]
+    spec = DatasetSpec(name=name, layout=layout, root=root, **more)  # type: ignore[arg-type]
     return build_index(spec), root
 
 

@@ -22,10 +22,11 @@ from vitfeat.data.loader import load_batches, normalise
 from vitfeat.data.scan import build_index
 from vitfeat.data.spec import DatasetSpec
 from vitfeat.data.views import SquareView
+from vitfeat.device import choose_device
 from vitfeat.extraction.pipeline import Schedule
 from vitfeat.extraction.precision import autocast, matmul_precision
 from vitfeat.extraction.run import extract
-from vitfeat.extraction.settings import Settings, choose_device
+from vitfeat.extraction.settings import Settings
 from vitfeat.models.entry import ModelEntry
 from vitfeat.models.loading import load_backbone
 
@@ -63,7 +64,7 @@ def main() -> None:
             folder = scratch / "photographs"
             folder.mkdir()
             photographs(folder, options.images)
-        spec = DatasetSpec("photographs", "flat", folder, limit=options.images)
+        spec = DatasetSpec(name="photographs", layout="flat", root=folder, limit=options.images)
         index = build_index(spec)
         entry = ModelEntry.from_mapping("vit", {"source": "timm", "name": options.name})
         backbone = load_backbone(entry)

@@ -31,10 +31,11 @@ from vitfeat.data.loader import load_batches, normalise
 from vitfeat.data.scan import build_index
 from vitfeat.data.spec import DatasetSpec
 from vitfeat.data.views import SquareView
+from vitfeat.device import choose_device
 from vitfeat.extraction.pipeline import Schedule
 from vitfeat.extraction.precision import autocast, matmul_precision
 from vitfeat.extraction.run import extract
-from vitfeat.extraction.settings import Settings, choose_device
+from vitfeat.extraction.settings import Settings
 from vitfeat.models.backbone import Backbone
 from vitfeat.models.entry import ModelEntry
 from vitfeat.models.loading import load_backbone
@@ -132,7 +133,7 @@ class Bench:
         return False
 
     def _indexed(self, n: int) -> Index:
-        spec = DatasetSpec("photographs", "flat", self._folder, limit=n)
+        spec = DatasetSpec(name="photographs", layout="flat", root=self._folder, limit=n)
         return build_index(spec)
 
     def _repeated(self, n: int) -> Index:

@@ -41,7 +41,7 @@ def images(folder: Path, n: int) -> Path:
         image = Image.fromarray(rng.integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8))
         image.save(folder / "images" / f"{i:04d}.png")
     index = folder / "images.csv"
-    spec = DatasetSpec("images", "flat", folder / "images")
+    spec = DatasetSpec(name="images", layout="flat", root=folder / "images")
     build_index(spec).write(index)
     return index
 

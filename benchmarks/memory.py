@@ -27,7 +27,7 @@ def child(folder: Path, count: int, out: Path) -> None:
     from vitfeat.models.entry import ModelEntry
     from vitfeat.models.loading import load_backbone
 
-    index = build_index(DatasetSpec("d", "flat", folder, limit=count))
+    index = build_index(DatasetSpec(name="d", layout="flat", root=folder, limit=count))
     entry = {"source": "timm", "name": "vit_tiny_patch16_224"}
     backbone = load_backbone(ModelEntry.from_mapping("tiny", entry))
     taps = ("cls", "spatial", "attention_summary")

@@ -72,7 +72,7 @@ def vitfeat_run(folder: Path, weights: Path, out: Path, how: dict[str, Any]) -> 
     # The crop of timm's own transform for this network: 224 of 248.
     view = ViewSettings(crop_fraction=0.9)
     started = time.perf_counter()
-    index = build_index(DatasetSpec("photographs", "flat", folder))
+    index = build_index(DatasetSpec(name="photographs", layout="flat", root=folder))
     settings = Settings(view=view, batch_size=BATCH, device="cpu", **how)
     extract(backbone, index, folder, out, settings)
     return time.perf_counter() - started

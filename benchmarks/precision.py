@@ -157,7 +157,7 @@ def main() -> None:
             folder.mkdir()
             for number, crop in enumerate(focus_weights.photographs(rows=3, columns=4)):
                 crop.save(folder / f"{number:03d}.png")
-        spec = DatasetSpec("photographs", "flat", folder, limit=options.limit)
+        spec = DatasetSpec(name="photographs", layout="flat", root=folder, limit=options.limit)
         index = build_index(spec)
         print(f"{machine()}; {len(index)} photographs\n")
         summary = []

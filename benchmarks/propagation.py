@@ -140,7 +140,7 @@ def sweep(n_frames: int, threads: int) -> None:
                 batch_size=1,
                 device="cpu",
                 threads=threads,
-                view=ViewSettings("dense", short_side=448, passes="one"),
+                view=ViewSettings(kind="dense", short_side=448, passes="one"),
             )
 
             def job(store: Path = store, layers: str = layers) -> None:
@@ -198,7 +198,7 @@ def made_video(root: Path, n_frames: int) -> tuple[Index, list[FrameRow]]:
             mask[top : top + 90, left : left + 120] = one
         Image.fromarray(pixels).save(folders[0] / f"{number:05d}.jpg")
         write_mask(folders[1] / f"{number:05d}.png", mask)
-    spec = DatasetSpec("davis", "davis", root, split="val")
+    spec = DatasetSpec(name="davis", layout="davis", root=root, split="val")
     index = build_index(spec)
     index.write(root / "index.csv")
     _, rows = read_annotated(spec, index, [])

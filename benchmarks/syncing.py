@@ -55,7 +55,7 @@ def main() -> None:
             folder = scratch / "photographs"
             folder.mkdir()
             photographs(folder, options.images)
-        spec = DatasetSpec("photographs", "flat", folder, limit=options.images)
+        spec = DatasetSpec(name="photographs", layout="flat", root=folder, limit=options.images)
         index = build_index(spec)
         print(f"{machine()}; {len(index)} images\n")
         print("| extraction | files | synced | not synced | cost (range) | target |")

@@ -51,7 +51,7 @@ def _set(*path: Any) -> Change:
         (_set("extraction", "device", "gpu"), ["found 'gpu'; allowed: auto, cpu, cuda (an NV"]),
         (_set("extraction", "device", 0), ["found 0 (a whole number); allowed: auto, cpu, cuda"]),
         (_set("extraction", "batch_size", True), ["extraction.batch_size", "true or false"]),
-        (_set("extraction", "batch_size", 0), ["extraction.batch_size", "found 0", "minimum"]),
+        (_set("extraction", "batch_size", 0), ["extraction.batch_size", "found 0", "≥ 1"]),
         (_set("extraction", "dtype", "float61"), ["'float61'", "'float16'", "float32"]),
         (_set("extraction", "keep_bits", 10), ["extraction.keep_bits: found 10; float16 has 10"]),
         (_set("extraction", "precision", "fp8"), ["'fp8'", "bf16"]),
@@ -59,7 +59,10 @@ def _set(*path: Any) -> Change:
         (_set("extraction", "workers", "many"), ["extraction.workers", "'many'"]),
         (_set("extraction", None), ["extraction", "null", "a mapping"]),
         (_set("datasets", "digits", "layout", "digit"), ["'digit'", "'digits'", "imagenet50"]),
-        (_set("datasets", "photos", {"layout": "flat"}), ["datasets.photos.root", "missing"]),
+        (
+            _set("datasets", "photos", {"layout": "flat"}),
+            ["datasets.photos: ", "'root' is missing"],
+        ),
         (_set("datasets", "photos", {}), ["datasets.photos", "'layout'", "missing"]),
         (_set("datasets", "a/b", {"layout": "flat", "root": "x"}), ["datasets", "a/b"]),
         (_set("analyses", "cka", "datasets", ["digit"]), ["'digit'", "'digits'"]),
@@ -223,7 +226,7 @@ def test_defaults_are_filled_in() -> None:
         },
     )
     assert config.results.as_posix() == "results"
-    assert config.extraction["dtype"] == "float16"
+    assert config.extraction.dtype == "float16"
     cka = config.settings(CkaSettings)
     assert cka is not None
     assert cka.estimators == ("debiased",)
@@ -271,9 +274,9 @@ def test_texts_of_overrides_are_read_as_what_is_wanted(default_config: dict[str,
     }
     default_config["models"] = ["mine", "tagged"]
     config = parse_config(default_config)
-    assert config.extraction["batch_size"] == 16
-    assert config.extraction["replace"] is False
-    assert config.extraction["layers"] == [0, "last"]
+    assert config.extraction.batch_size == 16
+    assert config.extraction.replace is False
+    assert config.extraction.layers == (0, "last")
     assert config.datasets["digits"].limit == 3
     assert config.model("mine").pretrained is False
     assert (config.model("tagged").pretrained, config.model("tagged").label) == ("openai", "7")

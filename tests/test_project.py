@@ -15,10 +15,10 @@ import pytest
 import yaml
 
 import vitfeat
-from vitfeat.config.parsing import parse_config, with_defaults
-from vitfeat.data.spec import LAYOUTS, DatasetSpec
-from vitfeat.models.entry import SOURCES, ModelEntry
-from vitfeat.store.layout import TAPS
+from vitfeat.analyses.registry import analyses
+from vitfeat.config.model import Figures
+from vitfeat.config.parsing import parse_config
+from vitfeat.extraction.settings import Extraction
 
 # The names of the same project on the two registries.
 _CONDA_NAMES = {"torch": "pytorch", "open_clip_torch": "open-clip-torch"}
@@ -227,14 +227,13 @@ def test_the_default_config_states_the_defaults(
     schema: Mapping[str, Any], default_config: dict[str, Any]
 ) -> None:
     # Whoever reads config.yaml sees every key, at its default.
-    extraction = schema["properties"]["extraction"]
-    assert default_config["extraction"] == with_defaults({}, extraction)
-    known = schema["properties"]["analyses"]["properties"]
-    assert set(default_config["analyses"]) == set(known)
+    assert default_config["extraction"] == Extraction().model_dump(mode="json")
+    assert set(default_config["analyses"]) == set(analyses())
     for name, shown in default_config["analyses"].items():
-        required = {key: shown[key] for key in known[name]["required"]}
-        assert shown == with_defaults(required, known[name]), name
-    assert default_config["figures"] == with_defaults({}, schema["properties"]["figures"])
+        kind = analyses()[name].settings
+        required = {key: shown[key] for key in kind.required}
+        assert shown == kind(**required).model_dump(mode="json"), name
+    assert default_config["figures"] == Figures().model_dump(mode="json")
     assert set(default_config) == set(schema["properties"])
 
 
@@ -251,23 +250,6 @@ def test_every_line_of_the_default_config_that_sets_something_is_commented(root:
         and not line.strip().startswith(("layout: ", "root: ", "split: ", "datasets: ["))
     ]
     assert uncommented == []
-
-
-def test_schema_and_code_know_the_same_words(schema: Mapping[str, Any]) -> None:
-    def properties(*path: str) -> dict[str, Any]:
-        node = schema
-        for key in path:
-            node = node["properties"][key]
-        return node
-
-    catalog = schema["properties"]["catalog"]["additionalProperties"]["properties"]
-    assert set(catalog) == set(ModelEntry.__dataclass_fields__) - {"id"}
-    assert tuple(catalog["source"]["enum"]) == SOURCES
-    dataset = schema["properties"]["datasets"]["additionalProperties"]["properties"]
-    assert set(dataset) == set(DatasetSpec.__dataclass_fields__) - {"name"}
-    assert dataset["layout"]["enum"] == list(LAYOUTS)
-    extraction = properties("extraction")["properties"]
-    assert tuple(extraction["taps"]["items"]["enum"]) == TAPS
 
 
 def test_every_key_of_the_schema_is_described(schema: Mapping[str, Any]) -> None:

@@ -6,14 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import TypeAdapter
 
 from vitfeat.analyses.registry import analyses
 from vitfeat.analyses.settings import Limit
 from vitfeat.config.config import add_taps
 from vitfeat.config.page import settings_page
 from vitfeat.config.parsing import parse_config
-from vitfeat.config.schema import schema_of
 from vitfeat.errors import ConfigError
+from vitfeat.settings.schema import schema_of
 
 
 def parsed(analyses: dict[str, Any], **more: Any) -> Any:
@@ -200,5 +201,14 @@ def test_no_setting_takes_a_number_that_is_not_finite(value: float) -> None:
                 if kind == "number":
                     tried += 1
                     with pytest.raises(ConfigError, match=key):
-                        analysis.settings(**{key: given})
+                        analysis.settings.checked("", {key: given})
     assert tried > 8
+
+
+def test_defaults_are_what_given_values_become() -> None:
+    """Commands have the text of each: 98 and 98.0 would be two commands for the same."""
+    for analysis in analyses().values():
+        for key, field in analysis.settings.model_fields.items():
+            if key not in analysis.settings.required:
+                given = TypeAdapter(field.rebuild_annotation()).validate_python(field.default)
+                assert repr(given) == repr(field.default), (analysis.name, key)

@@ -104,9 +104,9 @@ class Console:
         stream.flush()
 
     def error(self, line: str) -> None:
-        """Write an error's one line, to the terminal and to the log file."""
+        """Write an error's lines, usually one, to the terminal and to the log file."""
         for stream in self._error_streams():
-            stream.write(f"vitfeat: error: {line}\n")
+            stream.writelines(f"vitfeat: error: {part}\n" for part in line.split("\n"))
 
     def bug(self) -> bool:
         """Write the current exception's traceback to the log file.

@@ -3,6 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vitfeat.errors import ConfigError
+from vitfeat.text import plural
+
+if TYPE_CHECKING:
+    import torch
 
 
 def torch_device_name(name: str) -> str:
@@ -18,3 +25,18 @@ def torch_device_name(name: str) -> str:
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def choose_device(name: str) -> torch.device:
+    """Turn a device's name into a device; ``auto`` takes a GPU where there is one."""
+    import torch
+
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(name)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ConfigError(
+            f"extraction.device: found {name!r}, but this machine has "
+            f"{plural(torch.cuda.device_count(), 'usable GPU')}; use auto or cpu"
+        )
+    return device

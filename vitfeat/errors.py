@@ -10,11 +10,14 @@ import errno
 
 
 class VitfeatError(Exception):
-    """Base of every error that vitfeat raises for a user to read."""
+    """Base of every error that vitfeat raises for a user to read: what is wrong, a line each."""
 
-    def __init__(self, message: str) -> None:
-        # One line whatever was interpolated: file names and library messages may hold newlines.
-        super().__init__(" ".join(message.split()))
+    def __init__(self, *faults: str) -> None:
+        # A line each, whatever was interpolated: file names and library messages may hold newlines.
+        super().__init__(*(" ".join(fault.split()) for fault in faults))
+
+    def __str__(self) -> str:
+        return "\n".join(self.args)
 
 
 class ConfigError(VitfeatError):

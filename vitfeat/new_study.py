@@ -100,7 +100,7 @@ def _of_photos(text: str, photos: Path) -> tuple[str, str, str]:
         raise ConfigError(f"--from-folder: {photos}: no such folder")
     top = Folder.read(photos)
     layout = "folder" if len(top.folders) > 1 and not top.images else "flat"
-    listing = find(DatasetSpec("photos", layout, photos, on_error="skip"), Tally())
+    listing = find(DatasetSpec(name="photos", layout=layout, root=photos, on_error="skip"), Tally())
     found = plural(sum(1 for _ in listing.candidates), "image")
     if layout == "flat":
         return text, layout, f"{found}, without classes"

@@ -148,7 +148,7 @@ def peak_table(config: Config) -> str:
     """Tabulate the peak of disk with and without what saves some of it."""
     rows = []
     for changes in ({}, {"keep_bits": 8}, {"keep": ["cls"]}, {"keep": ["cls"], "keep_bits": 8}):
-        changed = replace(config, extraction={**config.extraction, **changes})
+        changed = replace(config, extraction=config.extraction.but(**changes))
         items = planned(changed, SIZES)
         goes = [item for item in items if item.kind == TRANSIENT]
         stays = [item for item in items if item.kind not in (TRANSIENT, PIECES)]

@@ -167,23 +167,26 @@ def test_a_strip_would_take_gigabytes() -> None:
 @pytest.mark.parametrize(
     ("mapping", "message"),
     [
-        ({"kind": "round"}, "x.view.kind: 'round' is not one of square, padded, dense"),
-        ({"knd": "dense"}, "x.view.knd: unknown key.*'kind'"),
+        ({"kind": "round"}, "x.view.kind: found 'round'; allowed: square, padded, dense"),
+        ({"knd": "dense"}, "x.view: unknown key 'knd'.*'kind'"),
         ({"kind": "padded", "short_side": 64}, "x.view.short_side: the view padded does not know"),
         ({"passes": "one"}, "x.view.passes: the view square does not know"),
         ({"kind": "dense", "crop_fraction": 1.0}, "x.view.crop_fraction: the view dense does not"),
-        ({"crop_fraction": 0.0}, "x.view.crop_fraction: 0.0 is not a number above 0 and at"),
-        ({"crop_fraction": 1.5}, "x.view.crop_fraction: 1.5 is not a number above 0 and at"),
-        ({"crop_fraction": "all"}, "x.view.crop_fraction: 'all' is not a number above 0"),
-        ({"interpolation": "nearest"}, "x.view.interpolation: 'nearest' is not one of bicubic"),
-        ({"kind": "dense", "short_side": 0}, "x.view.short_side: 0 is below 1"),
+        ({"crop_fraction": 0.0}, "x.view.crop_fraction: found 0.0; allowed: a number, > 0, ≤ 1"),
+        ({"crop_fraction": 1.5}, "x.view.crop_fraction: found 1.5; allowed: a number, > 0, ≤ 1"),
+        ({"crop_fraction": "all"}, "x.view.crop_fraction: found 'all' .*; allowed: a number, > 0"),
+        ({"interpolation": "nearest"}, "x.view.interpolation: found 'nearest'; allowed: bicubic"),
+        (
+            {"kind": "dense", "short_side": 0},
+            "x.view.short_side: found 0; allowed: a whole",
+        ),
         ({"kind": "dense", "short_side": 8, "long_side": 9}, "x.view.long_side: give it or"),
-        ({"kind": "dense", "passes": "two"}, "x.view.passes: 'two' is not one of auto, one"),
+        ({"kind": "dense", "passes": "two"}, "x.view.passes: found 'two'; allowed: auto, one"),
     ],
 )
 def test_settings_that_cannot_be(mapping: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        ViewSettings.from_config("x.view", mapping)
+        ViewSettings.checked("x.view.", mapping)
 
 
 def test_settings_are_told_as_far_as_they_are_not_usual() -> None:
@@ -195,6 +198,6 @@ def test_settings_are_told_as_far_as_they_are_not_usual() -> None:
         {"kind": "square", "crop_fraction": 1.0},
         {"kind": "padded", "interpolation": "lanczos"},
     ):
-        assert ViewSettings.from_config("x", mapping).to_mapping() == mapping
-    assert ViewSettings("dense").side == ("short", 448)
-    assert ViewSettings("dense", long_side=9).side == ("long", 9)
+        assert ViewSettings.checked("x.", mapping).to_mapping() == mapping
+    assert ViewSettings(kind="dense").side == ("short", 448)
+    assert ViewSettings(kind="dense", long_side=9).side == ("long", 9)

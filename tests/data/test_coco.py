@@ -24,7 +24,7 @@ JSON = "annotations/instances_val2017.json"
 
 
 def spec_of(root: Path, **settings: Any) -> DatasetSpec:
-    return DatasetSpec("c", "coco", root, split="val2017", **settings)
+    return DatasetSpec(name="c", layout="coco", root=root, split="val2017", **settings)
 
 
 def index_of(root: Path, **settings: Any) -> Index:

@@ -39,7 +39,7 @@ def root(tree: MakeTree) -> Path:
 
 
 def spec_of(root: Path, **settings: Any) -> DatasetSpec:
-    return DatasetSpec("d", "davis", root, **({"split": "val"} | settings))
+    return DatasetSpec(name="d", layout="davis", root=root, **({"split": "val"} | settings))
 
 
 def index_of(root: Path, **settings: Any) -> Index:

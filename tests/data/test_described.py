@@ -110,7 +110,7 @@ def test_an_index_counts_what_changes_numbers_with_the_first_image(
     tree: MakeTree, caplog: pytest.LogCaptureFixture
 ) -> None:
     root = tree("plain.png", contents=dict(KINDS.values()))
-    index = build_index(DatasetSpec("d", "flat", root))
+    index = build_index(DatasetSpec(name="d", layout="flat", root=root))
     assert index.notes == [
         "2 images with transparency, laid over white; first alpha.png",
         "2 images of 16 bits, reduced to 8; first deep.png",

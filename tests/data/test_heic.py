@@ -24,7 +24,7 @@ AVIF = b"\0\0\0\x1cftypavif\0\0\0\0mif1avifmiaf" + bytes(80)
 
 
 def index_of(root: Path, layout: str = "flat", **settings: Any) -> Index:
-    return build_index(DatasetSpec("d", layout, root, **settings))
+    return build_index(DatasetSpec(name="d", layout=layout, root=root, **settings))
 
 
 needs_none = pytest.mark.skipif(
@@ -113,7 +113,7 @@ from vitfeat.data.spec import DatasetSpec
 
 if __name__ == "__main__":
     assert "pillow_heif" not in sys.modules
-    spec = DatasetSpec("d", "flat", Path(sys.argv[1]), on_error="skip")
+    spec = DatasetSpec(name="d", layout="flat", root=Path(sys.argv[1]), on_error="skip")
     for workers in (1, 2):
         index = build_index(spec, workers=workers)
         print(index.image_id, index.width.tolist(), index.skipped)

@@ -24,7 +24,7 @@ from vitfeat.errors import ConfigError, DataError
 
 
 def build(root: Path, layout: str = "folder", *, workers: int = 1, **settings: Any) -> Index:
-    return build_index(DatasetSpec("d", layout, root, **settings), workers=workers)
+    return build_index(DatasetSpec(name="d", layout=layout, root=root, **settings), workers=workers)
 
 
 @pytest.fixture
@@ -170,7 +170,7 @@ def test_nothing_left(tree: MakeTree) -> None:
 def test_the_log(tree: MakeTree, caplog: pytest.LogCaptureFixture) -> None:
     data = encode(noise(8))
     root = tree("a/2.png", contents={"a/0.png": b"x", "a/1.png": data, "b/0.png": data})
-    spec = DatasetSpec("d", "folder", root, on_error="skip", per_class=2)
+    spec = DatasetSpec(name="d", layout="folder", root=root, on_error="skip", per_class=2)
     build_index(spec)
     text = "\n".join(caplog.messages)
     assert "dataset d: 3 images, 2 classes" in text

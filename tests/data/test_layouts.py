@@ -16,7 +16,7 @@ from vitfeat.errors import ConfigError, DataError
 
 
 def index_of(root: Path, layout: str, **settings: Any) -> Index:
-    return build_index(DatasetSpec("d", layout, root, **settings))
+    return build_index(DatasetSpec(name="d", layout=layout, root=root, **settings))
 
 
 def rows(index: Index) -> list[tuple[str, int, str]]:
@@ -308,7 +308,9 @@ def test_from_config(tmp_path: Path) -> None:
     spec = DatasetSpec.from_config(
         "d", {"layout": "list", "root": str(tmp_path), "list": "~/l.txt", "split": None, "limit": 5}
     )
-    assert spec == DatasetSpec("d", "list", tmp_path, list=Path("~/l.txt").expanduser(), limit=5)
+    assert spec == DatasetSpec(
+        name="d", layout="list", root=tmp_path, list=Path("~/l.txt").expanduser(), limit=5
+    )
 
 
 @pytest.mark.parametrize(
@@ -316,19 +318,22 @@ def test_from_config(tmp_path: Path) -> None:
     [
         (
             {"layout": "foldr"},
-            r"datasets\.d\.layout: 'foldr' is not one of .*did you mean 'folder'",
+            r"datasets\.d\.layout: found 'foldr' \(did you mean 'folder'\?\); allowed: folder, ",
         ),
-        ({"layout": None}, r"datasets\.d\.layout: missing"),
-        ({"root": None}, r"datasets\.d\.root: missing"),
-        ({"root": 3}, r"datasets\.d\.root: 3 is not a path"),
-        ({"limmit": 3}, r"datasets\.d\.limmit: unknown key .*did you mean 'limit'"),
-        ({"name": "x"}, r"datasets\.d\.name: unknown key"),
-        ({"limit": 0}, r"datasets\.d\.limit: 0 is below 1"),
-        ({"limit": True}, r"datasets\.d\.limit: True is not a whole number"),
-        ({"per_class": 1.5}, r"datasets\.d\.per_class: 1\.5 is not a whole number"),
-        ({"on_error": "ignore"}, r"datasets\.d\.on_error: 'ignore'"),
-        ({"max_megapixels": 0}, r"datasets\.d\.max_megapixels: 0"),
-        ({"max_megapixels": float("nan")}, r"datasets\.d\.max_megapixels: nan"),
+        ({"layout": None}, r"datasets\.d\.layout: found None; allowed: folder"),
+        ({"root": None}, r"datasets\.d\.root: found None \(null\); allowed: a path"),
+        ({"root": 3}, r"datasets\.d\.root: found 3 .*; allowed: a path"),
+        ({"limmit": 3}, r"datasets\.d: unknown key 'limmit' .*did you mean 'limit'"),
+        ({"name": "x"}, r"datasets\.d: unknown key 'name'"),
+        ({"limit": 0}, r"datasets\.d\.limit: found 0; allowed: a whole number, ≥ 1"),
+        ({"limit": True}, r"datasets\.d\.limit: found True .*; allowed: a whole number"),
+        ({"per_class": 1.5}, r"datasets\.d\.per_class: found 1\.5 .*; allowed: a whole number"),
+        ({"on_error": "ignore"}, r"datasets\.d\.on_error: found 'ignore'; allowed: stop, skip"),
+        ({"max_megapixels": 0}, r"datasets\.d\.max_megapixels: found 0; allowed: a number, > 0"),
+        (
+            {"max_megapixels": float("nan")},
+            r"datasets\.d\.max_megapixels: found nan; .* finite",
+        ),
         ({"split": "a/b"}, r"datasets\.d\.split: 'a/b'"),
         ({"split": ".."}, r"datasets\.d\.split"),
         ({"layout": "flat", "split": "a"}, r"datasets\.d\.split: the layout flat has no splits"),
@@ -344,7 +349,7 @@ def test_settings_that_are_refused(change: dict[str, Any], message: str) -> None
 
 
 def test_a_setting_that_is_no_mapping() -> None:
-    with pytest.raises(ConfigError, match=r"datasets\.d: must be a mapping"):
+    with pytest.raises(ConfigError, match=r"datasets\.d: found .folder. .*; allowed: a mapping"):
         DatasetSpec.from_config("d", "folder")  # type: ignore[arg-type]
 
 
@@ -356,9 +361,13 @@ def test_every_layout_says_whether_it_has_labels(tree: MakeTree, tmp_path: Path)
         split = None if layout in ("flat", "list") else "train"
         list_file.write_text(names[0])
         spec = DatasetSpec(
-            "d", layout, root, split=split, list=list_file if layout == "list" else None
+            name="d",
+            layout=layout,
+            root=root,
+            split=split,
+            list=list_file if layout == "list" else None,
         )
         assert find(spec, Tally()).has_labels is bool(want)
     list_file.write_text(f"{names[0]}\tcat")
-    spec = DatasetSpec("d", "list", root, list=list_file)
+    spec = DatasetSpec(name="d", layout="list", root=root, list=list_file)
     assert find(spec, Tally()).has_labels

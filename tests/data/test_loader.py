@@ -22,7 +22,7 @@ VIEW = SquareView((16, 16))
 
 
 def indexed(root: Path) -> Index:
-    return build_index(DatasetSpec("d", "flat", root))
+    return build_index(DatasetSpec(name="d", layout="flat", root=root))
 
 
 def expected(index: Index, root: Path, rows: range) -> np.ndarray:
@@ -117,7 +117,7 @@ def test_view_errors_name_the_image(tree: MakeTree) -> None:
 
 def test_sizes_that_the_index_allowed_pass(tree: MakeTree) -> None:
     root = tree(contents={"thin.png": encode(noise(1, 30, 3))})
-    spec = DatasetSpec("d", "flat", root, min_side=1)
+    spec = DatasetSpec(name="d", layout="flat", root=root, min_side=1)
     index = build_index(spec)
     assert len(next(load_batches(index, root, VIEW, [range(0, 1)], workers=0))[0]) == 1
 

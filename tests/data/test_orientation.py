@@ -201,14 +201,14 @@ def photos(tmp_path: Path) -> Path:
 
 
 def index_of(root: Path, **settings: Any) -> Index:
-    return build_index(DatasetSpec("photos", "flat", root, **settings))
+    return build_index(DatasetSpec(name="photos", layout="flat", root=root, **settings))
 
 
 @pytest.mark.parametrize(("on_error", "workers"), [("stop", 1), ("skip", 1), ("stop", 2)])
 def test_the_index_has_the_size_as_seen_and_says_how_many_are_turned(
     photos: Path, on_error: Any, workers: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    spec = DatasetSpec("photos", "flat", photos, on_error=on_error)
+    spec = DatasetSpec(name="photos", layout="flat", root=photos, on_error=on_error)
     stored = build_index(spec, workers=workers)
     assert stored.orientation.tolist() == [1, 1, 1, 1]
     assert (stored.width.tolist(), stored.height.tolist()) == ([24] * 4, [16] * 4)
@@ -234,7 +234,7 @@ def test_annotations_of_stored_images_are_said_to_be_of_the_stored(tmp_path: Pat
         Image.new("RGB", (24, 16)).save(path, exif=exif)
     (tmp_path / "ImageSets/2017").mkdir(parents=True)
     (tmp_path / "ImageSets/2017/val.txt").write_text("bear")
-    (note,) = build_index(DatasetSpec("d", "davis", tmp_path, split="val")).notes
+    (note,) = build_index(DatasetSpec(name="d", layout="davis", root=tmp_path, split="val")).notes
     assert "as viewers show them, and so is what is annotated in them (datasets.d." in note
 
 
@@ -273,7 +273,7 @@ def coco_of(root: Path, turn: int, size: tuple[int, int], **settings: Any) -> li
     (root / "images/val/1.jpg").write_bytes(jpeg(tiff(short(turn))))
     listed = image(1, "1.jpg", width=size[0], height=size[1])
     dump(root / "annotations/instances_val.json", instances([listed], [region(1, 1)]))
-    spec = DatasetSpec("c", "coco", root, split="val", **settings)
+    spec = DatasetSpec(name="c", layout="coco", root=root, split="val", **settings)
     return coco.regions(spec, build_index(spec), [])
 
 

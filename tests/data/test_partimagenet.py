@@ -26,7 +26,7 @@ CAT, DOG, SNAKE = "n02123045", "n02109961", "n01728920"
 
 
 def spec_of(root: Path, split: str = "train", **settings: Any) -> DatasetSpec:
-    return DatasetSpec("p", "partimagenet", root, split=split, **settings)
+    return DatasetSpec(name="p", layout="partimagenet", root=root, split=split, **settings)
 
 
 def index_of(spec: DatasetSpec) -> Index:

@@ -54,7 +54,7 @@ def dataset(tree: MakeTree) -> Any:
         images = [f"jpg/{n}.jpg" for n in (*DATABASE, *QUERIES)]
         contents = {n: encode(noise(i), "JPEG") for i, n in enumerate(images)}
         root = tree(contents={name: data, **contents})
-        return DatasetSpec("paris", "revisited", root, **more)
+        return DatasetSpec(name="paris", layout="revisited", root=root, **more)
 
     return make
 
@@ -154,7 +154,7 @@ def test_what_the_index_lacks_is_left_out(dataset: Any) -> None:
     ]
     (spec.root / "jpg/c 1.jpg").write_bytes(b"")
     (spec.root / "jpg/a_1.jpg").write_bytes(b"")
-    spec = DatasetSpec("paris", "revisited", spec.root, on_error="skip")
+    spec = DatasetSpec(name="paris", layout="revisited", root=spec.root, on_error="skip")
     rows = relevance(spec, indexed(spec), [])
     assert rows[-1] == RelevanceRow("jpg/a_0.jpg", "", "")
     assert len(rows) == 4
@@ -172,7 +172,7 @@ def test_an_index_of_queries_alone_is_no_use(dataset: Any) -> None:
     spec = dataset()
     for name in DATABASE:
         (spec.root / f"jpg/{name}.jpg").write_bytes(b"")
-    spec = DatasetSpec("paris", "revisited", spec.root, on_error="skip")
+    spec = DatasetSpec(name="paris", layout="revisited", root=spec.root, on_error="skip")
     with pytest.raises(DataError, match="its index has queries alone, 2 images of 7"):
         relevance(spec, indexed(spec), [])
 
@@ -207,7 +207,7 @@ def test_missing_pieces(dataset: Any, tmp_path: Path) -> None:
 
     spec = dataset()
     root = spec.root
-    absent = DatasetSpec("paris", "revisited", tmp_path / "absent")
+    absent = DatasetSpec(name="paris", layout="revisited", root=tmp_path / "absent")
     assert message(absent).endswith("does not exist; set datasets.paris.root")
     for name in ("z_1", "q_2"):
         (root / f"jpg/{name}.jpg").unlink()

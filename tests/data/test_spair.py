@@ -80,7 +80,7 @@ def root(tree: MakeTree) -> Root:
 
 
 def spec_of(root: Path, **settings: Any) -> DatasetSpec:
-    return DatasetSpec("d", "spair", root, **({"split": "test"} | settings))
+    return DatasetSpec(name="d", layout="spair", root=root, **({"split": "test"} | settings))
 
 
 def index_of(root: Path, **settings: Any) -> Index:

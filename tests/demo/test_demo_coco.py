@@ -46,7 +46,7 @@ def test_writes_the_same_bytes_again(root: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("split", "n"), [("val2017", 79), ("train2017", 20)])
 def test_loaders_read_it(root: Path, split: str, n: int) -> None:
-    spec = DatasetSpec("demo", "coco", root, split=split)
+    spec = DatasetSpec(name="demo", layout="coco", root=root, split=split)
     index = build_index(spec)
     assert len(index) == n
     assert len(set(zip(index.width.tolist(), index.height.tolist(), strict=True))) == 5

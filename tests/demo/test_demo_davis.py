@@ -27,7 +27,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def rows_of(root: Path, split: str) -> list[FrameRow]:
-    spec = DatasetSpec("demo", "davis", root, split=split)
+    spec = DatasetSpec(name="demo", layout="davis", root=root, split=split)
     return layout.frames(spec, build_index(spec), [])
 
 

@@ -46,7 +46,7 @@ def test_no_image_is_in_two_splits(root: Path) -> None:
 
 @pytest.mark.parametrize("split", SPLITS)
 def test_loaders_read_it(root: Path, split: str) -> None:
-    spec = DatasetSpec("demo", "partimagenet", root, split=split)
+    spec = DatasetSpec(name="demo", layout="partimagenet", root=root, split=split)
     index = build_index(spec)
     assert sorted(set(index.class_name)) == sorted(SUPERCLASSES)
     assert index.n_classes == 3
@@ -66,7 +66,7 @@ def test_loaders_read_it(root: Path, split: str) -> None:
 
 
 def test_parts_do_not_overlap_and_go_from_top_to_bottom(root: Path) -> None:
-    spec = DatasetSpec("demo", "partimagenet", root, split="train")
+    spec = DatasetSpec(name="demo", layout="partimagenet", root=root, split="train")
     index = build_index(spec)
     rows = regions(spec, index, [])
     for image_id in index.image_id:
@@ -91,7 +91,9 @@ def test_pycocotools_reads_it(root: Path) -> None:
 
 def test_a_synset_runs_out(root: Path) -> None:
     # Eights are one; the other round digits go on.
-    spec = DatasetSpec("demo", "partimagenet", root, split="val", per_superclass=10)
+    spec = DatasetSpec(
+        name="demo", layout="partimagenet", root=root, split="val", per_superclass=10
+    )
     index = build_index(spec)
     counts = Counter(image_id.split("/")[1] for image_id in index.image_id)
     assert [counts[f"n{digit:08d}"] for digit in (0, 6, 8, 9)] == [3, 3, 1, 3]

@@ -24,7 +24,7 @@ from vitfeat.errors import DataError
 def spec(tmp_path_factory: pytest.TempPathFactory) -> DatasetSpec:
     root = tmp_path_factory.mktemp("landmarks")
     datasets.write("revisited", root)
-    return DatasetSpec("demo", "revisited", root)
+    return DatasetSpec(name="demo", layout="revisited", root=root)
 
 
 @pytest.fixture(scope="module")

@@ -30,7 +30,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def read(root: Path, split: str) -> tuple[Index, list[PointRow]]:
-    spec = DatasetSpec("demo", "spair", root, split=split)
+    spec = DatasetSpec(name="demo", layout="spair", root=root, split=split)
     index = build_index(spec)
     return index, layout.points(spec, index, [])
 

@@ -7,7 +7,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +36,7 @@ class _Stop(Exception):  # noqa: N818  (what a test raises is no error of anybod
 @pytest.fixture
 def part(backbone: Backbone, index: Index, folder: Path) -> Any:
     def job(out: Path, number: int | None = None, of: int = 3, **options: Any) -> Any:
-        settings = replace(ALL, part=(number, of) if number else None)
+        settings = ALL.but(part=(number, of) if number else None)
         return extract(backbone, index, folder, out, settings, **options)
 
     return job

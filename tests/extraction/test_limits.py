@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +28,7 @@ from vitfeat.store.verify import verify
 
 LIMITS: Mapping[str, Limit] = {"attention": 3, "block_input": 7, "attn_branch": 7, "mlp_branch": 21}
 EVERY = Settings(taps=UNANNOTATED, batch_size=5, device="cpu", threads=2, workers=0)
-SOME = replace(EVERY, limits=LIMITS)
+SOME = EVERY.but(limits=LIMITS)
 
 
 class Extract:
@@ -108,7 +107,7 @@ def test_attention_that_comes_in_pieces(
     per_image = 3 * 21**2 * 4
     monkeypatch.setattr("vitfeat.models.taps._CPU_BYTES", images_at_once * per_image)
     limits: dict[str, Limit] = {"attention": 3, "attention_mean": 9, "attention_summary": 11}
-    settings = replace(EVERY, taps=("cls", *limits), limits=limits, batch_size=8, threads=1)
+    settings = EVERY.but(taps=("cls", *limits), limits=limits, batch_size=8, threads=1)
     extracting(tmp_path / "m.zarr", settings)
     store, every = open_store(tmp_path / "m.zarr"), open_store(some)
     for name in store.array_names:
@@ -130,7 +129,7 @@ def test_attention_that_comes_in_pieces(
 def test_batches_do_not_change_which_rows_are_kept(
     extracting: Extract, some: Path, tmp_path: Path, batch_size: int
 ) -> None:
-    extracting(tmp_path / "m.zarr", replace(SOME, batch_size=batch_size))
+    extracting(tmp_path / "m.zarr", SOME.but(batch_size=batch_size))
     found, expected = open_store(tmp_path / "m.zarr"), open_store(some)
     for name in expected.array_names:
         assert np.array_equal(found.rows(name), expected.rows(name))
@@ -158,14 +157,14 @@ def test_images_by_name_and_every_kind_of_tap(
         "residual_norms": [6, 8, 14],
     }
     limits = {tap: [ids[row] for row in reversed(kept)] for tap, kept in rows.items()}
-    extracting(tmp_path / "m.zarr", replace(EVERY, limits=limits))
+    extracting(tmp_path / "m.zarr", EVERY.but(limits=limits))
     _check(tmp_path / "m.zarr", every, rows)
     recorded = open_store(tmp_path / "m.zarr").attributes["request"]["limits"]
     assert recorded == {tap: [ids[row] for row in kept] for tap, kept in rows.items()}
 
 
 def test_nothing_but_limited_taps(extracting: Extract, every: Path, tmp_path: Path) -> None:
-    extracting(tmp_path / "m.zarr", replace(EVERY, taps=("attention",), limits={"attention": 2}))
+    extracting(tmp_path / "m.zarr", EVERY.but(taps=("attention",), limits={"attention": 2}))
     store = open_store(tmp_path / "m.zarr")
     assert store.rows("attention").tolist() == [5, 16]
     found, expected = store["attention"][:], open_store(every)["attention"][:][[5, 16]]
@@ -177,7 +176,7 @@ def test_a_limit_that_all_images_are_within_is_none(
 ) -> None:
     limits: dict[str, Limit] = {"attention": N_IMAGES, "cls": 10**6}
     limits["spatial"] = list(extracting.index.image_id)
-    extracting(tmp_path / "m.zarr", replace(EVERY, limits=limits))
+    extracting(tmp_path / "m.zarr", EVERY.but(limits=limits))
     _same_files(tmp_path / "m.zarr", every)
 
 
@@ -188,7 +187,7 @@ def test_a_limit_that_all_images_are_within_is_none(
 def test_threads_do_not_change_a_byte(
     extracting: Extract, some: Path, tmp_path: Path, threads: int
 ) -> None:
-    extracting(tmp_path / "m.zarr", replace(SOME, threads=threads))
+    extracting(tmp_path / "m.zarr", SOME.but(threads=threads))
     _same_files(tmp_path / "m.zarr", some)
 
 
@@ -227,7 +226,7 @@ def test_a_large_batch_pushes_no_more_than_it_must(
     monkeypatch.setattr(
         "vitfeat.extraction.run.schedule", lambda *args, on_gpu: schedule(*args, on_gpu=True)
     )
-    extracting(tmp_path / "m.zarr", replace(SOME, batch_size=16))
+    extracting(tmp_path / "m.zarr", SOME.but(batch_size=16))
     found, expected = open_store(tmp_path / "m.zarr"), open_store(some)
     for name in expected.array_names:
         np.testing.assert_allclose(
@@ -274,9 +273,9 @@ def test_a_store_of_all_images_serves(
         extracting(some, EVERY)
     assert "limits.attention: 3 in the store, nothing asked" in str(info.value)
     with pytest.raises(StoreError, match=r"limits\.attention: 3 in the store, 2 asked"):
-        extracting(some, replace(SOME, limits={**LIMITS, "attention": 2}))
+        extracting(some, SOME.but(limits={**LIMITS, "attention": 2}))
     # The limit of a tap that is not asked for does not matter.
-    extracting(some, replace(EVERY, taps=("cls", "attention_summary")))
+    extracting(some, EVERY.but(taps=("cls", "attention_summary")))
 
 
 def test_a_request_without_limits_is_what_it_was(every: Path, some: Path) -> None:
@@ -297,7 +296,7 @@ def test_limits_that_cannot_be(
     extracting: Extract, tmp_path: Path, limits: dict[str, Limit], words: str
 ) -> None:
     with pytest.raises(ConfigError) as info:
-        extracting(tmp_path / "m.zarr", replace(EVERY, taps=("cls", "attention"), limits=limits))
+        extracting(tmp_path / "m.zarr", EVERY.but(taps=("cls", "attention"), limits=limits))
     assert words in str(info.value)
     assert "\n" not in str(info.value)
     assert list(tmp_path.iterdir()) == []
@@ -306,7 +305,7 @@ def test_limits_that_cannot_be(
 def test_what_is_to_come_is_said(
     extracting: Extract, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    extracting(tmp_path / "m.zarr", replace(SOME, taps=("cls", *LIMITS)))
+    extracting(tmp_path / "m.zarr", SOME.but(taps=("cls", *LIMITS)))
     assert any(
         "attention (of 3 images), block_input (of 7 images)" in line for line in caplog.messages
     )
@@ -316,7 +315,7 @@ def test_the_disk_must_hold_what_is_kept_twice(
     extracting: Extract, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Beside the blocks until they are all there, and in shards: both reach over the blocks."""
-    settings = replace(EVERY, taps=("cls", "spatial"), limits={"spatial": 21})
+    settings = EVERY.but(taps=("cls", "spatial"), limits={"spatial": 21})
     sizes = {"cls": N_IMAGES * 2 * 48 * 2, "spatial": 21 * 2 * 16 * 48 * 2}
     usage = type("usage", (), {"free": 2 * sum(sizes.values()) - 1})
     monkeypatch.setattr("vitfeat.extraction.run.shutil.disk_usage", lambda _: usage)
@@ -333,10 +332,13 @@ def test_the_disk_must_hold_what_is_kept_twice(
     ("text", "words"),
     [
         ("{", "--limits: not JSON"),
-        ("[1]", "--limits: found [1]; allowed: a mapping"),
-        ('{"cls": true}', "--limits: found True for cls; allowed: a number of images, or a list"),
-        ('{"cls": 1.5}', "--limits: found 1.5 for cls"),
-        ('{"cls": [1]}', "--limits: found [1] for cls"),
+        ("[1]", "--limits: found [1] (a list); allowed: a mapping"),
+        (
+            '{"cls": true}',
+            "--limits.cls: found True (true or false); allowed: a whole",
+        ),
+        ('{"cls": 1.5}', "--limits.cls: found 1.5"),
+        ('{"cls": [1]}', "--limits.cls.0: found 1 (a whole number); allowed: a text"),
         ('{"spatail": 2}', "limit of the tap spatail: the tap is not asked for (did you mean"),
     ],
 )

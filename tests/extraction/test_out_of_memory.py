@@ -97,7 +97,7 @@ def test_a_memory_too_small_for_one_image_is_said_in_one_line(
         nonlocal full
         full = True
 
-    small = replace(SETTINGS, batch_size=4)
+    small = SETTINGS.but(batch_size=4)
     with pytest.raises(ModelError, match="not even one image fits") as error:
         extract(
             replace(backbone, forward=forward),

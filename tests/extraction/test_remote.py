@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import boto3
@@ -90,12 +89,12 @@ def test_a_store_from_other_settings_is_replaced_only_where_asked(
 ) -> None:
     extract(backbone, index, folder, url, ASKED)
     before = objects_below(str(url))
-    other = replace(ASKED, layers=["last"], taps=("cls",))
-    other = replace(other, dtype="float32")
+    other = ASKED.but(layers=["last"], taps=("cls",))
+    other = other.but(dtype="float32")
     with pytest.raises(StoreError, match="a store from other settings stands there"):
         extract(backbone, index, folder, url, other)
     assert objects_below(str(url)) == before
-    extract(backbone, index, folder, url, replace(other, replace=True))
+    extract(backbone, index, folder, url, other.but(replace=True))
     extract(backbone, index, folder, tmp_path / "m.zarr", other)
     assert objects_below(str(url)) == files(tmp_path / "m.zarr")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -26,7 +25,7 @@ ENTRY = {"source": "timm", "name": "test_vit", "normalisation": "half"}
 def _repair(backbone: Backbone, index: Index, folder: Path, store: Path) -> int:
     """Repair a store, and return how many images were pushed."""
     said: list[int] = []
-    extract(backbone, index, folder, store, replace(ALL, repair=True), on_images=said.append)
+    extract(backbone, index, folder, store, ALL.but(repair=True), on_images=said.append)
     return sum(said[1:])
 
 
@@ -68,7 +67,7 @@ def test_a_store_from_other_settings_is_not_repaired(
     shutil.copytree(whole, store)
     with pytest.raises(StoreError, match="a store from other settings stands there"):
         extract(
-            backbone, index, folder, store, replace(ALL, repair=True, dtype="float32", taps=["cls"])
+            backbone, index, folder, store, ALL.but(repair=True, dtype="float32", taps=("cls",))
         )
     assert files(store) == files(whole)
 

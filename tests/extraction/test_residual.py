@@ -61,7 +61,7 @@ def stores(
     found = {}
     for dtype in ("float32", "float16"):
         out = tmp_path_factory.mktemp("residual") / f"{dtype}.zarr"
-        extract(backbone, index, folder, out, replace(SETTINGS, dtype=dtype))
+        extract(backbone, index, folder, out, SETTINGS.but(dtype=dtype))
         assert verify(out)[1] == []
         found[dtype] = open_store(out)
     return found
@@ -113,7 +113,7 @@ def test_mean_attention(stores: dict[str, FeatureStore], truth: tuple[Tensor, Te
 def test_norms_alone_need_no_features(
     backbone: Backbone, index: Index, folder: Path, tmp_path: Path, stores: dict[str, FeatureStore]
 ) -> None:
-    settings = replace(SETTINGS, taps=(NORMS_GROUP,), layers=[1])
+    settings = SETTINGS.but(taps=(NORMS_GROUP,), layers=[1])
     extract(backbone, index, folder, tmp_path / "m.zarr", settings)
     store = open_store(tmp_path / "m.zarr")
     assert store.array_names == tuple(f"{NORMS_GROUP}/{name}" for name in NORMS)
@@ -128,7 +128,7 @@ def test_norms_alone_need_no_features(
 def test_other_kinds_of_blocks(index: Index, folder: Path, tmp_path: Path, name: str) -> None:
     backbone = build(next(a for a in ACCEPTED if a.id == name))
     backbone = replace(backbone, image_size=(48, 64))
-    settings = replace(SETTINGS, dtype="float32", taps=("spatial", *RESIDUAL_TAPS, NORMS_GROUP))
+    settings = SETTINGS.but(dtype="float32", taps=("spatial", *RESIDUAL_TAPS, NORMS_GROUP))
     extract(backbone, index, folder, tmp_path / "m.zarr", settings)
     store = open_store(tmp_path / "m.zarr")
     gets, attn, mlp = (np.asarray(store[f"{t}/spatial"][:], np.float64) for t in RESIDUAL_TAPS)
@@ -143,9 +143,7 @@ def test_bf16_norms_are_of_what_the_pass_made(
     index: Index, folder: Path, tmp_path: Path, stores: dict[str, FeatureStore]
 ) -> None:
     """bfloat16 keeps 8 bits: the branches are off by up to a per cent, and sums add up to that."""
-    settings = replace(
-        SETTINGS, precision="bf16", dtype="float32", taps=(*RESIDUAL_TAPS, NORMS_GROUP)
-    )
+    settings = SETTINGS.but(precision="bf16", dtype="float32", taps=(*RESIDUAL_TAPS, NORMS_GROUP))
     backbone = make_backbone()
     extract(backbone, index, folder, tmp_path / "m.zarr", settings)
     store = open_store(tmp_path / "m.zarr")
@@ -201,14 +199,14 @@ def test_a_branch_that_float16_cannot_hold(
 ) -> None:
     branching(7e4, end)
     with pytest.raises(ModelError) as info:
-        extract(backbone, index, folder, tmp_path / "m.zarr", replace(SETTINGS, taps=(tap,)))
+        extract(backbone, index, folder, tmp_path / "m.zarr", SETTINGS.but(taps=(tap,)))
     assert str(info.value) == (
         f"model small-registers, image {index.image_id[BLACK]}, layer 1, tap {tap}: a value of "
         "magnitude 7e+04 does not fit float16 (at most 65504); set extraction.dtype: float32"
     )
     assert not (tmp_path / "m.zarr").exists()
     # Norms are float32 in any store, and hold it.
-    extract(backbone, index, folder, tmp_path / "n.zarr", replace(SETTINGS, taps=(NORMS_GROUP,)))
+    extract(backbone, index, folder, tmp_path / "n.zarr", SETTINGS.but(taps=(NORMS_GROUP,)))
     norms = open_store(tmp_path / "n.zarr")[f"{NORMS_GROUP}/{tap}"][BLACK, 1]
     assert norms[9] == pytest.approx(7e4 * 48**0.5)
 
@@ -225,10 +223,10 @@ def test_a_value_of_an_image_that_is_not_kept_does_not_matter(
 ) -> None:
     branching(value)
     others = [name for row, name in enumerate(index.image_id) if row != BLACK]
-    settings = replace(SETTINGS, taps=("mlp_branch",), limits={"mlp_branch": others})
+    settings = SETTINGS.but(taps=("mlp_branch",), limits={"mlp_branch": others})
     extract(backbone, index, folder, tmp_path / "m.zarr", settings)
     assert verify(tmp_path / "m.zarr")[1] == []
-    kept = replace(settings, limits={"mlp_branch": [index.image_id[BLACK]]})
+    kept = settings.but(limits={"mlp_branch": [index.image_id[BLACK]]})
     with pytest.raises(ModelError, match=words) as info:
         extract(backbone, index, folder, tmp_path / "n.zarr", kept)
     assert f"image {index.image_id[BLACK]}, layer 1, tap mlp_branch" in str(info.value)
@@ -247,7 +245,7 @@ def test_nan_and_inf_name_the_image(
 ) -> None:
     branching(value)
     with pytest.raises(ModelError) as info:
-        extract(backbone, index, folder, tmp_path / "m.zarr", replace(SETTINGS, taps=taps))
+        extract(backbone, index, folder, tmp_path / "m.zarr", SETTINGS.but(taps=taps))
     assert str(info.value) == (
         f"model small-registers, image {index.image_id[BLACK]}, layer 1, tap {taps[0]}: the "
         "features hold NaN or inf; nothing is stored of them"
@@ -257,7 +255,7 @@ def test_nan_and_inf_name_the_image(
 def test_nan_in_attention_is_found_in_its_mean(index: Index, folder: Path, tmp_path: Path) -> None:
     backbone = make_backbone()
     handles = spoil_black_images(backbone, float("nan"), slice(0, 1), layer=0)
-    settings = replace(SETTINGS, taps=("attention_mean",))
+    settings = SETTINGS.but(taps=("attention_mean",))
     with pytest.raises(ModelError) as info:
         extract(backbone, index, folder, tmp_path / "m.zarr", settings)
     for handle in handles:
@@ -270,7 +268,7 @@ def test_nan_in_attention_is_found_in_its_mean(index: Index, folder: Path, tmp_p
 
 def _refused(backbone: Backbone, index: Index, folder: Path, out: Path, taps: Any) -> str:
     with pytest.raises(ModelError) as info:
-        extract(backbone, index, folder, out, replace(SETTINGS, taps=taps))
+        extract(backbone, index, folder, out, SETTINGS.but(taps=taps))
     assert not list(out.parent.iterdir())
     message = str(info.value)
     assert "\n" not in message
@@ -287,7 +285,7 @@ def test_a_model_that_adds_all_at_once_is_stored_without(
     """As one without CLS is without `cls`: a config with such a model runs all the same."""
     parallel = build(next(a for a in ACCEPTED if a.id == "vit_base_patch16_xp_224"))
     assert (parallel.has_branches, backbone.has_branches) == (False, True)
-    settings = replace(SETTINGS, taps=("cls", *TAPS), limits={"attn_branch": 3})
+    settings = SETTINGS.but(taps=("cls", *TAPS), limits={"attn_branch": 3})
     extract(parallel, index, folder, tmp_path / "m.zarr", settings)
     store = open_store(tmp_path / "m.zarr")
     assert store.array_names == ("cls", "attention_mean")
@@ -298,9 +296,7 @@ def test_a_model_that_adds_all_at_once_is_stored_without(
         "left out are block_input, attn_branch, mlp_branch, residual_norms"
     )
     with pytest.raises(ModelError, match=r"has none of the asked taps \(residual_norms\)"):
-        extract(
-            parallel, index, folder, tmp_path / "n.zarr", replace(SETTINGS, taps=(NORMS_GROUP,))
-        )
+        extract(parallel, index, folder, tmp_path / "n.zarr", SETTINGS.but(taps=(NORMS_GROUP,)))
 
 
 def test_a_store_says_that_its_model_has_branches(stores: dict[str, FeatureStore]) -> None:
@@ -349,7 +345,7 @@ def test_a_layer_that_is_not_asked_for_need_not_add_up(
     index: Index, folder: Path, tmp_path: Path
 ) -> None:
     backbone = fake_backbone([ResidualBlock(), _Scaled()])
-    settings = replace(SETTINGS, taps=(NORMS_GROUP,), layers="first")
+    settings = SETTINGS.but(taps=(NORMS_GROUP,), layers="first")
     extract(backbone, index, folder, tmp_path / "m.zarr", settings)
     store = open_store(tmp_path / "m.zarr")
     skip, branch = (

@@ -29,12 +29,13 @@ from tests.extraction.reference_summary import reference_summary
 from tests.models.shrunk import FakeAttention, FakeBlock, fake_backbone, timm_entry
 from tests.store.filled import files
 from vitfeat.data.index import Index
+from vitfeat.device import choose_device
 from vitfeat.errors import ConfigError, DataError, ModelError, StoreError
 from vitfeat.extraction import run
 from vitfeat.extraction.buffers import Unit
 from vitfeat.extraction.pipeline import Schedule, schedule
 from vitfeat.extraction.run import extract
-from vitfeat.extraction.settings import Settings, choose_device
+from vitfeat.extraction.settings import Settings
 from vitfeat.models.backbone import Backbone
 from vitfeat.models.entry import ModelEntry
 from vitfeat.models.loading import load_backbone
@@ -84,7 +85,7 @@ def _expected(truth: tuple[Tensor, Tensor], layers: list[int]) -> dict[str, Tens
 def test_stored_numbers_are_those_of_a_plain_forward(
     extracting: Extract, truth: tuple[Tensor, Tensor], tmp_path: Path, dtype: str, layers: str
 ) -> None:
-    extracting(tmp_path / "m.zarr", replace(ALL, dtype=dtype, layers=layers))
+    extracting(tmp_path / "m.zarr", ALL.but(dtype=dtype, layers=layers))
     store, damages = verify(tmp_path / "m.zarr")
     assert damages == []
     # Half a unit in the last place of float16, beside the rounding of another order of sums.
@@ -99,7 +100,7 @@ def test_stored_numbers_are_those_of_a_plain_forward(
 
 
 def test_float16_is_the_cast_of_float32(extracting: Extract, whole: Path, tmp_path: Path) -> None:
-    extracting(tmp_path / "m.zarr", replace(ALL, dtype="float32"))
+    extracting(tmp_path / "m.zarr", ALL.but(dtype="float32"))
     single, half = open_store(tmp_path / "m.zarr"), open_store(whole)
     for name in ("cls", "registers", "spatial", "attention"):
         cast = np.asarray(single[name][:]).astype(np.float16)
@@ -130,7 +131,7 @@ def test_every_kind_of_model(
     backbone = make_backbone(kind)
     images = seen_images(backbone, index, folder)
     tokens, attention = plain_forward(backbone, images)
-    extract(backbone, index, folder, tmp_path / "m.zarr", replace(ALL, dtype="float32"))
+    extract(backbone, index, folder, tmp_path / "m.zarr", ALL.but(dtype="float32"))
     store = open_store(tmp_path / "m.zarr")
     assert ("cls" in store) == backbone.has_cls
     assert any("has no CLS token" in line for line in caplog.messages) != backbone.has_cls
@@ -149,7 +150,7 @@ def test_a_model_of_a_single_head(index: Index, folder: Path, tmp_path: Path) ->
     """It has no deviation over heads: neither zeros nor what stood in memory are stored."""
     args = {"depth": 1, "embed_dim": 32, "num_heads": 1}
     backbone = load_backbone(timm_entry(args=args))
-    settings = replace(ALL, taps=("attention_summary",))
+    settings = ALL.but(taps=("attention_summary",))
     extract(backbone, index, folder, tmp_path / "m.zarr", settings)
     store, damages = verify(tmp_path / "m.zarr")
     assert damages == []
@@ -158,7 +159,7 @@ def test_a_model_of_a_single_head(index: Index, folder: Path, tmp_path: Path) ->
 
 
 def test_none_of_the_asked_taps(index: Index, folder: Path, tmp_path: Path) -> None:
-    settings = replace(ALL, taps=("cls", "registers"))
+    settings = ALL.but(taps=("cls", "registers"))
     with pytest.raises(ModelError, match=r"has none of the asked taps \(cls, registers\)"):
         extract(make_backbone("no-cls"), index, folder, tmp_path / "m.zarr", settings)
 
@@ -186,7 +187,7 @@ def test_a_finished_store_is_kept(
     assert manifest["fingerprint"] == open_store(whole).fingerprint
     assert "nothing to do" in caplog.messages[-1]
     # More taps than asked for serve as well.
-    extracting(whole, replace(ALL, taps=("cls",)))
+    extracting(whole, ALL.but(taps=("cls",)))
     assert files(whole) == before
 
 
@@ -209,13 +210,13 @@ def test_rows_and_facts(whole: Path, index: Index, backbone: Backbone) -> None:
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"threads": 1}, {"threads": 3}, {"threads": 0}, {"workers": None}],
+    [{}, {"threads": 1}, {"threads": 3}, {"threads": 0}, {"workers": "auto"}],
     ids=str,
 )
 def test_runs_and_threads_do_not_change_a_byte(
     extracting: Extract, whole: Path, tmp_path: Path, changes: dict[str, Any]
 ) -> None:
-    extracting(tmp_path / "m.zarr", replace(ALL, **changes))
+    extracting(tmp_path / "m.zarr", ALL.but(**changes))
     _same_files(tmp_path / "m.zarr", whole)
 
 
@@ -224,14 +225,14 @@ def test_runs_and_threads_do_not_change_a_byte(
 def test_workers_do_not_change_a_byte(
     extracting: Extract, whole: Path, tmp_path: Path, workers: int
 ) -> None:
-    extracting(tmp_path / "m.zarr", replace(ALL, workers=workers))
+    extracting(tmp_path / "m.zarr", ALL.but(workers=workers))
     _same_files(tmp_path / "m.zarr", whole)
 
 
 def test_images_are_counted_as_they_are_pushed(extracting: Extract, tmp_path: Path) -> None:
     """First those that an interrupted store holds, then what all threads have done together."""
     done: list[int] = []
-    extracting(tmp_path / "m.zarr", replace(ALL, batch_size=100), on_images=done.append)
+    extracting(tmp_path / "m.zarr", ALL.but(batch_size=100), on_images=done.append)
     assert done[0] == 0
     assert sum(done) == N_IMAGES
     assert max(done) <= 8
@@ -244,7 +245,7 @@ def test_batch_sizes_change_no_more_than_rounding(
     """Batches that divide a block, do not, and span several."""
     done: list[int] = []
     with Watch(extracting.backbone, images) as watch:
-        extracting(tmp_path / "m.zarr", replace(ALL, batch_size=batch_size), on_images=done.append)
+        extracting(tmp_path / "m.zarr", ALL.but(batch_size=batch_size), on_images=done.append)
     assert watch.rows == list(range(N_IMAGES))
     assert sum(done) == N_IMAGES
     assert max(done) <= batch_size
@@ -289,7 +290,7 @@ class _Stop(Exception):  # noqa: N818  (what a test raises is no error of anybod
 def test_an_interrupted_extraction_goes_on(
     extracting: Extract, images: Tensor, tmp_path: Path, batch_size: int, after: int
 ) -> None:
-    settings = replace(ALL, batch_size=batch_size)
+    settings = ALL.but(batch_size=batch_size)
     extracting(tmp_path / "whole.zarr", settings)
     out, done = tmp_path / "m.zarr", [0]
 
@@ -326,7 +327,7 @@ def test_a_written_block_is_not_written_again(
             raise _Stop
 
     with pytest.raises(_Stop):
-        extracting(tmp_path / "m.zarr", replace(ALL, batch_size=8), on_images=stop)
+        extracting(tmp_path / "m.zarr", ALL.but(batch_size=8), on_images=stop)
     written: list[int] = []
     write = StoreWriter.write_block
 
@@ -335,7 +336,7 @@ def test_a_written_block_is_not_written_again(
         write(self, block, *args, **options)
 
     monkeypatch.setattr(StoreWriter, "write_block", noted)
-    extracting(tmp_path / "m.zarr", replace(ALL, batch_size=16))
+    extracting(tmp_path / "m.zarr", ALL.but(batch_size=16))
     assert written == [1, 2]
 
 
@@ -407,7 +408,7 @@ def test_a_store_of_other_settings_is_refused_and_replaced(
     extracting: Extract, whole: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "m.zarr"
-    extracting(out, replace(ALL, taps=("cls",)))
+    extracting(out, ALL.but(taps=("cls",)))
     old = files(out)
     with pytest.raises(StoreError, match=r"a store from other settings stands there \(taps: "):
         extracting(out)
@@ -418,9 +419,9 @@ def test_a_store_of_other_settings_is_refused_and_replaced(
             raise _Stop
 
     with pytest.raises(_Stop):
-        extracting(out, replace(ALL, replace=True), on_images=stop)
+        extracting(out, ALL.but(replace=True), on_images=stop)
     assert files(out) == old
-    extracting(out, replace(ALL, replace=True))
+    extracting(out, ALL.but(replace=True))
     _same_files(out, whole)
 
 
@@ -436,7 +437,7 @@ def test_settings_that_change_numbers_are_other_settings(
     extracting: Extract, whole: Path, changes: dict[str, Any], words: str
 ) -> None:
     with pytest.raises(StoreError) as info:
-        extracting(whole, replace(ALL, **changes))
+        extracting(whole, ALL.but(**changes))
     assert words in str(info.value)
 
 
@@ -445,7 +446,7 @@ def test_settings_that_change_numbers_are_other_settings(
     [
         (lambda b: replace(b, mean=(0.4, 0.4, 0.4)), "model.mean"),
         (lambda b: replace(b, interpolation="bilinear"), "view.interpolation"),
-        (lambda b: replace(b, entry=replace(b.entry, crop_fraction=1.0)), "view.crop_fraction"),
+        (lambda b: replace(b, entry=b.entry.but(crop_fraction=1.0)), "view.crop_fraction"),
         (lambda b: make_backbone("plain"), "model.weights_sha256"),
     ],
     ids=["mean", "interpolation", "crop", "weights"],
@@ -532,7 +533,7 @@ def test_nan_and_inf_name_the_image(
     spoil(value, token)
     taps = ("cls", "registers", "spatial")
     with pytest.raises(ModelError) as info:
-        extracting(tmp_path / "m.zarr", replace(ALL, taps=taps, dtype=dtype))
+        extracting(tmp_path / "m.zarr", ALL.but(taps=taps, dtype=dtype))
     image = extracting.index.image_id[BLACK]
     assert str(info.value) == (
         f"model small-registers, image {image}, layer 1, tap {tap}: the features hold NaN or inf; "
@@ -548,9 +549,9 @@ def test_nan_in_attention_names_the_images(
     spoil(float("nan"), _CLS, layer=0)
     image = extracting.index.image_id[BLACK]
     with pytest.raises(ModelError, match=rf"image {image}, layer 1, tap attention: .* NaN or inf"):
-        extracting(tmp_path / "a.zarr", replace(ALL, taps=("attention",)))
+        extracting(tmp_path / "a.zarr", ALL.but(taps=("attention",)))
     with pytest.raises(ModelError, match="layer 1, tap attention: ") as info:
-        extracting(tmp_path / "s.zarr", replace(ALL, taps=("attention_summary",)))
+        extracting(tmp_path / "s.zarr", ALL.but(taps=("attention_summary",)))
     first, last = str(info.value).split("image ")[1].split(",")[0].split(" to ")
     ids = extracting.index.image_id
     assert ids.index(first) <= BLACK <= ids.index(last)
@@ -562,7 +563,7 @@ def test_what_float16_cannot_hold(
     extracting: Extract, spoil: Callable[..., None], tmp_path: Path, value: float
 ) -> None:
     spoil(value, _SPATIAL)
-    settings = replace(ALL, taps=("cls", "spatial"))
+    settings = ALL.but(taps=("cls", "spatial"))
     with pytest.raises(ModelError) as info:
         extracting(tmp_path / "m.zarr", settings)
     message = str(info.value)
@@ -571,7 +572,7 @@ def test_what_float16_cannot_hold(
     assert "set extraction.dtype: float32" in message
     assert not (tmp_path / "m.zarr").exists()
     # Which then works. The unfinished store is of other settings.
-    extracting(tmp_path / "m.zarr", replace(settings, dtype="float32", replace=True))
+    extracting(tmp_path / "m.zarr", settings.but(dtype="float32", replace=True))
     found = open_store(tmp_path / "m.zarr")["spatial"][BLACK, 1, 1, 0]
     assert np.array_equal(found, np.full(48, value, np.float32))
 
@@ -580,7 +581,7 @@ def test_the_largest_float16_fits(
     extracting: Extract, spoil: Callable[..., None], tmp_path: Path
 ) -> None:
     spoil(65519.0, _SPATIAL)  # rounds down to 65504
-    extracting(tmp_path / "m.zarr", replace(ALL, taps=("spatial",)))
+    extracting(tmp_path / "m.zarr", ALL.but(taps=("spatial",)))
     assert open_store(tmp_path / "m.zarr")["spatial"][BLACK, 1, 1, 0].max() == 65504
 
 
@@ -589,7 +590,7 @@ def test_what_is_not_stored_need_not_fit(
 ) -> None:
     """Registers are known for their size; a store without them has no trouble with it."""
     spoil(1e6, _REGISTER)
-    extracting(tmp_path / "m.zarr", replace(ALL, taps=("cls", "spatial")))
+    extracting(tmp_path / "m.zarr", ALL.but(taps=("cls", "spatial")))
     assert verify(tmp_path / "m.zarr")[1] == []
 
 
@@ -635,7 +636,7 @@ def test_attention_that_does_not_sum_to_one(index: Index, folder: Path, tmp_path
 @pytest.mark.parametrize("name", ["gpu", "cuda:x", "cuda:-1", "", "mps", "meta", "CPU"])
 def test_unknown_devices(name: str) -> None:
     with pytest.raises(ConfigError, match=r"extraction\.device: found .*; allowed: auto, cpu"):
-        choose_device(name)
+        Settings.checked("extraction.", {"device": name})
 
 
 def test_a_gpu_that_is_not_there() -> None:
@@ -654,14 +655,14 @@ def test_cpu_and_auto() -> None:
 
 def test_tf32_needs_a_gpu(extracting: Extract, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="tf32 needs an NVIDIA GPU, the device is cpu"):
-        extracting(tmp_path / "m.zarr", replace(ALL, precision="tf32"))
+        extracting(tmp_path / "m.zarr", ALL.but(precision="tf32"))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_bf16_attention_of_pytorchs_own_module(index: Index, folder: Path, tmp_path: Path) -> None:
     """open_clip's blocks; on a CPU it rounds the softmax to bfloat16."""
     entry = ModelEntry(id="oc", source="open_clip", name="ViT-S-32-alt", image_size=96)
-    settings = replace(ALL, taps=("attention",), layers="last", precision="bf16")
+    settings = ALL.but(taps=("attention",), layers="last", precision="bf16")
     extract(load_backbone(entry), index, folder, tmp_path / "m.zarr", settings)
     sums = np.asarray(open_store(tmp_path / "m.zarr")["attention"][:]).astype(np.float64).sum(-1)
     assert np.abs(sums - 1).max() < 0.02
@@ -669,7 +670,7 @@ def test_bf16_attention_of_pytorchs_own_module(index: Index, folder: Path, tmp_p
 
 def test_bf16_is_close_to_fp32(extracting: Extract, whole: Path, tmp_path: Path) -> None:
     """bfloat16 keeps 8 bits: factors are off by up to 0.4 %, two blocks' features by 3 %."""
-    extracting(tmp_path / "m.zarr", replace(ALL, precision="bf16"))
+    extracting(tmp_path / "m.zarr", ALL.but(precision="bf16"))
     found, expected = open_store(tmp_path / "m.zarr"), open_store(whole)
     assert found.attributes["request"]["precision"] == "bf16"
     # The softmax itself is float32's: what is left is the rounding of float16.
@@ -699,5 +700,5 @@ def test_two_units_whatever_the_number_of_images(
         return allocate(layout, n_rows, **options)
 
     monkeypatch.setattr(Unit, "allocate", counted)
-    extracting(tmp_path / "m.zarr", replace(ALL, taps=("cls",), batch_size=batch_size))
+    extracting(tmp_path / "m.zarr", ALL.but(taps=("cls",), batch_size=batch_size))
     assert sizes == [8, 8]

@@ -38,7 +38,7 @@ SIZES = [(48, 64), (48, 64), (64, 48), (70, 40), (33, 47), (90, 90)]
 SETTINGS = Settings(
     taps=("spatial",), dtype="float32", device="cpu", threads=2, workers=0, batch_size=4
 )
-DENSE = ViewSettings("dense", short_side=44)
+DENSE = ViewSettings(kind="dense", short_side=44)
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def images(root: Path) -> Index:
-    return build_index(DatasetSpec("d", "flat", root))
+    return build_index(DatasetSpec(name="d", layout="flat", root=root))
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +92,7 @@ def tokens_of(backbone: Backbone, image: torch.Tensor) -> NDArray[np.float32]:
 def test_one_pass_at_the_size_of_each_image(
     dino: Backbone, extracting: Extracting, root: Path
 ) -> None:
-    store = extracting(dino, replace(SETTINGS, taps=("cls", "spatial"), view=DENSE))
+    store = extracting(dino, SETTINGS.but(taps=("cls", "spatial"), view=DENSE))
     view = DenseView("short", 44, (4, 4))
     assert store.view == view
     for row, (width, height) in enumerate(SIZES):
@@ -112,7 +112,7 @@ def test_one_pass_at_the_size_of_each_image(
 def test_windows_where_a_model_has_one_size(
     mae: Backbone, extracting: Extracting, root: Path
 ) -> None:
-    store = extracting(mae, replace(SETTINGS, view=DENSE))
+    store = extracting(mae, SETTINGS.but(view=DENSE))
     view = DenseView("short", 44, (4, 4), (32, 32))
     assert store.view == view
     for row in range(len(SIZES)):
@@ -149,7 +149,7 @@ def test_tiling_by_hand() -> None:
 def test_padded_images_stand_side_by_side(
     mae: Backbone, extracting: Extracting, root: Path
 ) -> None:
-    store = extracting(mae, replace(SETTINGS, view=ViewSettings("padded")))
+    store = extracting(mae, SETTINGS.but(view=ViewSettings(kind="padded")))
     view = PaddedView((32, 32))
     assert store.view == view
     assert store["spatial"].shape == (6, 6, 8, 8, 64)
@@ -161,7 +161,7 @@ def test_padded_images_stand_side_by_side(
 
 
 def test_the_centre_token_s_attention(mae: Backbone, extracting: Extracting, root: Path) -> None:
-    store = extracting(mae, replace(SETTINGS, taps=("attention_centre",)))
+    store = extracting(mae, SETTINGS.but(taps=("attention_centre",)))
     view = SquareView((32, 32), mae.entry.crop_fraction)
     batch = normalise(seen(root, 3, view), mae.mean, mae.std)
     attention = collect(mae, batch, ("attention",))["attention"][0]
@@ -182,13 +182,13 @@ def test_the_centre_token_s_attention(mae: Backbone, extracting: Extracting, roo
         ),
         (ViewSettings(crop_fraction=0.5), 0.5, SquareView((32, 32), 0.5), []),
         (
-            ViewSettings("padded", interpolation="lanczos"),
+            ViewSettings(kind="padded", interpolation="lanczos"),
             1.0,
             PaddedView((32, 32), "lanczos"),
             ["interpolation lanczos by the dataset's view, in the place of demo-mae's own bicubic"],
         ),
         (
-            ViewSettings("dense", short_side=44, interpolation="bilinear"),
+            ViewSettings(kind="dense", short_side=44, interpolation="bilinear"),
             1.0,
             DenseView("short", 44, (4, 4), (32, 32), "bilinear"),
             [
@@ -208,8 +208,8 @@ def test_the_dataset_s_view_decides_over_the_model_s_own_and_it_is_said(
     said: list[str],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    own = replace(mae, entry=replace(mae.entry, crop_fraction=entry_says))
-    store = extracting(own, replace(SETTINGS, view=settings))
+    own = replace(mae, entry=mae.entry.but(crop_fraction=entry_says))
+    store = extracting(own, SETTINGS.but(view=settings))
     assert store.view == expected
     tokens = tokens_of(own, seen(root, 5, expected)) if settings.kind != "dense" else None
     if tokens is not None:
@@ -224,7 +224,7 @@ def test_the_dataset_s_view_decides_over_the_model_s_own_and_it_is_said(
 
 
 def test_the_final_norm_is_the_model_s(dino: Backbone, extracting: Extracting) -> None:
-    store = extracting(dino, replace(SETTINGS, taps=("cls",)))
+    store = extracting(dino, SETTINGS.but(taps=("cls",)))
     assert store.final_norm is not None
     last = np.asarray(store["cls"][:, -1])
     norm: Any = dino.module.norm
@@ -277,8 +277,8 @@ def test_features_are_pooled_by_coverage(
 ) -> None:
     rows = annotate()
     dense = kind in ("one", "tiled")
-    view = DENSE if dense else ViewSettings("square" if kind == "square" else "padded")
-    settings = replace(SETTINGS, taps=("spatial", "regions"), view=view)
+    view = DENSE if dense else ViewSettings(kind="square" if kind == "square" else "padded")
+    settings = SETTINGS.but(taps=("spatial", "regions"), view=view)
     store = extracting(dino if kind == "one" else mae, settings, annotated=rows)
     numbers = store.region_numbers.tolist()
     assert all(not rows[number].crowd for number in numbers)
@@ -298,7 +298,7 @@ def test_features_are_pooled_by_coverage(
 
 def test_the_paper_s_masks_take_crowds(mae: Backbone, extracting: Extracting) -> None:
     rows = annotate()
-    settings = replace(SETTINGS, taps=("spatial", "regions"), masks="paper")
+    settings = SETTINGS.but(taps=("spatial", "regions"), masks="paper")
     store = extracting(mae, settings, annotated=rows)
     assert 2 in store.region_numbers
     entry = store.region_numbers.tolist().index(2)
@@ -312,12 +312,12 @@ def test_a_store_tells_what_its_regions_are_from(
     mae: Backbone, root: Path, images: Index, tmp_path: Path
 ) -> None:
     out, rows = tmp_path / "m.zarr", annotate()
-    settings = replace(SETTINGS, taps=("spatial", "regions"))
+    settings = SETTINGS.but(taps=("spatial", "regions"))
     first = extract(mae, images, root, out, settings, annotated=rows)
     # Whoever asks for tokens alone is served.
     assert extract(mae, images, root, out, SETTINGS) == first
     for other, more in ((rows[:-1], "fingerprint"), (rows, "masks: coverage in the store")):
-        changed = replace(settings, masks="paper" if other is rows else "coverage")
+        changed = settings.but(masks="paper" if other is rows else "coverage")
         with pytest.raises(Exception, match=more):
             extract(mae, images, root, out, changed, annotated=other)
 
@@ -330,7 +330,7 @@ def test_an_interrupted_extraction_of_varying_grids_goes_on(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("vitfeat.store.layout._MAX_BLOCK", 2)
-    settings = replace(SETTINGS, taps=("cls", "spatial", "regions"), view=DENSE)
+    settings = SETTINGS.but(taps=("cls", "spatial", "regions"), view=DENSE)
     rows = annotate()
     extract(dino, images, root, tmp_path / "whole.zarr", settings, annotated=rows)
     write = StoreWriter.write_block
@@ -358,7 +358,7 @@ def test_an_interrupted_extraction_of_varying_grids_goes_on(
         ({"taps": ("cls",)}, ConfigError, "cls of images in windows: every window has its own"),
         ({"limits": {"spatial": 2}}, ConfigError, "the view dense keeps all images"),
         (
-            {"view": ViewSettings("dense", short_side=28)},
+            {"view": ViewSettings(kind="dense", short_side=28)},
             ConfigError,
             "pixels 28: below the model's own size of 32.*set a larger short_side",
         ),
@@ -373,11 +373,11 @@ def test_what_a_view_has_not(
     message: str,
 ) -> None:
     with pytest.raises(error, match=message):
-        extracting(mae, replace(SETTINGS, **{"view": DENSE, **settings}))
+        extracting(mae, SETTINGS.but(**{"view": DENSE, **settings}))
 
 
 def test_regions_that_no_token_sees(mae: Backbone, extracting: Extracting) -> None:
-    settings = replace(SETTINGS, taps=("regions",))
+    settings = SETTINGS.but(taps=("regions",))
     with pytest.raises(DataError, match="none of 1 annotated regions has a token"):
         extracting(mae, settings, annotated=[r for r in annotate() if r.crowd][:1])
 
@@ -388,14 +388,14 @@ def test_a_table_of_other_images(mae: Backbone, extracting: Extracting, order: s
     if order.step is None:
         rows = [row._replace(image_id="other.png") for row in rows]
     with pytest.raises(DataError, match="which the index has not, or has elsewhere"):
-        extracting(mae, replace(SETTINGS, taps=("regions",)), annotated=rows)
+        extracting(mae, SETTINGS.but(taps=("regions",)), annotated=rows)
 
 
 def test_a_model_that_cannot_be_loaded_at_another_size(
     dino: Backbone, extracting: Extracting
 ) -> None:
     with pytest.raises(ModelError, match=r"cannot be loaded for images of 56 x 44.*passes: tiled"):
-        extracting(replace(dino, at_size=None), replace(SETTINGS, view=DENSE))
+        extracting(replace(dino, at_size=None), SETTINGS.but(view=DENSE))
 
 
 def test_parts_of_images_are_what_the_view_sees(
@@ -404,7 +404,7 @@ def test_parts_of_images_are_what_the_view_sees(
     crop = (10.0, 4.0, 42.0, 40.0)
     cropped = replace(images, crop=[crop, *[None] * 5])
     assert cropped.fingerprint != images.fingerprint
-    extract(mae, cropped, root, tmp_path / "m.zarr", replace(SETTINGS, taps=("cls",)))
+    extract(mae, cropped, root, tmp_path / "m.zarr", SETTINGS.but(taps=("cls",)))
     view = SquareView((32, 32), mae.entry.crop_fraction)
     part = open_rgb(root / "0.png").crop((10, 4, 42, 40))
     expected = tokens_of(mae, torch.from_numpy(view(part))[None])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 from unittest import mock
 
@@ -57,7 +56,7 @@ def build(architecture: Architecture) -> Backbone:
     )
     small = {**SMALL, "img_size": architecture.pixels, **architecture.args}
     if architecture.source == "timm":
-        backbone = load_backbone(replace(entry, args=small))
+        backbone = load_backbone(entry.model_copy(update={"args": small}))
     else:
         visual = _open_clip_tower(architecture, small)
         backbone = from_open_clip(entry, visual.requires_grad_(False))

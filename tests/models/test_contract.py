@@ -6,7 +6,6 @@ weights; never from the code under test.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -382,7 +381,7 @@ def test_what_is_no_plain_vit_is_refused(refused: Refused) -> None:
     entry = ModelEntry(id="m", source=refused.source, name=refused.name, normalisation="half")
     describe = _describe_whole
     if refused.args is not None:
-        entry, describe = replace(entry, args=refused.args), load_backbone
+        entry, describe = entry.but(args=refused.args), load_backbone
     with pytest.raises(ModelError) as info:
         describe(entry)
     message = str(info.value)

@@ -176,7 +176,7 @@ def test_weights_of_openai_need_their_activation(
     name = f"vit_base_patch32_clip_{'quickgelu_' if quick else ''}224"
     path, _ = _native(name, tmp_path)
     _pretend_fetched(monkeypatch, Path(path), "timm/vit_base_patch32_clip_224.openai")
-    entry = ModelEntry("m", "timm", name, args=SHRUNK, pretrained=True)
+    entry = ModelEntry(id="m", source="timm", name=name, args=SHRUNK, pretrained=True)
     if quick:
         assert load_backbone(entry).weights["repository"].endswith(".openai")
     else:
@@ -193,7 +193,7 @@ def test_a_tag_of_open_clip_brings_activation_and_normalisation(
     _pretend_fetched(monkeypatch, path, "owner/name")
     tag = {"mean": (0.1, 0.2, 0.3), "std": (0.4, 0.5, 0.6), "quick_gelu": True}
     monkeypatch.setattr(open_clip, "get_pretrained_cfg", lambda *_: tag)
-    found = load_backbone(ModelEntry("m", "open_clip", name, pretrained="tag"))
+    found = load_backbone(ModelEntry(id="m", source="open_clip", name=name, pretrained="tag"))
     assert (found.mean, found.std) == (tag["mean"], tag["std"])
     kinds = {type(m).__name__ for m in found.module.modules()}
     assert "QuickGELU" in kinds
@@ -206,7 +206,9 @@ def test_a_tag_without_quick_gelu_is_no_architecture_with_it(
     _pretend_fetched(monkeypatch, Path(path), "owner/name")
     monkeypatch.setattr(open_clip, "get_pretrained_cfg", lambda *_: {"mean": (0.5, 0.5, 0.5)})
     with pytest.raises(ModelError, match=r"take the architecture ViT-B-32$"):
-        load_backbone(ModelEntry("m", "open_clip", "ViT-B-32-quickgelu", pretrained="laion"))
+        load_backbone(
+            ModelEntry(id="m", source="open_clip", name="ViT-B-32-quickgelu", pretrained="laion")
+        )
 
 
 @pytest.mark.parametrize(
@@ -291,9 +293,9 @@ def test_other_floating_numbers_are_weights(kind: torch.dtype, tmp_path: Path) -
 
 def test_a_size_that_arguments_overrule(tmp_path: Path) -> None:
     entry = ModelEntry(
-        "m",
-        "open_clip",
-        "ViT-S-32-alt",
+        id="m",
+        source="open_clip",
+        name="ViT-S-32-alt",
         image_size=96,
         args={"vision_cfg": {"image_size": 64, "layers": 1, "width": 64, "patch_size": 32}},
     )

@@ -140,7 +140,7 @@ def test_a_store_of_photographs_equals_onnxruntimes_tensors(
     folder.mkdir()
     for number, photograph in enumerate(photographs(columns=2)):
         photograph.save(folder / f"{number}.png")
-    index = build_index(DatasetSpec("photographs", "flat", folder))
+    index = build_index(DatasetSpec(name="photographs", layout="flat", root=folder))
     taps = ("cls", "spatial", "attention")
     settings = Settings(taps=taps, dtype="float32", device="cpu", batch_size=3, workers=0)
     extract(backbone, index, folder, tmp_path / "focus.zarr", settings)

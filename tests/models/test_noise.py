@@ -15,11 +15,11 @@ from vitfeat.models.taps import collect
 
 def _noise(name: str = "small", seed: int = 0, **changes: Any) -> Backbone:
     fields = {"image_size": 64, "args": {"depth": 2}, **changes}
-    return load_backbone(ModelEntry("n", "noise", name, seed=seed, **fields))
+    return load_backbone(ModelEntry(id="n", source="noise", name=name, seed=seed, **fields))
 
 
 def test_shapes_are_those_of_the_published_vits() -> None:
-    base = load_backbone(ModelEntry("n", "noise", "base"))
+    base = load_backbone(ModelEntry(id="n", source="noise", name="base"))
     assert (base.depth, base.width, base.heads, base.grid) == (12, 768, 12, (14, 14))
     assert (base.n_prefix, base.has_cls, base.n_tokens) == (1, True, 197)
 

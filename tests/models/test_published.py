@@ -301,7 +301,7 @@ def test_what_is_no_backbone_stays_out(tmp_path: Path) -> None:
     case = CASES["mae"]
     alone = load_backbone(case.entry(tmp_path))
     path = save(tmp_path / "both.pth", published.mae(decoder=True))
-    both = load_backbone(replace(alone.entry, checkpoint=path))
+    both = load_backbone(alone.entry.but(checkpoint=path))
     assert both.weights_sha256() == alone.weights_sha256()
     assert not any("decoder" in name for name in both.module.state_dict())
 
@@ -361,7 +361,7 @@ def test_both_libraries_give_the_same_of_one_clip_file(file: str, tmp_path: Path
 
 def test_clip_needs_its_activation(tmp_path: Path) -> None:
     """An architecture with the exact GELU is another model; the sizes in the file tell."""
-    entry = replace(CASES["clip"].entry(tmp_path), name="vit_base_patch32_clip_224")
+    entry = CASES["clip"].entry(tmp_path).but(name="vit_base_patch32_clip_224")
     assert "QuickGELU" in refusal(entry)
 
 
@@ -370,7 +370,7 @@ def test_clip_needs_its_activation(tmp_path: Path) -> None:
 
 def _of_catalogue(model_id: str, path: str) -> ModelEntry:
     """The catalogue's entry, its weights in a local file."""
-    return replace(builtin_catalog()[model_id], checkpoint=path, weights=None, pretrained=False)
+    return builtin_catalog()[model_id].but(checkpoint=str(path), weights=None, pretrained=False)
 
 
 @pytest.mark.slow

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -198,7 +197,7 @@ def test_moco_computes_its_positions_anew(
     path = save(tmp_path / "m.pth.tar", published.moco())
     entry = entry_of(path, VIT, family, image_size=_pixels(grid), positions="moco")
     if family == "moco":
-        entry = replace(entry, positions=None)
+        entry = entry.but(positions=None)
     backbone = load_backbone(entry)
     sines = published.sincos_positions(SMALL.width, *grid, row_first=True)
     expected = torch.cat([torch.zeros(1, SMALL.width), sines])[None]

@@ -77,7 +77,7 @@ def test_a_linear_probe_of_mocos_small_vit_has_the_familys_twelve_heads(
 
 
 def test_mocos_fixed_positions_tell_its_heads_under_any_family(tmp_path: Path) -> None:
-    entry = replace(_moco_s(_linear_probe(tmp_path / "w.pth"), "ours"), normalisation="half")
+    entry = _moco_s(_linear_probe(tmp_path / "w.pth"), "ours").but(normalisation="half")
     backbone = load_backbone(entry)
     assert backbone.heads == 12
     assert any("its positions tell" in line for line in backbone.notes)
@@ -91,7 +91,7 @@ def test_heads_that_the_entry_says_stay_and_are_noted(tmp_path: Path) -> None:
 
 def test_learned_positions_tell_no_heads(tmp_path: Path) -> None:
     path = save(tmp_path / "w.pth", published.plain(replace(MOCO_S, heads=6)))
-    entry = replace(_moco_s(path, "dino"), normalisation="half")
+    entry = _moco_s(path, "dino").but(normalisation="half")
     assert load_backbone(entry).heads == 6
 
 
@@ -620,8 +620,10 @@ def test_weights_that_timm_publishes_are_normalised_as_it_says(
     weights = Weights(Path(plain), origin)
     monkeypatch.setattr("vitfeat.models.loading._weights", lambda *_: weights)
     fields = {"args": SMALL.args, "image_size": SMALL.image_size, "family": "siglip2"}
-    by_repository = ModelEntry("m", "timm", VIT, weights=f"timm/{VIT}.dino", **fields)
-    by_tag = ModelEntry("m", "timm", f"{VIT}.dino", pretrained=True, **fields)
+    by_repository = ModelEntry(
+        id="m", source="timm", name=VIT, weights=f"timm/{VIT}.dino", **fields
+    )
+    by_tag = ModelEntry(id="m", source="timm", name=f"{VIT}.dino", pretrained=True, **fields)
     for entry in (by_repository, by_tag):
         backbone = load_backbone(entry)
         assert (backbone.mean, backbone.std) == IMAGENET
@@ -629,7 +631,9 @@ def test_weights_that_timm_publishes_are_normalised_as_it_says(
 
 
 def test_an_untrained_network_has_its_librarys_and_says_so() -> None:
-    entry = ModelEntry("m", "timm", VIT, args=SMALL.args, image_size=SMALL.image_size)
+    entry = ModelEntry(
+        id="m", source="timm", name=VIT, args=SMALL.args, image_size=SMALL.image_size
+    )
     backbone = load_backbone(entry)
     assert (backbone.mean, backbone.std) == HALF
     assert backbone.normalisation == (
@@ -647,12 +651,12 @@ def test_what_families_are_normalised_by_is_what_the_catalogue_and_timm_say() ->
     for entry in builtin_catalog().values():
         if entry.source in ("demo", "noise") or entry.family in ("random", "supervised"):
             continue
-        told = replace(entry, normalisation=None).told_normalisation()
+        told = entry.but(normalisation=None).told_normalisation()
         assert list(told.values()) == [entry.normalisation_values()], entry.id
     for name in ("beitv2_base_patch16_224.in1k_ft_in22k", "vit_base_patch16_siglip_224.webli"):
         tag: Any = timm.get_pretrained_cfg(name)
         family = "beit" if name.startswith("beit") else "siglip"
-        entry = ModelEntry("m", "timm", name, family=family)
+        entry = ModelEntry(id="m", source="timm", name=name, family=family)
         assert list(entry.told_normalisation().values()) == [(tag.mean, tag.std)]
 
 

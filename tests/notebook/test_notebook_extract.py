@@ -208,7 +208,10 @@ REFUSED: dict[str, tuple[Refused, str]] = {
         "one model as in `catalog:`",
     ),
     "no model": (lambda p: {"model": 3}, "an id of the catalogue"),
-    "field of an entry": (lambda p: {"model": {"m": {"source": "tim"}}}, "catalog.m.source"),
+    "field of an entry": (
+        lambda p: {"model": {"m": {"source": "tim", "name": "vit"}}},
+        "catalog.m.source",
+    ),
     "folder": (lambda p: {"images": p / "fotos"}, "does not exist"),
     "files": (lambda p: {"images": []}, "an empty list"),
     "twice": (lambda p: {"images": [p / "cat/a.png", str(p / "cat/../cat/a.png")]}, "twice"),
@@ -223,7 +226,7 @@ REFUSED: dict[str, tuple[Refused, str]] = {
     "batch": (lambda p: {"batch_size": 0}, "extract: batch_size"),
     "device": (lambda p: {"device": "tpu"}, "extract: device: found 'tpu'"),
     "workers": (lambda p: {"workers": "two"}, "extract: workers: found 'two'"),
-    "view": (lambda p: {"view": {"kind": "round"}}, "extract: view.kind: 'round'"),
+    "view": (lambda p: {"view": {"kind": "round"}}, "extract: view.kind: found 'round'"),
     "limit": (lambda p: {"limits": {"cls": 0}}, "limit of the tap cls"),
 }
 

@@ -51,7 +51,7 @@ def test_a_large_model_among_small_ones_has_a_job_of_its_own_and_so_have_they(
 
 @pytest.mark.parametrize("change", [{"jobs": 2}, {"keep": ("cls",)}, {"together": False}])
 def test_what_asks_for_a_job_a_model(default: Config, change: dict[str, Any]) -> None:
-    config = replace(default, extraction=default.extraction | change)
+    config = replace(default, extraction=default.extraction.but(**change))
     assert not any(extracted_together(config, name) for name in config.datasets)
 
 
@@ -59,7 +59,7 @@ def test_what_asks_for_a_job_a_model(default: Config, change: dict[str, Any]) ->
     "change", [{"device": "cuda"}, {"batch_size": 1}, {"workers": 3}, {"jobs": "auto"}]
 )
 def test_how_images_are_pushed_makes_no_other_jobs(default: Config, change: dict[str, Any]) -> None:
-    config = replace(default, extraction=default.extraction | change)
+    config = replace(default, extraction=default.extraction.but(**change))
     assert all(extracted_together(config, name) for name in config.datasets)
 
 

@@ -23,7 +23,6 @@ from vitfeat.cli import build_parser
 from vitfeat.cli.settings_flags import given_settings
 from vitfeat.config.config import Config
 from vitfeat.config.parsing import parse_config
-from vitfeat.config.schema import schema_of
 from vitfeat.plan import small
 from vitfeat.plan.disk import Size
 from vitfeat.plan.figures import model_sets
@@ -31,6 +30,7 @@ from vitfeat.plan.pairs import PairStep, RequestedStep
 from vitfeat.plan.rules import figure_steps, steps
 from vitfeat.plan.steps import Step
 from vitfeat.plan.study import Study
+from vitfeat.settings.schema import schema_of
 
 JOBS = [
     pytest.param(analysis, job, id=job.name)
@@ -230,7 +230,7 @@ def test_few_images_that_learn_from_many_are_one_job_a_model(config: Config) -> 
 
 def test_what_reads_arrays_that_go_after_use_is_one_job_a_model(config: Config) -> None:
     """A job of all models would need those of every model again for a further one."""
-    other = replace(config, extraction={**config.extraction, "keep": ("cls",)})
+    other = replace(config, extraction=config.extraction.but(keep=("cls",)))
     of_all = {step.job.name for step in steps(other) if step.of_all}
     assert "knn" not in of_all
     only_cls = with_setting(other, "knn", features=("cls",))
@@ -238,7 +238,7 @@ def test_what_reads_arrays_that_go_after_use_is_one_job_a_model(config: Config) 
 
 
 def test_several_jobs_share_the_layers_of_a_model(config: Config) -> None:
-    models = [replace(config.models[0], id=n, source="timm", name=n) for n in DEPTHS]
+    models = [config.models[0].but(id=n, source="timm", name=n) for n in DEPTHS]
     shared = with_setting(replace(config, models=tuple(models)), "knn", layer_jobs=True)
     rules = {step.name: step for step in steps(shared) if step.job.name == "knn"}
     some, join = rules["knn_layers"], rules["knn_join"]
@@ -274,7 +274,7 @@ def test_several_jobs_share_the_layers_of_a_model(config: Config) -> None:
 
 
 def test_only_stored_layers_have_jobs(config: Config) -> None:
-    stored = replace(config, extraction={**config.extraction, "layers": ("first", 3, "last")})
+    stored = replace(config, extraction=config.extraction.but(layers=("first", 3, "last")))
     shared = with_setting(stored, "linear_probe", layer_jobs=True)
     (join,) = [step for step in steps(shared) if step.name == "linear_probe_join"]
     tables = [path for path in join.inputs(At("digits-many", MODELS[0])) if "layers" in path]
@@ -376,7 +376,7 @@ def test_jobs_of_a_model_share_submissions_and_those_of_hours_have_their_own(
 
 
 def test_a_label_changes_what_shows_it(config: Config) -> None:
-    models = (replace(config.models[0], label="Another"), *config.models[1:])
+    models = (config.models[0].but(label="Another"), *config.models[1:])
     shows = {job.name for a in analyses().values() for job in a.jobs if job.label or job.together}
     figures = {step.name for step in figure_steps(config)}
     assert changed(config, replace(config, models=models)) == shows | figures
@@ -481,7 +481,7 @@ def test_a_job_of_pairs_waits_for_the_gram_matrices_of_its_models(config: Config
 
 
 def test_another_model_written_last_changes_no_pairs_of_the_others(config: Config) -> None:
-    entry = replace(config.models[0], id="a-first")
+    entry = config.models[0].but(id="a-first")
     every, more = commands(config), commands(replace(config, models=(*config.models, entry)))
     single = [key for key in every if key[0] in ("cka", "similarity") and key[1] == "digits-many"]
     assert len(single) == 4
@@ -539,7 +539,7 @@ def test_gram_matrices_are_of_all_kinds_that_analyses_ask_for(config: Config) ->
 
 
 def test_kinds_of_tokens_that_go_after_use_are_made_apart(config: Config) -> None:
-    keeping = replace(config, extraction=config.extraction | {"keep": ["cls"]})
+    keeping = replace(config, extraction=config.extraction.but(keep=("cls",)))
     stay, stay_of_all, *go_each = rules_of(keeping, "gram")
     assert stay_of_all.of_all
     (go,) = go_each

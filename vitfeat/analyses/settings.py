@@ -7,103 +7,23 @@ help, and a table of the docs.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Annotated, Any, ClassVar, Literal, TypeAlias, TypeVar
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    StringConstraints,
-    ValidationError,
-)
+from pydantic import Field
 
-from vitfeat.errors import ConfigError
+from vitfeat.settings.fields import Count, Seed, SomeOf
+from vitfeat.settings.part import Part
 from vitfeat.store.layout import TOKEN_ARRAYS
 
 Limit = int | None
 """Images that a tap is kept for: all (None), or so many, spread over the dataset."""
 
-Item = TypeVar("Item")
-
-
-def _apart(items: tuple[Item, ...]) -> tuple[Item, ...]:
-    if len(set(items)) < len(items):
-        raise ValueError("an item stands there twice")
-    return items
-
-
-_UNIQUE = Field(json_schema_extra={"uniqueItems": True})
-
-AnyOf: TypeAlias = Annotated[tuple[Item, ...], AfterValidator(_apart), _UNIQUE]
-"""Items, none of them twice."""
-
-SomeOf: TypeAlias = Annotated[
-    tuple[Item, ...], Field(min_length=1), AfterValidator(_apart), _UNIQUE
-]
-"""One item or more, none of them twice."""
-
-_FIVE = "first, q1, middle, q3, last"
-_SIGNED = "a number (from 0, or from the end where negative)"
-
-LAYER_WORDS = "^(first|q1|middle|q3|last)$"
-_LAYER_NAME = Annotated[str, StringConstraints(pattern=LAYER_WORDS)]
-_ALL_NAME = Annotated[str, StringConstraints(pattern="^(all|first|q1|middle|q3|last)$")]
-_SPREAD_NAME = Annotated[str, StringConstraints(pattern="^(all|spread|first|q1|middle|q3|last)$")]
-
-
-def words(allowed: str) -> Any:
-    """Return what says in words which texts and numbers a field takes."""
-    return Field(json_schema_extra={"allowed": allowed})
-
-
-Layer: TypeAlias = Annotated[_LAYER_NAME | int, words(f"{_FIVE}, or {_SIGNED}")]
-"""One layer, by name or number."""
-
-_ALL = words(f"all, {_FIVE}, or numbers from 0")
-Layers: TypeAlias = Annotated[
-    _ALL_NAME | int | Annotated[tuple[Annotated[_ALL_NAME | int, _ALL], ...], Field(min_length=1)],
-    _ALL,
-]
-"""Layers, by name or number."""
-
-ShownLayers: TypeAlias = Annotated[
-    _SPREAD_NAME
-    | int
-    | Annotated[
-        tuple[Annotated[_SPREAD_NAME | int, words(f"spread, all, {_FIVE}, or {_SIGNED}")], ...],
-        Field(min_length=1),
-    ],
-    words(f"spread, all, {_FIVE}, {_SIGNED}, or a list of these"),
-]
-"""Layers that a figure shows, by name or number; ``spread`` is a few over the depth."""
-
-Images: TypeAlias = Annotated[int, Field(ge=1)] | Annotated[tuple[str, ...], Field(min_length=1)]
-"""How many images, spread over the dataset, or their ids."""
-
-Share: TypeAlias = Annotated[float, Field(gt=0, lt=1)]
-Positive: TypeAlias = Annotated[float, Field(gt=0)]
-Count: TypeAlias = Annotated[int, Field(ge=1)]
-Seed: TypeAlias = Annotated[int, Field(ge=0)]
-LayerJobs: TypeAlias = Annotated[
-    bool, Field(description="Whether several jobs share a model's layers, six at most each.")
-]
-Masks: TypeAlias = Literal["coverage", "paper"]
-
 PRINTED = "printed"
 """Annotates a setting that changes numbers and shows in none of them: figures print it."""
 
 
-class Settings(BaseModel):
+class Settings(Part):
     """Settings of an analysis; each field has its type, bounds, default and description."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    def __init__(self, **values: Any) -> None:
-        try:
-            super().__init__(**values)
-        except ValidationError as error:
-            raise ConfigError(_explained(type(self), values, error)) from error
 
     required: ClassVar[tuple[str, ...]] = ("datasets",)
     """Fields that a config must give; elsewhere, stores say what they would."""
@@ -144,16 +64,6 @@ class Settings(BaseModel):
     def sources(self) -> tuple[str, ...]:
         """All datasets whose stores it reads: its own, and those that it learns from."""
         return self.datasets
-
-
-def _explained(kind: type[Settings], values: Mapping[str, Any], error: ValidationError) -> str:
-    """Say what is wrong as a config's error does; what that needs is loaded where it is needed."""
-    from vitfeat.config.messages import flaw
-    from vitfeat.config.schema import schema_of
-
-    plain = {key: list(v) if isinstance(v, tuple) else v for key, v in values.items()}
-    first = error.errors()[0]
-    return flaw(plain, schema_of(kind)) or f"config: {first['loc'][0]}: {first['msg']}"
 
 
 class LearntSettings(Settings):

@@ -67,11 +67,6 @@ def part(text: str) -> tuple[int, int]:
     return int(number), int(of)
 
 
-def workers(text: str) -> int | None:
-    """Read a number of processes; None is ``auto``."""
-    return None if text == "auto" else count(text)
-
-
 def from_json(text: str, flag: str) -> Any:
     """Read a flag's JSON."""
     try:

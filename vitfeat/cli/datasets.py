@@ -8,7 +8,9 @@ import time
 from pathlib import Path
 
 from vitfeat.cli.arguments import AddCommand, positive
+from vitfeat.cli.settings_flags import add_settings, given_settings
 from vitfeat.console import Console
+from vitfeat.data.spec import DatasetSpec
 
 logger = logging.getLogger(__name__)
 
@@ -33,43 +35,17 @@ def add(command: AddCommand) -> None:
 
 def _dataset(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("name", help="name of the dataset")
-    sub.add_argument(
-        "--layout",
-        required=True,
-        help="folder, flat, list, imagenet, imagenet50, digits, coco, partimagenet, revisited, "
-        "davis, spair, webdataset, parquet, hdf5 or video",
-    )
-    sub.add_argument("--root", required=True, help="the dataset's folder, or its one container")
-    sub.add_argument("--split", help="first-level folder, or split of the layout, to use")
-    sub.add_argument("--list", help="text file that lists the images (layout list)")
-    sub.add_argument("--per-class", type=int, help="first so many valid images of each class")
-    sub.add_argument("--limit", type=int, help="first so many valid images")
-    sub.add_argument("--per-superclass", type=int, help="images a superclass (partimagenet)")
-    sub.add_argument("--query-crop", help="box (default) or whole (revisited)")
-    sub.add_argument("--images", help="column, array or ending of the images in their containers")
-    sub.add_argument("--labels", help="column, array, ending or key of the labels, or folder")
-    sub.add_argument("--ids", help="column or array of the ids, or place")
-    sub.add_argument("--axes", help="HWC (default) or CHW (hdf5)")
-    sub.add_argument("--rate", type=float, help="frames a second (video)")
-    sub.add_argument("--orientation", help="stored (default), or turned as exif says")
-    sub.add_argument("--on-error", help="stop (default) at a broken image, or skip it")
-    sub.add_argument("--min-side", type=int, help="smallest side of an image in pixels")
-    sub.add_argument("--max-megapixels", type=float, help="largest image")
+    add_settings(sub, DatasetSpec, _KEYS)
 
 
-_KEYS = (
-    *("layout", "root", "split", "list", "per_class", "limit", "per_superclass", "query_crop"),
-    *("images", "labels", "ids", "axes", "rate"),
-    *("orientation", "on_error", "min_side", "max_megapixels"),
-)
+_KEYS = [key for key in DatasetSpec.model_fields if key not in ("name", "view")]
 
 
 def _index(options: argparse.Namespace, _: Console) -> None:
     from vitfeat.data.scan import build_index
-    from vitfeat.data.spec import DatasetSpec
     from vitfeat.data.unchanged import token, write_snapshot
 
-    spec = DatasetSpec.from_config(options.name, {k: getattr(options, k) for k in _KEYS})
+    spec = given_settings(options, DatasetSpec, name=options.name)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     started, told = time.time_ns(), token(spec, options.out)
     index = build_index(spec, workers=options.workers)
@@ -82,13 +58,12 @@ def _annotations(options: argparse.Namespace, _: Console) -> None:
     from vitfeat.data.index import Index
     from vitfeat.data.layouts import read_annotated
     from vitfeat.data.listing import untold
-    from vitfeat.data.spec import DatasetSpec
     from vitfeat.data.table import write_notes
     from vitfeat.data.unchanged import hash_annotations, hashes_path
     from vitfeat.tables import write_table
     from vitfeat.text import plural
 
-    spec = DatasetSpec.from_config(options.name, {k: getattr(options, k) for k in _KEYS})
+    spec = given_settings(options, DatasetSpec, name=options.name)
     hashes = hash_annotations(spec, options.out)
     index = Index.read(options.index)
     notes: list[str] = []

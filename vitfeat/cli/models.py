@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -71,7 +72,7 @@ def _fetch(options: argparse.Namespace, console: Console) -> None:
         )
 
 
-def _of_config(path: Path | None) -> tuple[dict[str, ModelEntry], list[str], Path]:
+def _of_config(path: Path | None) -> tuple[Mapping[str, ModelEntry], list[str], Path]:
     """Return a config's own catalogue, its models, and its folder of weights."""
     from vitfeat.models.entry import read_catalog
 

@@ -3,56 +3,31 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from vitfeat.cli.arguments import from_json, positive, weights_folder, workers
-from vitfeat.errors import ConfigError
-from vitfeat.text import nearest
+from vitfeat.cli.arguments import weights_folder
+from vitfeat.cli.settings_flags import add_settings, given_settings
+from vitfeat.extraction.settings import Settings
 
-if TYPE_CHECKING:
-    from vitfeat.data.views import ViewSettings
-
-_NUMBERS = ("dtype", "keep_bits", "layers", "precision", "view")
+HOW = ("batch_size", "workers", "replace")
 
 
-def add_pass_flags(sub: argparse.ArgumentParser) -> None:
-    """Add the flags that say how images are pushed, which change numbers by rounding at most.
+def add_pass_flags(sub: argparse.ArgumentParser, numbers: tuple[str, ...] = ()) -> None:
+    """Add the flags that say how images are pushed, and some that decide a store's numbers.
 
     Threads are the command's own.
     """
-    sub.add_argument("--batch-size", type=positive, default=32)
-    sub.add_argument("--device", default="auto")
-    sub.add_argument("--workers", type=workers, default=None, help="decoding processes, or auto")
-    sub.add_argument("--replace", action="store_true", help="replace a store from other settings")
+    add_settings(sub, Settings, (*numbers, *HOW))
+    sub.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     weights_folder(sub)
 
 
 def pass_ways(options: argparse.Namespace) -> dict[str, Any]:
-    """Return what these flags say, as :class:`vitfeat.extraction.settings.Settings` takes it."""
-    keys = ("batch_size", "device", "workers", "replace", "threads")
-    return {key: getattr(options, key) for key in keys}
+    """Return what the command's own flags say of a pass."""
+    return {"device": options.device, "threads": options.threads}
 
 
-def view_of(found: Any, flag: str) -> ViewSettings:
-    """Return the settings of a view from what JSON has of them."""
-    from vitfeat.data.views import ViewSettings
-
-    if not isinstance(found, dict):
-        raise ConfigError(
-            f'{flag}: found {found}; allowed: a mapping, such as {{"kind": "padded"}}'
-        )
-    return ViewSettings.from_config(flag, found)
-
-
-def numbers_of(text: str) -> Mapping[str, Any]:
-    """Read from JSON what decides a store's numbers: the extraction's settings of a config."""
-    found = from_json(text, "--extraction")
-    if not isinstance(found, dict):
-        raise ConfigError(f"--extraction: found {text}; allowed: a mapping")
-    if unknown := next((key for key in found if key not in _NUMBERS), None):
-        raise ConfigError(
-            f"--extraction: unknown key {unknown!r}{nearest(unknown, _NUMBERS)}; allowed: "
-            f"{', '.join(_NUMBERS)}"
-        )
-    return {**found, "view": view_of(found.get("view", {}), "--extraction: view")}
+def all_ways(options: argparse.Namespace) -> dict[str, Any]:
+    """Return what all of these flags say of a pass but for ``replace``."""
+    how = given_settings(options, Settings)
+    return {"batch_size": how.batch_size, "workers": how.workers, **pass_ways(options)}

@@ -26,7 +26,7 @@ from vitfeat.cli.arguments import (
     positive,
 )
 from vitfeat.cli.models import read_entry
-from vitfeat.cli.passes import add_pass_flags, numbers_of, pass_ways
+from vitfeat.cli.passes import add_pass_flags, all_ways
 from vitfeat.cli.settings_flags import add_settings, given_settings
 from vitfeat.console import Console
 from vitfeat.errors import ConfigError
@@ -175,7 +175,10 @@ def _push(options: argparse.Namespace, model: str, console: Console) -> Callable
     entries = from_json(options.entries, "--entries")
     model_id = model or next(iter(entries), "")
     fields = json.dumps(entries[model_id]) if model_id in entries else None
-    entry, numbers = read_entry(model_id, fields), numbers_of(options.extraction)
+    entry = read_entry(model_id, fields)
+    numbers = from_json(options.extraction, "--extraction")
+    settings = PassSettings.checked("--extraction: ", numbers)
+    ways = all_ways(options)
 
     def push(index: Index, root: Path, store: Path, manifest: Path, taps: Sequence[str]) -> None:
         sealed = extract_from_entry(
@@ -183,7 +186,7 @@ def _push(options: argparse.Namespace, model: str, console: Console) -> Callable
             index,
             root,
             place_of(store),
-            PassSettings(taps=taps, **numbers, **{**pass_ways(options), "replace": True}),
+            settings.but(taps=taps, replace=True, **ways),
             weights_folder=options.weights_folder,
             progress=console.progress,
         )

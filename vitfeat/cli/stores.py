@@ -12,15 +12,15 @@ from vitfeat.cli.arguments import (
     call_all,
     count,
     from_json,
-    layer,
     of_model,
     part,
     positive,
 )
 from vitfeat.cli.models import read_entry
-from vitfeat.cli.passes import add_pass_flags, pass_ways, view_of
+from vitfeat.cli.passes import add_pass_flags, all_ways, pass_ways
+from vitfeat.cli.settings_flags import given_settings
 from vitfeat.console import Console
-from vitfeat.store.layout import DEFAULT_TAPS, TAPS
+from vitfeat.store.layout import TAPS
 from vitfeat.text import plural
 
 
@@ -55,7 +55,6 @@ def add(command: AddCommand) -> None:
     chosen.add_argument("--ids", nargs="+", action="extend", help="only the images of these ids")
     sub.add_argument("--out", type=Path, required=True, help="the store to write (.zarr)")
     sub.add_argument("--manifest", type=Path, help="where its manifest goes, too")
-    sub.add_argument("--taps", nargs="+", default=list(DEFAULT_TAPS), choices=TAPS)
     sub.add_argument(
         "--limits",
         help="taps that are kept for some images only, as JSON: "
@@ -70,16 +69,7 @@ def add(command: AddCommand) -> None:
     )
     sub.add_argument("--view", help='how images become inputs, as JSON: {"kind": "padded"}')
     sub.add_argument("--regions", type=Path, help="the dataset's table of regions (tap regions)")
-    sub.add_argument("--masks", default="coverage", choices=["coverage", "paper"])
-    sub.add_argument("--layers", nargs="+", type=layer, default=["all"])
-    sub.add_argument("--dtype", default="float16", choices=["float16", "float32"])
-    sub.add_argument(
-        "--keep-bits",
-        type=positive,
-        help="bits of mantissa that features are rounded to (default: all that the type has)",
-    )
-    sub.add_argument("--precision", default="fp32", choices=["fp32", "tf32", "bf16", "fp16"])
-    add_pass_flags(sub)
+    add_pass_flags(sub, ("taps", "masks", "layers", "dtype", "keep_bits", "precision"))
     sub.add_argument("--threads", type=count, default=0, help="CPU threads; 0 takes all")
     sub.add_argument(
         "--blocks",
@@ -156,7 +146,7 @@ def _repair(options: argparse.Namespace, console: Console) -> None:
         index,
         root,
         store,
-        Settings.of_request(request, **{**pass_ways(options), "replace": False}, repair=True),
+        Settings.of_request(request, **all_ways(options), repair=True),
         weights_folder=options.weights_folder,
         keep=[tap for tap in request["taps"] if tap not in aside] if aside else None,
         annotated=regions,
@@ -188,16 +178,12 @@ def _extract(options: argparse.Namespace, console: Console) -> None:
     index = Index.read(options.index)
     if chosen := options.ids or options.images:
         index = index.only(chosen_rows(chosen, index.image_id, "the chosen images"))
-    settings = Settings(
-        taps=options.taps,
-        limits=_limits(options.limits),
-        layers=options.layers,
-        dtype=options.dtype,
-        keep_bits=options.keep_bits,
-        precision=options.precision,
-        view=view_of(from_json(options.view or "{}", "--view"), "--view"),
+    told = {"view": options.view, "limits": options.limits}
+    settings = given_settings(
+        options,
+        Settings,
+        {key: from_json(text, f"--{key}") for key, text in told.items() if text is not None},
         part=options.blocks,
-        masks=options.masks,
         **pass_ways(options),
     )
     annotated = None if options.regions is None else read_annotations(options.regions, RegionRow)
@@ -226,19 +212,3 @@ def _extract(options: argparse.Namespace, console: Console) -> None:
         for model, fields in zip(models, entries, strict=True)
     ]
     call_all(calls, console)
-
-
-def _limits(text: str | None) -> dict[str, int | list[str]]:
-    from vitfeat.errors import ConfigError
-
-    found = {} if text is None else from_json(text, "--limits")
-    if not isinstance(found, dict):
-        raise ConfigError(f'--limits: found {text}; allowed: a mapping, such as {{"attention": 3}}')
-    for tap, limit in found.items():
-        ids = isinstance(limit, list) and all(isinstance(name, str) for name in limit)
-        if not ids and (isinstance(limit, bool) or not isinstance(limit, int)):
-            raise ConfigError(
-                f"--limits: found {limit!r} for {tap}; allowed: a number of images, or a list of "
-                "their ids"
-            )
-    return found

@@ -5,8 +5,6 @@ The jobs would find most of it, but only after datasets are indexed, each model 
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,39 +13,10 @@ from vitfeat.analyses.settings import LearntSettings
 from vitfeat.config.config import Config, lacking
 from vitfeat.data.spec import DatasetSpec
 from vitfeat.errors import ConfigError
-from vitfeat.files import existing
 from vitfeat.store.layout import RAGGED_TAPS
 
 # Kinds of tokens that are compared place by place.
 _FLATTENED = ("spatial", "all")
-
-
-def check_numbers(value: Any, where: str = "") -> None:
-    """Refuse NaN and infinity, which pass for numbers of any range."""
-    if isinstance(value, float) and not math.isfinite(value):
-        raise ConfigError(f"config: {where}: found {value}; allowed: a finite number")
-    if isinstance(value, list):
-        value = dict(enumerate(value))
-    for key, below in value.items() if isinstance(value, Mapping) else ():
-        check_numbers(below, f"{where}.{key}" if where else str(key))
-
-
-def written_folder(key: str, text: str) -> Path:
-    """Return a folder that rules write to, whose name Snakemake must be able to hold."""
-    if found := re.search(r"[{}\x00-\x1f]", text):
-        raise ConfigError(
-            f"{key}: found {text!r}; a folder that is written to has no {found.group()!r} in its "
-            "name"
-        )
-    if text.startswith("-"):
-        raise ConfigError(f"{key}: found {text!r}, which reads like a flag; write its whole path")
-    try:
-        folder = Path(text).expanduser()
-    except RuntimeError as error:
-        raise ConfigError(f"{key}: found {text!r}: no folder of that user is known") from error
-    if not existing(folder).is_dir():
-        raise ConfigError(f"{key}: {str(existing(folder))!r} is a file, and a folder is needed")
-    return folder
 
 
 def check_apart(results: Path, specs: Iterable[DatasetSpec]) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from vitfeat.analyses.cka.settings import CkaSettings
 from vitfeat.analyses.settings import Limit, Settings
 from vitfeat.analyses.similarity.settings import SimilaritySettings
 from vitfeat.data.spec import DatasetSpec
 from vitfeat.data.views import ViewSettings
+from vitfeat.extraction.settings import Extraction
 from vitfeat.models.entry import ModelEntry
 from vitfeat.store.layout import RAGGED_TAPS
 
@@ -35,8 +36,8 @@ class Config:
     results: Path
     weights: Path
     models: tuple[ModelEntry, ...]
-    datasets: dict[str, DatasetSpec]
-    extraction: dict[str, Any]
+    datasets: Mapping[str, DatasetSpec]
+    extraction: Extraction
     analyses: Mapping[str, Settings]
     sets: dict[str, tuple[str, ...]]
     remarks: tuple[str, ...] = ()
@@ -71,7 +72,7 @@ class Config:
         return {tap: limit for tap, limit in self._taps(dataset).items() if limit is not None}
 
     def _taps(self, dataset: str) -> dict[str, Limit]:
-        asked = self.extraction["taps"]
+        asked = self.extraction.taps
         absent = lacking(self.view(dataset), asked)
         taps: dict[str, Limit] = {tap: None for tap in asked if tap not in absent}
         for settings in self.analyses.values():
@@ -80,7 +81,7 @@ class Config:
         cka, similarity = self.settings(CkaSettings), self.settings(SimilaritySettings)
         if cka is not None and similarity is not None and dataset in similarity.datasets:
             # What stands in for an absent CLS token is said once, with CKA, and holds for both.
-            add_taps(taps, cka.model_copy(update={"tokens": similarity.tokens}).required_taps())
+            add_taps(taps, cka.but(tokens=similarity.tokens).required_taps())
         return taps
 
 

@@ -6,8 +6,8 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from vitfeat.config.messages import kinds_in_words
 from vitfeat.config.parsing import config_schema
+from vitfeat.settings.messages import in_words
 
 _HEAD = """\
 # Every key of a config
@@ -33,7 +33,8 @@ def _section(path: str, node: Mapping[str, Any]) -> Iterator[str]:
         for key, below in plain.items():
             needed = key in node.get("required", ())
             default = "needed" if needed else _default(below)
-            yield f"| `{key}` | {_allowed(below)} | {default} | {_prose(below['description'])} |"
+            allowed, text = _prose(in_words(below, "`")), _prose(below["description"])
+            yield f"| `{key}` | {allowed} | {default} | {text} |"
         yield ""
     for key, below in keys.items():
         if _is_section(below):
@@ -53,29 +54,7 @@ def _default(node: Mapping[str, Any]) -> str:
     if "default" not in node:
         return ""
     default = node["default"]
-    return f"`{default}`" if isinstance(default, str) else f"`{json.dumps(default)}`"
-
-
-def _allowed(node: Mapping[str, Any]) -> str:
-    if "allowed" in node:
-        return _prose(node["allowed"])
-    if "enum" in node:
-        return ", ".join("null" if word is None else f"`{word}`" for word in node["enum"])
-    kinds = node["type"] if isinstance(node["type"], list) else [node["type"]]
-    return " or ".join(_kind(kind, node) for kind in kinds)
-
-
-def _kind(kind: str, node: Mapping[str, Any]) -> str:
-    text = kinds_in_words([kind])
-    if kind == "array" and "items" in node:
-        return f"{text} ({_allowed(node['items'])})"
-    if kind in ("integer", "number"):
-        bounds = [f"{sign} {node[key]:g}" for key, sign in _BOUNDS.items() if key in node]
-        return ", ".join((text, *bounds))
-    return text
-
-
-_BOUNDS = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
+    return f"`{default}`" if isinstance(default, str) and default else f"`{json.dumps(default)}`"
 
 
 def _prose(text: str) -> str:

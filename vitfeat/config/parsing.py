@@ -7,26 +7,27 @@ line what is wrong, and checks what a schema cannot: that names refer to somethi
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import yaml
 from jsonschema import Draft202012Validator
+from pydantic import ValidationError
 
 from vitfeat.analyses.own import register_own
 from vitfeat.analyses.registry import analyses
-from vitfeat.config.checks import check_apart, check_numbers, check_views, written_folder
+from vitfeat.analyses.settings import LearntSettings
+from vitfeat.config.checks import check_apart, check_views
 from vitfeat.config.config import UNLABELLED, Config
-from vitfeat.config.messages import flaw, kind_of
 from vitfeat.config.model import ConfigModel
-from vitfeat.config.schema import schema_of
 from vitfeat.data.spec import LAYOUTS, DatasetSpec
 from vitfeat.demo import datasets as demo
 from vitfeat.errors import ConfigError
-from vitfeat.models.entry import ModelEntry, find_entry, read_catalog
+from vitfeat.models.entry import ModelEntry, find_entry
 from vitfeat.models.entry_checks import check_entry
-from vitfeat.store.rounding import check_keep_bits
+from vitfeat.settings.messages import flaws, kind_of
+from vitfeat.settings.part import faults_of
+from vitfeat.settings.schema import schema_of
 from vitfeat.text import nearest
 
 
@@ -74,36 +75,40 @@ def config_schema() -> Mapping[str, Any]:
 def parse_config(raw: Mapping[str, Any]) -> Config:
     """Check a config and fill in its defaults; it is not changed."""
     _check_names(raw)
-    raw = _with_own(raw)
+    raw = _with_roots(_with_own(raw))
     schema = config_schema()
     raw = _typed(raw, schema)
-    check_numbers(raw)
-    if (wrong := flaw(raw, schema)) is not None:
-        raise ConfigError(wrong)
-    config = with_defaults(raw, schema)
-    check_keep_bits(config["extraction"]["dtype"], config["extraction"]["keep_bits"])
-    results, weights = (written_folder(key, config[key]) for key in ("results", "weights"))
-    catalog = read_catalog(config["catalog"])
-    datasets = {n: _dataset(n, d, results) for n, d in config["datasets"].items()}
+    if faults := list(flaws(raw, schema, "config: ")):
+        raise ConfigError(*faults)
+    try:
+        whole = ConfigModel(**{key: value for key, value in raw.items() if key != "analyses"})
+    except ValidationError as error:
+        raise ConfigError(*faults_of(error, "")) from error
+    results = whole.results
+    datasets = {name: _placed(spec, results) for name, spec in whole.datasets.items()}
     check_apart(results, datasets.values())
-    for name, settings in config["analyses"].items():
-        _check_datasets(name, "datasets", settings["datasets"], datasets)
-        if "train" in settings:
+    said = raw.get("analyses", {})
+    # In one order however they are written, which tables and commands follow.
+    asked = {
+        name: analysis.settings.checked(f"analyses.{name}.", said[name])
+        for name, analysis in analyses().items()
+        if name in said
+    }
+    for name, settings in asked.items():
+        _check_datasets(name, "datasets", settings.datasets, datasets)
+        if isinstance(settings, LearntSettings):
             _check_train(name, settings, datasets)
-    models = tuple(find_entry(m, catalog) for m in config["models"])
+    models = tuple(find_entry(m, whole.catalog) for m in whole.models)
     checked = Config(
         results=results,
-        weights=weights,
+        weights=whole.weights,
         models=models,
         datasets=datasets,
-        extraction=config["extraction"],
-        analyses={
-            name: analyses()[name].settings(**settings)
-            for name, settings in config["analyses"].items()
-        },
-        sets=_sets(config["figures"]["sets"], [m.id for m in models]),
+        extraction=whole.extraction,
+        analyses=asked,
+        sets=_sets(whole.figures.sets, whole.models),
         remarks=(
-            *_left_empty(models, config["catalog"]),
+            *_left_empty(models),
             *(line for model in models for line in check_entry(model)),
         ),
     )
@@ -123,14 +128,12 @@ def _check_stored(config: Config) -> None:
                 )
 
 
-def _left_empty(
-    models: Sequence[ModelEntry], catalog: Mapping[str, Mapping[str, Any]]
-) -> Iterator[str]:
+def _left_empty(models: Sequence[ModelEntry]) -> Iterator[str]:
     """Yield of which models the key of a weight file was left empty: they are untrained."""
     for model in models:
-        own = catalog.get(model.id, {})
         for key in ("checkpoint", "weights"):
-            if key in own and own[key] is None and not (model.checkpoint or model.is_fetched):
+            empty = key in model.model_fields_set and getattr(model, key) is None
+            if empty and not (model.checkpoint or model.is_fetched):
                 yield f"model {model.id}: catalog.{model.id}.{key} is empty, so it is untrained"
 
 
@@ -187,30 +190,31 @@ def _typed(value: Any, schema: Mapping[str, Any]) -> Any:
     return read if fits else value
 
 
-def with_defaults(value: Any, schema: Mapping[str, Any]) -> Any:
-    """Return a copy of a valid value with the schema's defaults where keys are absent."""
-    if not isinstance(value, Mapping):
-        return deepcopy(value)
-    properties = schema.get("properties", {})
-    filled = {
-        key: with_defaults(value[key] if key in value else sub["default"], sub)
-        for key, sub in properties.items()
-        if key in value or "default" in sub
+def _with_roots(raw: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a config whose digits are the embedded ones, which nobody has to say."""
+    datasets = raw.get("datasets")
+    if not isinstance(datasets, Mapping):
+        return raw
+    # Of a layout that is none, that is the fault, and not that a root is missing.
+    others = LAYOUTS.keys() - {"digits"}
+    usual = {
+        name: {"root": EMBEDDED, **dataset}
+        for name, dataset in datasets.items()
+        if isinstance(dataset, Mapping) and dataset.get("layout", "") not in ("", *others)
     }
-    return {**{k: deepcopy(v) for k, v in value.items() if k not in properties}, **filled}
+    return {**raw, "datasets": {**datasets, **usual}}
 
 
-def _dataset(name: str, mapping: Mapping[str, Any], results: Path) -> DatasetSpec:
-    layout, root = mapping["layout"], mapping.get("root")
-    if root == EMBEDDED and layout not in demo.NAMES:
+def _placed(spec: DatasetSpec, results: Path) -> DatasetSpec:
+    """Return a dataset with the folder that an embedded one is written to."""
+    if str(spec.root) != EMBEDDED:
+        return spec
+    if spec.layout not in demo.NAMES:
         raise ConfigError(
-            f"datasets.{name}.root: no small dataset of the layout {layout!r} is embedded; "
-            f"those that are: {', '.join(demo.NAMES)}"
+            f"datasets.{spec.name}.root: no small dataset of the layout {spec.layout!r} is "
+            f"embedded; those that are: {', '.join(demo.NAMES)}"
         )
-    # Of the digits nobody has to say it.
-    if root == EMBEDDED or (layout == "digits" and "root" not in mapping):
-        mapping = {**mapping, "root": str(demo.embedded_root(results, layout))}
-    return DatasetSpec.from_config(name, mapping)
+    return spec.but(root=demo.embedded_root(results, spec.layout))
 
 
 #: What `root` says to take the small dataset that is made from the digits.
@@ -218,21 +222,21 @@ EMBEDDED = "embedded"
 
 
 def _check_train(
-    analysis: str, settings: Mapping[str, Any], datasets: Mapping[str, DatasetSpec]
+    analysis: str, settings: LearntSettings, datasets: Mapping[str, DatasetSpec]
 ) -> None:
     """Hold every dataset to one that it is learnt from."""
-    train, where = settings["train"], f"analyses.{analysis}.train"
-    for name in settings["datasets"]:
+    train, where = settings.train, f"analyses.{analysis}.train"
+    for name in settings.datasets:
         if name not in train:
             raise ConfigError(
                 f"{where}: names no dataset that {name!r} is classified from; add one: "
                 f"{{{name}: ...}}"
             )
     for name, source in train.items():
-        if name not in settings["datasets"]:
+        if name not in settings.datasets:
             raise ConfigError(
                 f"{where}.{name}: is not among analyses.{analysis}.datasets, which has: "
-                f"{', '.join(settings['datasets'])}"
+                f"{', '.join(settings.datasets)}"
             )
         if name == source:
             raise ConfigError(f"{where}.{name}: a dataset cannot be classified from itself")

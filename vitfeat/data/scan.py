@@ -27,7 +27,7 @@ from vitfeat.data.index import Box, Index, Place, Row, pixels_of
 from vitfeat.data.layouts import find
 from vitfeat.data.listing import Candidate, Listing, Noticed
 from vitfeat.data.spec import DatasetSpec
-from vitfeat.errors import DataError
+from vitfeat.errors import ConfigError, DataError
 from vitfeat.text import plural
 
 logger = logging.getLogger(__name__)
@@ -201,7 +201,7 @@ def build_index(
     else:
         listing = Listing(iter(candidates), has_labels=any(c.label >= 0 for c in candidates))
     if spec.per_class is not None and not listing.has_labels:
-        raise spec.error("per_class", "the images have no labels; use limit")
+        raise ConfigError(f"datasets.{spec.name}.per_class: the images have no labels; use limit")
     rows: list[Row] = []
     skipped: list[tuple[str, str]] = []
     for candidate, result in examine(listing.candidates, spec, workers):

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
-from pathlib import Path
-from typing import Any, Literal
+import pathlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, WithJsonSchema, model_validator
+from pydantic.json_schema import SkipJsonSchema
 
 from vitfeat.data.images import Orientation
 from vitfeat.data.views import ViewSettings
 from vitfeat.errors import ConfigError
-from vitfeat.text import nearest
+from vitfeat.settings.fields import Count, Path, Positive
+from vitfeat.settings.part import Part
 
 
 @dataclass(frozen=True)
@@ -65,19 +69,19 @@ LAYOUTS: dict[str, Layout] = {
         settings=("query_crop",),
         annotations="relevance",
         files=("gnd_*.pkl",),
-        view=ViewSettings("dense", long_side=512, passes="one"),
+        view=ViewSettings(kind="dense", long_side=512, passes="one"),
     ),
     "davis": Layout(
         "always",
         annotations="frames",
         files=("ImageSets/2017/{split}.txt", "Annotations/480p/*/*.png"),
-        view=ViewSettings("dense"),
+        view=ViewSettings(kind="dense"),
     ),
     "spair": Layout(
         "always",
         annotations="points",
         files=("Layout/large/{split}.txt", "PairAnnotation/{split}/*.json"),
-        view=ViewSettings("padded"),
+        view=ViewSettings(kind="padded"),
     ),
     "webdataset": Layout(
         "optional", settings=("images", "labels", "ids"), containers=(".tar", ".zip")
@@ -104,65 +108,101 @@ LAYOUTS: dict[str, Layout] = {
 """Every layout by the name that ``datasets.NAME.layout`` takes."""
 
 
-@dataclass(frozen=True)
-class DatasetSpec:
-    """Where a dataset lies and which of its images to use; docs/settings.md describes the keys."""
+_LayoutName = Annotated[str, WithJsonSchema({"enum": list(LAYOUTS)})]
 
-    name: str
-    layout: str
-    root: Path
-    split: str | None = None
-    list: Path | None = None
-    per_class: int | None = None
-    limit: int | None = None
-    per_superclass: int | None = None
-    query_crop: Literal["box", "whole"] = "box"
-    images: str | None = None
-    labels: str | None = None
-    ids: str | None = None
-    axes: Literal["HWC", "CHW"] | None = None
-    rate: float | None = None
-    view: ViewSettings | None = None
-    orientation: Orientation = "stored"
-    on_error: Literal["stop", "skip"] = "stop"
-    min_side: int = 8
-    max_megapixels: float = 80.0
 
-    def __post_init__(self) -> None:
-        if self.layout not in LAYOUTS:
-            guess = nearest(self.layout, LAYOUTS)
-            raise self.error("layout", f"{self.layout!r} is not one of {', '.join(LAYOUTS)}{guess}")
-        layout = LAYOUTS[self.layout]
-        if self.split is not None and (
-            not self.split or "/" in self.split or self.split.startswith(".")
-        ):
-            raise self.error("split", f"{self.split!r} is not the name of a first-level folder")
-        if self.split is not None and layout.split == "never":
-            raise self.error("split", f"the layout {self.layout} has no splits; remove it")
-        if self.split is None and layout.split == "always":
-            raise self.error("split", f"missing; the layout {self.layout} needs it")
-        reads_list = "list" in layout.settings
-        if self.list is not None and not reads_list:
-            raise self.error("list", f"the layout {self.layout} reads no list; use layout: list")
-        if self.list is None and reads_list:
-            raise self.error("list", f"missing; the layout {self.layout} needs a list file")
-        for key, words in _WORDS.items():
-            if getattr(self, key) not in (*words, *_ABSENT.get(key, ())):
-                raise self.error(key, f"{getattr(self, key)!r} is not one of {', '.join(words)}")
+class DatasetSpec(Part):
+    """Where a dataset lies and which of its images to use."""
+
+    name: SkipJsonSchema[str]
+    layout: _LayoutName = Field(description="How the folder is laid out.")
+    root: Path = Field(
+        description="The dataset's folder, or its one container; embedded for the small one that "
+        "is made from the digits, which nobody has to say of the layout digits.",
+        examples=["photos"],
+    )
+    split: str | None = Field(
+        None, description="First-level folder, or split of the layout, to use."
+    )
+    list: Path | None = Field(None, description="Text file that lists the images (layout list).")
+    per_class: Count | None = Field(None, description="First so many valid images of each class.")
+    limit: Count | None = Field(None, description="First so many valid images.")
+    per_superclass: Count | None = Field(
+        None,
+        description="PartImageNet: so many images of each superclass, evenly over its classes.",
+    )
+    query_crop: Literal["box", "whole"] = Field(
+        "box",
+        description="Revisited Oxford and Paris: the box around a query's landmark, or the whole "
+        "image.",
+    )
+    images: str | None = Field(
+        None,
+        description="Where images are in their containers: the column (parquet), the array (hdf5), "
+        "the ending of members (webdataset); the only one there is if not given.",
+    )
+    labels: str | None = Field(
+        None,
+        description="Where labels are, likewise, or a key of the JSON members; folder for the name "
+        "of the folder that an image or a video is in.",
+    )
+    ids: str | None = Field(
+        None,
+        description="Column or array of the images' ids; place for where an image stands, such as "
+        "a.parquet#row=3; their own names if not given, where they have some.",
+    )
+    axes: Literal["HWC", "CHW"] | None = Field(
+        None, description="hdf5: order of an image's axes in its array, HWC if not given."
+    )
+    rate: Positive | None = Field(
+        None,
+        description="video: frames of a second that are used, those at or next after its parts; "
+        "all if not given.",
+    )
+    view: ViewSettings | None = Field(
+        None, description="How images become inputs; the layout's usual view if not given."
+    )
+    orientation: Orientation = Field(
+        "stored",
+        description="Whether images are used as stored, as the published models saw theirs, or "
+        "turned as their EXIF says, as viewers show them; annotations are of the same.",
+    )
+    on_error: Literal["stop", "skip"] = Field(
+        "stop", description="What a broken image does: stop, or be skipped and recorded."
+    )
+    min_side: Count = Field(8, description="Smallest side of an image in pixels.")
+    max_megapixels: Positive = Field(80.0, description="Largest image.")
+
+    @classmethod
+    def from_config(cls, name: str, mapping: Mapping[str, Any]) -> Self:
+        """Make the settings of one entry of the config's ``datasets``."""
+        return cls.checked(f"datasets.{name}.", mapping, name=name)
+
+    @model_validator(mode="after")
+    def _of_its_layout(self) -> Self:
+        if faults := [*self._faults(LAYOUTS[self.layout])]:
+            raise ValueError(*faults)
+        return self
+
+    def _faults(self, layout: Layout) -> Iterator[str]:
+        """Yield what does not go with the layout."""
+        split = self.split
+        if split is None and layout.split == "always":
+            yield f"split: missing; the layout {self.layout} needs it"
+        if split is not None and layout.split == "never":
+            yield f"split: the layout {self.layout} has no splits; remove it"
+        elif split is not None and (not split or "/" in split or split.startswith(".")):
+            yield f"split: {split!r} is not the name of a first-level folder"
+        if self.list is not None and "list" not in layout.settings:
+            yield f"list: the layout {self.layout} reads no list; use layout: list"
+        if self.list is None and "list" in layout.settings:
+            yield f"list: missing; the layout {self.layout} needs a list file"
         others = ("per_superclass", "images", "labels", "ids", "axes", "rate")
         given = {key: getattr(self, key) is not None for key in others}
         given["query_crop"] = self.whole_query
         for key, is_given in given.items():
             if is_given and key not in layout.settings:
-                raise self.error(key, f"the layout {self.layout} does not know it; remove it")
-        for key in ("per_class", "per_superclass", "limit", "min_side"):
-            value = getattr(self, key)
-            if value is not None and value < 1:
-                raise self.error(key, f"{value} is below 1")
-        for key in ("max_megapixels", "rate"):
-            value = getattr(self, key)
-            if value is not None and not 0 < value < float("inf"):
-                raise self.error(key, f"{value} is not a number above 0")
+                yield f"{key}: the layout {self.layout} does not know it; remove it"
 
     @property
     def whole_query(self) -> bool:
@@ -184,67 +224,12 @@ class DatasetSpec:
         """How its images become inputs, where a model says nothing else."""
         return self.view or LAYOUTS[self.layout].view
 
-    def annotation_files(self) -> Sequence[Path]:
+    def error(self, key: str, problem: str) -> ConfigError:
+        """Return the error that blames one of the settings."""
+        return ConfigError(f"datasets.{self.name}.{key}: {problem}")
+
+    def annotation_files(self) -> Sequence[pathlib.Path]:
         """Return the files that annotate the images, as far as they are there, sorted."""
         split = glob.escape(self.split or "")
         patterns = (p.replace("{split}", split) for p in LAYOUTS[self.layout].files)
         return sorted(path for pattern in patterns for path in self.root.glob(pattern))
-
-    def error(self, key: str, problem: str) -> ConfigError:
-        """Make the error that blames one of the settings."""
-        return ConfigError(f"datasets.{self.name}.{key}: {problem}")
-
-    @classmethod
-    def from_config(cls, name: str, mapping: Mapping[str, Any]) -> DatasetSpec:
-        """Make the settings from one entry of the config's ``datasets``.
-
-        Keys are the fields of this class; null is the same as absence. ``~`` in paths is expanded;
-        relative paths stay relative to the working directory.
-        """
-        where = f"datasets.{name}"
-        allowed = [f.name for f in fields(cls) if f.name != "name"]
-        if not isinstance(mapping, Mapping):
-            raise ConfigError(f"{where}: must be a mapping with the keys {', '.join(allowed)}")
-        given = {key: value for key, value in mapping.items() if value is not None}
-        for key, value in given.items():
-            if key not in allowed:
-                raise ConfigError(
-                    f"{where}.{key}: unknown key{nearest(str(key), allowed)}; allowed are "
-                    f"{', '.join(allowed)}"
-                )
-            types, words = _TYPES.get(key, ((str,), "a text"))
-            if not isinstance(value, types) or isinstance(value, bool):
-                raise ConfigError(f"{where}.{key}: {value!r} is not {words}")
-        for key in ("layout", "root"):
-            if key not in given:
-                raise ConfigError(f"{where}.{key}: missing")
-        for key in ("root", "list"):
-            if key in given:
-                try:
-                    given[key] = Path(given[key]).expanduser()
-                except RuntimeError as error:
-                    problem = f"{given[key]!r}: no folder of that user is known"
-                    raise ConfigError(f"{where}.{key}: {problem}") from error
-        if "view" in given:
-            given["view"] = ViewSettings.from_config(f"{where}.view", given["view"])
-        return cls(name=name, **given)
-
-
-_WORDS = {
-    "query_crop": ("box", "whole"),
-    "axes": ("HWC", "CHW"),
-    "orientation": ("stored", "exif"),
-    "on_error": ("stop", "skip"),
-}
-
-_ABSENT = {"axes": (None,)}
-
-# Of the keys that are no texts.
-_TYPES: dict[str, tuple[tuple[type, ...], str]] = {
-    **dict.fromkeys(("root", "list"), ((str, Path), "a path")),
-    **dict.fromkeys(
-        ("per_class", "limit", "per_superclass", "min_side"), ((int,), "a whole number")
-    ),
-    "view": ((Mapping,), "a mapping"),
-    **dict.fromkeys(("max_megapixels", "rate"), ((int, float), "a number")),
-}

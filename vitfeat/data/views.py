@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal, Protocol, get_args
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from pydantic import Field, model_validator
 
-from vitfeat.errors import ConfigError, DataError
-from vitfeat.text import nearest
+from vitfeat.errors import DataError
+from vitfeat.settings.fields import Count, Fraction
+from vitfeat.settings.part import Part
 
 Interpolation = Literal["bicubic", "bilinear", "lanczos"]
 Kind = Literal["square", "padded", "dense"]
-Passes = Literal["auto", "one", "tiled"]
 
 FILTERS = {
     "bicubic": Image.Resampling.BICUBIC,
@@ -330,32 +331,49 @@ class DenseView:
         }
 
 
-@dataclass(frozen=True)
-class ViewSettings:
+class ViewSettings(Part):
     """How images become inputs, for any model."""
 
-    kind: Kind = "square"
-    short_side: int | None = None
-    long_side: int | None = None
-    passes: Passes = "auto"
-    crop_fraction: float | None = None
-    interpolation: Interpolation | None = None
+    kind: Kind = Field(
+        "square",
+        description="square (resized, centre cut out), padded (aspect kept, padded to the model's "
+        "size) or dense (aspect kept, at a size of its own).",
+    )
+    short_side: Count | None = Field(
+        None,
+        description=f"dense: short side of the resized image in pixels; {_SHORT_SIDE} if neither "
+        "side is given.",
+    )
+    long_side: Count | None = Field(
+        None, description="dense: long side of it, in the place of the short one."
+    )
+    passes: Literal["auto", "one", "tiled"] = Field(
+        "auto",
+        description="dense: one pass, tiled into windows of the model's size, or auto: one for "
+        "families whose own code takes any size.",
+    )
+    crop_fraction: Fraction | None = Field(
+        None,
+        description="square: share of the resized short side that the centre crop keeps, for all "
+        "models; each model's own if not given. 1 keeps the whole short side.",
+    )
+    interpolation: Interpolation | None = Field(
+        None,
+        description="How images are resized, for all models; each model's own if not given.",
+    )
 
-    def __post_init__(self) -> None:
-        for key, names in _NAMES.items():
-            if (found := getattr(self, key)) not in (*names, _DEFAULTS[key]):
-                raise ValueError(f"{key}: {found!r} is not one of {', '.join(names)}")
-        for key, kind in _ONLY.items():
-            if self.kind != kind and getattr(self, key) != _DEFAULTS[key]:
-                raise ValueError(f"{key}: the view {self.kind} does not know it; remove it")
-        share = self.crop_fraction
-        if share is not None and not (isinstance(share, int | float) and 0 < share <= 1):
-            raise ValueError(f"crop_fraction: {share!r} is not a number above 0 and at most 1")
+    @model_validator(mode="after")
+    def _of_its_kind(self) -> Self:
+        faults = [
+            f"{key}: the view {self.kind} does not know it; remove it"
+            for key in self.to_mapping()
+            if _ONLY.get(key, self.kind) != self.kind
+        ]
         if self.short_side is not None and self.long_side is not None:
-            raise ValueError("long_side: give it or short_side, not both")
-        for key in ("short_side", "long_side"):
-            if (side := getattr(self, key)) is not None and side < 1:
-                raise ValueError(f"{key}: {side} is below 1")
+            faults.append("long_side: give it or short_side, not both")
+        if faults:
+            raise ValueError(*faults)
+        return self
 
     @property
     def side(self) -> tuple[Literal["short", "long"], int]:
@@ -365,22 +383,7 @@ class ViewSettings:
         return "short", _SHORT_SIDE if self.short_side is None else self.short_side
 
     @classmethod
-    def from_config(cls, where: str, mapping: Mapping[str, Any]) -> ViewSettings:
-        """Make the settings from a mapping of a config."""
-        allowed = [f.name for f in fields(cls)]
-        for key in mapping:
-            if key not in allowed:
-                raise ConfigError(
-                    f"{where}.{key}: unknown key{nearest(str(key), allowed)}; allowed are "
-                    f"{', '.join(allowed)}"
-                )
-        try:
-            return cls(**{key: value for key, value in mapping.items() if value is not None})
-        except (TypeError, ValueError) as error:
-            raise ConfigError(f"{where}.{error}") from error
-
-    @classmethod
-    def of_described(cls, description: Mapping[str, Any]) -> ViewSettings:
+    def of_described(cls, description: Mapping[str, Any]) -> Self:
         """Return the settings that a view comes from, by its ``describe()``."""
         known = {k: description[k] for k in ("kind", "interpolation")}
         if known["kind"] == "square":
@@ -392,17 +395,8 @@ class ViewSettings:
 
     def to_mapping(self) -> dict[str, Any]:
         """Return what is not at its default, as a config would say it."""
-        return {"kind": self.kind} | {k: v for k, v in asdict(self).items() if v != _DEFAULTS[k]}
+        return {"kind": self.kind} | self.model_dump(exclude_defaults=True)
 
-
-_DEFAULTS: Mapping[str, Any] = {f.name: f.default for f in fields(ViewSettings)}
-
-# What settings may be that are names.
-_NAMES: Mapping[str, tuple[str, ...]] = {
-    "kind": get_args(Kind),
-    "passes": get_args(Passes),
-    "interpolation": get_args(Interpolation),
-}
 
 # Settings that one kind of view knows alone.
 _ONLY: Mapping[str, Kind] = {

@@ -21,7 +21,6 @@ from vitfeat.models.layers import select_layers
 from vitfeat.store.arrays import EXACT_TAPS, NORMS_GROUP, RESIDUAL_TAPS, SUMMARY_GROUP, Geometry
 from vitfeat.store.layout import RAGGED_TAPS, Layout, available_taps, plan_layout
 from vitfeat.store.limits import kept_rows
-from vitfeat.store.rounding import check_keep_bits
 from vitfeat.text import nearest, plural
 
 _RESIDUAL = (*RESIDUAL_TAPS, NORMS_GROUP)
@@ -66,7 +65,6 @@ def resolve(
     annotated: Sequence[RegionRow] | None,
 ) -> Asked:
     """Find out what settings mean for a model, a dataset, and its table of regions."""
-    check_keep_bits(settings.dtype, settings.keep_bits)
     view = view_for(backbone, settings.view)
     geometry = _geometry(backbone, select_layers(backbone.depth, settings.layers), view)
     _check_view(backbone, view, settings)

@@ -17,13 +17,14 @@ from vitfeat.data.annotations import RegionRow
 from vitfeat.data.index import Index
 from vitfeat.data.loader import load_batches
 from vitfeat.data.views import in_words
+from vitfeat.device import choose_device
 from vitfeat.disk import files_below
 from vitfeat.errors import ReadError, StoreError
 from vitfeat.extraction.job import Job
 from vitfeat.extraction.pipeline import Schedule, run_pipeline, schedule
 from vitfeat.extraction.probe import probe
 from vitfeat.extraction.request import resolve
-from vitfeat.extraction.settings import Settings, choose_device
+from vitfeat.extraction.settings import Settings
 from vitfeat.models.backbone import Backbone
 from vitfeat.store import provenance
 from vitfeat.store.create import Rows
@@ -257,13 +258,13 @@ def _tidy(out: Place) -> None:
         remove_leftovers(work_path(out))
 
 
-def _workers(job: Job, index: Index, asked: int | None) -> int:
+def _workers(job: Job, index: Index, asked: int | str) -> int:
     """Choose how many processes decode.
 
     A GPU leaves the CPU to them. Beside a forward pass on the CPU one process keeps four threads
     fed, and none is worth its start when the images are a few small files.
     """
-    if asked is not None:
+    if isinstance(asked, int):
         return asked
     if int(index.n_bytes.sum()) < _SMALL_DATASET:
         return 0

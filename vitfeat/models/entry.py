@@ -6,28 +6,30 @@ Nothing here imports torch: the workflow reads entries while it plans hundreds o
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from types import NoneType
-from typing import Any
+from typing import Annotated, Any, Literal, Self, TypeAlias
 
 import yaml
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    StringConstraints,
+    model_validator,
+)
+from pydantic.json_schema import SkipJsonSchema
 
 from vitfeat.errors import ConfigError
 from vitfeat.models.families import FAMILIES, family_key
+from vitfeat.settings.fields import Count, Fraction, Seed, Size, of_home, words
+from vitfeat.settings.part import Part
 from vitfeat.text import nearest
 from vitfeat.weights.local import looks_like_file
 from vitfeat.weights.records import WeightsSource
 
 CATALOG_PATH = Path(__file__).with_name("catalog.yaml")
-
-SOURCES = ("timm", "open_clip", "checkpoint", "demo", "noise")
-
-#: Ways to fit position embeddings to another grid (vitfeat.models.positions).
-POSITIONS = ("timm", "dino", "mae", "moco", "google", "beit")
 
 # Arguments of the libraries' constructors that an entry says in its own fields, or that would
 # bring in weights past the ones that are read, recorded and checked.
@@ -36,22 +38,6 @@ _NOT_ARGS = {
     "num_classes", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "pretrained_image",
     "pretrained_image_path", "pretrained_text", "pretrained_text_path",
 }  # fmt: skip
-
-# What each field may be; the config's schema says the same of configs.
-_TYPES: dict[str, tuple[type, ...]] = {
-    "name": (str,),
-    "family": (str,),
-    "label": (str,),
-    "pretrained": (bool, str),
-    "weights": (str, Mapping, NoneType),
-    "checkpoint": (str, NoneType),
-    "checkpoint_key": (str, NoneType),
-    "checkpoint_prefix": (str, NoneType),
-    "args": (Mapping,),
-    "seed": (int,),
-    "positions": (str, NoneType),
-    "crop_fraction": (int, float),
-}
 
 # Settings that would be passed over in silence: what a source's models cannot be told.
 _OF_FILES = ("checkpoint", "checkpoint_key", "checkpoint_prefix", "checkpoint_size", "positions")
@@ -72,80 +58,111 @@ NORMALISATIONS: dict[str, tuple[tuple[float, float, float], tuple[float, float, 
 }
 
 
-@dataclass(frozen=True)
-class ModelEntry:
+_Text: TypeAlias = Annotated[str, StringConstraints(min_length=1)]
+
+
+class ModelEntry(Part):
     """One model: where it comes from and how it is shown.
 
-    Its `id` is its name in the config and in file names. :class:`vitfeat.config.model.Entry` says
-    what each other field means, and docs/models.md more. ``pretrained``, ``weights`` and
-    ``checkpoint`` exclude each other.
+    Its `id` is its name in the config and in file names. docs/models.md says more.
     """
 
-    id: str
-    source: str
-    name: str
-    family: str = "other"
-    label: str = ""
-    pretrained: bool | str = False
-    weights: str | Mapping[str, Any] | None = None
-    checkpoint: str | None = None
-    checkpoint_key: str | None = None
-    checkpoint_prefix: str | None = None
-    checkpoint_size: Sequence[int] | None = None
-    args: Mapping[str, Any] = field(default_factory=dict)
-    seed: int = 0
-    image_size: int | Sequence[int] | None = None
-    positions: str | None = None
-    normalisation: str | Mapping[str, Any] | None = None
-    crop_fraction: float = 0.875
+    id: SkipJsonSchema[str]
+    source: Literal["timm", "open_clip", "checkpoint", "demo", "noise"] = Field(
+        description="Library that builds the model; checkpoint is a weight file of your own, noise "
+        "the baseline without a network."
+    )
+    name: _Text = Field(
+        description="The library's name of the architecture.", examples=["vit_base_patch16_224"]
+    )
+    family: str = Field("other", description="Supervision; it gives the colour in figures.")
+    label: str = Field("", description="Name in figures; the id if empty.")
+    pretrained: bool | str = Field(
+        False, description="timm: true or false; open_clip: tag of the weights or false."
+    )
+    weights: _Text | Mapping[str, Any] | None = Field(
+        None,
+        description="Where published weights are: a hub repository (owner/name or "
+        "owner/name@revision), a URL, or a mapping with repository or url, file, revision, sha256.",
+    )
+    checkpoint: Annotated[_Text, AfterValidator(lambda path: str(of_home(path)))] | None = Field(
+        None, description="Path of a local weight file."
+    )
+    checkpoint_key: str | None = Field(
+        None,
+        description="Entry of the weight file that holds the state dict; found from its keys if "
+        "not given.",
+    )
+    checkpoint_prefix: str | None = Field(
+        None,
+        description="Prefix of the backbone's keys in the file; found from its keys if not given.",
+    )
+    checkpoint_size: Annotated[Size, words("[height, width]")] | None = Field(
+        None,
+        description="Height and width of the images that the weights were trained on, if they were "
+        "not square.",
+    )
+    args: Mapping[str, Any] = Field({}, description="Further arguments of the architecture.")
+    seed: Seed = Field(0, description="Seed of an untrained network, or of noise.")
+    image_size: Annotated[Count | Size | None, words("a side in pixels, or [height, width]")] = (
+        Field(None, description="Size of the input; the model's own if not given.")
+    )
+    positions: Literal["timm", "dino", "mae", "moco", "google", "beit"] | None = Field(
+        None,
+        description="How position embeddings are fitted to another size; the family's own way if "
+        "not given.",
+    )
+    normalisation: Annotated[
+        str | Mapping[str, Any] | None,
+        words("imagenet, clip, half, or {mean: [R, G, B], std: [R, G, B]}"),
+    ] = Field(
+        None,
+        description="How images were normalised in training: imagenet, clip, half, or mean and "
+        "std. Needed with weights of which neither file nor family tells it.",
+    )
+    crop_fraction: Fraction = Field(
+        0.875, description="Share of the resized short side that the centre crop keeps."
+    )
 
     @classmethod
-    def from_mapping(cls, model_id: str, mapping: Mapping[str, Any]) -> ModelEntry:
-        """Build an entry from the catalogue's or the config's fields."""
-        where = f"catalog.{model_id}"
-        for fault in _faults_of_keys(mapping, {f.name for f in fields(cls)} - {"id"}):
-            raise ConfigError(f"{where}{fault}")
-        values = {**mapping, "label": mapping.get("label") or model_id}
-        if str(values.get("checkpoint")).startswith("~"):
-            values["checkpoint"] = _of_home(values["checkpoint"], where)
-        entry = cls(id=model_id, **values)
-        for fault in entry._faults():
-            raise ConfigError(f"{where}{fault}")
-        if entry.weights is not None:
-            WeightsSource.from_config(entry.weights, f"{where}.weights")
-        entry.normalisation_values()
-        return entry
+    def from_mapping(cls, model_id: str, mapping: Mapping[str, Any]) -> Self:
+        """Make an entry of fields as the catalogue has them."""
+        return cls.checked(f"catalog.{model_id}.", mapping, id=model_id)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named(cls, values: dict[str, Any]) -> dict[str, Any]:
+        return {**values, "label": values.get("label") or values["id"]}
+
+    @model_validator(mode="after")
+    def _of_its_source(self) -> Self:
+        # The first fault alone: others may follow from it.
+        for fault in self._faults():
+            raise ValueError(fault)
+        return self
 
     def _faults(self) -> Iterator[str]:
-        """Yield what is wrong with its values, the first fault first: others may follow from it."""
-        for key, types in _TYPES.items():
-            value = getattr(self, key)
-            # A truth value is a number to Python, not to a reader of configs.
-            if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
-                names = " or ".join(_WORDS[t] for t in types)
-                yield f".{key}: found {value!r}; needed is {names}"
-        if not 0 < self.crop_fraction <= 1:
-            needed = "needed is a number above 0 and at most 1"
-            yield f".crop_fraction: found {self.crop_fraction!r}; {needed}"
-        if self.seed < 0:
-            yield f".seed: found {self.seed!r}; needed is a number from 0"
+        """Yield what of its values does not go together."""
+        for key in _UNUSED.get(self.source, ()):
+            if getattr(self, key):
+                yield f"{key}: models of the source {self.source} do not take it; remove the key"
         tag = self.pretrained
         if isinstance(tag, str) and looks_like_file(tag):
             yield (
-                f".pretrained: found {tag!r}; a weight file of your own is named by 'checkpoint': "
+                f"pretrained: found {tag!r}; a weight file of your own is named by 'checkpoint': "
                 f"{tag}"
             )
         if self.source == "timm" and isinstance(tag, str):
             yield (
-                f".pretrained: found {tag!r}; for timm it is true or false, and the tag is part of "
+                f"pretrained: found {tag!r}; for timm it is true or false, and the tag is part of "
                 f"the name: {self.name.split('.')[0]}.{tag}"
             )
         if self.source == "open_clip" and tag is True:
             needed = "for open_clip it is the tag of the weights, such as openai"
-            yield f".pretrained: found True; {needed}"
+            yield f"pretrained: found True; {needed}"
         if taken := sorted(_NOT_ARGS & set(self.args)):
             yield (
-                f".args: {taken[0]!r} may not stand here; sizes and weights are fields of the "
+                f"args: {taken[0]!r} may not stand here; sizes and weights are fields of the "
                 "entry (image_size, weights, checkpoint)"
             )
         given = [k for k in ("pretrained", "weights", "checkpoint") if getattr(self, k)]
@@ -155,19 +172,17 @@ class ModelEntry:
         tells_heads = "embed_dim" not in self.args or {"num_heads", "vision_cfg"} & set(self.args)
         if given and not tells_heads:
             yield (
-                ".args: 'embed_dim' needs 'num_heads' beside it: no tensor of a weight file tells "
+                "args: 'embed_dim' needs 'num_heads' beside it: no tensor of a weight file tells "
                 "how many heads there are"
             )
         if self.source == "checkpoint" and not self.checkpoint:
             yield ": the source checkpoint needs the key 'checkpoint', the weight file"
-        if self.positions is not None and self.positions not in POSITIONS:
-            near = nearest(self.positions, POSITIONS)
-            yield f".positions: found {self.positions!r}{near}; allowed: {', '.join(POSITIONS)}"
-        for key in ("image_size", "checkpoint_size"):
-            value = getattr(self, key)
-            if value is not None and not _is_size(value, single=key == "image_size"):
-                side = "a side in pixels, or " if key == "image_size" else ""
-                yield f".{key}: found {value!r}; {side}[height, width] is needed"
+        try:
+            if self.weights is not None:
+                WeightsSource.from_config(self.weights, "weights")
+            self.normalisation_values()
+        except ConfigError as error:
+            yield str(error)
 
     @property
     def input_size(self) -> tuple[int, int] | None:
@@ -212,7 +227,7 @@ class ModelEntry:
 
     def to_mapping(self) -> dict[str, Any]:
         """Return the entry as JSON-able fields, ``id`` included."""
-        return asdict(self)
+        return self.model_dump(mode="json")
 
     def normalisation_values(self) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
         """Return (mean, std) of RGB in 0..1, or None where the entry does not say."""
@@ -221,13 +236,13 @@ class ModelEntry:
         if isinstance(self.normalisation, str):
             if self.normalisation not in NORMALISATIONS:
                 raise ConfigError(
-                    f"catalog.{self.id}.normalisation: found {self.normalisation!r}"
+                    f"normalisation: found {self.normalisation!r}"
                     f"{nearest(self.normalisation, NORMALISATIONS)}; allowed: "
                     f"{', '.join(NORMALISATIONS)} or a mapping with mean and std"
                 )
             return NORMALISATIONS[self.normalisation]
         given: Any = self.normalisation if isinstance(self.normalisation, Mapping) else {}
-        where = f"catalog.{self.id}.normalisation"
+        where = "normalisation"
         for key in given:
             if key not in ("mean", "std"):
                 raise ConfigError(
@@ -256,52 +271,6 @@ class ModelEntry:
         return values
 
 
-def _faults_of_keys(mapping: Mapping[str, Any], known: Collection[str]) -> Iterator[str]:
-    """Yield what is wrong with the keys of an entry, the first fault first."""
-    for key in mapping:
-        if key not in known:
-            allowed = ", ".join(sorted(known))
-            yield f": unknown key {key!r}{nearest(key, known)}; allowed: {allowed}"
-    source = mapping.get("source")
-    if source not in SOURCES:
-        allowed = ", ".join(SOURCES)
-        yield f".source: found {source!r}{nearest(str(source), SOURCES)}; allowed: {allowed}"
-    for key in filter(mapping.get, _UNUSED.get(str(source), ())):
-        yield f".{key}: models of the source {source} do not take it; remove the key"
-    if "name" not in mapping:
-        yield ": the key 'name' (the architecture's name) is missing"
-    for key in ("name", "checkpoint", "weights"):
-        if mapping.get(key) == "":
-            yield f".{key}: is empty; fill it in, or remove the key"
-
-
-_WORDS = {
-    str: "a text",
-    bool: "true or false",
-    int: "a whole number",
-    float: "a number",
-    Mapping: "a mapping",
-    NoneType: "nothing",
-}
-
-
-def _of_home(path: str, where: str) -> str:
-    try:
-        return str(Path(path).expanduser())
-    except RuntimeError as error:
-        problem = f"found {path!r}: no folder of that user is known"
-        raise ConfigError(f"{where}.checkpoint: {problem}") from error
-
-
-def _is_size(value: Any, *, single: bool) -> bool:
-    sides = [value] if single and isinstance(value, int) else value
-    return (
-        isinstance(sides, list | tuple)
-        and len(sides) == (1 if sides is not value else 2)
-        and all(type(side) is int and side > 0 for side in sides)
-    )
-
-
 def uneven(size: tuple[int, int], patch: tuple[int, int]) -> str:
     """Say that patches do not fill an image, and which sizes they do."""
     pairs = list(zip(size, patch, strict=True))
@@ -327,23 +296,43 @@ def _is_rgb(value: Any) -> bool:
     )
 
 
+def named(field: str) -> BeforeValidator:
+    """Return what gives each of several settings its name."""
+    return BeforeValidator(lambda all_: {k: {**v, field: k} for k, v in all_.items()})
+
+
+Catalog: TypeAlias = Annotated[
+    Mapping[str, ModelEntry],
+    named("id"),
+    Field(
+        json_schema_extra={
+            "propertyNames": {
+                # Ids become wildcards and file names; "--" separates the two models of a pair.
+                "pattern": r"^(?!.*--)[A-Za-z0-9][A-Za-z0-9._-]*\Z",
+                "allowed": "letters, digits, '.', '_' and '-' (no '--'), of which the first is a "
+                "letter or digit",
+            }
+        }
+    ),
+]
+"""Entries by id."""
+
+
+class _WithCatalog(Part):
+    catalog: Catalog
+
+
 @cache
-def builtin_catalog() -> dict[str, ModelEntry]:
+def builtin_catalog() -> Mapping[str, ModelEntry]:
     """Return the catalogue that ships with vitfeat, by id."""
     return read_catalog(yaml.safe_load(CATALOG_PATH.read_text("utf-8")))
 
 
-def read_catalog(mapping: Mapping[str, Mapping[str, Any]]) -> dict[str, ModelEntry]:
+def read_catalog(mapping: Mapping[str, Any]) -> Mapping[str, ModelEntry]:
     """Turn ``{id: fields}`` into entries, checking every id and field."""
-    for model_id in mapping:
-        # Ids become wildcards and file names; "--" separates the two models of a pair.
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", str(model_id)) or "--" in str(model_id):
-            raise ConfigError(
-                f"catalog.{model_id}: an id may hold letters, digits, '.', '_' and '-' "
-                "(no '--', no slash) and starts with a letter or digit"
-            )
     # YAML reads an id of digits as a number.
-    return {str(i): ModelEntry.from_mapping(str(i), fields_) for i, fields_ in mapping.items()}
+    by_id = {str(model_id): fields for model_id, fields in mapping.items()}
+    return _WithCatalog.checked("", {"catalog": by_id}).catalog
 
 
 def find_entry(model_id: str, user_catalog: Mapping[str, ModelEntry] | None = None) -> ModelEntry:

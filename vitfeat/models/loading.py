@@ -60,7 +60,7 @@ def load_backbone(entry: ModelEntry | str, *, folder: Path = Path("weights")) ->
 
 def _at_size(backbone: Backbone, folder: Path, size: tuple[int, int]) -> Backbone:
     """Load the entry anew for another input size, and share what does not depend on it."""
-    entry = replace(backbone.entry, image_size=size)
+    entry = backbone.entry.model_copy(update={"image_size": size})
     # What there is to say was said before.
     resized = _load(entry, folder, lambda _: None)
     module = resized.module.eval().requires_grad_(False)
@@ -152,7 +152,7 @@ def _load_timm(
 
     if published:
         told, lines = told_arguments(published, entry, entry.name.split(".")[0])
-        entry = replace(entry, args={**told, **entry.args})
+        entry = entry.model_copy(update={"args": {**told, **entry.args}})
         for line in lines:
             note(f"{entry.id}: {line}")
     with noted_filters() as filters:

@@ -9,11 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vitfeat.config.messages import flaw
-from vitfeat.config.model import ConfigModel, Extraction
-from vitfeat.config.schema import schema_of
+from vitfeat.config.model import ConfigModel
 from vitfeat.errors import ConfigError, DataError
-from vitfeat.store.layout import DEFAULT_TAPS
+from vitfeat.extraction.settings import Settings
 
 if TYPE_CHECKING:
     from vitfeat.data.listing import Candidate
@@ -21,7 +19,7 @@ if TYPE_CHECKING:
     from vitfeat.models.entry import ModelEntry
     from vitfeat.store.reader import FeatureStore
 
-_USUAL = Extraction()
+_USUAL = Settings()
 
 File = str | os.PathLike[str]
 
@@ -31,7 +29,7 @@ def extract(
     images: File | Sequence[File] | Mapping[str, Any],
     out: File,
     *,
-    taps: str | Sequence[str] = DEFAULT_TAPS,
+    taps: str | Sequence[str] = _USUAL.taps,
     limits: Mapping[str, int | Sequence[str]] | None = None,
     layers: str | int | Sequence[str | int] = _USUAL.layers,
     view: Mapping[str, Any] | None = None,
@@ -117,9 +115,7 @@ def extract(
     {0: 'cat', 1: 'dog'}
     """
     from vitfeat.data.scan import build_index
-    from vitfeat.data.views import ViewSettings
     from vitfeat.extraction.from_entry import extract_from_entry
-    from vitfeat.extraction.settings import Settings
     from vitfeat.store.opening import open_store
     from vitfeat.store.paths import place_of
 
@@ -133,14 +129,16 @@ def extract(
         "batch_size": batch_size,
         "device": device,
         "workers": workers,
+        "limits": limits or {},
+        **({} if view is None else {"view": view}),
     }
-    _check(given)
+    settings = Settings.checked("extract: ", given, replace=replace)
     spec, files = _dataset(images)
-    chosen = None if view is None else ViewSettings.from_config("extract: view", view)
-    given["workers"] = processes = None if isinstance(workers, str) else workers
+    if view is None:
+        settings = settings.but(view=spec.usual_view)
     index = build_index(
         spec,
-        workers=max(1, processes or 1),
+        workers=max(1, settings.workers) if isinstance(settings.workers, int) else 1,
         candidates=None if files is None else _candidates(files, spec.root),
     )
     place = place_of(out)
@@ -149,12 +147,7 @@ def extract(
         index,
         spec.root,
         place,
-        Settings(
-            **given,
-            limits=limits or {},
-            replace=replace,
-            view=chosen or spec.usual_view,
-        ),
+        settings,
         weights_folder=Path(weights),
         progress=_bar if progress else _nothing_shown,
     )
@@ -176,12 +169,6 @@ def _entry(model: str | Mapping[str, Mapping[str, Any]]) -> ModelEntry:
     return entry
 
 
-def _check(settings: Mapping[str, Any]) -> None:
-    """Hold settings to what a config's ``extraction:`` allows."""
-    if (line := flaw(settings, schema_of(Extraction))) is not None:
-        raise ConfigError(line.replace("config:", "extract:", 1))
-
-
 def _dataset(
     images: File | Sequence[File] | Mapping[str, Any],
 ) -> tuple[DatasetSpec, list[Path] | None]:
@@ -191,7 +178,8 @@ def _dataset(
     from vitfeat.data.spec import LAYOUTS, DatasetSpec
 
     if isinstance(images, Mapping):
-        return DatasetSpec.from_config("images", images), None
+        texts = {k: os.fspath(v) if isinstance(v, os.PathLike) else v for k, v in images.items()}
+        return DatasetSpec.from_config("images", texts), None
     if isinstance(images, str | os.PathLike):
         path = _absolute(images)
         if not path.exists():
@@ -201,10 +189,10 @@ def _dataset(
         if path.is_dir():
             top = Folder.read(path)
             layout = "folder" if top.folders and not top.images else "flat"
-            return DatasetSpec("images", layout, path), None
+            return DatasetSpec(name="images", layout=layout, root=path), None
         for layout, of in LAYOUTS.items():
             if path.suffix.lower() in of.containers:
-                return DatasetSpec("images", layout, path), None
+                return DatasetSpec(name="images", layout=layout, root=path), None
         images = [path]
     files = [_absolute(file) for file in images]
     if not files:
@@ -213,7 +201,7 @@ def _dataset(
         if not file.is_file():
             raise DataError(f"extract: images: {printable(str(file))} is no file; give files alone")
     root = Path(os.path.commonpath([file.parent for file in files]))
-    return DatasetSpec("images", "flat", root), files
+    return DatasetSpec(name="images", layout="flat", root=root), files
 
 
 def _absolute(file: File) -> Path:

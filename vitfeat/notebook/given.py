@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from vitfeat.analyses.settings import Settings
-from vitfeat.errors import AnalysisError, ConfigError
+from vitfeat.errors import AnalysisError
 from vitfeat.text import plural
 
 Features = NDArray[np.float32]
@@ -63,10 +63,7 @@ class TrainTest(NamedTuple):
 
 def checked(kind: type[Settings], function: str, **given: Any) -> None:
     """Hold settings to the analysis's own."""
-    try:
-        kind(**given)
-    except ConfigError as error:
-        raise ConfigError(str(error).replace("config:", f"{function}:", 1)) from error
+    kind.checked(f"{function}: ", given)
 
 
 def several(given: ArrayLike) -> list[Any]:

@@ -55,7 +55,7 @@ def foresee(config: Config) -> list[str]:
             lines += _of_dataset(config, spec)
     lines += _of_images(config)
     lines += _of_layers(config)
-    device = config.extraction["device"]
+    device = config.extraction.device
     if _lacks(device):
         lines.append(f"{_without(device)}: jobs that use it stop where they run on this machine")
     return lines
@@ -69,7 +69,7 @@ def check_start(config: Config, *, fetches: bool, on_device: bool) -> None:
     for key, folder in (("results", config.results), ("weights", config.weights)):
         if key == "results" or fetches:
             _check_writable(key, folder)
-    device = config.extraction["device"]
+    device = config.extraction.device
     if on_device and _lacks(device):
         raise ConfigError(f"{_without(device)}; use auto or cpu")
 
@@ -143,7 +143,7 @@ def _check_labels(config: Config, spec: DatasetSpec, listing: Listing) -> None:
                 f"none: {printable(str(spec.list or spec.root))} gives no labels"
             )
     if spec.per_class is not None:
-        raise spec.error("per_class", "the images have no labels; use limit")
+        raise ConfigError(f"datasets.{spec.name}.per_class: the images have no labels; use limit")
 
 
 def _index(config: Config, dataset: str) -> Path:
@@ -189,7 +189,7 @@ def _of_layers(config: Config) -> Iterator[str]:
     clustering = config.settings(ClusteringSettings)
     for model in config.models:
         shape = guess_shape(model)
-        asked = {"extraction.layers": config.extraction["layers"]}
+        asked = {"extraction.layers": config.extraction.layers}
         if maps is not None:
             asked["analyses.attention_maps.layer"] = maps.layer
             asked["analyses.attention_maps.layers"] = maps.layers

@@ -200,7 +200,7 @@ def _stored(
     return [
         StoredTap(
             tap,
-            arrays_of(tap, geometry, config.extraction["dtype"]),
+            arrays_of(tap, geometry, config.extraction.dtype),
             entries.get(tap, facts.images),
         )
         for tap in available_taps(geometry, config.taps(dataset))
@@ -211,7 +211,7 @@ def store_items(
     config: Config, dataset: str, entry: ModelEntry, sizes: Mapping[str, Size]
 ) -> Iterator[Item]:
     """Yield the bytes of each tap of a store."""
-    keep = config.extraction["keep"]
+    keep = config.extraction.keep
     for tap in _stored(config, dataset, entry, sizes):
         n_bytes = tap.n_entries * sum(array.bytes_per_entry for array in tap.arrays)
         kind = FEATURES if keep is None or tap.name in keep else TRANSIENT
@@ -234,7 +234,7 @@ def pieces_bytes(config: Config, dataset: str, entry: ModelEntry, sizes: Mapping
 def _geometry(config: Config, shape: Shape, *, ragged: bool = False) -> Geometry:
     side = shape.image_size // shape.patch
     try:
-        layers = select_layers(shape.depth, config.extraction["layers"])
+        layers = select_layers(shape.depth, config.extraction.layers)
     except ConfigError:  # of a depth that was guessed
         layers = list(range(shape.depth))
     return Geometry(
@@ -280,14 +280,14 @@ def _made_beside(config: Config, dataset: str, entry: ModelEntry, facts: Size) -
     maps = config.settings(AttentionMapSettings)
     if maps is not None and dataset in maps.datasets:
         n = maps.images if isinstance(maps.images, int) else len(maps.images)
-        (array,) = arrays_of("attention", geometry, config.extraction["dtype"])
+        (array,) = arrays_of("attention", geometry, config.extraction.dtype)
         n_bytes = min(n, facts.images) * array.bytes_per_entry
         yield Item(CHOSEN, dataset, entry.id, "attention", n_bytes)
 
 
 def compressed(config: Config, items: Sequence[Item]) -> float:
     """Estimate what some items take once they are compressed, and rounded where it is asked."""
-    bits, half = config.extraction["keep_bits"], config.extraction["dtype"] == "float16"
+    bits, half = config.extraction.keep_bits, config.extraction.dtype == "float16"
     # A bit of mantissa that is rounded away is gone (docs/precision.md).
     dropped = 0.0 if bits is None else ((10 if half else 23) - bits) / (16 if half else 32)
 
@@ -331,7 +331,7 @@ def _lack(config: Config, dataset: str, said: Mapping[str, Any]) -> str:
         return f"without {', '.join(absent)}"
     n_images = request["data"]["n_images"]
     limits = {t: n for t, n in config.limits(dataset).items() if t in taps and n < n_images}
-    asked = {key: config.extraction[key] for key in ("dtype", "precision", "keep_bits")}
+    asked = config.extraction.model_dump(include={"dtype", "precision", "keep_bits"})
     other = differences(request, {**request, **asked, "taps": taps, "limits": limits})
     return f"of other settings ({other})" if other else ""
 

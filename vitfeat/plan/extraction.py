@@ -45,12 +45,15 @@ def entry_fields(model: ModelEntry) -> dict[str, Any]:
     return {k: v for k, v in model.to_mapping().items() if k not in shown and v not in (None, {})}
 
 
+_NUMBERS = {"layers", "dtype", "keep_bits", "precision"}
+
+
 def pass_settings(config: Config, dataset: str) -> dict[str, Any]:
     """Return what decides a store's numbers, beside the model, the images and what is stored."""
     view = config.view(dataset).to_mapping()
-    asked = {"view": None if view == {"kind": "square"} else view}
-    asked |= {k: config.extraction[k] for k in ("layers", "dtype", "keep_bits", "precision")}
-    return {key: value for key, value in asked.items() if value is not None}
+    numbers: dict[str, Any] = {"view": None if view == {"kind": "square"} else view}
+    numbers |= config.extraction.model_dump(mode="json", include=_NUMBERS)
+    return {key: value for key, value in numbers.items() if value is not None}
 
 
 class Finished(NamedTuple):
@@ -146,7 +149,7 @@ class Extractions:
             "limits": json.dumps(limits, sort_keys=True) if limits else None,
             "regions": self._regions(dataset) if "regions" in taps else None,
             "masks": regions.masks if "regions" in taps and regions else None,
-            "keep": self.config.extraction["keep"],
+            "keep": self.config.extraction.keep,
         }
         entries = (json.dumps(entry_fields(model), sort_keys=True) for model in models)
         told = {key: value for key, value in settings.items() if value is not None}
@@ -158,7 +161,7 @@ class Extractions:
         """Return how many jobs share an extraction."""
         if made := self._made(wildcards):
             return made.jobs
-        asked: int | str = self.config.extraction["jobs"]
+        asked: int | str = self.config.extraction.jobs
         if isinstance(asked, int):
             return asked
         if wildcards.dataset in self.together:
@@ -191,9 +194,9 @@ class Extractions:
         return max(
             extraction_memory_mb(
                 guess_shape(model),
-                self.config.extraction["batch_size"],
+                self.config.extraction.batch_size,
                 self.config.taps(dataset),
-                self.config.extraction["dtype"],
+                self.config.extraction.dtype,
                 limits=self.config.limits(dataset),
                 n_images=self._n_images(dataset),
                 enlarged=enlarged(self.config, dataset, model.id),

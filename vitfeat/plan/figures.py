@@ -15,7 +15,7 @@ from vitfeat.analyses.scoring import TOGETHER
 from vitfeat.config.config import Config
 from vitfeat.jobs.pair_tables import pair_tables
 from vitfeat.models.shapes import size_name
-from vitfeat.plan.words import flags, written
+from vitfeat.plan.words import flags, setting_flags, written
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class FigureStep:
         """Return what ``vitfeat`` is told."""
         settings = self.config.analyses[self.analysis.name]
         words = ["draw", self.analysis.name, self.folder]
-        words += flags(settings.used(self.analysis.drawn_by))
+        words += setting_flags(settings.used(self.analysis.drawn_by))
         words += [*flags({"datasets": settings.datasets}), *_shown(self.config)]
         return shlex.join(words)
 

@@ -15,7 +15,7 @@ from vitfeat.models.layers import select_layers
 from vitfeat.models.shapes import guess_shape
 from vitfeat.plan.steps import LAYERS, Step, Wildcards
 from vitfeat.plan.study import Study
-from vitfeat.plan.words import flags
+from vitfeat.plan.words import flags, setting_flags
 
 LAYERS_A_JOB = 6
 """Layers of a model that a job is of at most, where several share them."""
@@ -66,7 +66,7 @@ class JoinStep(Step):
     @property
     def joined(self) -> str:
         """The settings of the tables, which are gone by the time that one changes."""
-        return shlex.join(flags(self.job.used(self.settings)))
+        return shlex.join(setting_flags(self.job.used(self.settings)))
 
     def inputs(self, wildcards: Wildcards) -> list[str]:
         """Return the files that it waits for: the tables, and what they are made from."""
@@ -92,7 +92,7 @@ def layer_groups(config: Config, model: str) -> dict[str, list[int]]:
 
     How many a model has is guessed from its name.
     """
-    layers = select_layers(guess_shape(config.model(model)).depth, config.extraction["layers"])
+    layers = select_layers(guess_shape(config.model(model)).depth, config.extraction.layers)
     n_jobs = ceil(len(layers) / LAYERS_A_JOB)
     cuts = [len(layers) * number // n_jobs for number in range(n_jobs + 1)]
     groups = [layers[start:stop] for start, stop in pairwise(cuts)]

@@ -17,7 +17,7 @@ from vitfeat.jobs.pair_tables import pairs_of
 from vitfeat.plan.figures import shown_models
 from vitfeat.plan.steps import MODEL, OTHER, TOKENS, Step, Wildcards
 from vitfeat.plan.study import Study
-from vitfeat.plan.words import any_of, flags, written
+from vitfeat.plan.words import any_of, setting_flags, written
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ class RequestedStep(Step):
             for key, pattern in self.job.outputs.items()
         )
         words = [self.job.name, *self.inputs(wildcards), *outputs]
-        words += flags(self.job.used(self.settings))
+        words += setting_flags(self.job.used(self.settings))
         return shlex.join([*words, "--models", shown_models(self.config, pair)])
 
     def scope(self, wildcards: Wildcards, output: Sequence[str]) -> str:

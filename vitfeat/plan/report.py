@@ -92,7 +92,7 @@ def _overview(config: Config) -> str:
     datasets = {name: f"{spec.layout}, {spec.root}" for name, spec in config.datasets.items()}
     return (
         f"<h1>vitfeat</h1><h2>Models</h2>{_table(models)}<h2>Datasets</h2>{_table(datasets)}"
-        f"<h2>Extraction</h2>{_table(config.extraction)}"
+        f"<h2>Extraction</h2>{_table(config.extraction.model_dump())}"
     )
 
 

@@ -37,7 +37,7 @@ def extracted_together(config: Config, dataset: str) -> bool:
     images are pushed plays no part, so that another device makes nothing anew.
     """
     asked = config.extraction
-    if not asked["together"] or asked["jobs"] not in (1, "auto") or asked["keep"] is not None:
+    if not asked.together or asked.jobs not in (1, "auto") or asked.keep is not None:
         return False
     size = dataset_size(config, dataset)
     if size is None or not _is_small(config, dataset, size):

@@ -17,7 +17,7 @@ from vitfeat.config.config import Config
 from vitfeat.plan.extraction import entry_fields, pass_settings
 from vitfeat.plan.figures import shown_models
 from vitfeat.plan.study import Study
-from vitfeat.plan.words import any_of, flags, written
+from vitfeat.plan.words import any_of, flags, setting_flags, written
 
 MODEL, OTHER, TOKENS, LAYERS = "{model}", "{other}", "{tokens}", "{layers}"
 """What stands in paths for models, kinds of tokens and layers."""
@@ -43,7 +43,7 @@ def goes(config: Config, settings: Settings, job: Job, dataset: str) -> bool:
     """Return whether a job reads arrays of a dataset that are dropped after use."""
     if not any(pattern.endswith(".zarr") for pattern in job.inputs.values()):
         return False
-    keep, also = config.extraction["keep"], set(job.reads_too) & set(config.taps(dataset))
+    keep, also = config.extraction.keep, set(job.reads_too) & set(config.taps(dataset))
     return keep is not None and not {*settings.required_taps(), *also} <= set(keep)
 
 
@@ -143,7 +143,7 @@ class Step:
             for key, pattern in {**self.job.inputs, **self._asked}.items()
         )
         paths = [first[1], *(f"--{key.replace('_', '-')}={path}" for key, path in others)]
-        words = [self.job.name, *paths, *flags(self.job.used(self.settings))]
+        words = [self.job.name, *paths, *setting_flags(self.job.used(self.settings))]
         if self.analysis.settings.own_pass:
             entries = {m: entry_fields(self.config.model(m)) for m in models}
             words += ["--entries", json.dumps(entries, sort_keys=True)]

@@ -11,8 +11,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vitfeat.errors import ConfigError
-
 # Numbers that are rounded at a time: their bits stay in the cache.
 _PIECE = 2**16
 
@@ -28,8 +26,8 @@ def check_keep_bits(dtype: str, keep_bits: int | None) -> None:
     """Refuse a number of bits that rounds nothing, or everything."""
     bits = np.finfo(dtype).nmant
     if keep_bits is not None and not 1 <= keep_bits < bits:
-        raise ConfigError(
-            f"extraction.keep_bits: found {keep_bits}; {dtype} has {bits} bits of mantissa: "
+        raise ValueError(
+            f"keep_bits: found {keep_bits}; {dtype} has {bits} bits of mantissa: "
             f"allowed are 1 to {bits - 1}, or null to keep them all"
         )
 

@@ -34,6 +34,11 @@ from vitfeat.store.paths import place_of
 HOME = str(Path(str(workflow.current_basedir)).parents[1])
 
 
+def stop(error):
+    """End with a line for each fault: a traceback through Snakemake says nothing about a config."""
+    sys.exit("\n".join(f"vitfeat: error: {fault}" for fault in error.args))
+
+
 def checked_config():
     if found := re.search("[{}]", f"{HOME}{sys.executable}"):
         sys.exit(
@@ -48,8 +53,7 @@ def checked_config():
             for line in (*checked.remarks, *foresee(checked), *disk_lines(checked)):
                 logging.getLogger("vitfeat").info(line)
     except VitfeatError as error:
-        # One line for the user: a traceback through Snakemake says nothing about a config.
-        sys.exit(f"vitfeat: error: {error}")
+        stop(error)
     return checked
 
 
@@ -64,7 +68,7 @@ def check_jobs():
             on_device=any(re.search(r"\$VITFEAT_(HOW|DEVICE)", command) for command in commands),
         )
     except VitfeatError as error:
-        sys.exit(f"vitfeat: error: {error}")
+        stop(error)
 
 
 CONFIG = checked_config()
@@ -104,7 +108,9 @@ def given(settings):
 # How an extraction runs is no param of its rule: it changes a store's numbers by rounding at most, so
 # that a change of it must run nothing anew.
 HOW_TO_EXTRACT = shlex.quote(
-    given({k: CONFIG.extraction[k] for k in ("batch_size", "device", "workers", "replace")})
+    given(
+        {k: getattr(CONFIG.extraction, k) for k in ("batch_size", "device", "workers", "replace")}
+    )
 )
 
 # Analyses of the user's own, which the processes of jobs must know.
@@ -118,7 +124,7 @@ shell.prefix(
     "set -euo pipefail; "
     f"export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH "
     f"PYTHONPATH={shlex.quote(HOME)}:${{{{PYTHONPATH:-}}}} "
-    f"VITFEAT_HOW={HOW_TO_EXTRACT} VITFEAT_DEVICE={shlex.quote(CONFIG.extraction['device'])} "
+    f"VITFEAT_HOW={HOW_TO_EXTRACT} VITFEAT_DEVICE={shlex.quote(CONFIG.extraction.device)} "
     f"VITFEAT_WEIGHTS={shlex.quote(WEIGHTS)} "
     f"{OWN}={OWN_MODULES.replace('{', '{{').replace('}', '}}')}; "
 )
@@ -215,7 +221,7 @@ def own_gpu(wildcards):
 
     With `device: auto` the profile or the command line says so, by `resources: gpu`.
     """
-    device = CONFIG.extraction["device"]
+    device = CONFIG.extraction.device
     there = limit("gpu") if device == "auto" else device != "cpu"
     return 1 if there else None
 
@@ -281,7 +287,7 @@ def extract_outputs():
     # The sealed store's manifest, not the store: Snakemake deletes the outputs of a failed job, and an
     # interrupted store is resumed. The manifest is kept while the job runs, and when it fails (`update`).
     outputs = {"manifest": update(EXTRACTIONS.manifest("{dataset}", "{model}"))}
-    if CONFIG.extraction["keep"] is not None:
+    if CONFIG.extraction.keep is not None:
         outputs["transient"] = temp(
             directory(f"{RESULTS}/features/{{dataset}}/{{model}}.transient")
         )
@@ -290,7 +296,7 @@ def extract_outputs():
 
 def extraction_gpu(wildcards):
     """Return the GPUs of a job: what only seals needs none, unless the config insists on one."""
-    idle = EXTRACTIONS.seals(wildcards) and CONFIG.extraction["device"] == "auto"
+    idle = EXTRACTIONS.seals(wildcards) and CONFIG.extraction.device == "auto"
     return None if idle else own_gpu(wildcards)
 
 

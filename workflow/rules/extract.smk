@@ -39,7 +39,7 @@ rule extract:
     wildcard_constraints:
         dataset=EXTRACTIONS.names(together=False),
     # What goes after use is used before more of it is made.
-    priority: 0 if CONFIG.extraction["keep"] is None else -1
+    priority: 0 if CONFIG.extraction.keep is None else -1
     conda:
         "../../environment.yml"
     threads: EXTRACTIONS.threads

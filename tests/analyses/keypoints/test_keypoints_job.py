@@ -83,7 +83,7 @@ class Features(Content):
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     root = tmp_path_factory.mktemp("spair")
     datasets.write("spair", root)
-    spec = DatasetSpec("pairs", "spair", root, split="val")
+    spec = DatasetSpec(name="pairs", layout="spair", root=root, split="val")
     index = build_index(spec)
     path = root / "index.csv"
     index.write(path)

@@ -341,7 +341,7 @@ class Drawn:
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> Drawn:
     folder = tmp_path_factory.mktemp("ranking")
     datasets.write("revisited", folder / "images")
-    spec = DatasetSpec("d", "revisited", folder / "images")
+    spec = DatasetSpec(name="d", layout="revisited", root=folder / "images")
     index = build_index(spec)
     index.write(folder / "index.csv")
     write_table(folder / "relevance.csv", RelevanceRow, relevance(spec, index, []))
@@ -368,7 +368,7 @@ def test_the_figure_shows_the_first_results(drawn: Drawn, tmp_path: Path) -> Non
     place = {image: row for row, image in enumerate(index.image_id)}
     known = {
         (r.query, r.image): r.grade
-        for r in relevance(DatasetSpec("d", "revisited", drawn.root), index, [])
+        for r in relevance(DatasetSpec(name="d", layout="revisited", root=drawn.root), index, [])
     }
     queries = {query for query, _ in known}
     cls = Indexed(taps=("cls", "spatial"), n_images=len(index), index=index).arrays()["cls"]

@@ -107,7 +107,7 @@ def write_films(root: Path, films: Mapping[str, Sequence[NDArray[np.uint8] | Non
 
 def indexed(root: Path, **settings: Any) -> Films:
     """Make the index and the table of frames."""
-    spec = DatasetSpec("davis", "davis", root, split="val", **settings)
+    spec = DatasetSpec(name="davis", layout="davis", root=root, split="val", **settings)
     index = build_index(spec)
     found = Films(root, index)
     index.write(found.index_path)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from vitfeat.analyses.settings import PRINTED, Limit, Settings, SomeOf
+from vitfeat.analyses.settings import PRINTED, Limit, Settings
+from vitfeat.settings.fields import SomeOf
 
 if TYPE_CHECKING:
     from vitfeat.config.config import Config

@@ -18,9 +18,9 @@ def needs(study: Study) -> Needs:
     extraction = study.config.extraction
     memory = extraction_memory_mb(
         study.shape,
-        extraction["batch_size"],
+        extraction.batch_size,
         ["attention"],
-        extraction["dtype"],
+        extraction.dtype,
         n_images=images if isinstance(images, int) else len(images),
     )
     return Needs(memory, 60)

@@ -7,16 +7,8 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, StringConstraints
 
-from vitfeat.analyses.settings import (
-    Images,
-    Layer,
-    Limit,
-    Seed,
-    Settings,
-    ShownLayers,
-    SomeOf,
-    words,
-)
+from vitfeat.analyses.settings import Limit, Settings
+from vitfeat.settings.fields import Images, Layer, Seed, ShownLayers, SomeOf, words
 
 SHOWN = ("positions", "layers", "layer", "head", "renormalised", "scale", "percentile", "smooth")
 """Settings that say which maps of an image are drawn, and how."""
@@ -72,7 +64,7 @@ class AttentionMapSettings(Settings):
         "own", description="Of colours: each map's own, or one common to a figure."
     )
     percentile: float = Field(
-        98,
+        98.0,
         gt=0,
         le=100,
         description=(

@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from vitfeat.analyses.settings import PRINTED, Limit, Seed, Settings, SomeOf, token_taps
+from vitfeat.analyses.settings import PRINTED, Limit, Settings, token_taps
+from vitfeat.settings.fields import Seed, SomeOf
 
 
 class CkaSettings(Settings):

@@ -7,7 +7,8 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from vitfeat.analyses.settings import KMeansSettings, Layers, Limit, SomeOf, token_taps
+from vitfeat.analyses.settings import KMeansSettings, Limit, token_taps
+from vitfeat.settings.fields import Layers, SomeOf
 from vitfeat.store.layout import TOKEN_ARRAYS
 
 

@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from vitfeat.analyses.settings import PRINTED, Limit, Positive, Seed, Settings, SomeOf
+from vitfeat.analyses.settings import PRINTED, Limit, Settings
+from vitfeat.settings.fields import Positive, Seed, SomeOf
 
 
 class KeypointSettings(Settings):

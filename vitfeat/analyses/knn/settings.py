@@ -6,15 +6,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from vitfeat.analyses.settings import (
-    PRINTED,
-    Count,
-    LayerJobs,
-    LearntSettings,
-    Positive,
-    SomeOf,
-    TokenSettings,
-)
+from vitfeat.analyses.settings import PRINTED, LearntSettings, TokenSettings
+from vitfeat.settings.fields import Count, LayerJobs, Positive, SomeOf
 
 
 class KnnSettings(TokenSettings, LearntSettings):

@@ -7,16 +7,8 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from vitfeat.analyses.settings import (
-    PRINTED,
-    LayerJobs,
-    LearntSettings,
-    Positive,
-    Seed,
-    Share,
-    SomeOf,
-    TokenSettings,
-)
+from vitfeat.analyses.settings import PRINTED, LearntSettings, TokenSettings
+from vitfeat.settings.fields import LayerJobs, Positive, Seed, Share, SomeOf
 
 
 class LinearProbeSettings(TokenSettings, LearntSettings):

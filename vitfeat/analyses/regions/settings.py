@@ -7,7 +7,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from vitfeat.analyses.settings import PRINTED, KMeansSettings, Limit, Masks, SomeOf
+from vitfeat.analyses.settings import PRINTED, KMeansSettings, Limit
+from vitfeat.settings.fields import Masks, SomeOf
 
 
 class RegionSettings(KMeansSettings):

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from vitfeat.analyses.settings import AnyOf, Limit, Settings, SomeOf
+from vitfeat.analyses.settings import Limit, Settings
+from vitfeat.settings.fields import AnyOf, SomeOf
 
 if TYPE_CHECKING:
     from vitfeat.config.config import Config

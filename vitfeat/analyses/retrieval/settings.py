@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from vitfeat.analyses.settings import Count, SomeOf, TokenSettings
+from vitfeat.analyses.settings import TokenSettings
+from vitfeat.settings.fields import Count, SomeOf
 
 
 class RetrievalSettings(TokenSettings):

@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from vitfeat.analyses.settings import PRINTED, Images, Limit, Masks, Settings, Share, SomeOf
+from vitfeat.analyses.settings import PRINTED, Limit, Settings
+from vitfeat.settings.fields import Images, Masks, Share, SomeOf
 
 
 class SaliencySettings(Settings):

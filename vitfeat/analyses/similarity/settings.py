@@ -7,16 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from vitfeat.analyses.settings import (
-    PRINTED,
-    Count,
-    Limit,
-    Seed,
-    Settings,
-    Share,
-    SomeOf,
-    token_taps,
-)
+from vitfeat.analyses.settings import PRINTED, Limit, Settings, token_taps
+from vitfeat.settings.fields import Count, Seed, Share, SomeOf
 
 
 class SimilaritySettings(Settings):

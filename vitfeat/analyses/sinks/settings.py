@@ -7,7 +7,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from vitfeat.analyses.settings import Limit, Settings, SomeOf
+from vitfeat.analyses.settings import Limit, Settings
+from vitfeat.settings.fields import SomeOf
 
 
 class SinkSettings(Settings):

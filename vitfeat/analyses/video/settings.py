@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from vitfeat.analyses.settings import PRINTED, Count, Limit, Positive, Settings, SomeOf
+from vitfeat.analyses.settings import PRINTED, Limit, Settings
+from vitfeat.settings.fields import Count, Positive, SomeOf
 
 
 class VideoSettings(Settings):

@@ -1,4 +1,4 @@
-"""From a model of settings to the JSON schema that its part of a config is held to."""
+"""From a model of settings to the JSON schema that what people write is held to."""
 
 from __future__ import annotations
 
@@ -53,5 +53,7 @@ def _union(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         union["enum"] = [word for part in parts for word in part.get("enum", [None])]
         return union
     kinds = [part["type"] for part in parts]
+    if "null" in kinds and "allowed" in union:
+        union["allowed"] += " or null"
     union["type"] = [k for kind in kinds for k in ([kind] if isinstance(kind, str) else kind)]
     return union

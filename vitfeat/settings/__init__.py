@@ -1,0 +1,1 @@
+"""What settings are made of: models that say each key once."""
