@@ -379,6 +379,21 @@ def test_models_that_figures_cannot_show(
     assert f"--models: found {models}; allowed: a list of mappings with id, label" in line
 
 
+@pytest.mark.parametrize(
+    ("sets", "words"),
+    [
+        ('{"two": ["demo-min"]}', "--sets: two: found 'demo-min' (did you mean 'demo-mae'?)"),
+        ('["a"]', '--sets: found ["a"]; allowed: {NAME: [ID, ...], ...} as JSON'),
+    ],
+)
+def test_sets_of_models_that_are_not_there(
+    tmp_path: Path, fails: Callable[..., str], sets: str, words: str
+) -> None:
+    models = json.dumps([{"id": "demo-mae", "label": "MAE", "family": "mae", "size": ""}])
+    draw = ["draw", "clustering", tmp_path, "--datasets", "d"]
+    assert words in fails(*draw, "--models", models, "--sets", sets)
+
+
 def test_a_bug_of_ours_keeps_its_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(_path: Path) -> None:
         raise ZeroDivisionError("ours")

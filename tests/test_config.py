@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from vitfeat.analyses.cka.settings import CkaSettings
 from vitfeat.analyses.clustering.settings import ClusteringSettings
-from vitfeat.config.parsing import parse_config
+from vitfeat.cli import main
+from vitfeat.config.parsing import parse_config, read_config
 from vitfeat.errors import ConfigError
+from vitfeat.models.entry import builtin_catalog
 
 Change = Callable[[dict[str, Any]], Any]
 
@@ -332,3 +336,44 @@ def test_what_only_a_weight_file_can_tell_is_remarked(default_config: dict[str, 
     (remark,) = parse_config(default_config).remarks
     assert "model mine: " in remark
     assert "catalog.mine.normalisation" in remark
+
+
+def test_a_key_that_stands_twice_in_a_file_is_told_with_its_line(tmp_path: Path) -> None:
+    """Also where it is written in two ways; merged mappings may repeat what they are merged to."""
+    file = tmp_path / "c.yaml"
+    file.write_text(
+        "models: [demo-dino]\ndatasets:\n  digits: &d {layout: digits, split: test}\n"
+        "  other:\n    <<: *d\n    split: train\n    'split': test\nmodels: []\n"
+    )
+    with pytest.raises(ConfigError) as info:
+        read_config(file)
+    assert info.value.args == (
+        f"{file}: line 7: the key 'datasets.other.split' stands there twice, first in line 6; "
+        "remove one",
+        f"{file}: line 8: the key 'models' stands there twice, first in line 1; remove one",
+    )
+    file.write_text(file.read_text().replace("    'split': test\nmodels: []\n", ""))
+    assert read_config(file).datasets["other"].split == "train"
+
+
+def test_all_that_is_wrong_is_told_at_once(default_config: dict[str, Any]) -> None:
+    default_config["extraction"]["batch_size"] = 0
+    default_config["datasets"]["digits"]["limit"] = -1
+    default_config["analyses"] = None
+    with pytest.raises(ConfigError) as info:
+        parse_config(default_config)
+    assert len(info.value.args) == 3
+    told = str(info.value)
+    assert "datasets.digits.limit: found -1" in told
+    assert "extraction.batch_size: found 0" in told
+    assert "analyses: found None (null); allowed: a mapping, with keys out of cka, " in told
+    assert "write its keys below it, indented, or remove it" in told
+
+
+def test_printed_models_stand_in_a_config_as_they_are(
+    default_config: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    ids = list(builtin_catalog())
+    assert main(["models", *ids]) == 0
+    config = {**default_config, "models": ids, **yaml.safe_load(capsys.readouterr().out)}
+    assert parse_config(config).models == tuple(builtin_catalog().values())

@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Any, Protocol
 
 from vitfeat.console import Console
 from vitfeat.errors import ConfigError, VitfeatError
+from vitfeat.text import nearest
 
 Handler = Callable[[argparse.Namespace, Console], None]
 
@@ -92,6 +93,20 @@ def _is_model(found: Any) -> bool:
         and {"id", "label", "family"} <= found.keys()
         and all(isinstance(value, str) for value in found.values())
     )
+
+
+def sets_json(text: str, models: Collection[str]) -> dict[str, list[str]]:
+    """Read choices of models, ``{name: [id, ...]}``."""
+    sets = from_json(text, "--sets")
+    if not isinstance(sets, dict) or not all(isinstance(ids, list) for ids in sets.values()):
+        raise ConfigError(f"--sets: found {text}; allowed: {{NAME: [ID, ...], ...}} as JSON")
+    for name, ids in sets.items():
+        if unknown := next((model for model in ids if model not in models), None):
+            raise ConfigError(
+                f"--sets: {name}: found {unknown!r}{nearest(str(unknown), models)}; allowed: ids "
+                f"of --models: {', '.join(models)}"
+            )
+    return sets
 
 
 def of_model(path: Path, model: str) -> Path:

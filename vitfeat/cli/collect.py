@@ -6,7 +6,7 @@ import argparse
 from functools import partial
 from pathlib import Path
 
-from vitfeat.cli.arguments import AddCommand, call_all, from_json, models_json
+from vitfeat.cli.arguments import AddCommand, call_all, from_json, models_json, sets_json
 from vitfeat.cli.run import BELOW
 from vitfeat.console import Console
 
@@ -32,7 +32,8 @@ def _collect(options: argparse.Namespace, console: Console) -> None:
     from vitfeat.jobs.collect import collect_tables, draw_together
 
     models = models_from(models_json(options.models))
-    sets = {"all": [m.id for m in models], **from_json(options.sets, "--sets")}
+    ids = [m.id for m in models]
+    sets = {"all": ids, **sets_json(options.sets, ids)}
     results = options.results if options.below is None else options.below / options.results
     out = options.out or results / "tasks"
     rows = collect_tables(results, options.tables, models, out)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 def add(command: AddCommand) -> None:
     """Add the commands about models."""
-    sub = command("models", _models, "list the models of the catalogue")
+    text = "list the models of the catalogue, or print some as YAML for `catalog:` of a config"
+    sub = command("models", _models, text)
+    sub.add_argument("models", nargs="*", metavar="MODEL", help="ids of those to print")
     weights_folder(sub)
 
     sub = command("fetch", _fetch, "fetch published weights, check them and record what they are")
@@ -34,6 +36,9 @@ def add(command: AddCommand) -> None:
 
 
 def _models(options: argparse.Namespace, console: Console) -> None:
+    if options.models:
+        console.print(_as_yaml(options.models))
+        return
     from vitfeat.models.entry import builtin_catalog
     from vitfeat.models.hub import weights_state
     from vitfeat.models.shapes import size_name
@@ -46,6 +51,19 @@ def _models(options: argparse.Namespace, console: Console) -> None:
     for row in rows:
         cells = (f"{cell:{width}}" for cell, width in zip(row, widths, strict=True))
         console.print("  ".join(cells).rstrip())
+
+
+def _as_yaml(models: Sequence[str]) -> str:
+    """Return entries as a config would have them."""
+    import yaml
+
+    from vitfeat.models.entry import find_entry
+
+    entries = {
+        model: find_entry(model).model_dump(mode="json", exclude={"id"}, exclude_unset=True)
+        for model in models
+    }
+    return yaml.safe_dump({"catalog": entries}, sort_keys=False, allow_unicode=True).rstrip()
 
 
 def _fetch(options: argparse.Namespace, console: Console) -> None:
@@ -78,13 +96,10 @@ def _of_config(path: Path | None) -> tuple[Mapping[str, ModelEntry], list[str], 
 
     if path is None:
         return {}, [], WEIGHTS_FOLDER
-    import yaml
+    from vitfeat.config.files import read_file
 
-    try:
-        config = yaml.safe_load(path.read_text("utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not YAML ({str(error).splitlines()[0]})") from error
-    if not isinstance(config, dict) or not isinstance(config.get("models"), list):
+    config = read_file(path)
+    if not isinstance(config.get("models"), list):
         raise ConfigError(f"{path}: no config of vitfeat: it has no list `models`")
     catalog = read_catalog(config.get("catalog") or {})
     return catalog, [str(m) for m in config["models"]], Path(config.get("weights") or "weights")

@@ -24,6 +24,7 @@ from vitfeat.cli.arguments import (
     layer,
     models_json,
     positive,
+    sets_json,
 )
 from vitfeat.cli.models import read_entry
 from vitfeat.cli.passes import add_pass_flags, all_ways
@@ -231,7 +232,7 @@ def _draw(options: argparse.Namespace, console: Console) -> None:
     out = options.out or folder
     sets = {
         chosen: [model for model in models if model.id in ids]
-        for chosen, ids in from_json(options.sets, "--sets").items()
+        for chosen, ids in sets_json(options.sets, [m.id for m in models]).items()
     }
     settings = given_settings(options, analysis.settings)
     if isinstance(across, AcrossPairs):

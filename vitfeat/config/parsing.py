@@ -19,6 +19,7 @@ from vitfeat.analyses.registry import analyses
 from vitfeat.analyses.settings import LearntSettings
 from vitfeat.config.checks import check_apart, check_views
 from vitfeat.config.config import UNLABELLED, Config
+from vitfeat.config.files import read_file
 from vitfeat.config.model import ConfigModel
 from vitfeat.data.spec import LAYOUTS, DatasetSpec
 from vitfeat.demo import datasets as demo
@@ -33,13 +34,7 @@ from vitfeat.text import nearest
 
 def read_config(path: Path) -> Config:
     """Read and check a config file."""
-    try:
-        raw = yaml.safe_load(path.read_text("utf-8"))
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read ({str(error).splitlines()[0]})") from error
-    if not isinstance(raw, dict):
-        raise ConfigError(f"{path}: no config of vitfeat: it is no mapping")
-    return parse_config(raw)
+    return parse_config(read_file(path))
 
 
 def _with_own(raw: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -9,15 +9,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from vitfeat.config.parsing import parse_config
+from vitfeat.config.parsing import read_config
 from vitfeat.data.index import Index
 from vitfeat.data.listing import Candidate
 from vitfeat.data.scan import build_index
 from vitfeat.data.spec import DatasetSpec
 from vitfeat.demo.datasets import embedded_root
-from vitfeat.errors import ConfigError, DataError, VitfeatError
+from vitfeat.errors import DataError, VitfeatError
 from vitfeat.figures.style import family_colour
 from vitfeat.models.entry import ModelEntry, builtin_catalog
 from vitfeat.models.shapes import size_name
@@ -190,13 +188,7 @@ class Results:
         return results
 
     def _read_config(self, path: Path) -> None:
-        try:
-            raw = yaml.safe_load(path.read_text("utf-8"))
-        except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{path}: cannot be read ({str(error).splitlines()[0]})") from error
-        if not isinstance(raw, dict):
-            raise ConfigError(f"{path}: no config of vitfeat: it is no mapping")
-        config = parse_config(raw)
+        config = read_config(path)
         for name, spec in config.datasets.items():
             embedded = spec.root == embedded_root(config.results, spec.layout)
             # Embedded images stand beside the results, wherever those were moved to.

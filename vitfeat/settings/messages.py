@@ -68,7 +68,9 @@ def _explained(error: ValidationError, where: str) -> Iterator[str]:
         twice = next(item for n, item in enumerate(found) if item in found[:n])
         yield f"{key}: {twice!r} stands there twice; remove one of them"
     elif error.validator == "type":
-        yield f"{key}: found {found!r} ({kind_of(found)}); allowed: {allowed}"
+        below = "; write its keys below it, indented, or remove it" if found is None else ""
+        empty = below if "object" in rule else ""
+        yield f"{key}: found {found!r} ({kind_of(found)}); allowed: {allowed}{empty}"
     elif error.validator == "required":
         missing = next(k for k in rule if k not in found)
         yield f"{key}: the key {missing!r} is missing; needed here: {', '.join(rule)}"
@@ -103,6 +105,8 @@ def in_words(node: Mapping[str, Any], quote: str = "") -> str:
 def _kind(kind: str, node: Mapping[str, Any], quote: str) -> str:
     if kind == "array" and "items" in node:
         return f"a list ({in_words(node['items'], quote)})"
+    if kind == "object" and "properties" in node:
+        return f"a mapping, with keys out of {', '.join(node['properties'])}"
     bounds = _BOUNDS if kind in ("integer", "number") else {}
     return ", ".join((_WORDS[kind], *(f"{s} {node[k]:g}" for k, s in bounds.items() if k in node)))
 

@@ -15,6 +15,7 @@ from snakemake.io import IOFile
 
 from vitfeat.analyses.own import OWN
 from vitfeat.analyses.registry import analyses
+from vitfeat.config.files import read_file
 from vitfeat.config.parsing import parse_config
 from vitfeat.console import log_to_terminal
 from vitfeat.data.unchanged import annotations_token, contents, token
@@ -47,8 +48,10 @@ def checked_config():
         )
     log_to_terminal()
     try:
-        checked = parse_config(config)
         # The process of every job reads these files again, and keeps quiet.
+        for path in workflow.configfiles if workflow.is_main_process else ():
+            read_file(Path(path))
+        checked = parse_config(config)
         if workflow.is_main_process:
             for line in (*checked.remarks, *foresee(checked), *disk_lines(checked)):
                 logging.getLogger("vitfeat").info(line)
