@@ -16,6 +16,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from PIL import Image
@@ -24,6 +25,7 @@ from tests.conftest import ROOT
 from tests.documented import Documented, commands_of, documented
 from tests.workflow.harness import in_fork
 from vitfeat.cli import build_parser, main
+from vitfeat.data.index import Index
 
 # What stands for something of the reader's own: in words, or within them.
 PLACEHOLDERS = {
@@ -204,6 +206,9 @@ def demo(clone: Path) -> subprocess.CompletedProcess[str]:
     assert main(["index", "train", *options, "--out", index]) == 0
     out = str(clone / "train.zarr")
     assert main(["extract", "demo-dino", "--index", index, "--root", root, "--out", out]) == 0
+    # Features that were made elsewhere.
+    ids = Index.read(clone / "results/datasets/digits.csv").image_id
+    np.savez(clone / "resnet50.npz", image_id=np.array(ids), conv4=np.eye(len(ids)))
     return done
 
 

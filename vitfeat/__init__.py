@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from vitfeat.analyses.settings import Settings as Settings
     from vitfeat.explorer.widget import widget as widget
     from vitfeat.notebook.extract import extract as extract
+    from vitfeat.notebook.extract import import_features as import_features
     from vitfeat.notebook.scores import attention_metrics as attention_metrics
     from vitfeat.notebook.scores import cka as cka
     from vitfeat.notebook.scores import cluster_scores as cluster_scores
@@ -35,6 +36,7 @@ __all__ = [
     "cka",
     "cluster_scores",
     "extract",
+    "import_features",
     "jf",
     "knn",
     "linear_probe",
@@ -48,6 +50,7 @@ __all__ = [
 _HOMES = {
     "Settings": "vitfeat.analyses.settings",
     "extract": "vitfeat.notebook.extract",
+    "import_features": "vitfeat.notebook.extract",
     "widget": "vitfeat.explorer.widget",
 }
 _SCORES = "vitfeat.notebook.scores"

@@ -24,7 +24,7 @@ def test_a_view_comes_back_from_its_description(view: SquareView) -> None:
 
 def test_a_view_of_another_kind() -> None:
     with pytest.raises(
-        DataError, match="view 'video': unknown, this vitfeat knows square, padded and dense"
+        DataError, match="view 'video': unknown, this vitfeat knows square, padded, dense, whole"
     ):
         view_from({"kind": "video"})
 

@@ -153,6 +153,7 @@ class Analysis:
     jobs: tuple[Job, ...] = ()  # those of single models
     across: Across | AcrossPairs | None = None  # the figures across models
     labels: bool = False  # whether it needs the label of every image
+    vectors: bool = False  # whether a vector an image is all it needs of a model
     # The kind of what must be annotated beside the images, if anything.
     annotations: str | None = None
     # module, write: the file of an analysis of the user's own, and what writes its table.

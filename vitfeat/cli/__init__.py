@@ -167,6 +167,9 @@ EXAMPLES = {
     "fetch": "dino-b16",
     "extract": "demo-dino --index results/datasets/digits.csv --root results/demo/digits "
     "--out digits.zarr",
+    "import": "resnet50.npz --model resnet50 --index results/datasets/digits.csv "
+    "--out resnet50.zarr",
+    "export": "results/features/digits/demo-dino.zarr cls.parquet --layers last",
     "info": "results/features/digits/demo-dino.zarr",
     "verify": "results/features/digits/demo-dino.zarr",
     "repair": "results/features/digits/demo-dino.zarr",

@@ -24,6 +24,8 @@ def add(command: AddCommand) -> None:
     sub.add_argument("--models", required=True, help="[{id, label, family, size}, ...] as JSON")
     text = "{analysis: text} as JSON: what figures say of settings"
     sub.add_argument("--printed", default="{}", help=text)
+    text = "models whose features are from elsewhere, which not all analyses are made of"
+    sub.add_argument("--imported", nargs="+", default=[], metavar="ID", help=text)
     sub.add_argument("--sets", default="{}", help="{name: [id, ...]} as JSON: choices of models")
 
 
@@ -36,7 +38,7 @@ def _collect(options: argparse.Namespace, console: Console) -> None:
     sets = {"all": ids, **sets_json(options.sets, ids)}
     results = options.results if options.below is None else options.below / options.results
     out = options.out or results / "tasks"
-    rows = collect_tables(results, options.tables, models, out)
+    rows = collect_tables(results, options.tables, models, out, options.imported)
     call_all(
         [
             (

@@ -12,6 +12,7 @@ from vitfeat.cli.arguments import (
     call_all,
     count,
     from_json,
+    layer,
     of_model,
     part,
     positive,
@@ -78,6 +79,29 @@ def add(command: AddCommand) -> None:
         help="only the blocks of job I of N, on any machine that sees the store; a last extraction "
         "without it seals the store",
     )
+
+    text = "make a feature store of vectors from elsewhere"
+    sub = command("import", _import, text)
+    text = "a .npz, .npy, .h5 or .parquet, or a folder of .npy (docs/data.md)"
+    sub.add_argument("features", type=Path, help=text)
+    sub.add_argument("--model", required=True, metavar="ID", help="what they are called")
+    sub.add_argument("--index", type=Path, required=True, help="the dataset's index")
+    sub.add_argument("--out", type=Path, required=True, help="the store to write (.zarr)")
+    sub.add_argument("--manifest", type=Path, help="where its manifest goes, too")
+    text = "replace a store of other features under the same path"
+    sub.add_argument("--replace", action="store_true", help=text)
+
+    text = "write features of a store to a file, with the ids and labels of the images"
+    sub = command("export", _export, text)
+    sub.add_argument("store", type=Path)
+    sub.add_argument("out", type=Path, help="a .parquet, .h5 or .npy (docs/data.md)")
+    text = "cls (default), mean of the spatial tokens, or attention_mean"
+    sub.add_argument(
+        "--features", default="cls", choices=["cls", "mean", "attention_mean"], help=text
+    )
+    sub.add_argument("--layers", nargs="+", type=layer, default=["last"], help="default: last")
+    text = "the dataset's index and folder: its images go into a .parquet, too"
+    sub.add_argument("--images", nargs=2, type=Path, metavar=("INDEX", "ROOT"), help=text)
 
 
 def _info(options: argparse.Namespace, console: Console) -> None:
@@ -212,3 +236,39 @@ def _extract(options: argparse.Namespace, console: Console) -> None:
         for model, fields in zip(models, entries, strict=True)
     ]
     call_all(calls, console)
+
+
+def _import(options: argparse.Namespace, console: Console) -> None:
+    from vitfeat.data.index import Index
+    from vitfeat.data.vectors import read_vectors
+    from vitfeat.extraction.importing import import_vectors
+    from vitfeat.files import write_json
+    from vitfeat.store.paths import manifest_path, place_of
+
+    index, place = Index.read(options.index), place_of(options.out)
+    with console.progress(len(index), options.model) as done:
+        sealed = import_vectors(
+            read_vectors(options.features),
+            index,
+            place,
+            options.model,
+            replace=options.replace,
+            on_images=done,
+        )
+    if options.manifest not in (None, manifest_path(place)):
+        write_json(options.manifest, sealed)
+
+
+def _export(options: argparse.Namespace, console: Console) -> None:
+    from vitfeat.data.index import Index
+    from vitfeat.jobs.export import export_features
+    from vitfeat.store.opening import open_store
+
+    images = None
+    if options.images is not None:
+        index, root = options.images
+        images = Index.read(index), root
+    n = export_features(
+        open_store(options.store), options.out, options.features, options.layers, images=images
+    )
+    console.print(f"{options.out}: {options.features} of {plural(n, 'image')}")

@@ -20,6 +20,7 @@ from vitfeat.analyses.settings import LearntSettings
 from vitfeat.config.checks import check_apart, check_views
 from vitfeat.config.config import UNLABELLED, Config
 from vitfeat.config.files import read_file
+from vitfeat.config.imported import check_imported
 from vitfeat.config.model import ConfigModel
 from vitfeat.data.spec import LAYOUTS, DatasetSpec
 from vitfeat.demo import datasets as demo
@@ -109,6 +110,7 @@ def parse_config(raw: Mapping[str, Any]) -> Config:
     )
     check_views(checked)
     _check_stored(checked)
+    check_imported(checked)
     return checked
 
 

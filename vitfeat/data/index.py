@@ -180,6 +180,12 @@ class Index:
         """How many different labels there are, 0 without labels; they need not be consecutive."""
         return len(np.unique(self.label)) if self.has_labels else 0
 
+    @property
+    def classes(self) -> dict[int, str]:
+        """Name of each label that is there."""
+        names = {int(k): name for k, name in zip(self.label, self.class_name, strict=True)}
+        return {label: names[label] for label in sorted(names) if label >= 0}
+
     def row(self, number: int) -> Row:
         """Return one of the images."""
         values = (getattr(self, name)[number] for name in Row._fields)

@@ -331,6 +331,27 @@ class DenseView:
         }
 
 
+@dataclass(frozen=True)
+class WholeView:
+    """The image as it is: of features from elsewhere nobody here knows how images became inputs."""
+
+    def size_of(self, width: int, height: int) -> tuple[int, int]:
+        """Return the image's own size."""
+        return height, width
+
+    def box(self, width: int, height: int) -> tuple[float, float, float, float]:
+        """Return all of the image."""
+        return 0.0, 0.0, float(width), float(height)
+
+    def __call__(self, image: Image.Image) -> NDArray[np.uint8]:
+        """Return the pixels: uint8, shape (height, width, 3)."""
+        return np.array(image)
+
+    def describe(self) -> dict[str, Any]:
+        """Describe the view for a store's provenance."""
+        return {"kind": "whole"}
+
+
 class ViewSettings(Part):
     """How images become inputs, for any model."""
 
@@ -417,12 +438,13 @@ def view_from(description: Mapping[str, Any]) -> View:
         "square": SquareView,
         "padded": PaddedView,
         "dense": DenseView,
+        "whole": WholeView,
     }
     if kind in kinds:
         return kinds[kind](**found)
     raise DataError(
-        f"view {kind!r}: unknown, this vitfeat knows square, padded and dense; use the one that "
-        "made the store"
+        f"view {kind!r}: unknown, this vitfeat knows {', '.join(kinds)}; use the one that made "
+        "the store"
     )
 
 
@@ -439,7 +461,13 @@ def in_words(description: Mapping[str, Any]) -> str:
     """
     known = dict(description)
     kind = known.pop("kind")
-    what = {"square": _square, "padded": _padded, "dense": _dense}.get(kind, lambda _: "")(known)
+    kinds: dict[str, Callable[[dict[str, Any]], str]] = {
+        "square": _square,
+        "padded": _padded,
+        "dense": _dense,
+        "whole": _whole,
+    }
+    what = kinds[kind](known) if kind in kinds else ""
     interpolation = known.pop("interpolation", None)
     # What another version says beside these stands as it is.
     more = [f"{key} {value}" for key, value in known.items()]
@@ -471,6 +499,10 @@ def _dense(known: dict[str, Any]) -> str:
         f"the whole image, {side} side to {pixels}, both down to whole patches of "
         f"{_by(known.pop('patch'))}, {passes}"
     )
+
+
+def _whole(_: dict[str, Any]) -> str:
+    return "the image, as far as is known: its features are from elsewhere"
 
 
 def _by(sides: Iterable[int]) -> str:

@@ -19,19 +19,17 @@ from vitfeat.data.loader import load_batches
 from vitfeat.data.views import in_words
 from vitfeat.device import choose_device
 from vitfeat.disk import files_below
-from vitfeat.errors import ReadError, StoreError
+from vitfeat.errors import StoreError
 from vitfeat.extraction.job import Job
 from vitfeat.extraction.pipeline import Schedule, run_pipeline, schedule
 from vitfeat.extraction.probe import probe
 from vitfeat.extraction.request import resolve
 from vitfeat.extraction.settings import Settings
 from vitfeat.models.backbone import Backbone
-from vitfeat.store import provenance
 from vitfeat.store.create import Rows
-from vitfeat.store.opening import is_store, open_store
-from vitfeat.store.paths import Place, Url, finish_setting_aside, partial_path, work_path
-from vitfeat.store.verify import Damage, verify
-from vitfeat.store.writer import manifest, open_writer, remove_leftovers
+from vitfeat.store.finished import finished_store, tidy
+from vitfeat.store.paths import Place, partial_path, work_path
+from vitfeat.store.writer import open_writer
 from vitfeat.text import duration, plural, size
 
 logger = logging.getLogger(__name__)
@@ -79,11 +77,11 @@ def extract(
     started = time.monotonic()
     device = choose_device(settings.device)
     asked = resolve(backbone, index, settings, annotated)
-    finished, line = _finished(out, asked.request, settings.replace, repair=settings.repair)
+    finished, line = finished_store(out, asked.request, settings.replace, repair=settings.repair)
     if line:
         logger.info(line)
     if finished is not None:
-        _tidy(out)
+        tidy(out)
         return finished
 
     notes = [*backbone.notes, *index.notes, *asked.notes]
@@ -113,7 +111,7 @@ def extract(
     rows = Rows(
         index.image_id,
         index.label,
-        _classes(index),
+        index.classes,
         index.skipped,
         asked.grids,
         None if asked.regions is None else asked.regions.numbers,
@@ -124,7 +122,7 @@ def extract(
         nonlocal finished
         if settings.repair:
             return False
-        finished, _ = _finished(out, asked.request, settings.replace)
+        finished, _ = finished_store(out, asked.request, settings.replace)
         return finished is not None
 
     with open_writer(
@@ -144,7 +142,7 @@ def extract(
     ) as writer:
         if writer is None:
             logger.info(f"{out}: another job has just finished it: nothing to do")
-            _tidy(out)
+            tidy(out)
             return finished
 
         def add_note(line: str) -> None:
@@ -203,61 +201,6 @@ def _part_in_words(part: tuple[int, int], blocks: range, n_blocks: int) -> str:
     return f"job {number} of {of}: blocks {blocks.start} to {blocks.stop - 1} of {n_blocks}"
 
 
-def _finished(
-    out: Place, request: Mapping[str, Any], replace: bool, *, repair: bool = False
-) -> tuple[dict[str, Any] | None, str]:
-    """Return the manifest of a finished store of this request, if there is one, and what to say."""
-    if isinstance(out, Url):
-        # What else stands there is told when it is claimed.
-        if not is_store(out):
-            return None, ""
-    elif not out.exists():
-        return None, ""
-    elif not is_store(out):
-        # Not even with --replace: it may be anything of the user's.
-        raise StoreError(f"{out}: something that is no store stands there; choose another path")
-    if isinstance(out, Path):
-        finish_setting_aside(out, request["taps"])
-    damages: Sequence[Damage] = ()
-    try:
-        store = open_store(out, check_manifest=False)
-        if repair and isinstance(out, Path):
-            _, damages = verify(out)
-    except ReadError:
-        # It may be as good as any.
-        raise
-    except StoreError as error:
-        if replace or repair:
-            return None, f"{error}; what is whole of it is kept"
-        raise
-    other = provenance.differences(store.attributes["request"], request)
-    if damages and not other:
-        more = f", and {plural(len(damages) - 1, 'more shard')}" if len(damages) > 1 else ""
-        return None, f"{out}: damaged at {damages[0]}{more}"
-    gone = [name for name in store.dropped if name.partition("/")[0] in request["taps"]]
-    if gone and not other:
-        return None, f"{out}: {', '.join(gone)} went after use, and all of it is extracted anew"
-    if not other:
-        line = f"{out}: already there, whole and from these settings: nothing to do"
-        return manifest(out, store.attributes), line
-    if replace:
-        return None, f"{out}: from other settings ({other}); it will be replaced"
-    raise StoreError(
-        f"{out}: a store from other settings stands there ({other}); remove it, or pass "
-        "--replace (replace=True in Python)"
-    )
-
-
-def _tidy(out: Place) -> None:
-    """Remove what a finished store no longer needs, where its extraction was killed before."""
-    if isinstance(out, Url):
-        from vitfeat.store.uploading import release
-
-        release(out, work_path(out))
-    else:
-        remove_leftovers(work_path(out))
-
-
 def _workers(job: Job, index: Index, asked: int | str) -> int:
     """Choose how many processes decode.
 
@@ -269,11 +212,6 @@ def _workers(job: Job, index: Index, asked: int | str) -> int:
     if int(index.n_bytes.sum()) < _SMALL_DATASET:
         return 0
     return max(1, job.threads - 1 if job.on_gpu else job.threads // 4)
-
-
-def _classes(index: Index) -> dict[int, str]:
-    names = {int(label): name for label, name in zip(index.label, index.class_name, strict=True)}
-    return {label: names[label] for label in sorted(names) if label >= 0}
 
 
 def _announce(job: Job, out: Place, request: Mapping[str, Any]) -> None:

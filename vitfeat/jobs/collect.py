@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 from vitfeat.analyses.headlines import BestScore, best, collect
-from vitfeat.analyses.registry import scored
+from vitfeat.analyses.registry import analyses, scored
 from vitfeat.analyses.rows import ScoreRow, read_scores
 from vitfeat.errors import AnalysisError
 from vitfeat.figures import all_tasks
@@ -41,11 +41,13 @@ def collect_tables(
     tables: Sequence[str],
     models: Sequence[Model],
     out: Path,
+    imported: Collection[str] = (),
 ) -> list[ScoreRow]:
     """Write the values of whole datasets into ``all.csv``, and the best layers into ``best.csv``.
 
     ``tables`` are ``{analysis}/{dataset}`` below ``results``; rows stand in their order, and in
-    that of the models. Return all values.
+    that of the models. Of models that are ``imported`` there are those of some analyses. Return all
+    values.
     """
     rows: list[ScoreRow] = []
     for table in tables:
@@ -56,7 +58,8 @@ def collect_tables(
                 f"{nearest(analysis, scored())}; allowed: ANALYSIS/DATASET with an analysis of "
                 f"{', '.join(scored())}"
             )
-        for model in models:
+        every = analyses()[analysis].vectors
+        for model in (m for m in models if every or m.id not in imported):
             rows += collect(
                 read_model(results / analysis, dataset, model.id, ".csv", reader(analysis))
             )

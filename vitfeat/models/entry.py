@@ -45,6 +45,9 @@ _UNUSED = {
     "checkpoint": ("pretrained", "weights"),
     "demo": ("args", "pretrained", "weights", *_OF_FILES, "seed", "image_size"),
     "noise": ("pretrained", "weights", *_OF_FILES),
+    "features": (
+        *("args", "pretrained", "weights", *_OF_FILES, "seed", "image_size", "normalisation"),
+    ),
 }
 
 # Families that timm's and open_clip's names of architectures tell.
@@ -68,12 +71,13 @@ class ModelEntry(Part):
     """
 
     id: SkipJsonSchema[str]
-    source: Literal["timm", "open_clip", "checkpoint", "demo", "noise"] = Field(
+    source: Literal["timm", "open_clip", "checkpoint", "demo", "noise", "features"] = Field(
         description="Library that builds the model; checkpoint is a weight file of your own, noise "
-        "the baseline without a network."
+        "the baseline without a network, features vectors that were made elsewhere."
     )
     name: _Text = Field(
-        description="The library's name of the architecture.", examples=["vit_base_patch16_224"]
+        description="The library's name of the architecture; of features, what made them.",
+        examples=["vit_base_patch16_224"],
     )
     family: str = Field("other", description="Supervision; it gives the colour in figures.")
     label: str = Field("", description="Name in figures; the id if empty.")
@@ -122,6 +126,11 @@ class ModelEntry(Part):
     )
     crop_fraction: Fraction = Field(
         0.875, description="Share of the resized short side that the centre crop keeps."
+    )
+    features: Annotated[_Text, AfterValidator(lambda path: str(of_home(path)))] | None = Field(
+        None,
+        description="File or folder of features, {dataset} in its path for the dataset's name "
+        "(docs/data.md); of the source features.",
     )
 
     @classmethod
@@ -177,6 +186,10 @@ class ModelEntry(Part):
             )
         if self.source == "checkpoint" and not self.checkpoint:
             yield ": the source checkpoint needs the key 'checkpoint', the weight file"
+        if self.source == "features" and not self.features:
+            yield ": the source features needs the key 'features', the file that holds them"
+        if self.features and self.source != "features":
+            yield f"features: models of the source {self.source} do not take it; remove the key"
         try:
             if self.weights is not None:
                 WeightsSource.from_config(self.weights, "weights")
@@ -224,6 +237,15 @@ class ModelEntry(Part):
     def is_fetched(self) -> bool:
         """Whether its weights are published somewhere and must be fetched."""
         return bool(self.pretrained or self.weights)
+
+    @property
+    def is_imported(self) -> bool:
+        """Whether its features are from elsewhere, so that no image is pushed through it."""
+        return self.source == "features"
+
+    def features_of(self, dataset: str) -> Path:
+        """Return the file of its features of a dataset."""
+        return Path(str(self.features).replace("{dataset}", dataset))
 
     def to_mapping(self) -> dict[str, Any]:
         """Return the entry as JSON-able fields, ``id`` included."""

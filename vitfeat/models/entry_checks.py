@@ -29,6 +29,8 @@ def check_entry(entry: ModelEntry) -> list[str]:
 
     What only its weight file can still tell is returned, a line each for people.
     """
+    if entry.is_imported:
+        return []
     if entry.checkpoint and (fault := fault_of(Path(entry.checkpoint))):
         raise ConfigError(f"catalog.{entry.id}.checkpoint: {fault}")
     _check_sizes(entry)

@@ -54,7 +54,7 @@ def fetch_command(entry: ModelEntry, folder: Path) -> str:
 def weights_state(entry: ModelEntry, folder: Path) -> str:
     """Say whether a model's weights are on this machine."""
     if not entry.is_fetched:
-        if entry.checkpoint:
+        if entry.checkpoint or entry.is_imported:
             return "a file of your own"
         return {"demo": "built in", "noise": "none"}.get(entry.source, "untrained")
     try:

@@ -77,6 +77,8 @@ def guess_shape(entry: ModelEntry) -> Shape:
     """
     if entry.source == "demo":
         return Shape(depth=6, width=64, heads=4, patch=4, image_size=32)
+    if entry.is_imported:
+        return Shape(depth=12, width=1024, heads=1, patch=1, image_size=1)
     word = re.search(r"_(tiny|small|base|large|huge|giant|gigantic|so400m)_", entry.name)
     letter = re.search(r"ViT-([TSBLHg]|bigG|SO400M)-", entry.name)
     known = word.group(1) if word else _LETTERS[letter.group(1)] if letter else "large"
@@ -99,7 +101,12 @@ def guess_shape(entry: ModelEntry) -> Shape:
 
 
 def size_name(entry: ModelEntry) -> str:
-    """Name a model's size as papers do: ``B/16@224``; depth x width where it has no letter."""
+    """Name a model's size as papers do: ``B/16@224``; depth x width where it has no letter.
+
+    Empty where features are all that there is of a model.
+    """
+    if entry.is_imported:
+        return ""
     shape = guess_shape(entry)
     word = re.search(r"_([a-z0-9]+?)(_plus)?_patch", "_" + entry.name)
     letter = re.search(r"ViT-(\w+)-\d", entry.name)

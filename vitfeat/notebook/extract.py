@@ -14,6 +14,7 @@ from vitfeat.errors import ConfigError, DataError
 from vitfeat.extraction.settings import Settings
 
 if TYPE_CHECKING:
+    from vitfeat.data.index import Index
     from vitfeat.data.listing import Candidate
     from vitfeat.data.spec import DatasetSpec
     from vitfeat.models.entry import ModelEntry
@@ -114,7 +115,6 @@ def extract(
     >>> store.classes
     {0: 'cat', 1: 'dog'}
     """
-    from vitfeat.data.scan import build_index
     from vitfeat.extraction.from_entry import extract_from_entry
     from vitfeat.store.opening import open_store
     from vitfeat.store.paths import place_of
@@ -133,14 +133,10 @@ def extract(
         **({} if view is None else {"view": view}),
     }
     settings = Settings.checked("extract: ", given, replace=replace)
-    spec, files = _dataset(images)
+    processes = max(1, settings.workers) if isinstance(settings.workers, int) else 1
+    spec, index = _indexed(images, processes)
     if view is None:
         settings = settings.but(view=spec.usual_view)
-    index = build_index(
-        spec,
-        workers=max(1, settings.workers) if isinstance(settings.workers, int) else 1,
-        candidates=None if files is None else _candidates(files, spec.root),
-    )
     place = place_of(out)
     extract_from_entry(
         entry,
@@ -152,6 +148,90 @@ def extract(
         progress=_bar if progress else _nothing_shown,
     )
     return open_store(place)
+
+
+def import_features(
+    features: File | Mapping[str, Any],
+    images: File | Sequence[File] | Mapping[str, Any],
+    out: File,
+    *,
+    model: str,
+    ids: Sequence[str] | None = None,
+    replace: bool = False,
+) -> FeatureStore:
+    """Make a store of features from elsewhere, and open it.
+
+    They are compared with those of models by every function and analysis that takes a vector an
+    image; see docs/data.md.
+
+    Parameters
+    ----------
+    features
+        Arrays (image, channel) by the names of their layers; or a file or folder of them.
+    images
+        The images, as :func:`extract` takes them; or the table of a dataset that has an index,
+        ``results/datasets/NAME.csv``.
+    out
+        The store to write, ``NAME.zarr``.
+    model
+        What the features are called.
+    ids
+        The image of each row of the arrays, which may be more than there are here; rows are in the
+        order of the images if not given. A file has its own.
+    replace
+        Whether a store of other features under this path is replaced.
+
+    Returns
+    -------
+    FeatureStore
+        Its array ``spatial`` has the vectors: (image, layer, 1, 1, channel).
+
+    Raises
+    ------
+    VitfeatError
+        Features and images do not match, a number is not finite, or another store stands there.
+
+    Examples
+    --------
+    >>> import numpy as np, vitfeat
+    >>> recorded = {"V1": np.eye(6, 8), "IT": np.ones((6, 5))}
+    >>> store = vitfeat.import_features(recorded, "photos/", "brain.zarr", model="brain")
+    >>> store.sel(layer="IT")["spatial"].sizes
+    Frozen({'image': 6, 'y': 1, 'x': 1, 'channel': 8})
+    """
+    import numpy as np
+
+    from vitfeat.data.index import Index
+    from vitfeat.data.vectors import Vectors, read_vectors
+    from vitfeat.extraction.importing import import_vectors
+    from vitfeat.store.opening import open_store
+    from vitfeat.store.paths import place_of
+
+    if isinstance(features, Mapping):
+        arrays = {str(name): np.asarray(array) for name, array in features.items()}
+        vectors = Vectors.of("features", None if ids is None else [*map(str, ids)], arrays)
+    elif ids is not None:
+        raise ConfigError("import_features: ids: a file has its own; leave them out")
+    else:
+        vectors = read_vectors(_absolute(features))
+    if isinstance(images, str | os.PathLike) and Path(images).suffix.lower() == ".csv":
+        index = Index.read(_absolute(images))
+    else:
+        _, index = _indexed(images, 1)
+    place = place_of(out)
+    import_vectors(vectors, index, place, model, replace=replace)
+    return open_store(place)
+
+
+def _indexed(
+    images: File | Sequence[File] | Mapping[str, Any], workers: int
+) -> tuple[DatasetSpec, Index]:
+    """Return the dataset of images, and its index."""
+    from vitfeat.data.scan import build_index
+
+    spec, files = _dataset(images)
+    candidates = None if files is None else _candidates(files, spec.root)
+    return spec, build_index(spec, workers=workers, candidates=candidates)
 
 
 def _entry(model: str | Mapping[str, Mapping[str, Any]]) -> ModelEntry:

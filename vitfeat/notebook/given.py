@@ -87,6 +87,9 @@ def numbers(function: str, name: str, given: Any) -> NDArray[Any]:
 def features_of(function: str, name: str, given: Any, *, flat: bool = False) -> Features:
     """Return features as float32 (image, channel), further axes flattened where asked."""
     values = numbers(function, name, given)
+    # The one token of features from elsewhere.
+    if values.ndim == 4 and values.shape[1:3] == (1, 1):
+        values = values[:, 0, 0]
     if values.ndim < 2 or not values.size or (values.ndim > 2 and not flat):
         needed = "(image, ...)" if flat else "(image, channel)"
         raise AnalysisError(

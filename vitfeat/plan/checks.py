@@ -187,7 +187,7 @@ def _of_layers(config: Config) -> Iterator[str]:
     """Yield which layers and heads are not there, of models whose sizes their entries tell."""
     maps = config.settings(AttentionMapSettings)
     clustering = config.settings(ClusteringSettings)
-    for model in config.models:
+    for model in (m for m in config.models if not m.is_imported):
         shape = guess_shape(model)
         asked = {"extraction.layers": config.extraction.layers}
         if maps is not None:

@@ -190,6 +190,8 @@ class StoredTap(NamedTuple):
 def _stored(
     config: Config, dataset: str, entry: ModelEntry, sizes: Mapping[str, Size]
 ) -> list[StoredTap]:
+    if entry.is_imported:  # a vector an image, which is little
+        return []
     shape, facts = guess_shape(entry), sizes[dataset]
     ragged = config.view(dataset).kind == "dense"
     geometry = _geometry(config, shape, ragged=ragged)
@@ -278,7 +280,7 @@ def _made_beside(config: Config, dataset: str, entry: ModelEntry, facts: Size) -
         n_bytes = 4 * facts.images**2 * len(geometry.layers)
         yield Item(GRAMS, dataset, entry.id, kind, n_bytes)
     maps = config.settings(AttentionMapSettings)
-    if maps is not None and dataset in maps.datasets:
+    if maps is not None and dataset in maps.datasets and not entry.is_imported:
         n = maps.images if isinstance(maps.images, int) else len(maps.images)
         (array,) = arrays_of("attention", geometry, config.extraction.dtype)
         n_bytes = min(n, facts.images) * array.bytes_per_entry
@@ -314,7 +316,8 @@ def is_there(config: Config, item: Item, again: Collection[tuple[str, str]] = ()
 def extracted_again(config: Config) -> dict[tuple[str, str], str]:
     """Return datasets and models whose stores lack something that is asked, and what it is."""
     reasons = {}
-    for dataset, model in product(config.datasets, (m.id for m in config.models)):
+    pushed = (m.id for m in config.models if not m.is_imported)
+    for dataset, model in product(config.datasets, pushed):
         store = config.results / f"features/{dataset}/{model}.zarr"
         said = said_of(store) if manifest_path(store).exists() else None
         if said is not None and (reason := _lack(config, dataset, said)):

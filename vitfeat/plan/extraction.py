@@ -83,7 +83,7 @@ def _request(command: str) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Extractions:
-    """The extractions of a config."""
+    """The extractions of a config, whose models are those that images are pushed through."""
 
     config: Config
     on_gpu: bool = False  # whether each job has a GPU
@@ -95,7 +95,8 @@ class Extractions:
     @cached_property
     def datasets(self) -> tuple[str, ...]:
         """The datasets that have stores."""
-        return tuple(name for name in self.config.datasets if self.config.taps(name))
+        asked = self.config.datasets if self.config.models else ()
+        return tuple(name for name in asked if self.config.taps(name))
 
     @cached_property
     def together(self) -> frozenset[str]:

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from vitfeat.analyses.base import Across, AcrossPairs, Analysis
-from vitfeat.analyses.registry import scored
+from vitfeat.analyses.registry import analyses, scored
 from vitfeat.analyses.scoring import TOGETHER
 from vitfeat.config.config import Config
+from vitfeat.config.imported import of_analysis
 from vitfeat.jobs.pair_tables import pair_tables
 from vitfeat.models.shapes import size_name
 from vitfeat.plan.words import flags, setting_flags, written
@@ -110,7 +111,7 @@ class CollectStep:
         return [
             f"{name}/{dataset}"
             for name, settings in self.config.analyses.items()
-            if name in scored()
+            if name in scored() and of_analysis(self.config, analyses()[name]).models
             for dataset in settings.datasets
         ]
 
@@ -120,7 +121,7 @@ class CollectStep:
         return [
             f"{self._results}/{table}/{model.id}.csv"
             for table in self.tables
-            for model in self.config.models
+            for model in of_analysis(self.config, analyses()[table.partition("/")[0]]).models
         ]
 
     @property
@@ -141,6 +142,8 @@ class CollectStep:
         texts = {name: s.printed(s.printed_keys()) for name, s in scorers.items()}
         if printed := {name: text for name, text in texts.items() if text}:
             words += ["--printed", json.dumps(printed)]
+        if imported := [model.id for model in self.config.models if model.is_imported]:
+            words += flags({"imported": imported})
         return shlex.join(["collect", self._results, *words, *_shown(self.config)])
 
     @property

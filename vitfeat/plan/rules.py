@@ -9,6 +9,7 @@ from dataclasses import replace
 from vitfeat.analyses.base import AcrossPairs, Analysis, Job, one_thread
 from vitfeat.analyses.registry import analyses
 from vitfeat.config.config import Config
+from vitfeat.config.imported import of_analysis
 from vitfeat.plan.figures import CollectStep, FigureStep, PairFigureStep
 from vitfeat.plan.layers import JoinStep, LayersStep, joining, of_layers
 from vitfeat.plan.pairs import PairStep, RequestedStep
@@ -23,8 +24,9 @@ def steps(config: Config, in_storage: Callable[[str], str] = str) -> list[Step]:
     return [
         step
         for analysis in analyses().values()
+        if (mine := of_analysis(config, analysis)).models
         for job in analysis.jobs
-        for name, asked in _asked(config, analysis, job)
+        for name, asked in _asked(mine, analysis, job)
         for step in _steps(asked, analysis, job, name, small, in_storage)
     ]
 
@@ -104,11 +106,11 @@ def figure_steps(config: Config) -> list[FigureStep | CollectStep]:
     """Return the rules of figures across models: of each analysis, and of all scored ones."""
     asked = [analyses()[name] for name in config.analyses]
     figures = [
-        PairFigureStep(config, analysis)
+        PairFigureStep(mine, analysis)
         if isinstance(analysis.across, AcrossPairs)
-        else FigureStep(config, analysis)
+        else FigureStep(mine, analysis)
         for analysis in asked
-        if analysis.across is not None
+        if analysis.across is not None and (mine := of_analysis(config, analysis)).models
     ]
     collect = CollectStep(config)
     return [*figures, collect] if collect.tables else [*figures]

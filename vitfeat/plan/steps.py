@@ -251,7 +251,9 @@ class Step:
         if not path.endswith(".zarr"):
             return [path]
         stem = path.removesuffix(".zarr")
-        dropped = goes(self.config, self.settings, self.job, PurePosixPath(path).parent.name)
+        place = PurePosixPath(path)
+        dropped = goes(self.config, self.settings, self.job, place.parent.name)
+        dropped = dropped and not self.config.model(place.stem).is_imported
         return [f"{stem}.json", *([f"{stem}.transient"] if dropped else [])]
 
     @property

@@ -90,7 +90,7 @@ class Study:
 def enlarged(config: Config, dataset: str, model: str) -> float:
     """Return how many tokens images have over those of the model's own size."""
     view = config.view(dataset)
-    if view.kind != "dense":
+    if view.kind != "dense" or config.model(model).is_imported:
         return 1.0
     side, pixels = view.side
     # Photographs are up to twice as long as they are high.

@@ -29,8 +29,9 @@ def describe(store: FeatureStore) -> Iterator[str]:
     if attributes["skipped"]:
         yield f"skipped      {len(attributes['skipped'])}, first: {attributes['skipped'][0][0]}"
     yield f"view         {in_words(request['view'])}"
-    mean, std = request["model"]["mean"], request["model"]["std"]
-    yield f"normalised   {normalisation(mean, std, attributes.get('normalised_by', ''))}"
+    if not store.is_imported:
+        mean, std = request["model"]["mean"], request["model"]["std"]
+        yield f"normalised   {normalisation(mean, std, attributes.get('normalised_by', ''))}"
     if store.is_ragged:
         least, most = store.grid_shapes.min(0), store.grid_shapes.max(0)
         yield (
@@ -40,7 +41,8 @@ def describe(store: FeatureStore) -> Iterator[str]:
     elif "grid" in attributes:
         rows, columns = store.grid
         yield f"grid         {rows} x {columns} tokens{_prefix(store)}"
-    yield f"layers       {', '.join(map(str, store.layers))}"
+    layers = [f"{n} {name}" for n, name in zip(store.layers, store.layer_names, strict=False)]
+    yield f"layers       {', '.join(layers or map(str, store.layers))}"
     yield f"taps         {', '.join(request['taps'])}"
     for tap, limit in request.get("limits", {}).items():
         which = "spread over the dataset" if isinstance(limit, int) else "named"
@@ -52,8 +54,9 @@ def describe(store: FeatureStore) -> Iterator[str]:
             f"{request['regions']['masks']}; table sha256 {request['regions']['fingerprint']}"
         )
     computed = _PRECISIONS.get(request["precision"], request["precision"])
+    computed = "" if store.is_imported else f"computed in {computed}, "
     bits = f" of {request['keep_bits']} bits of mantissa" if "keep_bits" in request else ""
-    yield f"precision    computed in {computed}, features stored as {request['dtype']}{bits}"
+    yield f"precision    {computed}features stored as {request['dtype']}{bits}"
     for note in attributes.get("notes", []):
         yield f"note         {note}"
     yield f"passes       {attributes['forward_images']:,} images pushed through the model"
@@ -74,6 +77,11 @@ def describe(store: FeatureStore) -> Iterator[str]:
 
 def _model(store: FeatureStore) -> Iterator[str]:
     model = store.attributes["request"]["model"]
+    if store.is_imported:
+        yield f"model        {store.model} (features from elsewhere)"
+        yield f"features     {store.attributes['weights']['file']}"
+        yield f"             sha256 {store.attributes['request']['features']['sha256']}"
+        return
     args = ", ".join(f"{key} {value}" for key, value in model["args"].items())
     yield (
         f"model        {store.model} ({model['source']} {model['name']}"

@@ -14,6 +14,10 @@ from vitfeat.store.arrays import EXACT_TAPS, SUMMARY_GROUP
 _LIBRARIES = ("vitfeat", "torch", "torchvision", "timm", "open_clip_torch", "zarr", "numpy")
 
 
+IMPORTED = "features"
+"""Source of what no model computed here: features from elsewhere."""
+
+
 def digest(tree: Mapping[str, Any]) -> str:
     """Return the SHA-256 of plain JSON, however its text is laid out.
 

@@ -19,6 +19,7 @@ from vitfeat.store.arrays import FINAL_NORM_GROUP, SUMMARY_GROUP, group_of, rows
 from vitfeat.store.files import Files
 from vitfeat.store.layout import ATTRIBUTE
 from vitfeat.store.paths import is_dropped, remedy
+from vitfeat.store.provenance import IMPORTED
 from vitfeat.store.stored_array import Picks, StoredArray
 from vitfeat.text import nearest, plural
 
@@ -167,9 +168,21 @@ class FeatureStore(Mapping[str, StoredArray]):
         """Id of the model."""
         return str(self.attributes["model"])
 
+    @property
+    def is_imported(self) -> bool:
+        """Whether its features were made elsewhere: a vector an image and layer."""
+        return bool(self.attributes["request"]["model"]["source"] == IMPORTED)
+
+    @property
+    def layer_names(self) -> list[str]:
+        """Names of imported layers; none where layers have numbers alone."""
+        return [str(name) for name in self.attributes["request"]["model"].get("layer_names", ())]
+
     def model_has(self, name: str) -> bool:
         """Return whether the model has the tokens of an array at all, stored or not."""
         tokens = name.rpartition("/")[2]
+        if self.is_imported:
+            return name == "spatial"
         if tokens == "cls":
             return bool(self.attributes["has_cls"])
         if tokens == "registers":
@@ -326,14 +339,16 @@ class FeatureStore(Mapping[str, StoredArray]):
     def layer_positions(self, wanted: Layers = "all") -> list[int]:
         """Return where named or numbered layers stand in the arrays.
 
-        Names (``first``, ``q1``, ``middle``, ``q3``, ``last``, ``all``) and negative numbers refer
-        to the stored layers, other numbers are the model's.
+        Names (``first``, ``q1``, ``middle``, ``q3``, ``last``, ``all``, and those of imported
+        layers) and negative numbers refer to the stored layers, other numbers are the model's.
         """
         single = isinstance(wanted, str) or is_one_layer(wanted)
         names = cast("Sequence[str | int]", [wanted] if single else wanted)
         positions: set[int] = set()
         for name in names:
-            if isinstance(name, str):
+            if name in self.layer_names:
+                positions.add(self.layer_names.index(name))
+            elif isinstance(name, str):
                 positions.update(select_layers(len(self.layers), name))
             elif not hasattr(name, "__index__") or isinstance(name, bool):
                 raise StoreError(f"{self.path}: layer {name!r} is neither a name nor a number")

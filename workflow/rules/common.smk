@@ -16,6 +16,7 @@ from snakemake.io import IOFile
 from vitfeat.analyses.own import OWN
 from vitfeat.analyses.registry import analyses
 from vitfeat.config.files import read_file
+from vitfeat.config.imported import of_models
 from vitfeat.config.parsing import parse_config
 from vitfeat.console import log_to_terminal
 from vitfeat.data.unchanged import annotations_token, contents, token
@@ -115,6 +116,8 @@ HOW_TO_EXTRACT = shlex.quote(
         {k: getattr(CONFIG.extraction, k) for k in ("batch_size", "device", "workers", "replace")}
     )
 )
+
+REPLACED = given({"replace": CONFIG.extraction.replace})
 
 # Analyses of the user's own, which the processes of jobs must know.
 OWN_MODULES = shlex.quote(
@@ -260,7 +263,8 @@ def finished(dataset, *models):
     return command and Finished(command, jobs)
 
 
-EXTRACTIONS = Extractions(CONFIG, own_gpu(None) is not None, finished)
+PUSHED = of_models(CONFIG, imported=False)
+EXTRACTIONS = Extractions(PUSHED, own_gpu(None) is not None, finished)
 STEPS = steps(CONFIG, in_storage)
 FIGURE_STEPS = figure_steps(CONFIG)
 TARGETS = [

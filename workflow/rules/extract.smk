@@ -38,6 +38,7 @@ rule extract:
         f"{RESULTS}/benchmarks/extract/{{dataset}}/{{model}}.tsv"
     wildcard_constraints:
         dataset=EXTRACTIONS.names(together=False),
+        model=any_of(model.id for model in PUSHED.models),
     # What goes after use is used before more of it is made.
     priority: 0 if CONFIG.extraction.keep is None else -1
     conda:
@@ -59,19 +60,21 @@ rule extract:
 
 
 # Of datasets that every model is through in seconds.
-use rule extract as extract_of_all with:
-    output:
-        manifest=update(
-            [EXTRACTIONS.manifest("{dataset}", model.id) for model in EXTRACTIONS.models(None)]
-        ),
-    log:
-        local(f"{RESULTS}/logs/extract/{{dataset}}.log"),
-    benchmark:
-        f"{RESULTS}/benchmarks/extract/{{dataset}}.tsv"
-    wildcard_constraints:
-        dataset=EXTRACTIONS.names(together=True),
-    group:
-        "small"
+if EXTRACTIONS.together:
+
+    use rule extract as extract_of_all with:
+        output:
+            manifest=update(
+                [EXTRACTIONS.manifest("{dataset}", model.id) for model in EXTRACTIONS.models(None)]
+            ),
+        log:
+            local(f"{RESULTS}/logs/extract/{{dataset}}.log"),
+        benchmark:
+            f"{RESULTS}/benchmarks/extract/{{dataset}}.tsv"
+        wildcard_constraints:
+            dataset=EXTRACTIONS.names(together=True),
+        group:
+            "small"
 
 
 # Where several jobs share an extraction (`extraction.jobs`) they write blocks of one store, and the
@@ -88,6 +91,7 @@ use rule extract as extract_part with:
     benchmark:
         f"{RESULTS}/benchmarks/extract/{{dataset}}/{{model}}.parts/{{part}}-of-{{parts}}.tsv"
     wildcard_constraints:
+        model=any_of(model.id for model in PUSHED.models),
         part="[0-9]+",
         parts="[0-9]+",
     params:
@@ -101,3 +105,37 @@ rule extract_parts:
     output:
         temp(touch(f"{RESULTS}/features/{{dataset}}/{{model}}.parts/all")),
     localrule: True
+
+
+# Of models whose features are from elsewhere no image is pushed: their vectors become stores.
+rule import_features:
+    input:
+        index=local(INDEX),
+        features=lambda wildcards: local(
+            CONFIG.model(wildcards.model).features_of(wildcards.dataset).as_posix()
+        ),
+    output:
+        manifest=update(f"{RESULTS}/features/{{dataset}}/{{model}}.json"),
+    log:
+        local(f"{RESULTS}/logs/import/{{dataset}}/{{model}}.log"),
+    benchmark:
+        f"{RESULTS}/benchmarks/import/{{dataset}}/{{model}}.tsv"
+    wildcard_constraints:
+        model=any_of(model.id for model in of_models(CONFIG, imported=True).models),
+    group:
+        "small"
+    conda:
+        "../../environment.yml"
+    resources:
+        mem_mb=raised(4000),
+        runtime=raised(60),
+    params:
+        store=lambda wildcards: STORE.replace("{dataset}", wildcards.dataset).replace(
+            "{model}", wildcards.model
+        ),
+        features=lambda wildcards: CONFIG.model(wildcards.model)
+        .features_of(wildcards.dataset)
+        .as_posix(),
+    shell:
+        "python -m vitfeat import {params.features:q} --model {wildcards.model} --index {input.index:q} "
+        f"--out {{params.store:q}} --manifest {{output.manifest:q}} {REPLACED} --log {{log:q}}"

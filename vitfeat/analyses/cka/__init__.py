@@ -37,6 +37,7 @@ ANALYSIS = Analysis(
     "cka",
     CkaSettings,
     place=10,
+    vectors=True,
     jobs=(
         Job(
             "gram",

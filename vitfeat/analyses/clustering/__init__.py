@@ -39,6 +39,7 @@ ANALYSIS = Analysis(
     "clustering",
     ClusteringSettings,
     place=50,
+    vectors=True,
     labels=True,
     jobs=(
         Job(

@@ -45,7 +45,8 @@ def write_clustering(
     rows: list[ScoreRow] = []
     for kind in settings.features:
         if not store.model_has(ARRAYS[kind]):
-            logger.warning(f"{store.model} has no CLS token: {kind} left out")
+            what = "CLS token" if kind == "cls" else "attention"
+            logger.warning(f"{store.model} has no {what}: {kind} left out")
             continue
         _check_stored(store, kind)
         positions = store.layer_positions(

@@ -51,6 +51,7 @@ ANALYSIS = Analysis(
     "knn",
     KnnSettings,
     place=70,
+    vectors=True,
     labels=True,
     jobs=(
         Job(

@@ -56,6 +56,7 @@ ANALYSIS = Analysis(
     "linear_probe",
     LinearProbeSettings,
     place=80,
+    vectors=True,
     labels=True,
     jobs=(
         Job(

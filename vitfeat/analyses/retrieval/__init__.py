@@ -67,6 +67,7 @@ ANALYSIS = Analysis(
     "retrieval",
     RetrievalSettings,
     place=90,
+    vectors=True,
     annotations="relevance",
     jobs=(
         Job(

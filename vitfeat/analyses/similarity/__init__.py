@@ -39,6 +39,7 @@ ANALYSIS = Analysis(
     "similarity",
     SimilaritySettings,
     place=20,
+    vectors=True,
     jobs=(
         Job(
             "similarity",
