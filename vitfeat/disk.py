@@ -27,7 +27,7 @@ _FOLDERS = {
     "benchmarks": "logs and timings",
 }
 _NO_DATASETS = frozenset({"sets", "gram"})
-_FIGURES = frozenset({".png", ".pdf", ".npy"})
+_FIGURES = frozenset({".png", ".pdf", ".svg", ".npy"})
 
 # Lines of each small table.
 _SHOWN = 12

@@ -22,6 +22,7 @@ from tests.figures.made_tables import (
 )
 from vitfeat.analyses.rows import AttentionRow, ResidualCkaRow, ResidualNormRow, ScoreRow
 from vitfeat.cli import main
+from vitfeat.figures import style
 from vitfeat.tables import write_table
 
 MADE = DEMO[:3]
@@ -88,6 +89,19 @@ def test_every_figure_has_a_pdf_and_its_numbers_beside_it(analysis: str, tables:
         rows = contents(drawn(tables) / f"{name}.csv")
         assert {row["model"] for row in rows} == {made.model.id for made in MADE}
         assert {row["dataset"] for row in rows} == {"digits"}
+
+
+def test_figures_are_written_as_the_flag_says(
+    tables: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(style, "FORMATS", style.FORMATS)
+    monkeypatch.setattr(style, "PAGE_WIDTH", style.PAGE_WIDTH)
+    assert run(tables, "clustering", "--figures", '{"format": ["svg"], "columns": 1}') == 0
+    assert {path.suffix for path in drawn(tables).iterdir()} == {".png", ".svg", ".csv"}
+    with Image.open(drawn(tables) / "by_layer.png") as image:
+        assert image.width <= style.WIDTHS[1] * style.DPI
+    assert run(tables, "clustering", "--figures", '{"format": ["gif"]}') == 1
+    assert "--figures: format.0: found 'gif'" in capsys.readouterr().err.splitlines()[-1]
 
 
 @pytest.mark.parametrize("analysis", NAMES)

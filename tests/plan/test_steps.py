@@ -570,3 +570,20 @@ def test_the_figure_of_a_pair_is_made_in_either_order_when_it_is_asked_for(confi
     assert words[1] == table
     shown = json.loads(words[words.index("--models") + 1])
     assert [model["id"] for model in shown] == ["demo-mae", "demo-dino"]
+
+
+def test_how_figures_are_written_changes_what_draws_them_and_nothing_else(config: Config) -> None:
+    other = replace(config, figures={"format": ["png", "svg"], "columns": 1})
+    said = json.dumps(other.figures, sort_keys=True)
+    drawing = {step.name for step in figure_steps(config)}
+    drawing |= {"attention_maps", "attention_model", "video", "keypoints", "ranking"}
+    drawing |= {"saliency_masks", "cka_pair_figure"}
+    assert changed(config, other) == drawing
+    for step in [*steps(other), *figure_steps(other)]:
+        files = step.outputs
+        outputs = [x for some in files.values() for x in some] if isinstance(files, dict) else files
+        assert not any(path.endswith(".pdf") for path in outputs)
+        pictures = [path for path in outputs if path.endswith(".png")]
+        assert {path.replace(".png", ".svg") for path in pictures} <= set(outputs)
+    words = [shlex.split(c) for key, c in commands(other).items() if key[0] in drawing]
+    assert all(said in some for some in words)

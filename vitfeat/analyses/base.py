@@ -96,6 +96,11 @@ class Job:
         return {key: v[:1] if key in self.first_of else v for key, v in used.items()}
 
     @property
+    def draws(self) -> bool:
+        """Whether figures are among its outputs, or may be within a folder that is one."""
+        return bool(self.folders) or any(p.endswith(".png") for p in self.outputs.values())
+
+    @property
     def of_pairs(self) -> bool:
         """Whether it compares models two by two."""
         return any("{other}" in pattern for pattern in self.outputs.values())

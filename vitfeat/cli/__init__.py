@@ -28,7 +28,7 @@ from vitfeat.cli import (
     run,
     stores,
 )
-from vitfeat.cli.arguments import Handler
+from vitfeat.cli.arguments import Handler, choose_figures
 from vitfeat.console import Console
 from vitfeat.errors import VitfeatError, what_to_do
 from vitfeat.gpus import own_gpu
@@ -52,6 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             with own_gpu(getattr(options, "device", "cpu")) as device:
                 options.device = device
+                if getattr(options, "figures", None):
+                    choose_figures(options.figures)
                 options.handler(options, console)
         except VitfeatError as error:
             console.error(str(error))

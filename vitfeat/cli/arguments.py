@@ -41,6 +41,23 @@ def weights_folder(parser: argparse.ArgumentParser, default: Path | None = WEIGH
     )
 
 
+def figure_flag(parser: argparse.ArgumentParser) -> None:
+    """Add the option that says how figures are written."""
+    parser.add_argument(
+        "--figures", metavar="JSON", help='such as {"format": ["svg"], "columns": 1}'
+    )
+
+
+def choose_figures(text: str) -> None:
+    """Take what the option says."""
+    # Most jobs need neither the config's model nor matplotlib.
+    from vitfeat.config.model import Figures
+    from vitfeat.figures import style
+
+    chosen = Figures.checked("--figures: ", from_json(text, "--figures"))
+    style.choose(format=chosen.format, columns=chosen.columns)
+
+
 def layer(text: str) -> str | int:
     """Read a layer: a name or a number."""
     return int(text) if text.lstrip("-").isdigit() else text

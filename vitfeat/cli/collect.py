@@ -6,7 +6,14 @@ import argparse
 from functools import partial
 from pathlib import Path
 
-from vitfeat.cli.arguments import AddCommand, call_all, from_json, models_json, sets_json
+from vitfeat.cli.arguments import (
+    AddCommand,
+    call_all,
+    figure_flag,
+    from_json,
+    models_json,
+    sets_json,
+)
 from vitfeat.cli.run import BELOW
 from vitfeat.console import Console
 
@@ -18,6 +25,7 @@ def add(command: AddCommand) -> None:
     sub.add_argument("results", type=Path, help="where {analysis}/{dataset}/{model}.csv are")
     sub.add_argument("--out", type=Path, help="where to write; default: tasks below the results")
     sub.add_argument("--below", type=Path, help=BELOW)
+    figure_flag(sub)
     sub.add_argument(
         "--tables", nargs="+", required=True, metavar="ANALYSIS/DATASET", help="which, in order"
     )

@@ -20,6 +20,7 @@ from vitfeat.cli.arguments import (
     MODEL,
     AddCommand,
     call_all,
+    figure_flag,
     from_json,
     layer,
     models_json,
@@ -71,6 +72,7 @@ def _add_across(add_parser: Any, analysis: Analysis, across: Across | AcrossPair
     sub.add_argument("folder", type=Path, help="where tables of {dataset}/{model} are")
     sub.add_argument("--out", type=Path, help="where figures go; default: there, too")
     sub.add_argument("--below", type=Path, help=BELOW)
+    figure_flag(sub)
     sub.add_argument("--datasets", nargs="+", required=True)
     sub.add_argument("--models", required=True, help=_MODELS_JSON)
     sub.add_argument("--sets", default="{}", help="{name: [id, ...]} as JSON: choices of models")
@@ -123,6 +125,7 @@ def _add_ways(sub: argparse.ArgumentParser) -> None:
     """Add the flags that every rule gives."""
     sub.add_argument("--log", type=Path, help="write the messages to this file")
     sub.add_argument("--below", type=Path, help=BELOW)
+    figure_flag(sub)
     sub.add_argument("--threads", type=positive, default=1)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from vitfeat.analyses.cka.settings import CkaSettings
 from vitfeat.analyses.settings import Limit, Settings
@@ -40,6 +40,8 @@ class Config:
     extraction: Extraction
     analyses: Mapping[str, Settings]
     sets: dict[str, tuple[str, ...]]
+    # How figures are written, where that is not the default: their files and width.
+    figures: Mapping[str, Any]
     remarks: tuple[str, ...] = ()
 
     def settings(self, kind: type[AnySettings]) -> AnySettings | None:

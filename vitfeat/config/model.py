@@ -5,7 +5,7 @@ from __future__ import annotations
 import pathlib
 import re
 from collections.abc import Mapping
-from typing import Annotated, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 from pydantic import AfterValidator, Field
 from pydantic.config import JsonDict
@@ -50,6 +50,15 @@ class Figures(Part):
         {},
         description="Named choices of models, for figures of their own beside those of all models.",
         json_schema_extra=_NAMES,
+    )
+    format: SomeOf[Literal["png", "pdf", "svg"]] = Field(
+        ("png", "pdf"),
+        description="Files of every figure beside its CSV; a PNG is always among them.",
+    )
+    columns: Literal[1, 2] = Field(
+        2,
+        description="How many columns of a page's text figures by layer are as wide as: 1 (3.5 "
+        "inches) or 2 (7.4).",
     )
 
 

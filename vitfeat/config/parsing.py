@@ -103,6 +103,7 @@ def parse_config(raw: Mapping[str, Any]) -> Config:
         extraction=whole.extraction,
         analyses=asked,
         sets=_sets(whole.figures.sets, whole.models),
+        figures=whole.figures.model_dump(mode="json", exclude={"sets"}, exclude_defaults=True),
         remarks=(
             *_left_empty(models),
             *(line for model in models for line in check_entry(model)),

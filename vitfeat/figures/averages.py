@@ -56,7 +56,7 @@ def measure_against_measure(
     legend = point_handles(drawn)
     if not direct:
         legend = [look[model.id].point_handle(model.label) for model in drawn]
-    columns = min(COLUMNS, len(pairs))
+    columns = min(style.side_by_side(COLUMNS), len(pairs))
     rows = -(-len(pairs) // columns)
     with style.settings():
         sheet = Sheet(

@@ -11,10 +11,10 @@ from matplotlib.ticker import MaxNLocator
 from vitfeat.figures import style
 from vitfeat.figures.curves import Panel, shown
 from vitfeat.figures.models import Model
-from vitfeat.figures.strips import Cell, Strips, Track, cell_height
+from vitfeat.figures.strips import TICKS, Cell, Strips, Track, cells_on_page
 
-MOST = 9
-"""Models side by side."""
+NARROWEST = 0.62
+"""Of cells, in inches."""
 
 
 def breakout(
@@ -33,6 +33,7 @@ def breakout(
     layers = {curve.model.id: curve.layers for panel in panels for curve in panel.curves}
     drawn = shown(models, panels)
     cell_of = {model.id: index for index, model in enumerate(drawn)}
+    most, size = cells_on_page(len(drawn), NARROWEST, TICKS)
     with style.settings():
         strips = Strips(
             [
@@ -44,8 +45,8 @@ def breakout(
                 for model in drawn
             ],
             [Track(panel.name, panel.heading, _limits(panel)) for panel in panels],
-            most=MOST,
-            size=(min(1.5, max(0.78, 6.6 / max(len(drawn), 1))), cell_height(len(drawn), MOST)),
+            most=most,
+            size=size,
             across="layer",
             title=title,
             note=note,

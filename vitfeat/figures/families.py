@@ -16,16 +16,13 @@ from vitfeat.figures.labels import drawn_width
 from vitfeat.figures.lines import set_scale, y_limits
 from vitfeat.figures.looks import family_title, looks, reference_look, size_handles
 from vitfeat.figures.models import Model
-from vitfeat.figures.strips import Cell, Strips, Track, cell_height
+from vitfeat.figures.strips import TICKS, Cell, Strips, Track, cells_on_page
 
-MOST = 8
-"""Families side by side."""
+NARROWEST = 0.7
+"""Of cells, in inches."""
 
 MARKED = 6
 """Markers on a curve: with more, those of a family's sizes would hide one another."""
-
-NUMBERS = 0.36
-"""Inches left of a row for its numbers; more where they are wider."""
 
 OTHERS = "#D4D4D4"
 """Of the other families' curves behind a family's own."""
@@ -55,6 +52,8 @@ def by_family(
         legend.append(Line2D([], [], color=OTHERS, lw=0.8, label="other families"))
     for name in dict.fromkeys(panel.baseline for panel in panels if panel.baselines):
         legend.append(reference_look().handle(name))
+    ticks = max(TICKS, *map(_numbers_width, panels))
+    most, size = cells_on_page(len(families), NARROWEST, ticks)
     with style.settings():
         strips = Strips(
             [
@@ -62,13 +61,10 @@ def by_family(
                 for family, some in families.items()
             ],
             [Track(panel.name, panel.heading, y_limits(panel, bands=False)) for panel in panels],
-            most=MOST,
-            size=(
-                min(1.5, max(0.9, 6.6 / max(len(families), 1))),
-                cell_height(len(families), MOST),
-            ),
+            most=most,
+            size=size,
             across="depth",
-            ticks=max(NUMBERS, *map(_numbers_width, panels)),
+            ticks=ticks,
             title=title,
             note=note,
             legend=legend,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from matplotlib.artist import Artist
@@ -101,6 +101,7 @@ def by_layer(
         raise AnalysisError("no values to draw: the models' tables hold none")
     look = looks(models)
     curves = [curve for panel in panels for curve in panel.curves]
+    sections = [replace(s, columns=style.side_by_side(s.columns)) for s in sections]
     groups = size_groups(drawn, {curve.model.id: len(curve.layers) for curve in curves})
     direct = max(map(len, groups)) <= MAX_LABELLED
     note = f"{note} {band}" if direct and band else note

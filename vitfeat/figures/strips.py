@@ -27,15 +27,31 @@ GAP = 0.09
 BETWEEN, BELOW = 0.1, 0.2
 """Below a row with another one of the same cells below it, and below the last, in inches."""
 
+TICKS, BEHIND = 0.36, 0.1
+"""Beside a row, for its numbers, and behind it, in inches."""
+
 INSET = 0.05
 """Share of a cell that its values leave free on each side."""
 
 FRAME = "#8C8C8C"
 
 
-def cell_height(count: int, most: int) -> float:
-    """Return the height of cells with curves or dots, in inches: less where they go on below."""
-    return 0.85 if count <= most else 0.71
+WIDEST = 1.5
+"""Of cells with curves or dots, in inches."""
+
+
+def cells_on_page(count: int, least: float, ticks: float) -> tuple[int, tuple[float, float]]:
+    """Return how many cells with curves or dots stand side by side, and their width and height.
+
+    So many that none is narrower than `least`; `ticks` is as :class:`Strips` takes it, all in
+    inches. They are less high where they go on below.
+    """
+    # A heading beside a row has up to three lines.
+    room = style.PAGE_WIDTH - 2 * EDGE - ticks - 3 * LINE_HEIGHT - BEHIND
+    most = max(1, int((room + GAP) / (least + GAP)))
+    lines = max(1, -(-count // most))
+    across = max(1, -(-count // lines))
+    return most, (min(WIDEST, (room + GAP) / across - GAP), 0.85 if lines == 1 else 0.71)
 
 
 @dataclass(frozen=True)
@@ -81,8 +97,8 @@ class Strips:
         across: str,
         title: str,
         note: str,
-        ticks: float = 0.36,
-        behind: float = 0.1,
+        ticks: float = TICKS,
+        behind: float = BEHIND,
         inset: float = INSET,
         legend: Sequence[Artist] = (),
         remarks: Sequence[str] = (),

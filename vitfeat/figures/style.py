@@ -6,7 +6,7 @@ Figures are made without pyplot, so that nothing global is touched and no window
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
@@ -98,8 +98,22 @@ NO_VALUE = "#B8B8B8"
 TITLE_SIZE, TEXT_SIZE, SMALL_SIZE = 10.0, 8.0, 6.5
 """Font sizes in points."""
 
-PAGE_WIDTH = 7.4
-"""Inches that figures aim at: two columns of text."""
+WIDTHS: Mapping[int, float] = MappingProxyType({1: 3.5, 2: 7.4})
+"""Inches of so many columns of a page's text."""
+
+PAGE_WIDTH = WIDTHS[2]
+"""Inches that figures aim at; :func:`choose` sets it."""
+
+FORMATS: Sequence[str] = ("png", "pdf")
+"""What files a figure is written as; :func:`choose` sets it."""
+
+_UNSAID: Mapping[str, Sequence[str]] = MappingProxyType(
+    {
+        "png": ("Software",),
+        "pdf": ("CreationDate", "Creator", "Producer"),
+        "svg": ("Creator", "Date", "Format", "Type"),
+    }
+)
 
 DPI = 220
 """Of the PNG, and of the images within the PDF."""
@@ -109,6 +123,7 @@ RC: Mapping[str, Any] = MappingProxyType(
         "font.family": FAMILY,  # comes with matplotlib: the same on every machine
         "font.size": TEXT_SIZE,
         "axes.linewidth": 0.6,
+        "svg.hashsalt": "vitfeat",  # names within the file, which are drawn at random else
         "pdf.fonttype": 42,  # text stays text, which journals ask for
         "figure.facecolor": "white",
         "savefig.facecolor": "white",
@@ -118,6 +133,17 @@ RC: Mapping[str, Any] = MappingProxyType(
     }
 )
 """Matplotlib settings, used through :func:`settings`."""
+
+
+def choose(*, format: Sequence[str], columns: int) -> None:
+    """Set for this process how figures are written: as which files, and how wide."""
+    global FORMATS, PAGE_WIDTH
+    FORMATS, PAGE_WIDTH = ("png", *format), WIDTHS[columns]
+
+
+def side_by_side(most: int) -> int:
+    """Return how many panels stand side by side of those that two columns of text have room for."""
+    return max(1, int(most * PAGE_WIDTH / WIDTHS[2]))
 
 
 @contextmanager
@@ -159,19 +185,23 @@ def lighter(colour: str, share: float) -> str:
 
 
 def save(figure: Figure, path_png: str | Path) -> None:
-    """Write a figure as PNG, and as PDF of the same name beside it.
+    """Write a figure as PNG, and as the other :data:`FORMATS` of the same name beside it.
 
-    The same figure gives the same bytes: no dates and no versions are written.
+    The same figure gives the same bytes: no dates and no versions are written. A file of another
+    format, from before, goes: it would show other numbers.
 
     The folder is made when absent.
     """
     png = Path(path_png)
-    unsaid = {"png": ("Software",), "pdf": ("CreationDate", "Creator", "Producer")}
     with settings():
         make_readable(figure)
-        for kind, keys in unsaid.items():
+        for kind, keys in _UNSAID.items():
+            path = png.with_suffix(f".{kind}")
+            if kind not in FORMATS:
+                path.unlink(missing_ok=True)
+                continue
             # In memory first: on a full disk Matplotlib's PDF fails with another error.
             content = BytesIO()
             figure.savefig(content, format=kind, dpi=DPI, metadata=dict.fromkeys(keys))
-            with replacing(png.with_suffix(f".{kind}")) as partial:
+            with replacing(path) as partial:
                 partial.write_bytes(content.getvalue())

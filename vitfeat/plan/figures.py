@@ -16,7 +16,7 @@ from vitfeat.config.config import Config
 from vitfeat.config.imported import of_analysis
 from vitfeat.jobs.pair_tables import pair_tables
 from vitfeat.models.shapes import size_name
-from vitfeat.plan.words import flags, setting_flags, written
+from vitfeat.plan.words import figure_flags, flags, setting_flags, written
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,11 @@ class FigureStep:
             for chosen in model_sets(self.config)
             for name in self._across.names(settings)
         ]
-        return [path for png in (*figures, f"{self.folder}/all.png") for path in written(png)]
+        return [
+            path
+            for png in (*figures, f"{self.folder}/all.png")
+            for path in written(png, self.config.figures)
+        ]
 
     def command(self, _: object) -> str:
         """Return what ``vitfeat`` is told."""
@@ -90,7 +94,12 @@ class PairFigureStep(FigureStep):
         """Every figure, of all models and of each set."""
         names = self._across.names(self.config.analyses[self.analysis.name])
         folders = [self.folder, *(f"{self.folder}/sets/{chosen}" for chosen in self.config.sets)]
-        return [path for f in folders for name in names for path in written(f"{f}/{name}.png")]
+        return [
+            path
+            for folder in folders
+            for name in names
+            for path in written(f"{folder}/{name}.png", self.config.figures)
+        ]
 
     @property
     def _across(self) -> AcrossPairs:  # type: ignore[override]
@@ -128,10 +137,10 @@ class CollectStep:
     def outputs(self) -> list[str]:
         """Both tables, and every figure: PNG, PDF, and the numbers that it shows."""
         figures = [
-            f"sets/{chosen}/{name}.{kind}"
+            path
             for chosen in model_sets(self.config)
             for name in TOGETHER
-            for kind in ("png", "pdf", "csv")
+            for path in written(f"sets/{chosen}/{name}.png", self.config.figures)
         ]
         return [f"{self._results}/tasks/{path}" for path in ("all.csv", "best.csv", *figures)]
 
@@ -165,6 +174,6 @@ def shown_models(config: Config, ids: Iterable[str] | None = None) -> str:
 
 
 def _shown(config: Config) -> list[str]:
-    """Return the flags that say which models are shown, and which choices of them."""
+    """Return the flags that say which models are shown, which choices of them, and how."""
     sets = ["--sets", json.dumps(config.sets)] if config.sets else []
-    return ["--models", shown_models(config), *sets]
+    return ["--models", shown_models(config), *sets, *figure_flags(config.figures)]

@@ -17,7 +17,7 @@ from vitfeat.jobs.pair_tables import pairs_of
 from vitfeat.plan.figures import shown_models
 from vitfeat.plan.steps import MODEL, OTHER, TOKENS, Step, Wildcards
 from vitfeat.plan.study import Study
-from vitfeat.plan.words import any_of, setting_flags, written
+from vitfeat.plan.words import any_of, figure_flags, setting_flags, written
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,9 @@ class PairStep(Step):
             f"{self._results}/{path}"
             for pattern in patterns
             for model, other in pairs_of(self._compared, self.of)
-            for path in written(pattern.replace(MODEL, model).replace(OTHER, other))
+            for path in written(
+                pattern.replace(MODEL, model).replace(OTHER, other), self.config.figures
+            )
         ]
 
 
@@ -98,7 +100,7 @@ class RequestedStep(Step):
     def outputs(self) -> dict[str, list[str]]:
         """The files that it writes, with wildcards."""
         return {
-            key: [f"{self._results}/{path}" for path in written(pattern)]
+            key: [f"{self._results}/{path}" for path in written(pattern, self.config.figures)]
             for key, pattern in self.job.outputs.items()
         }
 
@@ -111,6 +113,7 @@ class RequestedStep(Step):
         )
         words = [self.job.name, *self.inputs(wildcards), *outputs]
         words += setting_flags(self.job.used(self.settings))
+        words += figure_flags(self.config.figures)
         return shlex.join([*words, "--models", shown_models(self.config, pair)])
 
     def scope(self, wildcards: Wildcards, output: Sequence[str]) -> str:

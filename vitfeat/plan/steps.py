@@ -17,7 +17,7 @@ from vitfeat.config.config import Config
 from vitfeat.plan.extraction import entry_fields, pass_settings
 from vitfeat.plan.figures import shown_models
 from vitfeat.plan.study import Study
-from vitfeat.plan.words import any_of, flags, setting_flags, written
+from vitfeat.plan.words import any_of, figure_flags, flags, setting_flags, written
 
 MODEL, OTHER, TOKENS, LAYERS = "{model}", "{other}", "{tokens}", "{layers}"
 """What stands in paths for models, kinds of tokens and layers."""
@@ -155,6 +155,8 @@ class Step:
             words += ["--models", *models]
         if self.job.label:
             words += flags({"labels": [self.config.model(model).label for model in models]})
+        if self.job.draws:
+            words += figure_flags(self.config.figures)
         return shlex.join(words)
 
     def scope(self, wildcards: Wildcards, output: Sequence[str]) -> str:
@@ -275,5 +277,5 @@ class Step:
             f"{self._results}/{path}"
             for pattern in patterns
             for model in models
-            for path in written(pattern.replace(MODEL, model))
+            for path in written(pattern.replace(MODEL, model), self.config.figures)
         ]

@@ -57,10 +57,19 @@ def any_of(names: Iterable[str]) -> str:
     return "|".join(map(re.escape, names)) or "(?!)"
 
 
-def written(path: str) -> list[str]:
-    """Return the files that stand there when an output is whole; a store has its manifest."""
+def written(path: str, figures: Mapping[str, Any]) -> list[str]:
+    """Return the files that stand there when an output is whole; a store has its manifest.
+
+    ``figures`` is how a config wants them (:attr:`vitfeat.config.config.Config.figures`).
+    """
     if path.endswith(".zarr"):
         return []
     if not path.endswith(".png"):
         return [path]
-    return [f"{path.removesuffix('png')}{kind}" for kind in ("png", "pdf", "csv")]
+    kinds = dict.fromkeys(("png", *figures.get("format", ("pdf",)), "csv"))
+    return [f"{path.removesuffix('png')}{kind}" for kind in kinds]
+
+
+def figure_flags(figures: Mapping[str, Any]) -> list[str]:
+    """Return the flag that says how figures are written, where a config says it."""
+    return ["--figures", json.dumps(figures, sort_keys=True)] if figures else []

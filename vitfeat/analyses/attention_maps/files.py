@@ -81,7 +81,10 @@ def write_grid(
 def remove_other_figures(folder: Path, written: Container[Path]) -> None:
     """Remove figures of images that are no longer asked for, and nothing else."""
     for path in folder.glob("[0-9]*-*"):
-        if path.suffix in (".png", ".pdf", ".csv") and path.with_suffix(".png") not in written:
+        if (
+            path.suffix in (".png", ".pdf", ".svg", ".csv")
+            and path.with_suffix(".png") not in written
+        ):
             path.unlink()
 
 
