@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from pathlib import Path
 
 from vitfeat.cli.arguments import AddCommand, weights_folder
@@ -22,8 +23,8 @@ def add(command: AddCommand) -> None:
     weights_folder(sub)
     sub.add_argument("--cores", default="all", help="of Snakemake (default: all)")
     sub.add_argument("-n", "--dry-run", action="store_true", help="say what would run, no more")
-    text = "further words for Snakemake, behind --: -- --profile workflow/profiles/slurm"
-    sub.add_argument("snakemake", nargs="*", metavar="...", help=text)
+    text = 'further words for Snakemake: --snakemake="--profile workflow/profiles/slurm"'
+    sub.add_argument("--snakemake", type=shlex.split, default=[], metavar="WORDS", help=text)
 
 
 def _reproduce(options: argparse.Namespace, console: Console) -> None:
