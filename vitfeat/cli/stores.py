@@ -80,7 +80,7 @@ def add(command: AddCommand) -> None:
         "without it seals the store",
     )
 
-    text = "make a feature store of vectors from elsewhere"
+    text = "turn vectors from elsewhere into a feature store"
     sub = command("import", _import, text)
     text = "a .npz, .npy, .h5 or .parquet, or a folder of .npy (docs/data.md)"
     sub.add_argument("features", type=Path, help=text)
