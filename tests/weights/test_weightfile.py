@@ -365,7 +365,7 @@ def test_a_member_that_is_not_where_the_directory_says(tmp_path: Path, kind: str
     data[at : at + 2] = b"??"
     (tmp_path / "w.pt").write_bytes(data)
     message = _error(tmp_path / "w.pt")
-    assert "damaged: no member w/data/1 where its directory says" in message
+    assert "damaged: w/data/1 in it is not what its checksum says" in message
 
 
 def test_old_torchscript_does_not_tell_buffers(tmp_path: Path) -> None:
@@ -849,3 +849,83 @@ def test_a_file_that_may_not_be_read(monkeypatch: pytest.MonkeyPatch, tmp_path: 
 
     monkeypatch.setattr(Path, "open", refuse)  # root may read everything
     assert "is not a readable weight file: it cannot be opened (Permission denied)" in _error(path)
+
+
+# --- bounds ---
+
+
+def _inflated(path: Path, member: str, n_bytes: int) -> Path:
+    """Copy an archive with one member replaced by so many zeros, deflated to a thousandth."""
+    out = path.with_name("inflated.pth")
+    with zipfile.ZipFile(path) as old, zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as new:
+        for name in old.namelist():
+            new.writestr(name, bytes(n_bytes) if name.endswith(member) else old.read(name))
+    return out
+
+
+@pytest.mark.parametrize("kind", ["zip", "npz", "torchscript"])
+def test_archives_unpack_into_no_more_than_weights_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    _WRITERS[kind](tmp_path / "w")
+    members = {"zip": ["data/0", "data.pkl", "version"], "npz": ["a.weight.npy"]}
+    for member in members.get(kind, ["data/0", "data.pkl", "version", "constants.pkl"]):
+        path = _inflated(tmp_path / "w", member, 2**22)
+        monkeypatch.setattr("vitfeat.weights.weightfile._UNPACKED", 2**21)
+        assert "MiB, as no weights do" in _error(path)
+        # So many zeros are allowed where they are few.
+        monkeypatch.setattr("vitfeat.weights.weightfile._UNPACKED", 2**28)
+        assert "unpacks" not in str(_outcome(path))
+
+
+def _outcome(path: Path) -> Any:
+    try:
+        return read_weight_file(path)
+    except ModelError as error:
+        return error
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_pickle_of_millions_of_objects(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, zipped: bool
+) -> None:
+    monkeypatch.setattr("vitfeat.weights.weightfile.MAX_NAMES", 2**16)
+    monkeypatch.setattr("vitfeat.weights.torchsave.MAX_NAMES", 2**16)
+    path = tmp_path / "w.pth"
+    for n, refused in [(2**14, False), (2**17, True)]:
+        saved = {**_weights(), "seen": [{}] * n}
+        torch.save(saved, path, _use_new_zipfile_serialization=zipped)
+        outcome = _outcome(path)
+        assert isinstance(outcome, ModelError) == refused
+        assert not refused or "64.0 KiB" in str(outcome)
+
+
+def test_a_header_of_millions_of_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_file({f"n{i}": torch.zeros(0) for i in range(500)}, tmp_path / "w")
+    assert len(read_weight_file(tmp_path / "w")) == 500
+    monkeypatch.setattr("vitfeat.weights.weightfile.MAX_NAMES", 2**13)
+    assert "8.0 KiB are read" in _error(tmp_path / "w")
+
+
+def test_an_archive_of_very_many_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.save(_weights(), tmp_path / "w")
+    monkeypatch.setattr("vitfeat.weights.weightfile._MOST_MEMBERS", 4)
+    assert "files, too many for weights" in _error(tmp_path / "w")
+
+
+@pytest.mark.parametrize("kind", ["zip", "npz", "torchscript"])
+def test_weights_that_are_not_what_their_checksum_says(tmp_path: Path, kind: str) -> None:
+    _WRITERS[kind](tmp_path / "w")
+    data = bytearray((tmp_path / "w").read_bytes())
+    with zipfile.ZipFile(tmp_path / "w") as archive:
+        members = [m for m in archive.infolist() if m.file_size == m.compress_size > 0]
+    for member in members:
+        header = member.header_offset + 30
+        start = header + sum(struct.unpack("<HH", data[header - 4 : header]))
+        for place in (start, start + member.file_size - 1):
+            data[place] ^= 1
+            (tmp_path / "w").write_bytes(data)
+            data[place] ^= 1
+            assert f"{member.filename} in it is not what its checksum says" in _error(
+                tmp_path / "w"
+            )

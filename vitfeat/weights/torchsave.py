@@ -16,15 +16,22 @@ import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
-from typing import IO, Any, NoReturn
+from typing import IO, Any, BinaryIO, NoReturn
 
 import numpy as np
 import torch
 
 from vitfeat.errors import ModelError
-from vitfeat.text import some
+from vitfeat.text import size, some
 
-_SAVE_AGAIN = "save its state dict again: torch.save(model.state_dict(), ...)"
+SAVE_AGAIN = "save its state dict again: torch.save(model.state_dict(), ...)"
+
+MAX_NAMES = 16 * 2**20
+"""Bytes of what is no tensor: names, places, numbers. A byte can make an object of 64; models of
+billions of parameters have one or two MiB."""
+
+# Beside its magic number, torch.save's old format has a version, sizes, content, and keys.
+_PICKLES = 5
 
 
 class UnreadableError(Exception):
@@ -46,7 +53,22 @@ def refuse_pickle(path: Path) -> NoReturn:
         refused = _refused(file)
     if refused:
         refuse_objects(path, refused)
-    raise UnreadableError(f"a pickle that torch.save did not write; {_SAVE_AGAIN}")
+    raise UnreadableError(f"a pickle that torch.save did not write; {SAVE_AGAIN}")
+
+
+def check_pickles(stream: BinaryIO) -> None:
+    """Refuse a file of torch.save's old format whose pickles are larger than those of weights."""
+    start = stream.tell()
+    try:
+        for _pickle in range(_PICKLES):
+            for _opcode, _argument, position in pickletools.genops(stream):
+                if (position or 0) - start > MAX_NAMES:
+                    raise UnreadableError(
+                        f"one with over {size(MAX_NAMES)} of names and objects beside the tensors; "
+                        f"{SAVE_AGAIN}"
+                    )
+    except ValueError:  # what is damaged is told by who reads it
+        pass
 
 
 def load_saved(
@@ -69,7 +91,7 @@ def load_saved(
                 proto, protocol = stream.read(2)
             if proto == pickle.PROTO[0] and protocol > 3:
                 raise UnreadableError(
-                    f"a pickle of protocol {protocol}, PyTorch's own is 2; {_SAVE_AGAIN}"
+                    f"a pickle of protocol {protocol}, PyTorch's own is 2; {SAVE_AGAIN}"
                 ) from None
             raise
 
@@ -88,7 +110,7 @@ class _NumpyType:
 
     def __init__(self, code: str, *_: Any) -> None:
         if re.fullmatch(r"[biufcSU]\d{1,4}", code) is None:
-            raise UnreadableError(f"one with a NumPy value of the type {code!r}; {_SAVE_AGAIN}")
+            raise UnreadableError(f"one with a NumPy value of the type {code!r}; {SAVE_AGAIN}")
         self._code = code
         self._order = "="
 
@@ -177,8 +199,7 @@ def _names(stream: IO[bytes]) -> set[tuple[str, str]]:
     texts: list[str] = []  # as they come on the stack
     memo: dict[int, str] = {}
     try:
-        # Beside its magic number, torch.save's old format has a version, sizes, content, and keys.
-        for _pickle in range(5):
+        for _pickle in range(_PICKLES):
             memo.clear()
             for opcode, value, _position in pickletools.genops(stream):
                 argument: Any = value

@@ -45,7 +45,7 @@ _DTYPES = {
 # PyTorch's largest element: storages that start at a multiple of it can be used where they lie.
 _ALIGNMENT = 16
 
-_LOCAL_HEADER = struct.Struct("<4s22xHH")
+_LOCAL_HEADER = struct.Struct("<26xHH")
 
 
 def mappable_offset(file: BinaryIO, member: zipfile.ZipInfo) -> int | None:
@@ -54,10 +54,7 @@ def mappable_offset(file: BinaryIO, member: zipfile.ZipInfo) -> int | None:
     ``None`` when the member is compressed, encrypted or not aligned: it must be read into memory.
     """
     file.seek(member.header_offset)
-    header = file.read(_LOCAL_HEADER.size)
-    if not header.startswith(b"PK\x03\x04"):
-        raise UnreadableError(f"damaged: no member {member.filename} where its directory says")
-    _, name, extra = _LOCAL_HEADER.unpack(header)
+    name, extra = _LOCAL_HEADER.unpack(file.read(_LOCAL_HEADER.size))
     offset = member.header_offset + _LOCAL_HEADER.size + int(name) + int(extra)
     stored = member.compress_type == zipfile.ZIP_STORED and not member.flag_bits & 1
     return offset if stored and offset % _ALIGNMENT == 0 else None

@@ -3,25 +3,34 @@
 Five kinds, told by their content and never by their name: safetensors; NumPy's ``.npz`` (Google's
 ViTs); both formats of ``torch.save``; TorchScript archives (OpenAI's CLIP). Pickles are read by two
 restricted unpicklers alone, of :mod:`vitfeat.weights.torchsave` and
-:mod:`vitfeat.weights.torchscript`.
+:mod:`vitfeat.weights.torchscript`. Beside the weights themselves a file takes at most 2 GB of
+memory to read: what it says in few bytes is bounded before it is read.
 """
 
 from __future__ import annotations
 
+import io
 import pickle
 import re
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, BinaryIO
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from vitfeat.errors import ModelError
-from vitfeat.text import some
-from vitfeat.weights.torchsave import UnreadableError, load_saved, refuse_pickle
+from vitfeat.text import size, some
+from vitfeat.weights.torchsave import (
+    MAX_NAMES,
+    SAVE_AGAIN,
+    UnreadableError,
+    check_pickles,
+    load_saved,
+    refuse_pickle,
+)
 from vitfeat.weights.torchscript import mappable_offset, read_torchscript
 
 # What files begin with that are taken for weights and hold none that vitfeat reads.
@@ -39,8 +48,16 @@ _TAR = slice(257, 262), b"ustar"
 # What a file of torch.save's old format begins with; its second byte is the pickle's protocol.
 _LEGACY = pickle.dumps(torch.serialization.MAGIC_NUMBER, protocol=2)
 
-# Longer headers are refused by safetensors itself.
+# A longer header is none: safetensors itself reads no more.
 _LONGEST_SAFETENSORS_HEADER = 100_000_000
+
+# Into how many times its bytes an archive may unpack: weights, which are mostly noise, do not
+# shrink to a twentieth. Small ones, which may be zeros, unpack into so many bytes at least.
+_MOST_UNPACKED = 20
+_UNPACKED = 256 * 2**20
+
+# Of members; Python takes a kilobyte for each.
+_MOST_MEMBERS = 100_000
 
 
 def read_weight_file(path: Path) -> Any:
@@ -125,6 +142,12 @@ def _reason(error: Exception) -> str:
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
     from safetensors.torch import load_file
 
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+    if length > MAX_NAMES:
+        raise UnreadableError(
+            f"one with {size(length)} of names of tensors, and {size(MAX_NAMES)} are read"
+        )
     state: dict[str, Tensor] = load_file(path)
     return state
 
@@ -133,7 +156,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def _read_zip(path: Path) -> Any:
-    with zipfile.ZipFile(path) as archive:
+    with path.open("rb") as file, _whole(file) as archive:
         names = archive.namelist()
         folders = [name.split("/")[0] for name in names if re.fullmatch(r"[^/]+/data\.pkl", name)]
         if len(folders) == 1:
@@ -148,6 +171,30 @@ def _read_zip(path: Path) -> Any:
         f"{path} holds no weights that vitfeat reads: it is a zip archive with neither data.pkl of "
         f"torch.save nor arrays of NumPy ({held}); if it holds a weight file, unpack it first"
     )
+
+
+def _whole(file: BinaryIO) -> zipfile.ZipFile:
+    """Open an archive whose members unpack into what weights may, and have their checksums."""
+    members = (archive := zipfile.ZipFile(file)).infolist()
+    if len(members) > _MOST_MEMBERS:
+        raise UnreadableError(f"a zip archive of {len(members):,} files, too many for weights")
+    unpacked, length = sum(m.file_size for m in members), file.seek(0, io.SEEK_END)
+    if unpacked > max(_UNPACKED, _MOST_UNPACKED * length):
+        raise UnreadableError(
+            f"a zip archive of {size(length)} that unpacks into {size(unpacked)}, as no weights do"
+        )
+    for member in members:
+        if member.filename.endswith("/data.pkl") and member.file_size > MAX_NAMES:
+            raise UnreadableError(
+                f"one with {size(member.file_size)} of names and objects beside the tensors, and "
+                f"{size(MAX_NAMES)} are read; {SAVE_AGAIN}"
+            )
+    # PyTorch does not look at the checksums.
+    if (damaged := archive.testzip()) is not None:
+        raise UnreadableError(
+            f"damaged: {damaged} in it is not what its checksum says; fetch it again"
+        )
+    return archive
 
 
 def _read_npz(path: Path) -> dict[str, Tensor]:
@@ -208,4 +255,6 @@ def _read_saved(path: Path, archive: zipfile.ZipFile, folder: str) -> Any:
 def _read_legacy(path: Path) -> Any:
     """Read what torch.save wrote in its format of before PyTorch 1.6."""
     with path.open("rb") as file:
+        check_pickles(file)
+        file.seek(0)
         return load_saved(path, file, lambda: path.open("rb"))
