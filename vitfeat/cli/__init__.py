@@ -164,6 +164,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 EXAMPLES = {
     "init": "myphotos --from-folder PHOTOS --models dinov2-b14 clip-b16",
+    "check": "config.yaml",
     "doctor": "--configfile config.yaml",
     "models": "",
     "fetch": "dino-b16",

@@ -20,6 +20,9 @@ def add(command: AddCommand) -> None:
     sub = command("doctor", _doctor, "say what this machine lacks for a config, and how to get it")
     text = "(default: config.yaml, where there is one)"
     sub.add_argument("--configfile", type=Path, help=f"the config {text}")
+    text = "check a config before Snakemake reads it, which can run code that stands in one"
+    sub = command("check", _check, text)
+    sub.add_argument("config", type=Path)
     command("settings", _settings, "print every key of a config, as docs/settings.md has it")
     sub = command("du", _du, "say what takes how much of the disk, or will")
     sub.add_argument(
@@ -53,6 +56,19 @@ def _doctor(options: argparse.Namespace, console: Console) -> None:
             stops += finding.stops
     if stops:
         raise ConfigError(f"{plural(stops, 'thing')} to mend first, of those above")
+
+
+def _check(options: argparse.Namespace, console: Console) -> None:
+    from vitfeat.config.parsing import read_config
+
+    config = read_config(options.config)
+    for line in config.remarks:
+        console.print(line)
+    console.print(
+        f"{options.config}: nothing wrong with it; {plural(len(config.models), 'model')}, "
+        f"{plural(len(config.datasets), 'dataset')}, analyses: "
+        f"{', '.join(config.analyses) or 'none'}"
+    )
 
 
 def _settings(_: argparse.Namespace, console: Console) -> None:

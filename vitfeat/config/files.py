@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from vitfeat.config.yaml_file import read_yaml
 from vitfeat.errors import ConfigError
 
 
@@ -16,16 +17,10 @@ def read_file(path: Path) -> dict[str, Any]:
 
     YAML has each key once; PyYAML takes the last one of several and says nothing.
     """
-    try:
-        text = path.read_text("utf-8")
-        raw = yaml.safe_load(text)
-        twice = list(_twice(yaml.compose(text, yaml.SafeLoader), ""))
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read ({str(error).splitlines()[0]})") from error
-    if twice:
+    raw = read_yaml(path)
+    node = yaml.compose(path.read_text("utf-8-sig"), yaml.SafeLoader)
+    if twice := list(_twice(node, "")):
         raise ConfigError(*(f"{path}: {fault}" for fault in twice))
-    if not isinstance(raw, dict):
-        raise ConfigError(f"{path}: no config of vitfeat: it is no mapping")
     return raw
 
 

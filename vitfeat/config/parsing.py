@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from jsonschema import Draft202012Validator
 from pydantic import ValidationError
 
@@ -22,6 +21,7 @@ from vitfeat.config.config import UNLABELLED, Config
 from vitfeat.config.files import read_file
 from vitfeat.config.imported import check_imported
 from vitfeat.config.model import ConfigModel
+from vitfeat.config.yaml_file import parse_yaml
 from vitfeat.data.spec import LAYOUTS, DatasetSpec
 from vitfeat.demo import datasets as demo
 from vitfeat.errors import ConfigError
@@ -180,8 +180,8 @@ def _typed(value: Any, schema: Mapping[str, Any]) -> Any:
         return value
     kinds = schema.get("type", "string")
     try:
-        read = yaml.safe_load(value)
-    except yaml.YAMLError:
+        read = parse_yaml(value)
+    except ConfigError:
         return value
     wanted = {k for k in ([kinds] if isinstance(kinds, str) else kinds) if k != "string"}
     fits = any(Draft202012Validator({"type": kind}).is_valid(read) for kind in wanted)
