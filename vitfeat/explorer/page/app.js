@@ -172,8 +172,8 @@ main { overflow: auto; padding: 0.6rem 0.9rem; outline: none; }
   .filters { display: flex; flex-wrap: wrap; gap: 0.3rem 0.8rem; }
   .filters .field { display: inline-flex; }
   .filters .field.check { margin-left: 0; }
-  .top nav { margin-left: 0; overflow-x: auto; width: 100%; order: 2; }
-  .top nav button { padding: 0.3rem 0.5rem; }
+  .top nav { margin-left: 0; flex-wrap: wrap; width: 100%; order: 2; }
+  .top nav button { padding: 0.3rem 0.2rem; font-size: 0.9em; }
   .top .slider input { width: 4.5rem; }
   .top .theme { margin-left: auto; }
   .all-images { height: 80vh; }
@@ -185,7 +185,7 @@ main { overflow: auto; padding: 0.6rem 0.9rem; outline: none; }
 button[aria-pressed="true"] { background: var(--accent-back); border-color: var(--accent); }
 .panels.attention { grid-template-columns: repeat(auto-fit, minmax(min(100%, 24rem), 1fr)); }
 .asked { display: grid; grid-template-columns: 8rem minmax(0, 1fr); gap: 0.7rem; align-items: start; }
-.heads { display: grid; grid-template-columns: repeat(auto-fill, minmax(6.2rem, 1fr)); gap: 0.5rem; }
+.heads { display: grid; grid-template-columns: repeat(auto-fill, minmax(max(6.2rem, 22%), 1fr)); gap: 0.5rem; }
 figure { margin: 0; }
 figcaption { display: flex; flex-wrap: wrap; gap: 0 0.6em; font-size: 0.8em; color: var(--soft); font-variant-numeric: tabular-nums; }
 figcaption b { color: var(--text); }
