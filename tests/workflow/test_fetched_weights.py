@@ -136,7 +136,7 @@ def test_the_command_fetches(hub: Workflow) -> None:
     assert "no config of vitfeat" in _vitfeat(hub, "fetch", "--configfile", str(config)).stderr
     assert "no model to fetch" in _vitfeat(hub, "fetch").stderr
     strange = _vitfeat(hub, "fetch", "../tiny", "--entry", fields)
-    assert "an id may hold letters" in strange.stderr
+    assert "found '../tiny'; allowed: letters" in strange.stderr
 
     missing = _vitfeat(hub, "fetch", "dino-b16")
     assert missing.returncode == 1
