@@ -281,7 +281,6 @@ def _any_size() -> NaFlexVit:
     [
         ({"image_size": 32}, None, (4, 4)),
         ({"image_size": [24, 32]}, None, (3, 4)),
-        ({"args": {"img_size": (16, 24)}}, (3, 24, 32), (2, 3)),
         ({}, (3, 24, 32), (3, 4)),
     ],
 )

@@ -194,7 +194,7 @@ def _image_size(entry: ModelEntry, model: Any, embedding: Any) -> tuple[int, int
     if size is None:
         published = getattr(model, "default_cfg", None) or {}
         own = published.get("input_size", ())[1:]
-        size = entry.image_size or entry.args.get("img_size") or own
+        size = entry.image_size or own
     if not size:
         raise _NotPlainError("nothing tells the size of its images; set image_size")
     return _pair(size)
