@@ -65,7 +65,8 @@ def extracted(photos: Path, *more: object, **entry: Any) -> Path:
     assert run("index", "photos", "--layout", "folder", "--root", photos, "--out", index) == 0
     command = ["extract", "tiny", "--entry", json.dumps({**TINY, **entry}), "--index", index]
     command += ["--root", photos, "--out", store, "--device", "cpu", "--threads", 1]
-    assert run(*command, "--dtype", "float32", "--taps", "attention", *more) == 0
+    taps = () if "--taps" in more else ("--taps", "attention")
+    assert run(*command, "--dtype", "float32", *taps, *more) == 0
     return store
 
 
