@@ -54,7 +54,8 @@ test-browser: $(VENV)/installed
 		apt-get update --quiet && \
 		DEBIAN_FRONTEND=noninteractive apt-get install --quiet --yes --no-install-recommends $$program; } || exit; done
 	cd explorer && npm ci --no-audit --no-fund
-	$(BIN)/python -m pytest -m browser tests/explorer tests/workflow/test_report.py
+	$(BIN)/python -m pytest -m browser tests/explorer
+	$(BIN)/python -m pytest -m browser tests/workflow/test_report.py
 
 test-slurm: $(VENV)/installed
 	which slurmctld slurmd munged > /dev/null || { \
