@@ -23,8 +23,8 @@ from vitfeat.cli import main
 from vitfeat.data.scan import build_index
 from vitfeat.data.spec import DatasetSpec
 from vitfeat.errors import AnalysisError, ReadError, StoreError, VitfeatError
-from vitfeat.extraction.run import _finished
 from vitfeat.numerics.gramfile import GramFile
+from vitfeat.store.finished import finished_store
 from vitfeat.store.opening import open_store
 from vitfeat.store.paths import partial_path
 from vitfeat.store.verify import verify
@@ -108,9 +108,9 @@ def test_a_store_that_cannot_be_read_now_is_not_replaced(sealed: Path, number: i
     """Also where a workflow replaces what it finds."""
     for name in ("m.zarr/zarr.json", "label/c.0"):
         with failing(number, name), pytest.raises(ReadError):
-            _finished(sealed, CONTENT.request, replace=True)
+            finished_store(sealed, CONTENT.request, replace=True)
     # Damage and other settings are another matter.
-    assert _finished(sealed, OTHER.request, replace=True)[0] is None
+    assert finished_store(sealed, OTHER.request, replace=True)[0] is None
 
 
 @pytest.mark.parametrize("number", HELPS)
