@@ -54,10 +54,12 @@ def build(architecture: Architecture) -> Backbone:
         name=architecture.name,
         normalisation="half",
     )
-    small = {**SMALL, "img_size": architecture.pixels, **architecture.args}
+    small = {**SMALL, **architecture.args}
     if architecture.source == "timm":
-        backbone = load_backbone(entry.model_copy(update={"args": small}))
+        shrunk = {"args": small, "image_size": architecture.pixels}
+        backbone = load_backbone(entry.model_copy(update=shrunk))
     else:
+        small["img_size"] = architecture.pixels
         visual = _open_clip_tower(architecture, small)
         backbone = from_open_clip(entry, visual.requires_grad_(False))
     stir(backbone.module)
